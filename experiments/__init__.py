@@ -1,0 +1,1 @@
+"""What is run: the matrix, the plan, the sweep, the measurement and its records."""

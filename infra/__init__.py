@@ -1,0 +1,21 @@
+"""What is declared: `__main__.py` calls `deploy`, which reads the state and declares its target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def deploy() -> None:
+    """Declare the state of the current stack. Bad input ends the program before any resource."""
+    import pulumi
+
+    from infra import config, lab
+    from infra.refusals import Refusal
+
+    if not Path("docker/steering/steer.py").is_file():
+        raise pulumi.RunError(f"run pulumi from the project's root, not from {Path.cwd()}")
+    try:
+        state = config.from_pulumi()
+    except Refusal as refusal:
+        raise pulumi.RunError(str(refusal)) from None
+    lab.declare(state)

@@ -1,0 +1,85 @@
+"""The lab target: two namespaces as nodes, a single-queue wire, an overlay, pods, steering."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi_command import local
+
+from infra.config import State
+from infra.lab import layout, measurement
+from infra.lab.claim import Claim
+from infra.lab.node import Node
+from infra.lab.overlay import Overlay
+from infra.lab.pods import PodPair
+from infra.lab.steering import Steering
+from infra.lab.wire import Wire
+
+MEASURE = "./steerlab measure --declared"
+
+
+class Lab(pulumi.ComponentResource):
+    """Everything that one state of the lab is, but its measurement."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__("steerlab:lab:Lab", "lab", None)
+        server, client = layout.nodes(state.stack)
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+        claim = Claim(state.stack, boot, parent=self).command
+        nodes = [Node(where, boot, claim, parent=self).command for where in (server, client)]
+        node_ids = [node.id for node in nodes]
+        wire = Wire(server, client, node_ids, parent=self).command
+        standing: list[pulumi.Resource] = [wire]
+        if state.path == "overlay":
+            standing.append(Overlay(server, client, [wire.id], parent=self).command)
+        pairs = [
+            PodPair(
+                layout.pair(state.stack, index, host=state.path == "host"),
+                cores=state.cpus.server,
+                limit=state.pod_cpu_limit,
+                stands_on=node_ids,
+                parent=self,
+            )
+            for index in range(1, state.replicas + 1)
+        ]
+        pods = [pair.pods for pair in pairs if pair.pods is not None]
+        steering = [
+            Steering(state, node, boot_id=boot, stands_on=standing, pods=pods, parent=self).command
+            for node in measurement.steered_nodes(state)
+        ]
+        self.ready: list[pulumi.Resource] = [
+            *standing,
+            *(pair.server for pair in pairs),
+            *steering,
+        ]
+        self.register_outputs({})
+
+
+def declare(state: State) -> None:
+    """Declare the lab, its measurement where `runs` asks for one, and the stack's outputs."""
+    lab = Lab(state)
+    for name, value in measurement.describe(state).items():
+        pulumi.export(name, value)
+    if state.runs == 0:
+        return
+    measured = local.Command(
+        "measurement",
+        create=MEASURE,
+        stdin=measurement.of(state).to_stdin(),
+        triggers=[state.digest()],
+        logging=local.Logging.NONE,
+        add_previous_output_in_env=False,
+        opts=pulumi.ResourceOptions(depends_on=lab.ready, delete_before_replace=True),
+    )
+    result = measured.stdout.apply(_result)
+    for name in ("bitrate_mbps", "bitrate_ci", "idle_percent", "softirq_percent", "directory"):
+        pulumi.export(name, result[name])
+
+
+def _result(stdout: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(stdout)
+    return result

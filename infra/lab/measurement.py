@@ -1,0 +1,105 @@
+"""What a measurement of the lab must know: the contract between the stack and who measures it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from infra.config import State
+from infra.cores import Cores
+from infra.lab import layout
+
+
+class Endpoint(BaseModel):
+    """One pair to drive: `iperf3 -c address -p port` in the client's namespace."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: int
+    address: str
+    port: int
+    server_namespace: str
+    client_namespace: str
+    server_cgroup: str | None
+    client_cgroup: str | None
+
+
+class Measurement(BaseModel):
+    """A converged lab and how long to measure it; seconds are whole, as iperf3 counts them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: Literal["lab"] = "lab"
+    stack: str
+    configuration: str
+    replicas: int
+    path: Literal["overlay", "host"]
+    runs: int
+    duration: int
+    omit: int
+    streams: int
+    cores: Cores
+    pod_cpu_limit: str | None
+    server_node: str
+    client_node: str
+    steered: tuple[str, ...]
+    pairs: tuple[Endpoint, ...]
+
+    def to_stdin(self) -> str:
+        return self.model_dump_json()
+
+
+def of(state: State) -> Measurement:
+    """The measurement of a state (pure)."""
+    server, client = layout.nodes(state.stack)
+    return Measurement(
+        stack=state.stack,
+        configuration=state.configuration,
+        replicas=state.replicas,
+        path=state.path,
+        runs=state.runs,
+        duration=state.duration,
+        omit=state.omit,
+        streams=state.streams,
+        cores=state.cpus,
+        pod_cpu_limit=state.pod_cpu_limit or None,
+        server_node=server.namespace,
+        client_node=client.namespace,
+        steered=tuple(owner(node) for node in steered_nodes(state)),
+        pairs=tuple(_endpoint(state, index) for index in range(1, state.replicas + 1)),
+    )
+
+
+def _endpoint(state: State, index: int) -> Endpoint:
+    pair = layout.pair(state.stack, index, host=state.path == "host")
+    limited = bool(state.pod_cpu_limit)
+    return Endpoint(
+        index=index,
+        address=str(pair.address),
+        port=pair.port,
+        server_namespace=pair.server_namespace,
+        client_namespace=pair.client_namespace,
+        server_cgroup=pair.server.cgroup if limited else None,
+        client_cgroup=pair.client.cgroup if limited else None,
+    )
+
+
+def steered_nodes(state: State) -> tuple[layout.Node, ...]:
+    server, client = layout.nodes(state.stack)
+    return (server, client) if state.steer_nodes == "both" else (server,)
+
+
+def owner(node: layout.Node) -> str:
+    """The name under which the agent keeps a node's snapshot."""
+    return f"{node.stack}/{node.side}"
+
+
+def describe(state: State) -> dict[str, Any]:
+    """The stack outputs that are known before anything runs."""
+    return {
+        "configuration": state.configuration,
+        "replicas": state.replicas,
+        "path": state.path,
+        "target": state.target,
+    }

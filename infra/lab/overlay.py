@@ -1,0 +1,69 @@
+"""The overlay: Calico's VXLAN device on both nodes, with static neighbours and routes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pulumi
+
+from infra.lab.layout import OVERLAY, OVERLAY_MTU, VNI, VXLAN_PORT, WIRE, Node
+from infra.lab.script import (
+    create_script,
+    delete_script,
+    inside,
+    ip_batch,
+    lab_command,
+    remove_link,
+)
+
+
+class Overlay(pulumi.ComponentResource):
+    """`vxlan.calico` on both nodes; GRO off, so that each packet climbs the stack by itself."""
+
+    def __init__(
+        self,
+        server: Node,
+        client: Node,
+        stands_on: Sequence[pulumi.Input[str]],
+        *,
+        parent: pulumi.Resource,
+    ) -> None:
+        super().__init__(
+            "steerlab:lab:Overlay", "overlay", None, pulumi.ResourceOptions(parent=parent)
+        )
+        undo = [remove_link(node.namespace, OVERLAY) for node in (server, client)]
+        self.command = lab_command(
+            "overlay-vxlan",
+            create=create_script(
+                [line for node in (server, client) for line in _bring_up(node)],
+                undo,
+                {"namespaces": {node.namespace: [OVERLAY] for node in (server, client)}},
+            ),
+            delete=delete_script(undo),
+            triggers=stands_on,
+            parent=self,
+        )
+        self.register_outputs({})
+
+
+def _bring_up(node: Node) -> list[str]:
+    peer = node.peer
+    return [
+        ip_batch(
+            [
+                f"link add {OVERLAY} address {node.tunnel_mac} mtu {OVERLAY_MTU} type vxlan"
+                f" id {VNI} dstport {VXLAN_PORT} local {node.address} dev {WIRE} nolearning",
+                f"addr add {node.tunnel}/32 dev {OVERLAY}",
+                f"link set {OVERLAY} up",
+                f"neigh add {peer.tunnel} lladdr {peer.tunnel_mac} dev {OVERLAY} nud permanent",
+                f"route add {peer.pods} via {peer.tunnel} dev {OVERLAY} onlink",
+            ],
+            node.namespace,
+        ),
+        ip_batch(
+            [f"fdb append {peer.tunnel_mac} dev {OVERLAY} dst {peer.address}"],
+            node.namespace,
+            tool="bridge",
+        ),
+        inside(node.namespace, "ethtool", "-K", OVERLAY, "gro", "off") + " >/dev/null",
+    ]

@@ -1,0 +1,172 @@
+"""The pods of one pair and their iperf3 server: two commands, and none of another pair's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from shlex import quote
+
+import pulumi
+
+from infra.config import cpu_limit
+from infra.lab.layout import GATEWAY, OVERLAY_MTU, Pair, Pod, netns
+from infra.lab.script import (
+    create_script,
+    delete_script,
+    ip_batch,
+    lab_command,
+    remove_link,
+    remove_namespace,
+)
+
+_QUOTA_PERIOD_US = 100_000
+
+
+class PodPair(pulumi.ComponentResource):
+    """A server pod and a client pod, and the iperf3 server in the first.
+
+    Where the path is `host` there are no pods, only the server on its node.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        cores: Sequence[int],
+        limit: str,
+        stands_on: Sequence[pulumi.Input[str]],
+        parent: pulumi.Resource,
+    ) -> None:
+        super().__init__(
+            "steerlab:lab:Pair", f"pair-{pair.index}", None, pulumi.ResourceOptions(parent=parent)
+        )
+        self.pods = None if pair.host else self._pods(pair, limit, stands_on)
+        undo = [*_stop(pair.pidfile), f"rm -f {pair.pidfile}"]
+        self.server = lab_command(
+            f"iperf-server-{pair.index}",
+            create=create_script(_start(pair, cores, limit), undo, {"process": pair.pidfile}),
+            delete=delete_script(undo),
+            triggers=stands_on if self.pods is None else [self.pods.id],
+            parent=self,
+        )
+        self.register_outputs({})
+
+    def _pods(
+        self, pair: Pair, limit: str, stands_on: Sequence[pulumi.Input[str]]
+    ) -> pulumi.CustomResource:
+        both = (pair.server, pair.client)
+        remove = [line for pod in both for line in _remove(pod)]
+        veths = [remove_link(pod.node.namespace, pod.veth) for pod in both]
+        stands = {pod.namespace: ["eth0"] for pod in both}
+        build = [line for pod in both for line in _bring_up(pod)]
+        if limit:
+            build += [line for pod in both for line in _limit(pod, limit)]
+        return lab_command(
+            f"pods-{pair.index}",
+            # the kernel takes a deleted namespace's veths away later: in the way of a new build
+            create=create_script(build, veths + remove, {"namespaces": stands}),
+            delete=delete_script(remove),
+            triggers=stands_on,
+            parent=self,
+        )
+
+
+def _bring_up(pod: Pod) -> list[str]:
+    node = pod.node.namespace
+    return [
+        ip_batch(
+            [
+                f"netns add {pod.namespace}",
+                f"link add {pod.veth} netns {node} mtu {OVERLAY_MTU} type veth"
+                f" peer name eth0 netns {pod.namespace} mtu {OVERLAY_MTU}",
+            ]
+        ),
+        ip_batch(
+            [
+                "link set lo up",
+                f"addr add {pod.address}/32 dev eth0",
+                "link set eth0 up",
+                f"route add {GATEWAY} dev eth0 scope link",
+                f"route add default via {GATEWAY} dev eth0",
+            ],
+            pod.namespace,
+        ),
+        ip_batch(
+            [
+                f"link set {pod.veth} up",
+                f"route add {pod.address}/32 dev {pod.veth} scope link",
+            ],
+            node,
+        ),
+    ]
+
+
+def _remove(pod: Pod) -> list[str]:
+    return [
+        remove_namespace(pod.namespace),
+        *(f"rmdir {root}/{pod.cgroup} 2>/dev/null || true" for root in _CGROUP_ROOTS),
+    ]
+
+
+_CGROUP_ROOTS = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup")
+
+
+def _limit(pod: Pod, limit: str) -> list[str]:
+    """The pod's CPU quota: cpu.cfs_quota_us (cgroup v1) or cpu.max (v2)."""
+    quota = round(cpu_limit(limit) * _QUOTA_PERIOD_US)
+    v1, v2 = (f"{root}/{pod.cgroup}" for root in _CGROUP_ROOTS)
+    parents = [v2.rsplit("/", depth)[0] for depth in (3, 2, 1)]
+    return [
+        f"if [ -e {_CGROUP_ROOTS[0]}/cpu.cfs_quota_us ]; then",
+        f"  mkdir -p {v1}",
+        f"  echo {_QUOTA_PERIOD_US} > {v1}/cpu.cfs_period_us",
+        f"  echo {quota} > {v1}/cpu.cfs_quota_us",
+        "else",
+        f"  mkdir -p {v2}",
+        *(f"  echo +cpu > {parent}/cgroup.subtree_control" for parent in parents),
+        f"  echo '{quota} {_QUOTA_PERIOD_US}' > {v2}/cpu.max",
+        "fi",
+    ]
+
+
+def _start(pair: Pair, cores: Sequence[int], limit: str) -> list[str]:
+    """Start the server detached; it writes its own pid and start time before it becomes iperf3."""
+    pidfile = pair.pidfile
+    join = ""
+    if limit and not pair.host:
+        v1, v2 = (f"{root}/{pair.server.cgroup}" for root in _CGROUP_ROOTS)
+        join = f"for g in {v1} {v2}; do [ ! -e $g ] || echo $$ > $g/cgroup.procs; done; "
+    become = (
+        f'{join}echo "$$ $(cut -d" " -f22 /proc/$$/stat)" > {pidfile}; '
+        f"exec iperf3 --server --version4 --port {pair.port}"
+    )
+    listening = f"00000000:{pair.port:04X} 00000000:0000 0A"
+    return [
+        f"mkdir -p {pidfile.rsplit('/', 1)[0]}",
+        f"setsid nsenter --net={netns(pair.server_namespace)}"
+        f" taskset --cpu-list {','.join(map(str, cores))}"
+        f" sh -c {quote(become)} </dev/null >/dev/null 2>&1 &",
+        "tries=0",
+        f"until read -r pid start 2>/dev/null <{pidfile}"
+        f" && grep -q '{listening}' /proc/$pid/net/tcp 2>/dev/null; do",
+        "  tries=$((tries + 1))",
+        "  if [ $tries -gt 250 ]; then",
+        f"    echo 'iperf3 does not listen on port {pair.port} of {pair.server_namespace}' >&2",
+        "    exit 1",
+        "  fi",
+        "  sleep 0.02",
+        "done",
+    ]
+
+
+def _stop(pidfile: str) -> list[str]:
+    """End the recorded process, if it still is that process, and wait until it is gone."""
+    return [
+        f"pid= start= tries=0; [ ! -e {pidfile} ] || read -r pid start <{pidfile} || true",
+        'while [ -n "$start" ] && read -r stat 2>/dev/null </proc/$pid/stat; do',
+        # fields 3 and 22 of proc_pid_stat(5): the state and the start time
+        "  set -- $stat",
+        '  if [ "$3" = Z ] || [ "${22}" != "$start" ]; then break; fi',
+        '  if [ $tries -lt 500 ]; then kill "$pid"; else kill -KILL "$pid"; fi 2>/dev/null || true',
+        "  tries=$((tries + 1)); sleep 0.01",
+        "done",
+    ]

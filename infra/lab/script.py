@@ -1,0 +1,87 @@
+"""The shape of a lab command: a script that clears its own leftovers and undoes its own half."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from shlex import quote
+from typing import Any
+
+import pulumi
+from pulumi_command import local
+
+from infra.lab.layout import NETNS
+
+
+def create_script(build: Iterable[str], undo: Iterable[str], stands: Mapping[str, Any]) -> str:
+    """A script that builds something whole or not at all, and prints what then stands.
+
+    A failed create runs no delete, and a killed one may have left half: so `undo` runs before
+    the build and again when it fails. `stands` is what `steerlab up` looks for later.
+    """
+    return "\n".join(
+        [
+            "set -eu",
+            "undo() {",
+            *(f"  {line}" for line in undo),
+            "}",
+            "undo",
+            "trap 'status=$?; trap - EXIT; [ $status = 0 ] || undo; exit $status' EXIT",
+            "trap 'exit 143' INT TERM",
+            *build,
+            f"echo {quote(json.dumps(stands, sort_keys=True))}",
+        ]
+    )
+
+
+def delete_script(undo: Iterable[str]) -> str:
+    return "\n".join(["set -eu", *undo])
+
+
+def ip_batch(lines: Iterable[str], namespace: str | None = None, tool: str = "ip") -> str:
+    """One `ip -batch` for many links, addresses and routes (a here-document, read in order)."""
+    inside = f" -n {quote(namespace)}" if namespace else ""
+    return "\n".join([f"{tool}{inside} -batch - <<'END'", *lines, "END"])
+
+
+def inside(namespace: str, *command: str) -> str:
+    """One command in a network namespace, with a fresh sysfs."""
+    return f"ip netns exec {quote(namespace)} {' '.join(quote(word) for word in command)}"
+
+
+def remove_namespace(namespace: str) -> str:
+    return f"[ ! -e {quote(f'{NETNS}/{namespace}')} ] || ip netns del {quote(namespace)}"
+
+
+def remove_link(namespace: str, device: str) -> str:
+    """Delete a device and its peer now; deleting the namespace would do so some time later."""
+    return f"ip -n {quote(namespace)} link del {quote(device)} 2>/dev/null || true"
+
+
+def lab_command(
+    name: str,
+    *,
+    create: str,
+    delete: str,
+    triggers: Sequence[pulumi.Input[str]],
+    parent: pulumi.Resource,
+    depends_on: Sequence[pulumi.Resource] = (),
+) -> local.Command:
+    """A thing of the lab, replaced delete-first when its scripts or what it stands on change.
+
+    `triggers` are the ids of what it stands on, or the machine's boot id: Pulumi compares inputs,
+    so a thing that a reboot or a lost namespace took along must have one that changes with it.
+    """
+    fingerprint = hashlib.sha256(f"{create}\0{delete}".encode()).hexdigest()[:12]
+    return local.Command(
+        name,
+        create=create,
+        delete=delete,
+        triggers=[*triggers, fingerprint],
+        logging=local.Logging.NONE,
+        add_previous_output_in_env=False,
+        opts=pulumi.ResourceOptions(
+            parent=parent, delete_before_replace=True, depends_on=list(depends_on)
+        ),
+    )

@@ -1,0 +1,96 @@
+"""The steering of the lab: one resource for each steered node, and what its plan names (pure)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from shlex import quote
+from typing import Any
+
+import pulumi
+from pulumi_command import local
+
+from infra import steering
+from infra.config import State
+from infra.lab import layout
+from infra.lab.measurement import owner
+from infra.steering import Device
+
+AGENT = "python3 docker/steering/steer.py"
+
+
+def node_plan(state: State, node: layout.Node, generations: Sequence[str | None]) -> dict[str, Any]:
+    """The plan of one node; `generations` are the ids of its pods in order."""
+    place = layout.netns(node.namespace)
+    devices = [Device("nic", (layout.WIRE,), place)]
+    if state.path == "overlay":
+        devices += [
+            Device("overlay", (layout.OVERLAY,), place),
+            Device("veth", ("cali*",), place),
+            *(
+                Device("pod", ("eth0",), layout.netns(pod.namespace), pod.name, generation)
+                for pod, generation in zip(_pods(state, node), generations, strict=True)
+            ),
+        ]
+    serves = node.side == "server"
+    return steering.plan(
+        state.steering,
+        owner=owner(node),
+        devices=devices,
+        cores=state.cpus.server if serves else state.cpus.client,
+        queue_core=state.cpus.irq if serves else None,
+        owns_flow_table=serves,
+        lease_seconds=state.lease_seconds,
+    )
+
+
+def _pods(state: State, node: layout.Node) -> list[layout.Pod]:
+    return [layout.Pod(node, index) for index in range(1, state.replicas + 1)]
+
+
+class Steering(pulumi.ComponentResource):
+    """One node's steering: apply on create and update, restore on delete.
+
+    A change of configuration is an update from plan to plan, never a replacement that could
+    undo itself.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        node: layout.Node,
+        *,
+        boot_id: str,
+        stands_on: Sequence[pulumi.Resource],
+        pods: Sequence[pulumi.CustomResource],
+        parent: pulumi.Resource,
+    ) -> None:
+        super().__init__(
+            "steerlab:lab:Steering",
+            f"steering-{node.side}",
+            None,
+            pulumi.ResourceOptions(parent=parent),
+        )
+        plan = pulumi.Output.all(*(pod.id for pod in pods)).apply(
+            lambda ids: json.dumps(node_plan(state, node, ids), indent=1)
+        )
+        # The words of the change for whoever reads a preview: stdin is one long text there.
+        says = {
+            "STEERLAB_CONFIGURATION": state.configuration,
+            "STEERLAB_SUMMARY": state.steering.summary,
+        }
+        self.command = local.Command(
+            f"steer-{node.side}",
+            create=f"{AGENT} apply",
+            update=f"{AGENT} apply",
+            delete=f"{AGENT} restore --owner {quote(owner(node))}",
+            stdin=plan,
+            environment=says,
+            triggers=[boot_id],
+            logging=local.Logging.NONE,
+            add_previous_output_in_env=False,
+            opts=pulumi.ResourceOptions(
+                parent=self, delete_before_replace=True, depends_on=list(stands_on)
+            ),
+        )
+        self.register_outputs({})
