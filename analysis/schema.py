@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 Percent = Annotated[float, Field(ge=0, le=100.5)]
 Count = Annotated[int, Field(ge=0)]

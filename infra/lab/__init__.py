@@ -33,9 +33,9 @@ class Lab(pulumi.ComponentResource):
         nodes = [Node(where, boot, claim, parent=self).command for where in (server, client)]
         node_ids = [node.id for node in nodes]
         wire = Wire(server, client, node_ids, parent=self).command
-        standing: list[pulumi.Resource] = [wire]
+        carriers: list[pulumi.CustomResource] = [wire]
         if state.path == "overlay":
-            standing.append(Overlay(server, client, [wire.id], parent=self).command)
+            carriers.append(Overlay(server, client, [wire.id], parent=self).command)
         pairs = [
             PodPair(
                 layout.pair(state.stack, index, host=state.path == "host"),
@@ -46,13 +46,13 @@ class Lab(pulumi.ComponentResource):
             )
             for index in range(1, state.replicas + 1)
         ]
-        pods = [pair.pods for pair in pairs if pair.pods is not None]
+        carriers += [pair.pods for pair in pairs if pair.pods is not None]
         steering = [
-            Steering(state, node, boot_id=boot, stands_on=standing, pods=pods, parent=self).command
+            Steering(state, node, boot_id=boot, carriers=carriers, parent=self).command
             for node in measurement.steered_nodes(state)
         ]
         self.ready: list[pulumi.Resource] = [
-            *standing,
+            *carriers,
             *(pair.server for pair in pairs),
             *steering,
         ]

@@ -20,16 +20,22 @@ AGENT = "python3 docker/steering/steer.py"
 
 
 def node_plan(state: State, node: layout.Node, generations: Sequence[str | None]) -> dict[str, Any]:
-    """The plan of one node; `generations` are the ids of its pods in order."""
+    """The plan of one node.
+
+    `generations` are the ids of what carries its devices, in order: the wire and, where there is
+    an overlay, the overlay and each pair's pods. What is made anew thus changes the plan.
+    """
     place = layout.netns(node.namespace)
-    devices = [Device("nic", (layout.WIRE,), place)]
+    wire, *above = generations
+    devices = [Device("nic", (layout.WIRE,), place, generation=wire)]
     if state.path == "overlay":
+        overlay, *pods = above
         devices += [
-            Device("overlay", (layout.OVERLAY,), place),
+            Device("overlay", (layout.OVERLAY,), place, generation=overlay),
             Device("veth", ("cali*",), place),
             *(
                 Device("pod", ("eth0",), layout.netns(pod.namespace), pod.name, generation)
-                for pod, generation in zip(_pods(state, node), generations, strict=True)
+                for pod, generation in zip(_pods(state, node), pods, strict=True)
             ),
         ]
     serves = node.side == "server"
@@ -61,8 +67,7 @@ class Steering(pulumi.ComponentResource):
         node: layout.Node,
         *,
         boot_id: str,
-        stands_on: Sequence[pulumi.Resource],
-        pods: Sequence[pulumi.CustomResource],
+        carriers: Sequence[pulumi.CustomResource],
         parent: pulumi.Resource,
     ) -> None:
         super().__init__(
@@ -71,7 +76,7 @@ class Steering(pulumi.ComponentResource):
             None,
             pulumi.ResourceOptions(parent=parent),
         )
-        plan = pulumi.Output.all(*(pod.id for pod in pods)).apply(
+        plan = pulumi.Output.all(*(carrier.id for carrier in carriers)).apply(
             lambda ids: json.dumps(node_plan(state, node, ids), indent=1)
         )
         # The words of the change for whoever reads a preview: stdin is one long text there.
@@ -89,8 +94,6 @@ class Steering(pulumi.ComponentResource):
             triggers=[boot_id],
             logging=local.Logging.NONE,
             add_previous_output_in_env=False,
-            opts=pulumi.ResourceOptions(
-                parent=self, delete_before_replace=True, depends_on=list(stands_on)
-            ),
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
         self.register_outputs({})

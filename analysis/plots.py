@@ -1,0 +1,85 @@
+"""Which figures a report has, with the words that go with each; writes them as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
+
+from analysis import plot_bitrate, plot_cores
+from analysis.plot_style import Look, looks, save, styled
+from analysis.summary import Summary
+from analysis.tables import configuration_order
+
+Draw = Callable[[Summary, Sequence[str], dict[str, Look]], Figure | None]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure on disk: `caption` says what is seen and with what error bars."""
+
+    name: str
+    title: str
+    caption: str
+    svg: Path
+    png: Path
+    pdf: Path
+    page: int
+
+
+_PLOTS: tuple[tuple[str, str, str, Draw], ...] = (
+    ("bitrate-ratio", "Bitrate against the baseline",
+     "Ratio of geometric means over runs; bars are {level} intervals that include the baseline's "
+     "own spread.", plot_bitrate.ratios),
+    ("bitrate", "Bitrate", "Mean over runs of the mean over pairs; bars are {level} t intervals.",
+     plot_bitrate.bitrates),
+    ("overlay-host", "What the overlay costs",
+     "Bitrate over the overlay as a ratio to the host network's; bars are {level} intervals.",
+     plot_bitrate.overlay_over_host),
+    ("softirq-heatmap", "Softirq of each core",
+     "Mean over runs, percent of the window, at the smallest and the largest replica count.",
+     partial(plot_cores.heat_map, metric="soft")),
+    ("softirq-bars", "Softirq of each core, with spread",
+     "Mean over runs at the smallest and the largest replica count; bars are {level} t intervals.",
+     partial(plot_cores.bars, metric="soft")),
+    ("idle-heatmap", "Idle time of each core",
+     "Mean over runs, percent of the window, at the smallest and the largest replica count.",
+     partial(plot_cores.heat_map, metric="idle")),
+    ("idle-bars", "Idle time of each core, with spread",
+     "Mean over runs at the smallest and the largest replica count; bars are {level} t intervals.",
+     partial(plot_cores.bars, metric="idle")),
+    ("softirq-cost", "What a gigabit costs",
+     "Softirq of the server's cores together against the bitrate of all pairs together: lower and "
+     "further right is cheaper; bars are {level} t intervals.", plot_cores.cost),
+    ("run-sequence", "Run by run",
+     "Each valid run in the order in which it was made: a slope is drift, steps are dependence.",
+     plot_bitrate.run_sequence),
+)  # fmt: skip
+
+
+def write(summary: Summary, directory: Path) -> list[Plot]:
+    """Draw every figure that these records have data for, as SVG and PNG, and all in one PDF.
+
+    Creates `directory`. A figure without data is left out. One PDF carries its fonts once, as
+    outlines that publishers take (Type 42); `page` says where a figure is.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    names = configuration_order(
+        summary.runs.loc[summary.runs["valid"], "configuration"], summary.baseline
+    )
+    styles = looks(configuration_order([*names, summary.baseline], summary.baseline))
+    level = f"{summary.confidence * 100:g} %"
+    found: list[Plot] = []
+    pdf = directory / "figures.pdf"
+    with styled(), PdfPages(pdf, metadata={"CreationDate": None}) as book:
+        for name, title, caption, draw in _PLOTS:
+            figure = draw(summary, names, styles)
+            if figure is not None:
+                svg, png = save(figure, directory, name, book)
+                words = caption.format(level=level)
+                found.append(Plot(name, title, words, svg, png, pdf, page=len(found) + 1))
+    return found

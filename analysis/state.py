@@ -1,0 +1,32 @@
+"""What is known of one state over its valid runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from analysis.statistics import Dependence, Drift
+
+
+@dataclass(frozen=True)
+class State:
+    """One configuration at one replica count and path: means over its valid runs.
+
+    `bitrate` is the mean over runs of the mean over pairs, `half` the half-width of its t
+    interval and `total` the sum over pairs, all Mbit/s; `soft_busiest` (the core with the highest
+    mean), `soft_total` and `idle` (mean) are percent of a core, over the server's cores.
+    """
+
+    path: str
+    replicas: int
+    configuration: str
+    runs: int
+    invalid: int
+    bitrate: float | None
+    half: float | None
+    total: float | None
+    soft_busiest: float | None
+    soft_total: float | None
+    idle: float | None
+    dependence: Dependence
+    drift: Drift
+    drift_p_holm: float | None

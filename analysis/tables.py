@@ -1,0 +1,149 @@
+"""Tidy tables of records: one row a run, one row a core of a run."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from analysis.schema import Core, Record
+
+RUN_COLUMNS = {
+    "configuration": "str",
+    "replicas": "int64",
+    "path": "str",
+    "target": "str",
+    "plan": "object",
+    "block": "Int64",
+    "order": "Int64",
+    "start": "object",
+    "bitrate_mbps": "float64",
+    "total_mbps": "float64",
+    "retransmits": "Int64",
+    "soft_total": "float64",
+    "idle_mean": "float64",
+    "valid": "bool",
+    "reasons": "str",
+    "source": "object",
+}
+CORE_COLUMNS = {
+    "run": "int64",
+    "configuration": "str",
+    "replicas": "int64",
+    "path": "str",
+    "node": "str",
+    "core": "int64",
+    "server": "bool",
+    "soft": "float64",
+    "idle": "float64",
+}
+
+
+def run_table(records: Iterable[Record]) -> pd.DataFrame:
+    """One row a run, in run order; the index is the record's position in `records`.
+
+    `bitrate_mbps` is the mean over the run's pairs and `total_mbps` their sum, Mbit/s at the
+    receiver; `soft_total` and `idle_mean` are the sum and the mean over the server's cores,
+    percent of a core. A run with a pair that has no bitrate
+    has none itself: the mean of the others would be another experiment. Not measured is NaN.
+    """
+    rows = [_run(record) for record in records]
+    table = pd.DataFrame(rows, columns=list(RUN_COLUMNS)).astype(RUN_COLUMNS)
+    times = [_time(record) for record in table["start"]]
+    return (
+        table.assign(_time=times)
+        .sort_values(["_time", "order"], kind="stable", na_position="last")
+        .drop(columns="_time")
+    )
+
+
+def core_table(records: Iterable[Record]) -> pd.DataFrame:
+    """One row a core of a valid run: `soft` and `idle` in percent.
+
+    `run` is the index of `run_table`; `server` says whether the core receives.
+    """
+    rows: list[tuple[object, ...]] = []
+    for number, record in enumerate(records):
+        if problems(record):
+            continue
+        receiving = {(core.node, core.core) for core in server_cores(record)}
+        state = (number, record.configuration, record.replicas, record.path)
+        for core in record.cores:
+            place = (core.node, core.core)
+            rows.append((*state, *place, place in receiving, core.soft, core.idle))
+    return pd.DataFrame(rows, columns=list(CORE_COLUMNS)).astype(CORE_COLUMNS)
+
+
+def problems(record: Record) -> list[str]:
+    """Why a run does not count; empty for a run that does."""
+    if not record.valid:
+        return list(record.reasons) or ["no reason given"]
+    found = [
+        f"pair {pair.index} has no bitrate: {pair.reason or 'no reason given'}"
+        for pair in record.pairs
+        if pair.bitrate_mbps is None
+    ]
+    if len(record.pairs) != record.replicas:
+        found.append(f"{len(record.pairs)} pairs instead of {record.replicas}")
+    return found
+
+
+def server_cores(record: Record) -> list[Core]:
+    """The cores that receive: the lab's server cores, the nodes that were steered, else all."""
+    if record.machine and record.machine.server_cores:
+        wanted = set(record.machine.server_cores)
+        return [core for core in record.cores if core.core in wanted]
+    steered = record.steering_before.queues if record.steering_before else []
+    nodes = {queue.node for queue in steered if queue.role == "nic"}
+    return [core for core in record.cores if core.node in nodes] or list(record.cores)
+
+
+def configuration_order(names: Iterable[str], baseline: str) -> list[str]:
+    """Baseline first, then by name with numbers as numbers (rps-7 before rps-16)."""
+
+    def key(name: str) -> tuple[bool, list[tuple[bool, int, str]]]:
+        parts = re.split(r"(\d+)", name)
+        return name != baseline, [
+            (part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts
+        ]
+
+    return sorted(set(names), key=key)
+
+
+def _run(record: Record) -> tuple[object, ...]:
+    reasons = problems(record)
+    bitrates = [pair.bitrate_mbps for pair in record.pairs if pair.bitrate_mbps is not None]
+    counted = not reasons and bool(bitrates)
+    total = math.fsum(bitrates) if counted else math.nan
+    retransmits = [pair.retransmits for pair in record.pairs if pair.retransmits is not None]
+    cores = server_cores(record)
+    soft = [core.soft for core in cores if core.soft is not None]
+    idle = [core.idle for core in cores if core.idle is not None]
+    return (
+        record.configuration,
+        record.replicas,
+        record.path,
+        record.target,
+        record.plan,
+        record.block,
+        record.order,
+        record.start.isoformat() if record.start else None,
+        total / len(bitrates) if counted else math.nan,
+        total,
+        sum(retransmits) if retransmits and len(retransmits) == len(record.pairs) else None,
+        math.fsum(soft) if _complete(soft, cores) else math.nan,
+        math.fsum(idle) / len(idle) if _complete(idle, cores) else math.nan,
+        counted,
+        "; ".join(reasons),
+        record.source,
+    )
+
+
+def _complete(values: Sequence[float], cores: Sequence[Core]) -> bool:
+    return bool(values) and len(values) == len(cores)
+
+
+def _time(start: str | None) -> float:
+    return pd.Timestamp(start).timestamp() if start else math.nan

@@ -1,0 +1,65 @@
+"""The command line: words in, exit codes out; the work is done in the other modules."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import NoReturn
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from experiments.cli import machine, results, stacks, sweep
+from experiments.cli.terminal import complain
+from experiments.engines import EngineError
+from infra.refusals import Refusal
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="steerlab",
+    help="Measure what Linux packet steering (RPS, RFS) buys a container overlay.\n\n"
+    "First time: [bold]./steerlab sweep --quick[/] measures this machine's lab and writes a "
+    "report.\n\n"
+    "Exit codes: 0 done, 1 failed, 2 bad input, 3 this machine cannot, 4 compare found it worse, "
+    "130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+sweep.register(app)
+stacks.register(app)
+results.register(app)
+machine.register(app)
+
+
+def main() -> None:
+    """Run one command and end the process with its exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    sys.exit(_run())
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _run() -> int:
+    try:
+        return app(standalone_mode=False) or 0
+    except Refusal as refusal:
+        complain(str(refusal))
+        return refusal.exit_code
+    except EngineError as error:
+        complain(str(error))
+        return 1
+    except typer.Exit as end:
+        return end.exit_code
+    except (KeyboardInterrupt, Abort):
+        complain("interrupted")
+        return INTERRUPTED
+    except TyperException as error:
+        show = getattr(error, "show", lambda: complain(error.format_message()))
+        show()
+        return error.exit_code

@@ -1,0 +1,191 @@
+"""`up`, `preview`, `destroy`, `outputs` and `measure`: one stack, one state."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from experiments.cli.terminal import err, note, show, show_json
+from experiments.engines import Engine, Outcome, StackRef, Step
+
+Stack = Annotated[
+    str,
+    typer.Option(
+        "--stack", "-s", help="<configuration>-<replicas>, such as rfs-plus-16; or lab.", metavar="STACK"
+    ),
+]
+Config = Annotated[
+    list[str] | None,
+    typer.Option("--config", "-c", help="Set and keep key=value, as Pulumi does.", metavar="KEY=VALUE"),
+]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="auto, pulumi or embedded.", metavar="ENGINE")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+_SIGNS = {"create": "+", "update": "~", "replace": "±", "delete": "-", "same": " "}
+_COLOURS = {"create": "green", "update": "yellow", "replace": "magenta", "delete": "red"}
+
+
+def register(app: typer.Typer) -> None:
+    for command in (up, preview, destroy, outputs, measure):
+        app.command()(command)
+
+
+def up(
+    stack: Stack, config: Config = None, engine: EngineName = "auto", json: Json = False
+) -> None:
+    """Converge a state and measure it; what drifted is found and repaired."""
+    from experiments import lock, requirements, stacks, verify
+    from experiments.engines.choice import choose
+
+    changes = stacks.changes(config or [])
+    ref, _ = stacks.load(stack, changes)
+    requirements.require_lab()
+    chosen = choose(engine)
+    with lock.machine(f"up of {stack}"):
+        _refuse_foreign(ref)
+        stacks.save(stack, changes)
+        drift = verify.drifted(chosen.resources(ref))
+        _tell(drift)
+        started = time.monotonic()
+        outcome = chosen.up(ref, replace=[found.urn for found in drift], on_step=_progress(json))
+    _conclude(outcome, chosen, json, f"in {time.monotonic() - started:.1f} s")
+
+
+def preview(
+    stack: Stack, config: Config = None, engine: EngineName = "auto", json: Json = False
+) -> None:
+    """Say what `up` would do, and do nothing."""
+    from experiments import requirements, stacks, verify
+    from experiments.engines.choice import choose
+
+    ref, _ = stacks.load(stack, stacks.changes(config or []))
+    requirements.require_lab()
+    chosen = choose(engine)
+    drift = verify.drifted(chosen.resources(ref))
+    _tell(drift)
+    outcome = chosen.preview(ref, replace=[found.urn for found in drift])
+    if not json:
+        for step in outcome.changes:
+            _print_step(step)
+    _conclude(outcome, chosen, json, "planned")
+
+
+def destroy(stack: Stack, engine: EngineName = "auto", json: Json = False) -> None:
+    """Put every node back as it was and take the stack's lab away."""
+    from experiments import lock, requirements, stacks
+    from experiments.engines.choice import choose
+
+    requirements.require_lab()
+    chosen = choose(engine)
+    ref = stacks.named(stack)
+    with lock.machine(f"destroy of {stack}"):
+        started = time.monotonic()
+        outcome = chosen.destroy(ref, on_step=_progress(json))
+    _conclude(outcome, chosen, json, f"in {time.monotonic() - started:.1f} s")
+
+
+def outputs(stack: Stack, engine: EngineName = "auto", json: Json = False) -> None:
+    """Print the stack's outputs: the state and its last measurement."""
+    from experiments import stacks
+    from experiments.engines.choice import choose
+
+    values = choose(engine).outputs(stacks.named(stack))
+    if json:
+        show_json(values)
+    else:
+        _print_outputs(values)
+
+
+def measure(
+    stack: Annotated[str, typer.Option("--stack", "-s", help="A stack that is up.")] = "",
+    declared: Annotated[
+        bool, typer.Option("--declared", help="Read the measurement from stdin, as `up` gives it.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Measure a converged stack again; records go to results/STACK."""
+    from experiments import lock, requirements, single
+    from infra.refusals import BadInput
+
+    if declared == bool(stack):
+        raise BadInput("measure: give either --stack STACK or --declared")
+    requirements.require_lab()
+    what = single.from_stdin() if declared else single.of_stack(stack)
+    with lock.machine(f"measure of {what.stack}"):
+        result = single.measure(what)
+    if declared or json:
+        show_json(result)
+    else:
+        _print_outputs(result)
+
+
+def _refuse_foreign(stack: StackRef) -> None:
+    """Say early, before any engine starts, whose lab stands on this machine."""
+    from pathlib import Path
+
+    from experiments.lock import Busy
+    from infra.lab.claim import OWNER
+
+    path = Path(OWNER)
+    owner = path.read_text().strip() if path.exists() else ""
+    if owner and owner != f"{stack.name} in {stack.root}":
+        raise Busy(f"the lab of this machine is taken by stack {owner}: destroy that one first")
+
+
+def _tell(drift: object) -> None:
+    for found in drift if isinstance(drift, list) else []:
+        note(f"drift: {found.name}: {found.why}")
+
+
+def _progress(quiet: bool):  # type: ignore[no-untyped-def]
+    """A listener that prints each finished step."""
+
+    def listen(step: Step) -> None:
+        if not quiet and step.phase != "start":
+            _print_step(step)
+
+    return listen
+
+
+def _print_step(step: Step) -> None:
+    from rich.markup import escape
+
+    colour = "red" if step.phase in ("failed", "skipped") else _COLOURS.get(step.operation, "dim")
+    ending = "" if step.phase == "done" else f"  {step.phase}"
+    detail = f"  [dim]{escape(step.detail)}[/]" if step.detail and step.operation == "update" else ""
+    err.print(
+        f"  [{colour}]{_SIGNS[step.operation]} {step.operation:<7} {escape(step.name)}{ending}[/]{detail}"
+    )
+
+
+def _conclude(outcome: Outcome, engine: Engine, json: bool, when: str) -> None:
+    counts: dict[str, int] = {}
+    for step in outcome.changes:
+        counts[step.operation] = counts.get(step.operation, 0) + 1
+    if json:
+        show_json(
+            {
+                "engine": engine.name,
+                "changes": [
+                    {"operation": step.operation, "name": step.name, "urn": step.urn, "detail": step.detail}
+                    for step in outcome.changes
+                ],
+                "counts": counts,
+                "same": outcome.same,
+                "outputs": outcome.outputs,
+            }
+        )
+        return
+    _print_outputs(outcome.outputs)
+    words = ", ".join(f"{count} {operation}" for operation, count in counts.items()) or "no change"
+    show(f"{words}; {outcome.same} the same ({engine.name} engine, {when})")
+
+
+def _print_outputs(values: dict[str, object]) -> None:
+    width = max((len(name) for name in values), default=0)
+    for name, value in values.items():
+        show(f"  {name:<{width}}  {value}")

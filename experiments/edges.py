@@ -1,0 +1,133 @@
+"""The two edges of a measured window: what /proc says of every core, and the difference (pure).
+
+Nothing runs between the edges: the kernel's own accounting is the average over the window, per
+tick where the kernel has no IRQ_TIME_ACCOUNTING. Sources: proc(5), Documentation/filesystems/proc,
+net/core/net-procfs.c for softnet_stat, and sysstat's definition of the percentages.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.schema import Core, Softnet
+
+# Order of the columns of /proc/stat; guest time is part of user time and shown apart by mpstat.
+STAT_FIELDS = (
+    "user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guest_nice",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Raw texts at one moment; parsed after the traffic has ended."""
+
+    at: float
+    stat: str
+    softirqs: str
+    softnet: str
+    own_cpu: float
+
+    @classmethod
+    def read(cls, proc: Path = Path("/proc")) -> Edge:
+        """Read the three files, nothing else."""
+        at = time.monotonic()
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return cls(
+            at=at,
+            stat=(proc / "stat").read_text(),
+            softirqs=(proc / "softirqs").read_text(),
+            softnet=(proc / "net/softnet_stat").read_text(),
+            own_cpu=usage.ru_utime + usage.ru_stime,
+        )
+
+
+def cores(before: Edge, after: Edge, node: str) -> list[Core]:
+    """Percent of the window that each core spent in each state, as mpstat prints them."""
+    first, last = _stat(before.stat), _stat(after.stat)
+    return [
+        _core(node, core, first[core], last[core]) for core in sorted(first.keys() & last.keys())
+    ]
+
+
+def _stat(text: str) -> dict[int, dict[str, int]]:
+    rows = (line.split() for line in text.splitlines())
+    return {
+        int(row[0][3:]): dict(zip(STAT_FIELDS, map(int, row[1:]), strict=False))
+        for row in rows
+        if row and row[0].startswith("cpu") and row[0] != "cpu"
+    }
+
+
+def _core(node: str, core: int, before: dict[str, int], after: dict[str, int]) -> Core:
+    # idle and iowait of a tickless core may step back by a tick: that is no negative time
+    spent = {field: max(0, after[field] - before.get(field, 0)) for field in after}
+    spent["user"] -= min(spent["user"], spent.pop("guest", 0))
+    spent["nice"] -= min(spent["nice"], spent.pop("guest_nice", 0))
+    total = sum(spent.values())
+    if total == 0:
+        return Core(node=node, core=core)
+
+    def percent(field: str) -> float:
+        return round(100 * spent.get(field, 0) / total, 3)
+
+    return Core(
+        node=node,
+        core=core,
+        usr=percent("user"),
+        nice=percent("nice"),
+        sys=percent("system"),
+        iowait=percent("iowait"),
+        irq=percent("irq"),
+        soft=percent("softirq"),
+        steal=percent("steal"),
+        idle=percent("idle"),
+    )
+
+
+def softnet(before: Edge, after: Edge, node: str) -> list[Softnet]:
+    """Differences of each core's row of softnet_stat, and of its NET_RX softirqs."""
+    first, last = _softnet(before.softnet), _softnet(after.softnet)
+    received = {
+        core: count - _net_rx(before.softirqs).get(core, 0)
+        for core, count in _net_rx(after.softirqs).items()
+    }
+    return [
+        Softnet(
+            node=node,
+            core=core,
+            net_rx=received.get(core),
+            **{name: _wrapped(last[core][name] - first[core][name]) for name in last[core]},
+        )
+        for core in sorted(first.keys() & last.keys())
+    ]
+
+
+# Columns of softnet_stat (hexadecimal, 32 bits); the thirteenth is the CPU.
+_SOFTNET = {"processed": 0, "dropped": 1, "squeezed": 2, "received_rps": 9, "flow_limit": 10}
+_SOFTNET_CPU = 12
+
+
+def _softnet(text: str) -> dict[int, dict[str, int]]:
+    rows: dict[int, dict[str, int]] = {}
+    for line in text.splitlines():
+        values = [int(word, 16) for word in line.split()]
+        core = values[_SOFTNET_CPU] if len(values) > _SOFTNET_CPU else len(rows)
+        rows[core] = {name: values[column] for name, column in _SOFTNET.items()}
+    return rows
+
+
+def _wrapped(difference: int) -> int:
+    return difference % 2**32
+
+
+def _net_rx(text: str) -> dict[int, int]:
+    header, *lines = text.splitlines()
+    cores = [int(name.removeprefix("CPU")) for name in header.split()]
+    for line in lines:
+        name, *counts = line.split()
+        if name == "NET_RX:":
+            return dict(zip(cores, map(int, counts), strict=False))
+    return {}

@@ -1,0 +1,106 @@
+"""A bounded engine without the Pulumi CLI: the same program, state and semantics, in process.
+
+It knows `command:local:Command` and refuses the rest by name. It is no replacement for Pulumi.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+from experiments.engines import EngineError, OnStep, Outcome, StackRef, silent
+from experiments.engines.embedded import locks, state
+from experiments.engines.embedded.command import Commands
+from experiments.engines.embedded.deployment import Deployment, outputs_of
+from experiments.engines.embedded.ledger import Ledger
+
+
+class Embedded:
+    """Implements Engine; `parallel` bounds the commands that run at once."""
+
+    name = "embedded"
+
+    def __init__(self, parallel: int = 8) -> None:
+        self._parallel = parallel
+
+    def up(
+        self, stack: StackRef, *, replace: Sequence[str] = (), on_step: OnStep = silent
+    ) -> Outcome:
+        stack = _absolute(stack)
+        with locks.hold(stack), _terminable():
+            return self._converge(stack, replace, on_step, preview=False)
+
+    def preview(
+        self, stack: StackRef, *, replace: Sequence[str] = (), on_step: OnStep = silent
+    ) -> Outcome:
+        return self._converge(_absolute(stack), replace, on_step, preview=True)
+
+    def destroy(self, stack: StackRef, *, on_step: OnStep = silent) -> Outcome:
+        stack = _absolute(stack)
+        if state.load(stack) == state.Checkpoint():
+            return Outcome((), 0, {})
+        with locks.hold(stack), _terminable():
+            deployment = self._deployment(stack, (), on_step, preview=False)
+            with deployment.recorded():
+                deployment.delete_rest()
+            return deployment.outcome()
+
+    def outputs(self, stack: StackRef) -> dict[str, Any]:
+        return outputs_of(state.load(stack).resources)
+
+    def resources(self, stack: StackRef) -> list[dict[str, Any]]:
+        return state.load(stack).resources
+
+    def _converge(
+        self, stack: StackRef, replace: Sequence[str], on_step: OnStep, *, preview: bool
+    ) -> Outcome:
+        from experiments.engines.embedded import program  # it imports the SDK, which takes time
+
+        deployment = self._deployment(stack, replace, on_step, preview=preview)
+        with deployment.recorded():
+            program.run(stack, deployment, preview=preview, parallel=self._parallel)
+        return deployment.outcome()
+
+    def _deployment(
+        self, stack: StackRef, replace: Sequence[str], on_step: OnStep, *, preview: bool
+    ) -> Deployment:
+        checkpoint = state.load(stack)
+        state.refuse_unsupported(stack, checkpoint)
+        for urn in set(replace) - {resource["urn"] for resource in checkpoint.resources}:
+            raise EngineError(f"cannot replace {urn}: stack {stack.name} has no such resource")
+        return Deployment(
+            stack,
+            Ledger(stack, checkpoint, preview=preview),
+            Commands(stack.root, preview=preview),
+            on_step,
+            replace=replace,
+            parallel=self._parallel,
+        )
+
+
+def _absolute(stack: StackRef) -> StackRef:
+    """Its paths still mean the same inside the project's folder."""
+    return dataclasses.replace(stack, root=stack.root.absolute(), home=stack.home.absolute())
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """While something runs, SIGTERM ends it as Ctrl-C does, unless the caller handles it."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt("terminated")
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,187 @@
+"""Runs the scripts of `command:local:Command` resources as pulumi-command 1.2.1 does."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from experiments.engines.embedded.planning import UNKNOWN, differences, unknown
+
+Properties = dict[str, Any]
+
+TYPE = "command:local:Command"
+LOGGING = ("stdout", "stderr", "stdoutAndStderr", "none")
+
+# Seconds that a process group has between SIGTERM and SIGKILL.
+GRACE = 5.0
+_TICK = 0.1
+_TAIL = 20  # lines of output in an error message
+_INPUTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(
+        ("create", "update", "delete", "stdin", "dir"),
+        ("a string", lambda value: isinstance(value, str)),
+    ),
+    "logging": (f"one of {', '.join(LOGGING)}", lambda value: value in LOGGING),
+    "interpreter": ("a list of strings", lambda value: _strings(value, list)),
+    "environment": ("a map of strings", lambda value: _strings(value, dict)),
+    "addPreviousOutputInEnv": ("a boolean", lambda value: isinstance(value, bool)),
+    "triggers": ("a list", lambda value: isinstance(value, list)),
+}
+
+
+class CommandFailed(Exception):
+    """A script did not succeed; the message has its exit status and last lines."""
+
+
+class CommandInterrupted(CommandFailed):
+    """A script was ended because the engine was told to stop."""
+
+
+def problems(inputs: Properties) -> list[str]:
+    """What is wrong with, or not known here of, a command's inputs."""
+    found = [f"input {name} is not supported" for name in inputs if name not in _INPUTS]
+    for name, (kind, fits) in _INPUTS.items():
+        if inputs.get(name, UNKNOWN) != UNKNOWN and not fits(inputs[name]):
+            found.append(f"input {name} must be {kind}")
+    return found
+
+
+def _strings(value: Any, kind: type) -> bool:
+    values = value.values() if isinstance(value, dict) else value
+    return isinstance(value, kind) and all(isinstance(v, str) for v in values)
+
+
+class Commands:
+    """Runs scripts in the project's folder, each in a process group of its own.
+
+    For a preview it runs nothing and says which outputs are known beforehand.
+    """
+
+    def __init__(self, root: Path, *, preview: bool = False) -> None:
+        self.preview = preview
+        self._root = root
+        self._stop = threading.Event()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """End what runs (its threads send the signals) and refuse what comes."""
+        self._stop.set()
+
+    def create(self, inputs: Properties, timeout: float = 0) -> Properties:
+        """The outputs of a new resource."""
+        if self.preview:
+            return {**inputs, "stdout": UNKNOWN, "stderr": UNKNOWN}
+        return self._outputs(inputs.get("create"), inputs, {}, timeout)
+
+    def update(self, inputs: Properties, recorded: Properties, timeout: float = 0) -> Properties:
+        """The outputs of a changed resource, from those that are recorded."""
+        if self.preview:
+            # As the provider has it: an input that is only new leaves the outputs known.
+            changed = {path[0] for path in differences(recorded, {**recorded, **inputs})}
+            changed |= _INPUTS.keys() - inputs.keys()
+            certain = not unknown(inputs) and changed.isdisjoint(recorded)
+            return {**recorded, **inputs} if certain else self.create(inputs)
+        script = inputs.get("update", inputs.get("create"))
+        return self._outputs(script, inputs, recorded, timeout)
+
+    def delete(self, recorded: Properties, timeout: float = 0) -> None:
+        if not self.preview:
+            self._outputs(recorded.get("delete"), recorded, recorded, timeout)
+
+    def _outputs(
+        self, script: str | None, properties: Properties, before: Properties, timeout: float
+    ) -> Properties:
+        """Run the script, if there is one, and return the outputs of the resource."""
+        outputs = {"stdout": before.get("stdout", ""), "stderr": before.get("stderr", "")}
+        if script is not None:
+            outputs = self._run(script, properties, outputs, timeout)
+        return {**properties, **outputs}
+
+    def _run(
+        self, script: str, properties: Properties, before: dict[str, str], timeout: float
+    ) -> dict[str, str]:
+        if self.stopped:
+            raise CommandFailed("interrupted before it started")
+        environment = {**os.environ, **properties.get("environment", {})}
+        if properties.get("addPreviousOutputInEnv", True):
+            previous = {f"PULUMI_COMMAND_{name.upper()}": text for name, text in before.items()}
+            environment |= {name: text for name, text in previous.items() if text}
+        stdin = properties.get("stdin") or None
+        try:
+            process = subprocess.Popen(
+                [*(properties.get("interpreter") or ["/bin/sh", "-c"]), script],
+                cwd=self._root / properties.get("dir", ""),
+                env=environment,
+                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise CommandFailed(f"cannot start: {error}: running {_shown(script)}") from error
+        with process:
+            ended, stdout, stderr = self._attend(process, stdin and stdin.encode(), timeout)
+        if ended or process.returncode:
+            kind = CommandInterrupted if ended == "interrupted" else CommandFailed
+            why = ended or _status(process.returncode)
+            raise kind(f"{why}: running {_shown(script)}{_tail(stderr or stdout)}")
+        return {"stdout": _text(stdout), "stderr": _text(stderr)}
+
+    def _attend(
+        self, process: subprocess.Popen[bytes], stdin: bytes | None, timeout: float
+    ) -> tuple[str, bytes, bytes]:
+        """Wait for the end; out of time or told to stop, end the process group.
+
+        Returns why it was ended ("" where it ended by itself) and its output.
+        """
+        ended, due = "", time.monotonic() + timeout if timeout else math.inf
+        signals = iter((signal.SIGTERM, signal.SIGKILL))
+        while True:
+            try:
+                stdout, stderr = process.communicate(stdin, timeout=_TICK)
+                break
+            except subprocess.TimeoutExpired as waiting:
+                stdin, stdout, stderr = None, waiting.stdout or b"", waiting.stderr or b""
+            now = time.monotonic()
+            if not ended and (self.stopped or now >= due):
+                ended, due = "interrupted" if self.stopped else f"no end after {timeout:g} s", now
+            if ended and now >= due:
+                number = next(signals, None)
+                if number is None:  # a process that left the group holds the output open
+                    break
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+                due = now + GRACE
+        if ended:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        return ended, stdout, stderr
+
+
+def _status(code: int) -> str:
+    return f"ended by signal {-code}" if code < 0 else f"exit status {code}"
+
+
+def _text(output: bytes) -> str:
+    return output.decode(errors="replace").removesuffix("\n")
+
+
+def _shown(script: str) -> str:
+    first, *more = script.strip().splitlines() or [""]
+    return repr(first[:200] + (" ..." if more or len(first) > 200 else ""))
+
+
+def _tail(output: bytes) -> str:
+    lines = _text(output).splitlines()[-_TAIL:]
+    return "".join(f"\n  {line[:500]}" for line in lines)

@@ -1,0 +1,371 @@
+"""Converges one stack: each resource as the program declares it, then deletes the rest."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.engines import EngineError, OnStep, Operation, Outcome, Phase, StackRef, Step
+from experiments.engines.embedded import command, planning
+from experiments.engines.embedded.command import CommandFailed, CommandInterrupted, Commands
+from experiments.engines.embedded.ledger import Ledger
+from experiments.engines.embedded.planning import Decision, Resource
+from experiments.engines.embedded.state import Doing, now
+
+logger = logging.getLogger(__name__)
+
+_POSITIONS = ("sourcePosition", "stackTrace")  # which only the CLI records
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was decided for one resource; `first` are those to delete before it is created."""
+
+    wanted: Resource
+    old: Resource | None
+    decision: Decision
+    first: Sequence[Resource] = ()
+
+
+class Deployment:
+    """One run over one stack; `register` may be called from many threads at once.
+
+    A resource that fails takes those that build on it with it and lets the others finish;
+    nothing is deleted after a failure. A preview is the same run with nothing behind it.
+    """
+
+    def __init__(
+        self,
+        stack: StackRef,
+        ledger: Ledger,
+        commands: Commands,
+        on_step: OnStep,
+        *,
+        replace: Collection[str] = (),
+        parallel: int = 8,
+    ) -> None:
+        self._stack = stack
+        self._ledger = ledger
+        self._commands = commands
+        self._on_step = on_step
+        self._replace = frozenset(replace)
+        self._parallel = parallel
+        self._olds = {r["urn"]: r for r in ledger.left if not r.get("delete")}
+        self._interrupted = {urn: doing for urn, (doing, _) in ledger.interrupted.items()}
+        for urn, doing in self._interrupted.items():
+            logger.warning("an earlier run was cut off while %s %s", doing, urn)
+
+        self._turn = threading.Condition()  # guards what follows
+        self._registered: set[str] = set()
+        self._decided: set[str] = set()
+        self._replaced: set[str] = set()
+        self._doomed: set[str] = set()
+        self._deleting: set[str] = set()
+        self._unfinished: set[str] = set()
+        self._failures: list[str] = []
+        self._changes: dict[str, Step] = {}
+        self._same = 0
+        self._stack_outputs: dict[str, dict[str, Any]] = {}
+        self._reporting = threading.Lock()
+
+    def provider(self, version: str) -> str:
+        """The reference of the default provider, which is recorded as Pulumi records it."""
+        name = f"default_{version}".translate(str.maketrans(".-+", "___"))
+        kind = f"{planning.PROVIDER}command"
+        urn = f"urn:pulumi:{self._stack.name}::{self._stack.project}::{kind}::{name}"
+        with self._turn:
+            old = self._olds.get(urn)
+            if urn not in self._decided:
+                wanted = {"urn": urn, "custom": True, "type": kind, "inputs": {"version": version}}
+                new = _created(wanted, str(uuid.uuid4()), {"version": version})
+                self._olds[urn] = provider = old or new
+                self._ledger.settle(provider, old=old)
+                self._decided.add(urn)
+            return f"{urn}::{self._olds[urn]['id']}"
+
+    def register(self, wanted: Resource, *, delete_first: bool = False) -> Resource | None:
+        """Converge one resource, after all that it builds on; None where it does not stand."""
+        urn = wanted["urn"]
+        with self._turn:
+            if urn in self._registered:
+                raise EngineError(f"{urn} is declared twice")
+            self._registered.add(urn)
+            self._turn.wait_for(lambda: urn not in self._deleting)
+            plan = self._plan(wanted, delete_first)
+        if plan is None:
+            self._report("update" if urn in self._olds else "create", urn, "skipped")
+            return None
+        operation, detail = plan.decision.operation, ", ".join(plan.decision.changed)
+        self._report(operation, urn, "start", detail)
+        try:
+            self._delete_first(plan)
+            resource = self._converge(plan)
+        except CommandFailed as error:
+            self._fail(operation, urn, str(error))
+            return None
+        self._report(operation, urn, "done", detail)
+        return resource
+
+    def _plan(self, wanted: Resource, delete_first: bool) -> Plan | None:
+        """Decide what happens to a resource, None where it must be skipped; lock held."""
+        urn = wanted["urn"]
+        lacks = planning.references(wanted) & self._unfinished
+        if not self._commands.preview and planning.unknown(wanted.get("inputs")):
+            lacks.add("inputs")
+        if lacks or self._commands.stopped:
+            self._unfinished.add(urn)
+            return None
+        old, interrupted = self._olds.get(urn), self._interrupted.get(urn, "")
+        reason = "replace" if urn in self._replace else ""
+        if wanted.get("deletedWith") in self._replaced:
+            reason = "deletedWith"
+        kept = planning.keep_ignored(old, wanted)
+        decision = planning.decide(old, kept, reason, interrupted)
+        self._decided.add(urn)
+        if decision.operation != "replace" or old is None:
+            return Plan(kept, old, decision)
+        self._replaced.add(urn)
+        if not delete_first and interrupted != "deleting":
+            return Plan(wanted, old, decision)
+
+        def in_its_way() -> list[Resource]:
+            left = self._ledger.left
+            dependents = planning.dependent_replacements(old, left, self._decided)
+            return [r for r in (old, *dependents) if not r.get("pendingReplacement")]
+
+        # What another replacement is deleting already need not be deleted twice.
+        self._turn.wait_for(lambda: self._deleting.isdisjoint(r["urn"] for r in in_its_way()))
+        first = in_its_way()
+        self._deleting.update(r["urn"] for r in first)
+        self._doomed.update(r["urn"] for r in first)
+        return Plan(wanted, old, decision, first)
+
+    def _delete_first(self, plan: Plan) -> None:
+        """Delete what a replacement must not meet, dependents before what they build on."""
+        try:
+            if plan.decision.operation == "replace" and plan.old:
+                if plan.wanted.get("protect") and _is_protected(plan.old):
+                    raise CommandFailed("it is protected: it cannot be replaced")
+                for resource in plan.first:
+                    if resource is not plan.old and _is_protected(resource):
+                        raise CommandFailed(f"{resource['urn']} would go with it and is protected")
+            for resource in reversed(plan.first):
+                self._delete_for(plan, resource)
+        finally:
+            with self._turn:
+                self._deleting.difference_update(r["urn"] for r in plan.first)
+                self._turn.notify_all()
+
+    def _delete_for(self, plan: Plan, resource: Resource) -> None:
+        urn, is_dependent = resource["urn"], resource is not plan.old
+        try:
+            self._delete(resource, awaits_replacement=not resource.get("delete"))
+        except CommandFailed as error:
+            if is_dependent:
+                raise type(error)(f"{urn} must go first: {error}") from error
+            raise
+        if is_dependent:
+            self._report("delete", urn, "done", "for a replacement", change=False)
+
+    def _converge(self, plan: Plan) -> Resource:
+        """Do what was decided and record it."""
+        wanted, old, operation = plan.wanted, plan.old, plan.decision.operation
+        inputs, timeouts = wanted.get("inputs", {}), wanted.get("customTimeouts", {})
+        if old is None or operation == "replace":
+            outputs = {}
+            if wanted["custom"]:
+                with self._pending("creating", wanted):
+                    outputs = self._commands.create(inputs, timeouts.get("create", 0))
+            new = _created(wanted, self._new_id(wanted), outputs)
+            keep_old = old is not None and not old.get("pendingReplacement")
+            self._ledger.settle(new, old=old, keep_old=keep_old, ends=wanted)
+            return new
+        outputs = old.get("outputs", {})
+        new = _continued(wanted, old, outputs)
+        if operation == "update":
+            if wanted["custom"]:
+                with self._pending("updating", new):
+                    outputs = self._commands.update(inputs, outputs, timeouts.get("update", 0))
+            changed = _continued(wanted, old, outputs) | {"modified": now()}
+            self._ledger.settle(changed, old=old, ends=new)
+            return changed
+        self._ledger.settle(old if new == old else new, old=old)
+        return new
+
+    def _new_id(self, wanted: Resource) -> str:
+        known = wanted["custom"] and not self._commands.preview
+        return f"{wanted['urn'].rsplit('::', 1)[-1]}{secrets.token_hex(4)}" if known else ""
+
+    @contextmanager
+    def _pending(self, doing: Doing, resource: Resource) -> Iterator[None]:
+        """While its script runs, the operation is on record; so it stays if that is cut off."""
+        self._ledger.begin(doing, resource)
+        try:
+            yield
+        except CommandFailed as error:
+            if not isinstance(error, CommandInterrupted):
+                self._ledger.give_up(resource)
+            raise
+
+    def _delete(self, resource: Resource, *, awaits_replacement: bool = False) -> None:
+        """Run the recorded `delete`, if there is one to run, and drop or mark the record."""
+        # What a killed run was still creating has inputs only.
+        properties = resource.get("outputs") or resource.get("inputs", {})
+        needless = resource.get("pendingReplacement") or resource.get("retainOnDelete")
+        is_gone = resource.get("deletedWith") in self._doomed
+        if resource["type"] == command.TYPE and not needless and not is_gone:
+            timeout = resource.get("customTimeouts", {}).get("delete", 0)
+            with self._pending("deleting", resource):
+                self._commands.delete(properties, timeout)
+        self._ledger.remove(resource, awaits_replacement=awaits_replacement)
+
+    def set_outputs(self, urn: str, outputs: dict[str, Any]) -> None:
+        """Take the outputs of a component; those of the stack wait for the end."""
+        if urn.split("::")[2] == planning.STACK:
+            self._stack_outputs[urn] = outputs
+        else:
+            self._ledger.set_outputs(urn, self._known(outputs))
+
+    def _known(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        """What is unknown outside a preview comes from something that failed: left out."""
+        if self._commands.preview:
+            return outputs
+        return {name: value for name, value in outputs.items() if not planning.unknown(value)}
+
+    def delete_rest(self) -> None:
+        """Delete what the program did not register, dependents first; nothing after a failure."""
+        if self._failures or self._unfinished:
+            return
+        rest = self._ledger.left
+        recorded = {resource["urn"] for resource in rest}
+        rest += [r for urn, (_, r) in self._ledger.interrupted.items() if urn not in recorded]
+        self._doomed.update(resource["urn"] for resource in rest)
+        kept: set[str] = set()  # what something still builds on that could not be deleted
+        with ThreadPoolExecutor(self._parallel) as pool, self.stopped_by_interrupt():
+            for members in planning.deletion_rounds(rest):
+                ready = [resource for resource in members if resource["urn"] not in kept]
+                deletions = {id(r): pool.submit(self._delete_last, r) for r in ready}
+                while wait(deletions.values(), timeout=0.2).not_done:
+                    pass  # and notice a signal that another thread received
+                for resource in members:
+                    if resource["urn"] in kept or not deletions[id(resource)].result():
+                        kept |= planning.references(resource)
+
+    def _delete_last(self, resource: Resource) -> bool:
+        """Delete one that is left; what it builds on goes after it, and stays if it fails."""
+        urn = resource["urn"]
+        if self._commands.stopped:
+            return False
+        visible = not resource["type"].startswith(planning.PROVIDER)
+        change = visible and urn not in self._replaced
+        try:
+            if _is_protected(resource):
+                raise CommandFailed("it is protected: it cannot be deleted")
+            if visible:
+                self._report("delete", urn, "start", change=change)
+            self._delete(resource)
+        except CommandFailed as error:
+            self._fail("delete", urn, str(error))
+            return False
+        if visible:
+            self._report("delete", urn, "done", change=change)
+        return True
+
+    @contextmanager
+    def stopped_by_interrupt(self) -> Iterator[None]:
+        """Inside, Ctrl-C ends the running commands before anybody waits for them."""
+        try:
+            yield
+        except (Exception, SystemExit):
+            raise
+        except BaseException:
+            self._commands.stop()
+            raise
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Whatever happens inside, what came of it is saved; then what failed is raised."""
+        try:
+            yield
+        except BaseException as error:
+            self._close(failed=True)
+            if self._failures and isinstance(error, Exception):
+                raise EngineError("\n".join([*self._failures, str(error)])) from error
+            raise
+        self._close(failed=bool(self._failures))
+        if self._failures:
+            raise EngineError("\n".join(self._failures))
+
+    def _close(self, *, failed: bool) -> None:
+        """Record the stack's outputs; after a failure a missing one keeps its last value."""
+        for urn, outputs in self._stack_outputs.items():
+            before = self._olds.get(urn, {}).get("outputs", {}) if failed else {}
+            self._ledger.set_outputs(urn, before | self._known(outputs))
+        self._ledger.close()
+
+    def outcome(self) -> Outcome:
+        """What was done (in a preview: would be done)."""
+        outputs = outputs_of(self._ledger.resources)
+        return Outcome(tuple(self._changes.values()), self._same, outputs)
+
+    def _fail(self, operation: Operation, urn: str, why: str) -> None:
+        step = Step(operation, urn, "failed", why)
+        with self._turn:
+            self._unfinished.add(urn)
+            self._failures.append(f"{step.type} {step.name}: {operation} failed: {why}")
+        self._report(operation, urn, "failed", why)
+
+    def _report(
+        self, operation: Operation, urn: str, phase: Phase, detail: str = "", *, change: bool = True
+    ) -> None:
+        """Tell the listener, one step at a time, and count."""
+        step = Step(operation, urn, phase, detail)
+        with self._reporting:
+            if operation == "same":
+                self._same += phase == "done"
+                return
+            if phase == "done" and change:
+                self._changes.pop(urn, None)
+                self._changes[urn] = step
+            if phase != "start" or not self._commands.preview:
+                self._on_step(step)
+
+
+def outputs_of(resources: Sequence[Resource]) -> dict[str, Any]:
+    """The stack's outputs; in a preview an unknown one reads as Pulumi shows it."""
+    for resource in resources:
+        if resource["type"] == planning.STACK:
+            return {k: _shown(v) for k, v in resource.get("outputs", {}).items()}
+    return {}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _shown(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_shown(v) for v in value]
+    return "[unknown]" if value == planning.UNKNOWN else value
+
+
+def _is_protected(resource: Resource) -> bool:
+    return resource.get("protect", False) and not resource.get("delete")
+
+
+def _created(wanted: Resource, id_: str, outputs: dict[str, Any]) -> Resource:
+    time = now()
+    return planning.compact(
+        {**wanted, "id": id_, "outputs": outputs, "created": time, "modified": time}
+    )
+
+
+def _continued(wanted: Resource, old: Resource, outputs: dict[str, Any]) -> Resource:
+    """The record of a resource that was there before; what this engine does not set is kept."""
+    kept = {k: old[k] for k in ("id", "created", "modified", *_POSITIONS) if k in old}
+    return planning.compact({**wanted, **kept, "outputs": outputs})

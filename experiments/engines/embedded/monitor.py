@@ -1,0 +1,190 @@
+"""Stands where the Pulumi SDK expects its resource monitor and engine: plain objects, no gRPC."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from pulumi.runtime.proto import engine_pb2, resource_pb2
+
+from experiments.engines import EngineError, StackRef
+from experiments.engines.embedded import command, planning
+from experiments.engines.embedded.deployment import Deployment
+from experiments.engines.embedded.planning import Resource
+
+logger = logging.getLogger(__name__)
+
+# The key by which Pulumi tells a secret, an asset, an archive or a reference from a plain map.
+_SIGNATURE = "4dabf18193072939515e22adb298388d"
+_VERBS = ("create", "update", "delete")
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Monitor:
+    """Each method is one remote procedure of the SDK; they arrive on many threads at once."""
+
+    def __init__(self, stack: StackRef, deployment: Deployment) -> None:
+        self._stack = stack
+        self._deployment = deployment
+        # By URN, the options that its children take over.
+        self._options: dict[str, dict[str, Any]] = {}
+
+    def GetDeploymentInfo(self, _: object) -> resource_pb2.DeploymentInfo:  # noqa: N802
+        """The SDK does without every feature that is not named here, or says that it cannot."""
+        return resource_pb2.DeploymentInfo(
+            supportedFeatures=[
+                resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS,
+                resource_pb2.RESOURCE_MONITOR_FEATURE_DELETED_WITH,
+            ]
+        )
+
+    def RegisterResource(  # noqa: N802
+        self, request: resource_pb2.RegisterResourceRequest
+    ) -> resource_pb2.RegisterResourceResponse:
+        wanted = self._wanted(request)
+        resource = self._deployment.register(wanted, delete_first=request.deleteBeforeReplace)
+        if resource is None:
+            return resource_pb2.RegisterResourceResponse(
+                urn=wanted["urn"], result=resource_pb2.FAIL
+            )
+        response = resource_pb2.RegisterResourceResponse(
+            urn=resource["urn"], id=resource.get("id", "")
+        )
+        if resource["custom"]:
+            response.object.update(resource["outputs"])
+        return response
+
+    def RegisterResourceOutputs(  # noqa: N802
+        self, request: resource_pb2.RegisterResourceOutputsRequest
+    ) -> None:
+        self._deployment.set_outputs(request.urn, _plain_map(request.outputs, request.urn))
+
+    def SignalAndWaitForShutdown(self, _: object) -> None:  # noqa: N802
+        """The program has declared all it wants: it calls this only where it did not fail."""
+        self._deployment.delete_rest()
+
+    def __getattr__(self, name: str) -> Callable[[Any], NoReturn]:
+        if not name[0].isupper():
+            raise AttributeError(name)
+
+        def refuse(request: Any) -> NoReturn:
+            what = getattr(request, "tok", "") or getattr(request, "type", "")
+            raise EngineError(f"the embedded engine does not support {name} {what}".rstrip())
+
+        return refuse
+
+    def _wanted(self, request: resource_pb2.RegisterResourceRequest) -> Resource:
+        """The resource that a request describes, as the checkpoint has it."""
+        urn = self._urn(request)
+        _refuse_unsupported(request, urn)
+        inputs = _plain_map(request.object, urn)
+        if request.custom and (wrong := command.problems(inputs)):
+            raise EngineError(f"{urn}: {'; '.join(wrong)}")
+        options = dict(self._options.get(request.parent, {}))
+        for option in ("protect", "retainOnDelete"):
+            if request.HasField(option):
+                options[option] = getattr(request, option)
+        if request.deletedWith:
+            options["deletedWith"] = request.deletedWith
+        self._options[urn] = options
+        timeouts = {verb: getattr(request.customTimeouts, verb) for verb in _VERBS}
+        dependencies = request.propertyDependencies
+        return planning.compact(
+            {
+                "urn": urn,
+                "custom": request.custom,
+                "type": request.type,
+                "inputs": inputs,
+                "parent": request.parent,
+                "dependencies": sorted(request.dependencies),
+                "provider": self._deployment.provider(request.version) if request.custom else "",
+                "propertyDependencies": {k: sorted(dependencies[k].urns) for k in dependencies},
+                "customTimeouts": {k: _seconds(v, urn) for k, v in timeouts.items() if v},
+                "ignoreChanges": list(request.ignoreChanges),
+                "replaceOnChanges": list(request.replaceOnChanges),
+                **options,
+            }
+        )
+
+    def _urn(self, request: resource_pb2.RegisterResourceRequest) -> str:
+        """A resource's type in its URN begins with those of its parents, but not the stack's."""
+        parent_type = request.parent.split("::")[2] if request.parent else planning.STACK
+        prefix = "" if parent_type == planning.STACK else f"{parent_type}$"
+        stack = self._stack
+        return f"urn:pulumi:{stack.name}::{stack.project}::{prefix}{request.type}::{request.name}"
+
+
+class Log:
+    """Stands for the SDK's engine: what the program logs goes to Python's logging."""
+
+    _LEVELS = {  # noqa: RUF012 - never changed
+        engine_pb2.INFO: logging.INFO,
+        engine_pb2.WARNING: logging.WARNING,
+        engine_pb2.ERROR: logging.ERROR,
+    }
+
+    def Log(self, request: engine_pb2.LogRequest) -> None:  # noqa: N802
+        if request.severity in self._LEVELS:
+            logger.log(self._LEVELS[request.severity], "%s", request.message)
+
+
+def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest, urn: str) -> None:
+    options = {
+        "import": request.importId,
+        "aliases": request.aliases or request.aliasURNs,
+        "transforms": request.transforms,
+        "hooks": request.hooks.ByteSize(),
+        "state_migrations": request.state_migrations,
+        "provider": request.provider,
+        "providers": request.providers,
+        "plugin_download_url": request.pluginDownloadURL,
+        "additional_secret_outputs": request.additionalSecretOutputs,
+        "replace_with": request.replace_with,
+        "replacement_trigger": request.HasField("replacement_trigger"),
+        "a remote component": request.remote,
+        "a parameterized package": request.packageRef,
+    }
+    nested = [path for path in request.ignoreChanges if not path.isalnum()]
+    options["ignore_changes of " + ", ".join(nested)] = nested
+    for option, value in options.items():
+        if value:
+            raise EngineError(f"the embedded engine does not support {option}: {urn}")
+    if request.custom and request.type != command.TYPE:
+        raise EngineError(f"the embedded engine does not know {request.type}: {urn}")
+
+
+def _plain_map(struct: Any, urn: str) -> dict[str, Any]:
+    if _SIGNATURE in struct.fields:
+        raise EngineError(
+            "the embedded engine takes no secret values, assets, archives or resource references:"
+            f" {urn}"
+        )
+    return {name: _plain(value, urn) for name, value in struct.fields.items()}
+
+
+def _plain(value: Any, urn: str) -> Any:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() else number
+        case "bool_value":
+            return value.bool_value
+        case "list_value":
+            return [_plain(item, urn) for item in value.list_value.values]
+        case "struct_value":
+            return _plain_map(value.struct_value, urn)
+    return None
+
+
+def _seconds(text: str, urn: str) -> float:
+    """A Go duration such as 1m30s, in seconds."""
+    if not re.fullmatch(f"({_DURATION.pattern})+", text):
+        raise EngineError(f"custom timeout {text!r} is not a duration such as 90s or 5m: {urn}")
+    seconds = math.fsum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
+    return int(seconds) if seconds.is_integer() else seconds

@@ -1,0 +1,171 @@
+"""What must happen to a resource, and in which order: pure functions of recorded and declared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.engines import Operation
+
+# A resource, in the form that Pulumi's checkpoint has for it.
+Resource = dict[str, Any]
+Path = tuple[str | int, ...]
+
+STACK = "pulumi:pulumi:Stack"
+PROVIDER = "pulumi:providers:"
+# The text that stands for a value which is not known yet, as in Pulumi's own wire format.
+UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+
+_SEGMENT = re.compile(r'\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|\[(\*)\]|([^.\[]+)')
+
+
+def compact(resource: Resource) -> Resource:
+    """The resource without what is empty, as the checkpoint has it."""
+    return {k: v for k, v in resource.items() if v or k in ("urn", "custom", "type")}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens to a resource; `changed` are the inputs that differ, or another reason."""
+
+    operation: Operation
+    changed: tuple[str, ...] = ()
+
+
+def decide(
+    old: Resource | None, wanted: Resource, reason: str = "", interrupted: str = ""
+) -> Decision:
+    """Create, update, replace or leave alone; a `reason` forces the replacement.
+
+    `interrupted` is what a killed run was doing to it: what is recorded can then not be trusted.
+    """
+    if old is None:
+        return Decision("create")
+    if old.get("pendingReplacement"):
+        return Decision("replace", ("already deleted",))
+    if interrupted == "deleting":
+        reason = "interrupted while deleting"
+    if reason:
+        return Decision("replace", (reason,))
+    paths = list(differences(old.get("inputs", {}), wanted.get("inputs", {})))
+    changed = tuple(dict.fromkeys(str(path[0]) for path in paths))
+    rules = wanted.get("replaceOnChanges", ())
+    if wanted["custom"] and any(_forces_replacement(path, rules) for path in paths):
+        return Decision("replace", changed)
+    if interrupted and not paths:
+        changed = (f"interrupted while {interrupted}",)
+    return Decision("update", changed) if changed else Decision("same")
+
+
+def keep_ignored(old: Resource | None, wanted: Resource) -> Resource:
+    """What is wanted, with the recorded value of each input whose changes are ignored."""
+    ignored = wanted.get("ignoreChanges", ())
+    if old is None or not ignored:
+        return wanted
+    recorded = old.get("inputs", {})
+    inputs = {k: v for k, v in wanted.get("inputs", {}).items() if k not in ignored}
+    return wanted | {"inputs": inputs | {k: recorded[k] for k in ignored if k in recorded}}
+
+
+def differences(old: Any, new: Any, at: Path = ()) -> Iterator[Path]:
+    """The paths at which two values differ; an absent key and a null are the same."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys((*old, *new)):
+            before, after = old.get(key), new.get(key)
+            if before is None or after is None:
+                if before is not after:
+                    yield (*at, key)
+            else:
+                yield from differences(before, after, (*at, key))
+    elif isinstance(old, list) and isinstance(new, list):
+        for index in range(max(len(old), len(new))):
+            if index >= len(old) or index >= len(new):
+                yield (*at, index)
+            else:
+                yield from differences(old[index], new[index], (*at, index))
+    elif isinstance(old, bool) is not isinstance(new, bool) or old != new:
+        yield at
+
+
+def unknown(value: Any) -> bool:
+    """Whether a value is, or holds, one that is not known yet."""
+    if isinstance(value, dict):
+        return any(map(unknown, value.values()))
+    if isinstance(value, list):
+        return any(map(unknown, value))
+    return bool(value == UNKNOWN)
+
+
+def _forces_replacement(path: Path, replace_on_changes: Iterable[str]) -> bool:
+    """`triggers` always do; what the program names covers every path below it."""
+    if path[0] == "triggers":
+        return True
+    return any(_covers(parse_path(text), path) for text in replace_on_changes)
+
+
+def _covers(outer: Path, inner: Path) -> bool:
+    return len(outer) <= len(inner) and all(
+        o in ("*", i) for o, i in zip(outer, inner, strict=False)
+    )
+
+
+def parse_path(text: str) -> Path:
+    """A property path: `triggers[*]`, `environment.HOME`, `environment["A.B"]`."""
+    return tuple(
+        int(index) if index else quoted.replace('\\"', '"') or star or name
+        for quoted, index, star, name in _SEGMENT.findall(text)
+    )
+
+
+def references(resource: Resource) -> set[str]:
+    """The resources (and the provider) that a recorded resource builds on."""
+    urns = {resource.get("parent", ""), resource.get("deletedWith", "")}
+    urns.add(resource.get("provider", "").rpartition("::")[0])
+    urns.update(resource.get("dependencies", ()))
+    for dependencies in resource.get("propertyDependencies", {}).values():
+        urns.update(dependencies or ())
+    return urns - {""}
+
+
+def dependent_replacements(
+    root: Resource, resources: Iterable[Resource], decided: AbstractSet[str]
+) -> list[Resource]:
+    """What must be deleted before `root` is, in the order of creation.
+
+    That is every dependent which a new `root` would force to be replaced: `triggers` (or an input
+    of `replaceOnChanges`) that come from it, or `deletedWith`. A mere `depends_on` does not.
+    `decided` are the URNs that this run has already settled: they cannot depend on it.
+    """
+    doomed = {root["urn"]}
+    victims = []
+    for resource in resources:
+        if resource is root or resource["urn"] in decided or not resource["custom"]:
+            continue
+        rules = resource.get("replaceOnChanges", ())
+        if resource.get("deletedWith") in doomed or any(
+            doomed & set(urns or ()) and _forces_replacement((name,), rules)
+            for name, urns in resource.get("propertyDependencies", {}).items()
+            if name in resource.get("inputs", {})
+        ):
+            doomed.add(resource["urn"])
+            victims.append(resource)
+    return victims
+
+
+def deletion_rounds(resources: Sequence[Resource]) -> list[list[Resource]]:
+    """The order in which to delete: the members of a round at once, dependents in earlier rounds.
+
+    `resources` are in the order of creation.
+    """
+    depths: dict[str, int] = {}
+    rounds: list[list[Resource]] = []
+    for resource in resources:
+        depth = max((depths[urn] + 1 for urn in references(resource) & depths.keys()), default=0)
+        depths[resource["urn"]] = max(depth, depths.get(resource["urn"], 0))
+        if depth == len(rounds):
+            rounds.append([])
+        rounds[depth].append(resource)
+    return rounds[::-1]

@@ -1,0 +1,100 @@
+"""Runs a project's Pulumi program in this process, as often as one likes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi.runtime
+
+from experiments.engines import EngineError, StackRef
+from experiments.engines.embedded.deployment import Deployment
+from experiments.engines.embedded.monitor import Log, Monitor
+
+
+def run(stack: StackRef, deployment: Deployment, *, preview: bool, parallel: int) -> None:
+    """Run `__main__.py` to its end; its resources go to the deployment.
+
+    All that the SDK holds is bound to a context of its own and goes with it.
+    """
+    contextvars.copy_context().run(_run, stack, deployment, preview, parallel)
+
+
+def _run(stack: StackRef, deployment: Deployment, preview: bool, parallel: int) -> None:
+    root = stack.root
+    settings = pulumi.runtime.Settings(
+        project=stack.project,
+        stack=stack.name,
+        monitor=Monitor(stack, deployment),
+        engine=Log(),
+        parallel=parallel,
+        dry_run=preview,
+        organization="organization",
+        root_directory=str(root),
+    )
+    pulumi.runtime.configure(settings)
+    pulumi.runtime.set_all_config(stack.config, [])
+    pulumi.runtime.settings.ROOT.set(None)
+
+    main = root / "__main__.py"
+    names: dict[str, Any] = {"__name__": "__main__", "__file__": str(main)}
+
+    def program() -> None:
+        with deployment.stopped_by_interrupt():  # the SDK would wait for what runs
+            exec(compile(main.read_bytes(), main, "exec"), names)  # noqa: S102
+
+    with (
+        asyncio.Runner() as runner,
+        chdir(root),
+        _first_on_path(str(root)),
+        deployment.stopped_by_interrupt(),
+    ):
+        loop = runner.get_loop()
+        # Each request holds a thread while its command runs: this is what bounds them.
+        loop.set_default_executor(ThreadPoolExecutor(parallel))
+        # What a failed resource leaves unawaited is reported by the deployment already.
+        loop.set_exception_handler(lambda _loop, _context: None)
+        _keep_awake(loop)
+        try:
+            loop.run_until_complete(pulumi.runtime.run_in_stack(program))
+        except EngineError:
+            raise
+        except pulumi.RunError as error:
+            raise EngineError(str(error)) from error
+        except SystemExit as error:
+            raise EngineError(f"the program ended itself with {error.code!r}") from error
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}{_place(error, root)}"
+            raise EngineError(f"the program failed: {what}") from error
+        finally:
+            names.clear()  # the SDK remembers classes for good, and they their module's names
+
+
+def _keep_awake(loop: asyncio.AbstractEventLoop) -> None:
+    """Have the main thread do something now and then, so that it notices signals to others."""
+    loop.call_later(0.2, _keep_awake, loop)
+
+
+def _place(error: Exception, root: Path) -> str:
+    """Where in the project an error arose."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).is_relative_to(root):
+            return f" ({Path(frame.filename).relative_to(root)}:{frame.lineno})"
+    return ""
+
+
+@contextmanager
+def _first_on_path(folder: str) -> Iterator[None]:
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

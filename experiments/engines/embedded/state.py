@@ -1,0 +1,171 @@
+"""A stack's checkpoint file, in Pulumi's own format and file layout: read, checked, replaced."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from experiments.engines import EngineError, StackRef
+from experiments.engines.embedded import command, planning
+from experiments.engines.embedded.planning import Resource
+
+Doing = Literal["creating", "updating", "deleting"]
+
+_SECRET = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - how Pulumi marks a secret value
+_PULUMI = "v3.260.0"  # the version whose checkpoints these are
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a stack's file says; `pending` is what a killed run was doing."""
+
+    resources: list[Resource] = field(default_factory=list)
+    pending: list[tuple[Doing, Resource]] = field(default_factory=list)
+    secrets_providers: dict[str, Any] | None = None
+
+
+def path_of(stack: StackRef) -> Path:
+    """Where Pulumi's file backend keeps the stack."""
+    return stack.home / ".pulumi/stacks" / stack.project / f"{stack.name}.json"
+
+
+def load(stack: StackRef) -> Checkpoint:
+    """Read and check a stack's file; an unknown stack is empty."""
+    path = path_of(stack)
+    try:
+        document = json.loads(path.read_bytes())
+        latest = document["checkpoint"].get("latest") or {}
+        if document["version"] != 3:
+            features = ", ".join(document.get("features", ())) or f"format {document['version']}"
+            raise EngineError(f"{path} needs the Pulumi CLI: {features}")
+        checkpoint = Checkpoint(
+            latest.get("resources") or [],
+            [(op["type"], op["resource"]) for op in latest.get("pending_operations") or ()],
+            latest.get("secrets_providers"),
+        )
+        fault = _fault(latest.get("manifest"), checkpoint.resources)
+    except FileNotFoundError:
+        for compressed in path.parent.glob(f"{path.name}.[gz]*"):
+            raise EngineError(f"compressed state is not supported here: {compressed}") from None
+        return Checkpoint()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = f"{type(error).__name__}: {error}"
+    if fault:
+        backup = path.with_name(f"{path.name}.bak")
+        advice = f"; the state before it is in {backup}" if backup.exists() else ""
+        raise EngineError(f"the checkpoint {path} is damaged: {fault}{advice}")
+    return checkpoint
+
+
+def _fault(manifest: dict[str, str] | None, resources: Iterable[Resource]) -> str:
+    """What Pulumi's own integrity check would say; "" where the resources are sound."""
+    if manifest and manifest["magic"] != _magic(manifest["version"]):
+        return "its magic does not fit its version"
+    seen: set[str] = set()
+    live: set[str] = set()
+    providers: set[str] = set()
+    for resource in resources:
+        urn, provider = resource["urn"], resource.get("provider", "")
+        if not resource["type"] or bool(resource["custom"]) is not bool(resource.get("id")):
+            return f"{urn} has no type, or an id where it should not or none where it should"
+        missing = planning.references(resource) - seen
+        if resource.get("pendingReplacement"):
+            missing.discard(provider.rpartition("::")[0])
+        elif provider and not missing and provider not in providers:
+            return f"{urn} names an unknown provider"
+        if missing:
+            return f"{urn} builds on {', '.join(sorted(missing))}, which is not there before it"
+        if urn in live and not resource.get("delete"):
+            return f"{urn} is there twice"
+        if resource["type"].startswith(planning.PROVIDER):
+            providers.add(f"{urn}::{resource['id']}")
+        seen.add(urn)
+        if not resource.get("delete"):
+            live.add(urn)
+    return ""
+
+
+def refuse_unsupported(stack: StackRef, checkpoint: Checkpoint) -> None:
+    """Name what this engine could neither update nor delete."""
+    for resource in [*checkpoint.resources, *(resource for _, resource in checkpoint.pending)]:
+        urn, kind = resource["urn"], resource["type"]
+        if resource["custom"] and kind not in (command.TYPE, f"{planning.PROVIDER}command"):
+            raise EngineError(f"stack {stack.name} holds {urn}: this engine knows no {kind}")
+        if resource.get("external"):
+            raise EngineError(f"stack {stack.name} holds {urn}, which was read and not created")
+        if _SECRET in json.dumps(resource):
+            raise EngineError(f"stack {stack.name} holds a secret value in {urn}")
+
+
+def render(
+    stack: StackRef,
+    resources: Sequence[str],
+    pending: Sequence[tuple[Doing, str]],
+    secrets_providers: dict[str, Any] | None,
+) -> str:
+    """The file's text, from resources that are JSON text already."""
+    manifest = {"time": now(), "magic": _magic(_PULUMI), "version": _PULUMI}
+    parts = [f'"manifest":{to_json(manifest)}']
+    if secrets_providers:
+        parts.append(f'"secrets_providers":{to_json(secrets_providers)}')
+    if resources:
+        parts.append(f'"resources":[{",".join(resources)}]')
+    if pending:
+        operations = (f'{{"resource":{text},"type":"{doing}"}}' for doing, text in pending)
+        parts.append(f'"pending_operations":[{",".join(operations)}]')
+    parts.append('"metadata":{}')
+    name = to_json(f"organization/{stack.project}/{stack.name}")
+    latest = ",".join(parts)
+    return f'{{"version":3,"checkpoint":{{"stack":{name},"latest":{{{latest}}}}}}}'
+
+
+def to_json(value: Any) -> str:
+    """As compact as Pulumi writes it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def now() -> str:
+    """The time as the checkpoint has it."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _magic(version: str) -> str:
+    return hashlib.sha256(version.encode()).hexdigest() if version else ""
+
+
+def save(stack: StackRef, text: str) -> None:
+    """Replace the stack's file: whole or not at all, durable on return, the last one as `.bak`."""
+    path = path_of(stack)
+    try:
+        _save(path, stack.home / ".pulumi/meta.yaml", text)
+    except OSError as error:
+        raise EngineError(f"cannot write the checkpoint {path}: {error}") from error
+
+
+def _save(path: Path, meta: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not meta.exists():
+        meta.write_text("version: 1\n")
+    draft = path.with_name(f".{path.name}.new")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    second_name = path.with_name(f".{path.name}.bak.new")
+    second_name.unlink(missing_ok=True)
+    with suppress(OSError):  # there is no file yet, or the filesystem knows no second names
+        os.link(path, second_name)
+        second_name.replace(path.with_name(f"{path.name}.bak"))
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,193 @@
+"""The engine that is the Pulumi CLI, driven by the Automation API over a local file backend."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+from pulumi import automation
+from pulumi.automation import errors, events
+
+from experiments.engines import (
+    EngineError,
+    OnStep,
+    Operation,
+    Outcome,
+    StackLocked,
+    StackRef,
+    Step,
+    silent,
+)
+
+# The CLI's operations in the contract's words; a replacement is told by its own event alone.
+_OPERATIONS: dict[str, Operation] = {
+    "create": "create",
+    "update": "update",
+    "replace": "replace",
+    "delete": "delete",
+    "same": "same",
+}
+_STACK_TYPE = "pulumi:pulumi:Stack"
+_PROVIDER = "pulumi:providers:"
+
+
+def available() -> bool:
+    """Whether the Pulumi CLI is on PATH."""
+    return shutil.which("pulumi") is not None
+
+
+class PulumiCli:
+    """Engine contract over `pulumi` on PATH (see `experiments.engines.Engine`)."""
+
+    name = "pulumi"
+
+    def up(
+        self, stack: StackRef, *, replace: Sequence[str] = (), on_step: OnStep = silent
+    ) -> Outcome:
+        with _Events(on_step) as seen:
+            self._run(
+                stack,
+                lambda it, config: it.up(
+                    on_event=seen.hear,
+                    replace=list(replace),
+                    config_file=config,
+                    suppress_progress=True,
+                ),
+                seen,
+            )
+        return seen.outcome(self.outputs(stack))
+
+    def preview(
+        self, stack: StackRef, *, replace: Sequence[str] = (), on_step: OnStep = silent
+    ) -> Outcome:
+        with _Events(on_step) as seen:
+            self._run(
+                stack,
+                lambda it, config: it.preview(
+                    on_event=seen.plan,
+                    replace=list(replace),
+                    config_file=config,
+                    suppress_progress=True,
+                ),
+                seen,
+            )
+        return seen.outcome({})
+
+    def destroy(self, stack: StackRef, *, on_step: OnStep = silent) -> Outcome:
+        with _Events(on_step) as seen:
+            self._run(
+                stack,
+                lambda it, config: it.destroy(
+                    on_event=seen.hear, config_file=config, suppress_progress=True
+                ),
+                seen,
+            )
+        return seen.outcome({})
+
+    def outputs(self, stack: StackRef) -> dict[str, Any]:
+        for resource in self.resources(stack):
+            if resource["type"] == _STACK_TYPE:
+                return dict(resource.get("outputs", {}))
+        return {}
+
+    def resources(self, stack: StackRef) -> list[dict[str, Any]]:
+        path = stack.home / ".pulumi" / "stacks" / stack.project / f"{stack.name}.json"
+        if not path.exists():
+            return []
+        latest = json.loads(path.read_text())["checkpoint"].get("latest") or {}
+        return list(latest.get("resources") or [])
+
+    def _run(
+        self, stack: StackRef, do: Callable[[automation.Stack, str], object], seen: _Events
+    ) -> None:
+        """Select or create the stack and do one thing with it; the CLI's errors become ours."""
+        environment = {
+            "PULUMI_BACKEND_URL": f"file://{stack.home}",
+            "PULUMI_CONFIG_PASSPHRASE": os.environ.get("PULUMI_CONFIG_PASSPHRASE", ""),
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+        }
+        with TemporaryDirectory(prefix="steerlab-") as temporary:
+            config = Path(temporary) / f"Pulumi.{stack.name}.yaml"
+            # The user's file is not handed over: the CLI would write a salt into it.
+            config.write_text(yaml.safe_dump({"config": stack.config}))
+            try:
+                selected = automation.create_or_select_stack(
+                    stack.name,
+                    work_dir=str(stack.root),
+                    opts=automation.LocalWorkspaceOptions(env_vars=environment),
+                )
+                do(selected, str(config))
+            except errors.ConcurrentUpdateError as error:
+                raise StackLocked(_last_words(str(error))) from None
+            except errors.CommandError as error:
+                raise EngineError(seen.failure or _last_words(str(error))) from None
+
+
+def _last_words(text: str) -> str:
+    """The lines that say `error:`, else the last ones."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    wrong = [line for line in lines if "error:" in line]
+    return "\n".join((wrong or lines)[-5:])
+
+
+class _Events:
+    """Turns the CLI's engine events into steps and an outcome."""
+
+    def __init__(self, on_step: OnStep) -> None:
+        self._on_step = on_step
+        self._changes: list[Step] = []
+        self._same = 0
+        self._errors: list[str] = []
+
+    def __enter__(self) -> _Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    @property
+    def failure(self) -> str:
+        return "\n".join(dict.fromkeys(self._errors))
+
+    def hear(self, event: events.EngineEvent) -> None:
+        """An event of an update or a destroy."""
+        if event.resource_pre_event:
+            self._step(event.resource_pre_event.metadata, "start")
+        elif event.res_outputs_event:
+            self._step(event.res_outputs_event.metadata, "done")
+        elif event.res_op_failed_event:
+            self._step(event.res_op_failed_event.metadata, "failed")
+        elif event.diagnostic_event:
+            self._diagnose(event.diagnostic_event)
+
+    def plan(self, event: events.EngineEvent) -> None:
+        """An event of a preview, which tells each step once, beforehand."""
+        if event.resource_pre_event:
+            self._step(event.resource_pre_event.metadata, "done")
+        elif event.diagnostic_event:
+            self._diagnose(event.diagnostic_event)
+
+    def _step(self, metadata: events.StepEventMetadata, phase: Any) -> None:
+        operation = _OPERATIONS.get(str(getattr(metadata.op, "value", metadata.op)))
+        if operation is None or metadata.type == _STACK_TYPE or metadata.type.startswith(_PROVIDER):
+            return
+        if operation == "same":
+            self._same += phase == "done"
+            return
+        step = Step(operation, metadata.urn, phase, ", ".join(metadata.diffs or ()))
+        if phase == "done":
+            self._changes.append(step)
+        self._on_step(step)
+
+    def _diagnose(self, event: events.DiagnosticEvent) -> None:
+        if event.severity == "error":
+            self._errors.append(event.message.strip())
+
+    def outcome(self, outputs: dict[str, Any]) -> Outcome:
+        return Outcome(tuple(self._changes), self._same, outputs)

@@ -1,0 +1,114 @@
+"""The measurement of one converged stack: its runs, their records, and the outputs of the stack."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from pydantic import ValidationError
+
+from analysis.schema import Record
+from experiments import machine, records, stacks, verify
+from experiments import measure as one
+from experiments.engines import EngineError
+from infra.lab import measurement
+from infra.lab.measurement import Measurement
+from infra.refusals import BadInput, Cannot
+
+RESULTS = stacks.ROOT / "results"
+
+
+def from_stdin() -> Measurement:
+    """The measurement that `up` hands over."""
+    try:
+        return Measurement.model_validate_json(sys.stdin.read())
+    except ValidationError as error:
+        raise BadInput(f"measure: stdin holds no measurement: {error.errors()[0]['msg']}") from None
+
+
+def of_stack(name: str) -> Measurement:
+    """The measurement of a stack that is up; at least one run."""
+    _, state = stacks.load(name)
+    what = measurement.of(state)
+    if verify.links_of(what.server_node) is None:
+        raise Cannot(f"measure: stack {name} is not up: there is no namespace {what.server_node}")
+    return what.model_copy(update={"runs": max(1, what.runs)})
+
+
+def measure(what: Measurement) -> dict[str, Any]:
+    """Make the runs, each tried twice, and sum them up. Raises `EngineError` for an invalid one."""
+    directory = RESULTS / what.stack
+    on = machine.describe(what)
+    done: list[Record] = []
+    for _ in range(what.runs):
+        record, raw = one.run(what, on=on)
+        if not record.valid:
+            record, raw = one.run(what, on=on)
+        stamp = (record.start or datetime.now(UTC)).strftime("%Y%m%dT%H%M%S.%f")
+        records.write(directory, f"{stamp}-{what.configuration}-{what.replicas}", record, raw)
+        if not record.valid:
+            raise EngineError(_explained(what, record))
+        done.append(record)
+    return {**_summed(done), "directory": str(directory.relative_to(stacks.ROOT))}
+
+
+def _explained(what: Measurement, record: Record) -> str:
+    """Why the run does not count and, where the machine drifted, the command that repairs it."""
+    words = f"the run of {what.stack} is not valid: {'; '.join(record.reasons)}"
+    drift = verify.drifted(_recorded(what.stack))
+    if not drift:
+        return words
+    replace = " ".join(f"--replace {quote(found.urn)}" for found in drift)
+    return (
+        f"{words}\n{'; '.join(f'{found.name}: {found.why}' for found in drift)}\n"
+        f"repair it with ./steerlab up -s {what.stack}\n"
+        f"or with pulumi up -s {what.stack} {replace}"
+    )
+
+
+def _recorded(stack: str) -> list[dict[str, Any]]:
+    """The resources of the stack's last checkpoint, whichever engine wrote it."""
+    path = stacks.ROOT / ".pulumi" / "stacks" / stacks.PROJECT / f"{stack}.json"
+    if not path.exists():
+        return []
+    latest = json.loads(path.read_text())["checkpoint"].get("latest") or {}
+    return list(latest.get("resources") or [])
+
+
+def _summed(done: Sequence[Record]) -> dict[str, Any]:
+    rates = [rate for record in done if (rate := one.mean_bitrate(record)) is not None]
+    return {
+        "bitrate_mbps": _rounded(_mean(rates)),
+        "bitrate_ci": _interval(rates),
+        "idle_percent": _rounded(_mean(_per_run(done, "idle"))),
+        "softirq_percent": _rounded(_mean(_per_run(done, "soft"))),
+    }
+
+
+def _per_run(done: Sequence[Record], name: str) -> list[float]:
+    return [value for record in done if (value := one.mean_of(record.cores, name)) is not None]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def _interval(rates: Sequence[float]) -> list[float] | None:
+    """95 % t interval of the mean run; None for a single run, which has no spread."""
+    if len(rates) < 2:
+        return None
+    from scipy import stats
+
+    low, high = stats.t.interval(
+        0.95, len(rates) - 1, loc=stats.tmean(rates), scale=stats.sem(rates)
+    )
+    return [round(float(low), 2), round(float(high), 2)]

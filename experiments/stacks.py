@@ -1,0 +1,111 @@
+"""Stacks of this project: their configuration files, validated before anything is touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.engines import StackRef
+from experiments.records import atomically
+from infra import config
+from infra.config import PROJECT, State
+from infra.refusals import BadInput
+
+ROOT = Path(__file__).resolve().parent.parent
+_PREFIX = f"{PROJECT}:"
+
+
+def load(name: str, changes: Mapping[str, str] | None = None) -> tuple[StackRef, State]:
+    """A stack and the state it declares, with `changes` (`-c key=value`) over its file.
+
+    Raises `BadInput` for an unreadable file, a secret, or a state that is not valid.
+    """
+    values = _read(name) | _full(changes or {})
+    state = config.state(name, _own(values))
+    return StackRef(ROOT, ROOT, name, values), state
+
+
+def named(name: str) -> StackRef:
+    """A stack whose configuration is not asked: to destroy it or to read its outputs."""
+    return StackRef(ROOT, ROOT, name)
+
+
+def own(directory: Path, name: str, values: Mapping[str, str]) -> tuple[StackRef, State]:
+    """A stack whose state lives in `directory` and whose configuration is `values` alone."""
+    return StackRef(ROOT, directory, name, _full(values)), config.state(name, values)
+
+
+def save(name: str, changes: Mapping[str, str]) -> None:
+    """Keep `changes` in the stack's file, as `pulumi up -c` does; other lines keep their values."""
+    if not changes:
+        return
+    path = _path(name)
+    document = _document(path)
+    section = document.setdefault("config", {})
+    section.update({key: _typed(key, value) for key, value in _full(changes).items()})
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    atomically(path, text.encode())
+
+
+def changes(words: list[str]) -> dict[str, str]:
+    """`key=value` words of the command line as a mapping; a repeated key counts once, the last."""
+    pairs = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise BadInput(f"-c {word}: write key=value")
+        pairs[key.removeprefix(_PREFIX)] = value
+    return pairs
+
+
+def _path(name: str) -> Path:
+    return ROOT / f"Pulumi.{name}.yaml"
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput(f"stack: {path.name} is not readable YAML: {error}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict) or not isinstance(document.get("config", {}), dict):
+        raise BadInput(f"stack: {path.name} must be a mapping with `config` in it")
+    return document
+
+
+def _read(name: str) -> dict[str, str]:
+    path = _path(name)
+    values = {}
+    for key, value in (_document(path).get("config") or {}).items():
+        if isinstance(value, dict) and "secure" in value:
+            raise BadInput(f"{key}: {path.name} has a secret; this project has none")
+        values[key if ":" in key else _PREFIX + key] = _text(value)
+    return values
+
+
+def _text(value: Any) -> str:
+    """A YAML value as Pulumi hands it to a program."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _typed(key: str, value: str) -> Any:
+    """A structured value is kept as structure, everything else as the text it is."""
+    return json.loads(value) if key == f"{_PREFIX}cpus" else value
+
+
+def _full(values: Mapping[str, str]) -> dict[str, str]:
+    return {key if ":" in key else _PREFIX + key: value for key, value in values.items()}
+
+
+def _own(values: Mapping[str, str]) -> dict[str, str]:
+    """This project's keys without their prefix; those of other packages are not ours to judge."""
+    return {
+        key.removeprefix(_PREFIX): value for key, value in values.items() if key.startswith(_PREFIX)
+    }

@@ -1,0 +1,155 @@
+"""A sweep: every state of a plan, converged by an engine and measured, record by record.
+
+    plan = make(...)
+    sweep = Sweep(Path("results/mine"), plan, engine)
+    sweep.run()
+
+The stack is the sweep's own and its state lives in the results directory. The pods of the largest
+replica count stay up; smaller counts leave the rest idle, so that only steering changes between
+two runs of a block. Whatever ends a sweep, the machine is put back as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from analysis.schema import Machine, Record
+from experiments import machine, measure, records, stacks, verify
+from experiments.engines import Engine, StackRef
+from experiments.plan import Plan, Run, from_json, to_json
+from infra.config import State
+from infra.lab import measurement
+from infra.refusals import BadInput
+
+PLAN = "plan.json"
+RECORDS = "records"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished run, for whoever shows progress."""
+
+    run: Run
+    record: Record
+    finished: int
+    total: int
+
+
+@dataclass
+class Sweep:
+    """One sweep in one results directory."""
+
+    directory: Path
+    plan: Plan
+    engine: Engine
+    resume: bool = False
+    on_run: Callable[[Run], None] = lambda _: None
+    on_done: Callable[[Done], None] = lambda _: None
+    on_cleanup: Callable[[], None] = lambda: None
+    _machines: dict[str, Machine] = field(default_factory=dict, init=False)
+    _stands: tuple[str, str] | None = field(default=None, init=False)
+
+    def prepare(self) -> list[Run]:
+        """Make the results directory, or check that it holds this plan; the runs still to do."""
+        path = self.directory / PLAN
+        if path.exists():
+            if not self.resume:
+                raise BadInput(f"out: {self.directory} holds a sweep already: give --resume")
+            kept = from_json(path.read_text())
+            if kept.digest != self.plan.digest:
+                raise BadInput(
+                    f"resume: {self.directory} holds plan {kept.digest}, not {self.plan.digest}: "
+                    "the same options and --seed are needed to go on"
+                )
+        else:
+            (self.directory / RECORDS).mkdir(parents=True, exist_ok=True)
+            records.atomically(path, to_json(self.plan).encode())
+        return [run for run in self.plan.runs if not self._recorded(run)]
+
+    def run(self) -> int:
+        """Do the runs that are left; the number of invalid ones is returned.
+
+        Always ends with the lab destroyed, also when it is interrupted.
+        """
+        left = self.prepare()
+        finished = len(self.plan.runs) - len(left)
+        invalid = 0
+        if not left:
+            return 0
+        with self._lab():
+            for run in left:
+                self.on_run(run)
+                record = self._measure(run)
+                finished += 1
+                invalid += not record.valid
+                self.on_done(Done(run, record, finished, len(self.plan.runs)))
+        return invalid
+
+    @contextlib.contextmanager
+    def _lab(self) -> Iterator[None]:
+        first, _ = self._stack(self.plan.runs[0])
+        try:
+            yield
+        finally:
+            self.on_cleanup()
+            self.engine.destroy(first)
+
+    def _measure(self, run: Run) -> Record:
+        """Converge and measure; an invalid run is repaired and tried once more."""
+        stack, state = self._stack(run)
+        self._converge(stack, state)
+        record, raw = self._once(run, state)
+        if not record.valid:
+            self._repair(stack)
+            record, raw = self._once(run, state)
+        records.write(self.directory / RECORDS, self._name(run), record, raw)
+        return record
+
+    def _converge(self, stack: StackRef, state: State) -> None:
+        if self._stands is None:
+            # what an earlier, killed sweep of this directory left may have drifted since
+            self._repair(stack)
+        elif self._stands != (state.path, state.configuration):
+            self.engine.up(stack)
+        self._stands = (state.path, state.configuration)
+
+    def _repair(self, stack: StackRef) -> None:
+        drift = verify.drifted(self.engine.resources(stack))
+        self.engine.up(stack, replace=[found.urn for found in drift])
+
+    def _once(self, run: Run, state: State) -> tuple[Record, list[bytes]]:
+        what = measurement.of(state)
+        if run.path not in self._machines:
+            self._machines[run.path] = machine.describe(what)
+        place = measure.Place(run.block, run.order, self.plan.seed, self.plan.digest)
+        return measure.run(what, replicas=run.replicas, place=place, on=self._machines[run.path])
+
+    def _stack(self, run: Run) -> tuple[StackRef, State]:
+        values = {
+            **dict(self.plan.settings),
+            "configuration": run.configuration,
+            "replicas": str(max(self.plan.replicas)),
+            "path": run.path,
+            "runs": "0",
+            "duration": str(self.plan.duration),
+            "omit": str(self.plan.omit),
+            "streams": str(self.plan.streams),
+        }
+        return stacks.own(self.directory.resolve(), f"sweep-{self.plan.digest}", values)
+
+    def _name(self, run: Run) -> str:
+        return f"{run.order:05d}-{run.configuration}-{run.replicas}-{run.path}"
+
+    def _recorded(self, run: Run) -> bool:
+        """Whether the run has its record; half a record cannot be, a foreign one does not count."""
+        path = self.directory / RECORDS / f"run-{self._name(run)}.json"
+        try:
+            record = Record.model_validate_json(path.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return False
+        return record.plan == self.plan.digest and record.order == run.order

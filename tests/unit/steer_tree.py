@@ -1,0 +1,154 @@
+"""A node made of plain files, and the agent that works on it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+AGENT = Path(__file__).resolve().parents[2] / "docker" / "steering" / "steer.py"
+
+
+def _load() -> Any:
+    spec = importlib.util.spec_from_file_location("steer", AGENT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["steer"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+steer = _load()
+
+
+def rule(role: str, *devices: str, cpus: str = "none", flows: int = 0, **more: Any) -> dict:
+    return {"role": role, "devices": list(devices), "cpus": cpus, "flows": flows, **more}
+
+
+def plan(*rules: dict, owner: str = "rfs-plus-4/server", **more: Any) -> dict:
+    return {"version": 1, "owner": owner, "rules": list(rules), **more}
+
+
+def eventually(holds: Callable[[], Any], seconds: float = 15) -> Any:
+    """What `holds` returns once it is true; fails when that takes too long."""
+    end = time.monotonic() + seconds
+    while not (answer := holds()):
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.02)
+    return answer
+
+
+class Tree:
+    """Files in the shape of /sys, /proc and /run.
+
+    They take any text, so unlike the kernel they round nothing: flows are powers of two here.
+    """
+
+    def __init__(self, root: Path, *, cpus: str = "0-1", sock_flow_entries: int | None = 0) -> None:
+        self.root = root
+        self._ifindex = 1
+        self.cpus(online=cpus, possible=cpus)
+        self.write("proc/sys/kernel/random/boot_id", "boot-one")
+        self.table = root / "proc/sys/net/core/rps_sock_flow_entries"
+        if sock_flow_entries is not None:
+            self.write("proc/sys/net/core/rps_sock_flow_entries", sock_flow_entries)
+        self.device("lo")
+
+    def write(self, path: str, value: object) -> Path:
+        file = self.root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{value}\n")
+        return file
+
+    def cpus(self, **lists: str) -> None:
+        for name, value in lists.items():
+            self.write(f"sys/devices/system/cpu/{name}", value)
+
+    def namespace(self, path: str, cookie: int) -> None:
+        self.write(f"{path}/cookie", cookie)
+        (self.root / path.lstrip("/") / "sys/class/net").mkdir(parents=True, exist_ok=True)
+
+    def device(
+        self,
+        name: str,
+        namespace: str = "",
+        *,
+        queues: int = 1,
+        mask: str = "0",
+        flows: int = 0,
+        iflink: int | None = None,
+    ) -> int:
+        """Add a device; returns its ifindex."""
+        self._ifindex += 1
+        base = f"{namespace}/sys/class/net/{name}"
+        self.write(f"{base}/ifindex", self._ifindex)
+        self.write(f"{base}/iflink", iflink or self._ifindex)
+        for queue in range(queues):
+            self.write(f"{base}/queues/rx-{queue}/rps_cpus", mask)
+            self.write(f"{base}/queues/rx-{queue}/rps_flow_cnt", flows)
+        return self._ifindex
+
+    def queue(self, device: str, queue: int = 0, namespace: str = "") -> Path:
+        base = self.root / namespace.lstrip("/") / "sys/class/net"
+        return base / device / "queues" / f"rx-{queue}"
+
+    def values(self) -> dict[str, str]:
+        """Every value of steering in the tree."""
+        files = [*self.root.rglob("rps_*")]
+        return {str(f.relative_to(self.root)): f.read_text().strip() for f in files if f.is_file()}
+
+    def stamps(self) -> dict[str, int]:
+        """When each value was last written."""
+        files = [*self.root.rglob("rps_*")]
+        return {str(f): f.stat().st_mtime_ns for f in files}
+
+    def snapshot(self, owner: str = "rfs-plus-4/server") -> Path:
+        return self.root / "run/steerlab" / (owner.replace("/", "%2F") + ".snapshot")
+
+    def saved(self, owner: str = "rfs-plus-4/server") -> dict:
+        return json.loads(self.snapshot(owner).read_text())
+
+    # the agent, in this process
+
+    def apply(self, document: dict) -> dict:
+        with steer.Machine(self.root) as machine:
+            return steer.apply(machine, steer.parse_plan(document))
+
+    def verify(self, owner: str = "rfs-plus-4/server", document: dict | None = None) -> dict:
+        with steer.Machine(self.root) as machine:
+            parsed = steer.parse_plan(document) if document else None
+            return steer.verify(machine, owner, parsed, renew=False)
+
+    def restore(self, owner: str = "rfs-plus-4/server") -> dict:
+        with steer.Machine(self.root) as machine:
+            return steer.restore(machine, owner)
+
+    # the agent, as a command
+
+    def start(self, verb: str, *options: str, plan: dict | None = None, **more: Any) -> Any:
+        process = subprocess.Popen(
+            [sys.executable, str(AGENT), verb, "--root", str(self.root), *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **more,
+        )
+        if plan is not None:
+            process.stdin.write(json.dumps(plan))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def run(self, verb: str, *options: str, plan: dict | None = None, **more: Any) -> Any:
+        """The finished process, with `answer`, the JSON that it printed."""
+        process = self.start(verb, *options, plan=plan, **more)
+        out, err = process.communicate(timeout=30)
+        done = subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        done.answer = json.loads(out) if out else None  # type: ignore[attr-defined]
+        return done

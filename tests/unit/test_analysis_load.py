@@ -1,0 +1,97 @@
+"""Reading records: what is wrong is named, the rest is read."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.load import Fault, load, read
+from analysis.schema import Record
+from analysis.synthetic import sweep
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    for number, record in enumerate(sweep({"baseline": 1.0, "rps": 1.1}, blocks=2)):
+        folder = tmp_path if number % 2 else tmp_path / "records"
+        folder.mkdir(exist_ok=True)
+        (folder / f"run-{number}.json").write_text(record.model_dump_json(indent=1))
+    return tmp_path
+
+
+def test_reads_both_places_and_nothing_else(good: Path) -> None:
+    (good / "plan.json").write_text("{}")
+    (good / "run-1.iperf3.json.gz").write_bytes(b"\x1f\x8b")
+    (good / "raw").mkdir()
+    (good / "raw" / "run-9.json").write_text("{}")
+    loaded = load(good)
+    assert len(loaded.records) == len(loaded.paths) == 4
+    assert loaded.faults == []
+    for record, path in zip(loaded.records, loaded.paths, strict=True):
+        assert Record.model_validate_json(path.read_text()) == record
+
+
+TEXT = sweep({"baseline": 1.0}, blocks=1)[0].model_dump_json(indent=1)
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "words"),
+    [
+        (b"", 1, "is empty"),
+        (b" \n\n", 1, "is empty"),
+        (TEXT[: len(TEXT) // 2].encode(), TEXT[: len(TEXT) // 2].count("\n") + 1, "not JSON"),
+        (b'{\n"valid": true,\n"stack": "\xff"\n}', 3, "not UTF-8"),
+        (b"iperf Done.\n", 1, "not JSON"),
+        (b"[1, 2]", None, "not a run record"),
+        (b'{"start": {}, "end": {}}', None, "not a run record"),
+        (TEXT.replace('"replicas": 4', '"replicas": 0').encode(), None, "replicas"),
+        (TEXT.replace('"valid": true', '"valid": true, "x": 1').encode(), None, "x"),
+        (TEXT.replace('"schema_version": 1', '"schema_version": 2').encode(), None, "schema"),
+        (TEXT.replace('"duration": 5.0', '"duration": NaN').encode(), None, "duration"),
+    ],
+)
+def test_names_what_is_wrong_and_reads_on(
+    good: Path, data: bytes, line: int | None, words: str
+) -> None:
+    (good / "run-bad.json").write_bytes(data)
+    loaded = load(good)
+    assert len(loaded.records) == 4
+    (fault,) = loaded.faults
+    assert fault.file.name == "run-bad.json"
+    assert fault.line == line
+    assert words in fault.message
+    assert "run-bad.json" in str(fault)
+
+
+def test_a_folder_in_place_of_a_record_is_named(good: Path) -> None:
+    (good / "run-x.json").mkdir()
+    (fault,) = load(good).faults
+    assert fault.file.name == "run-x.json"
+
+
+def test_a_copy_of_a_run_counts_once(good: Path) -> None:
+    (good / "run-copy.json").write_bytes((good / "run-1.json").read_bytes())
+    loaded = load(good)
+    assert len(loaded.records) == 4
+    assert "same run as" in loaded.faults[0].message
+
+
+def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nowhere"):
+        load(tmp_path / "nowhere")
+
+
+def test_null_is_read_as_null(tmp_path: Path) -> None:
+    document = json.loads(TEXT)
+    document["pairs"][0]["bitrate_mbps"] = None
+    (tmp_path / "run-1.json").write_text(json.dumps(document))
+    assert load(tmp_path).records[0].pairs[0].bitrate_mbps is None
+
+
+@given(cut=st.integers(0, len(TEXT) - 2))
+def test_no_truncation_passes(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+    path = tmp_path_factory.mktemp("cut") / "run-1.json"
+    path.write_text(TEXT[:cut])
+    assert isinstance(read(path), Fault)

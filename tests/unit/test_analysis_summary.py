@@ -1,0 +1,326 @@
+"""From records to words: the golden table, what moves what, and the sentences."""
+
+import json
+import math
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.schema import Record
+from analysis.statistics import Dependence, Effect
+from analysis.summary import Summary, summarise, text_table
+from analysis.synthetic import sweep
+from analysis.verdict import Contrast, PathRatio, Verdict, judge, sentences
+
+RATIOS = {"baseline": 1.0, "rfs": 1.3, "rfs-plus": 1.32, "rps": 1.0, "worst": 0.7}
+
+GOLDEN = """
+configuration  replicas  path     runs  Mbit/s a pair  ratio  95 % CI       p Holm    MDE  soft % busiest  idle % mean  note
+baseline              1  overlay     6       798 ± 30      1  –                  –      –            80.0         35.0
+rfs                   1  overlay     6      1011 ± 55  1.27x  [1.24, 1.29]  <0.001  3.6 %            80.0         35.0  better
+worst                 1  overlay     6       623 ± 24  0.78x  [0.77, 0.80]  <0.001  3.2 %            80.0         35.0  worse
+baseline              4  overlay     6        253 ± 6      1  –                  –      –            80.0         35.0
+rfs                   4  overlay     6        255 ± 4  1.01x  [0.99, 1.03]   0.275  3.2 %            80.0         35.0  no difference established
+worst                 4  overlay     5        179 ± 9  0.71x  [0.68, 0.75]  <0.001  8.8 %            80.0         35.0  worse; 1 invalid
+"""  # noqa: E501
+
+
+def broken(record: Record, reason: str) -> Record:
+    return record.model_copy(update={"valid": False, "reasons": [reason]})
+
+
+MEASURED = {
+    (1, "baseline"): (801.2, 783.9, 845.0, 766.4, 812.8, 779.3),
+    (1, "rfs"): (1010.4, 968.1, 1099.7, 951.6, 1031.0, 1002.5),
+    (1, "worst"): (611.0, 630.2, 655.9, 598.4, 640.0, 602.7),
+    (4, "baseline"): (251.0, 260.3, 243.8, 255.1, 249.9, 258.2),
+    (4, "rfs"): (255.9, 257.0, 250.4, 252.2, 256.6, 259.7),
+    (4, "worst"): (170.2, 188.8, 181.7, 175.0, 179.9, 185.1),
+}
+
+
+def golden_records() -> list[Record]:
+    """Bitrates from a table, so that nothing hangs on a random generator; one run is invalid."""
+    records = []
+    for order, record in enumerate(sweep({"baseline": 1, "rfs": 1, "worst": 1}, replicas=(1, 4))):
+        bitrate = MEASURED[record.replicas, record.configuration][record.block or 0]
+        pairs = [pair.model_copy(update={"bitrate_mbps": bitrate}) for pair in record.pairs]
+        cores = [
+            core.model_copy(update={"soft": 80.0 - 60 * core.core, "idle": 10.0 + 50 * core.core})
+            for core in record.cores[:2]
+        ]
+        same = record.model_copy(update={"pairs": pairs, "cores": cores, "order": order})
+        last = (record.configuration, record.replicas, record.block) == ("worst", 4, 5)
+        records.append(broken(same, "iperf3 died") if last else same)
+    return records
+
+
+def test_golden_table() -> None:
+    assert text_table(summarise(golden_records())) == GOLDEN.strip()
+
+
+def test_json_carries_no_nan_and_names_its_parts() -> None:
+    summary = summarise([*golden_records(), broken(golden_records()[0], "drift")])
+    text = json.dumps(summary.to_json(), allow_nan=False)
+    assert set(json.loads(text)) == {
+        "baseline", "confidence", "verdict", "states", "comparisons", "pairwise",
+        "overlay_over_host", "invalid", "warnings", "machine",
+    }  # fmt: skip
+
+
+def effects(summary: Summary) -> dict[tuple[str, int, str], Effect]:
+    return {(one.path, one.replicas, one.b): one.effect for one in summary.contrasts}
+
+
+def test_order_of_records_moves_nothing() -> None:
+    records = sweep(RATIOS, replicas=(1, 4), paths={"overlay": 1, "host": 1.5})
+    shuffled = records[1::2][::-1] + records[::2]
+    one, two = summarise(records).to_json(), summarise(shuffled).to_json()
+    assert one == two
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.floats(1e-3, 1e3))
+def test_scale_of_bitrates_moves_no_ratio(scale: float) -> None:
+    records = sweep(RATIOS)
+    scaled = [
+        record.model_copy(
+            update={
+                "pairs": [
+                    pair.model_copy(update={"bitrate_mbps": (pair.bitrate_mbps or 0) * scale})
+                    for pair in record.pairs
+                ]
+            }
+        )
+        for record in records
+    ]
+    one, two = summarise(records), summarise(scaled)
+    assert one.verdict == two.verdict
+    for key, effect in effects(one).items():
+        assert effects(two)[key].estimate == pytest.approx(effect.estimate)
+        assert effects(two)[key].p == pytest.approx(effect.p)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.data())
+def test_one_missing_run_does_not_move_the_others(data: st.DataObject) -> None:
+    records = sweep(RATIOS, replicas=(1, 4))
+    steered = [i for i, record in enumerate(records) if record.configuration != "baseline"]
+    missing = data.draw(st.sampled_from(steered))
+    gone = records[missing]
+    key = (gone.path, gone.replicas, gone.configuration)
+    before = effects(summarise(records))
+    for fewer in (
+        records[:missing] + records[missing + 1 :],
+        [*records[:missing], broken(gone, "died"), *records[missing + 1 :]],
+    ):
+        after = effects(summarise(fewer))
+        assert after[key].n_b == before[key].n_b - 1
+        assert {k: v for k, v in after.items() if k != key} == {
+            k: v for k, v in before.items() if k != key
+        }
+
+
+def test_invalid_runs_are_counted_with_their_reasons_and_excluded() -> None:
+    records = sweep({"baseline": 1, "rps": 1.1})
+    position = next(i for i, record in enumerate(records) if record.configuration == "rps")
+    wild = records[position].pairs[0].model_copy(update={"bitrate_mbps": 1e6})
+    bad = broken(records[position], "steering drifted").model_copy(update={"pairs": [wild] * 4})
+    summary = summarise([*records[:position], bad, *records[position + 1 :]])
+    (invalid,) = summary.invalid
+    assert (invalid.configuration, invalid.reasons) == ("rps", "steering drifted")
+    state = next(one for one in summary.states if one.configuration == "rps")
+    assert (state.runs, state.invalid) == (5, 1)
+    assert state.bitrate is not None and state.bitrate < 1000
+
+
+def test_states_without_a_valid_run_have_no_numbers() -> None:
+    records = [broken(record, "x") for record in sweep({"baseline": 1, "rps": 1})]
+    summary = summarise(records)
+    assert summary.verdict == ["There is no valid run to conclude from."]
+    assert all(one.bitrate is None and one.idle is None for one in summary.states)
+    assert "0  " in text_table(summary)
+
+
+def test_no_records_at_all() -> None:
+    summary = summarise([])
+    assert summary.states == []
+    assert text_table(summary).startswith("configuration")
+
+
+def test_another_baseline_is_an_argument() -> None:
+    summary = summarise(sweep(RATIOS), baseline="rps")
+    assert {one.a for one in summary.contrasts} == {"rps"}
+    assert "baseline" in {one.b for one in summary.contrasts}
+    assert summary.states[0].configuration == "rps"
+
+
+def test_without_its_baseline_nothing_is_compared_and_that_is_said() -> None:
+    summary = summarise(sweep({"rps": 1.0, "rfs": 1.0}))
+    assert "Nothing is compared" in summary.verdict[0]
+    assert any("no valid run of baseline" in warning for warning in summary.warnings)
+
+
+def test_confidence_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="confidence"):
+        summarise([], confidence=1.0)
+
+
+def test_mixed_conditions_are_warned_of() -> None:
+    records = sweep({"baseline": 1, "rps": 1})
+    assert records[0].machine is not None
+    other = records[0].machine.model_copy(update={"kernel": "other"})
+    records[0] = records[0].model_copy(update={"machine": other, "duration": 9.0})
+    warnings = summarise(records).warnings
+    assert any("kernel: 6.1.0-synthetic or other" in warning for warning in warnings)
+    assert any("duration" in warning for warning in warnings)
+
+
+def test_a_path_may_have_devices_of_its_own() -> None:
+    records = [
+        record.model_copy(
+            update={"machine": record.machine.model_copy(update={"mtu": {record.path: 1500}})}
+        )
+        for record in sweep({"baseline": 1}, paths={"overlay": 1, "host": 1.5})
+        if record.machine
+    ]
+    assert not any("not alike" in warning for warning in summarise(records).warnings)
+
+
+def test_drift_and_dependence_are_warned_of_and_withhold_the_verdict() -> None:
+    records = []
+    for record in sweep({"baseline": 1, "rps": 1.3}, blocks=20, block_spread=0, spread=0.01):
+        block = record.block or 0
+        slope = 1 + 0.015 * block if record.configuration == "baseline" else 1
+        bitrates = [(pair.bitrate_mbps or 0) * slope for pair in record.pairs]
+        pairs = [
+            pair.model_copy(update={"bitrate_mbps": bitrate})
+            for pair, bitrate in zip(record.pairs, bitrates, strict=True)
+        ]
+        records.append(record.model_copy(update={"pairs": pairs}))
+    summary = summarise(records)
+    assert any("baseline at 4 pairs drifts: +2" in warning for warning in summary.warnings)
+    assert any("not independent" in warning for warning in summary.warnings)
+    assert not any("rps at 4 pairs drifts" in warning for warning in summary.warnings)
+    assert summary.contrasts[0].verdict == "not established"
+    assert "nothing is established" in summary.verdict[0]
+
+
+def test_record_warnings_and_quotas_are_counted() -> None:
+    records = [
+        record.model_copy(update={"warnings": ["interrupts moved"]})
+        for record in sweep({"baseline": 1, "rps": 1})
+    ]
+    pair = records[0].pairs[0].model_copy(update={"throttled_periods": 3})
+    records[0] = records[0].model_copy(update={"pairs": [pair, *records[0].pairs[1:]]})
+    warnings = summarise(records).warnings
+    assert "interrupts moved (12 runs)" in warnings
+    assert any(warning.startswith("1 run hit the CPU quota") for warning in warnings)
+
+
+def test_machine_of_the_lab_says_what_it_is() -> None:
+    text = " ".join(summarise(sweep({"baseline": 1})).machine)
+    assert "one kernel" in text
+    assert "emulated single-queue NIC" in text
+    assert "8 cores" in text
+
+
+def effect(
+    estimate: float, *, p: float | None = 0.01, lag1: float = 0.0, problem: str | None = None
+) -> Effect:
+    return Effect(
+        estimate=estimate, low=estimate - 0.06, high=estimate + 0.06, p=p, mde=0.08,
+        median=estimate, check=None, n_a=6, n_b=6, method="paired",
+        dependence=Dependence(lag1, 0.001), problem=problem,
+    )  # fmt: skip
+
+
+def contrast(a: str, b: str, one: Effect, p: float, replicas: int = 16) -> Contrast:
+    return Contrast("overlay", replicas, a, b, one, p, judge(one, p))
+
+
+@pytest.mark.parametrize(
+    ("estimate", "p", "lag1", "higher", "expected"),
+    [
+        (1.2, 0.01, 0.0, True, "better"),
+        (0.8, 0.01, 0.0, True, "worse"),
+        (1.2, 0.01, 0.0, False, "worse"),
+        (1.2, 0.2, 0.0, True, "no difference established"),
+        (1.2, 0.01, 0.5, True, "not established"),
+        (1.2, 0.2, 0.5, True, "not established"),
+        (1.2, None, 0.0, True, "not established"),
+    ],
+)
+def test_verdicts(
+    estimate: float, p: float | None, lag1: float, higher: bool, expected: Verdict
+) -> None:
+    assert judge(effect(estimate, p=p, lag1=lag1), p, higher=higher) == expected
+
+
+def test_headline_names_the_best_and_what_it_is_not_distinguishable_from() -> None:
+    against = [
+        contrast("baseline", "rfs-plus", effect(1.24), 0.001),
+        contrast("baseline", "rps-plus", effect(1.21), 0.001),
+        contrast("baseline", "rfs", effect(1.09), 0.04),
+        contrast("baseline", "rfs", effect(1.1), 0.01, replicas=1),
+    ]
+    pairwise = [
+        contrast("rfs-plus", "rps-plus", effect(0.98), 0.35),
+        contrast("rfs", "rfs-plus", effect(1.14), 0.001),
+        contrast("rfs", "rps-plus", effect(1.11), 0.01),
+    ]
+    words = sentences(against, pairwise)
+    assert words == [
+        "At 16 pairs rfs-plus carries 1.24x the baseline [1.18, 1.30]; "
+        "it is not distinguishable from rps-plus.",
+        "At 1 pair rfs carries 1.10x the baseline [1.04, 1.16].",
+    ]
+
+
+def test_sentences_for_losses_doubt_and_nothing() -> None:
+    lost = [contrast("baseline", "rps", effect(0.8), 0.01)]
+    assert sentences(lost, []) == [
+        "At 16 pairs no configuration is shown to carry more than the baseline; "
+        "rps (0.80x [0.74, 0.86]) carries less than it."
+    ]
+    nothing = [contrast("baseline", "rps", effect(1.02), 0.5)]
+    assert "is shown to differ" in sentences(nothing, [])[0]
+    assert "8.0 %" in sentences(nothing, [])[0]
+    doubt = [contrast("baseline", "rps", effect(1.24, lag1=0.69), 0.001)]
+    assert sentences(doubt, []) == [
+        "At 16 pairs nothing is established: rps measured 1.24x the baseline [1.18, 1.30], "
+        "but the runs are not independent (lag-1 0.69)."
+    ]
+    mixed = [*lost, contrast("baseline", "rfs", effect(1.3, lag1=0.5), 0.001)]
+    assert "rfs not established (the runs are not independent" in sentences(mixed, [])[0]
+
+
+def test_a_rival_that_is_not_established_is_not_called_alike() -> None:
+    against = [contrast("baseline", name, effect(1.3), 0.001) for name in ("one", "two")]
+    pairwise = [contrast("one", "two", effect(1.3, lag1=0.6), 0.001)]
+    (words,) = sentences(against, pairwise)
+    assert "not distinguishable" not in words
+    assert "how it stands to two is not established" in words
+
+
+def test_overlay_over_host_is_said_once() -> None:
+    paths = [PathRatio(1, "baseline", effect(0.7)), PathRatio(16, "baseline", effect(0.6))]
+    words = sentences([contrast("baseline", "rps", effect(1.2), 0.01)], [], paths)
+    assert words[-1].startswith("At 16 pairs under baseline the overlay carries 0.60x")
+    assert len(words) == 2
+
+
+def test_overlay_over_host_is_estimated_where_both_were_run() -> None:
+    summary = summarise(sweep({"baseline": 1, "rps": 1.1}, paths={"overlay": 1, "host": 1.5}))
+    assert [one.configuration for one in summary.paths] == ["baseline", "rps"]
+    for one in summary.paths:
+        assert one.effect.estimate == pytest.approx(1 / 1.5, rel=0.15)
+        assert one.effect.method == "paired"
+
+
+def test_summaries_keep_numbers_finite() -> None:
+    for one in summarise(golden_records()).states:
+        for value in asdict(one).values():
+            assert not (isinstance(value, float) and math.isnan(value))

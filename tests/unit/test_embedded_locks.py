@@ -1,0 +1,117 @@
+"""Who may work on a stack: the embedded engine's locks, which are Pulumi's."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from datetime import UTC, datetime
+
+import pytest
+from embedded_project import Project
+
+from experiments.engines import StackLocked
+from experiments.engines.embedded import locks
+
+
+@pytest.fixture
+def project(tmp_path):
+    project = Project(tmp_path)
+    project.write('thing("a")')
+    return project
+
+
+@pytest.fixture
+def folder(project):
+    folder = project.stack.home / ".pulumi/locks/organization/tried/dev"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def lock(folder, **fields):
+    holder = {
+        "pid": os.getpid(),
+        "username": "somebody",
+        "hostname": socket.gethostname(),
+        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        **fields,
+    }
+    path = folder / "0b5c8a5e-0000-4000-8000-000000000000.json"
+    path.write_text(json.dumps(holder))
+    return path
+
+
+def test_held_while_it_runs_and_gone_afterwards(project):
+    folder = project.stack.home / ".pulumi/locks/organization/tried/dev"
+    seen = []
+    project.engine.up(
+        project.stack, on_step=lambda _: seen.extend(p.read_text() for p in folder.glob("*"))
+    )
+    holder = json.loads(seen[0])
+    assert holder["pid"] == os.getpid()
+    assert holder["hostname"] == socket.gethostname()
+    assert holder.keys() >= {"username", "timestamp"}
+    assert list(folder.glob("*")) == []
+
+
+def test_second_engine_is_refused_and_told_who_holds_it(project):
+    with locks.hold(project.stack):
+        for verb in ("up", "destroy") if project.checkpoint.exists() else ("up",):
+            with pytest.raises(StackLocked, match=rf"pid {os.getpid()} on .* since .*\.json"):
+                getattr(project.engine, verb)(project.stack)
+        assert project.engine.preview(project.stack).changes
+    assert project.engine.up(project.stack).changes
+
+
+def test_other_stack_is_free(project, tmp_path):
+    with locks.hold(project.stack):
+        other = Project(tmp_path, stack="other")
+        assert other.engine.up(other.stack).changes
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"hostname": "elsewhere", "pid": 1},
+        {"hostname": "elsewhere", "pid": 4_000_000},
+        {"process": locks._identity(os.getpid())},
+    ],
+)
+def test_lock_that_may_be_held_is_respected(project, folder, fields):
+    path = lock(folder, **fields)
+    with pytest.raises(StackLocked, match=path.name):
+        project.engine.up(project.stack)
+    assert path.exists()
+    assert not project.checkpoint.exists()
+
+
+def dead_pid():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"pid": dead_pid()},
+        {"pid": dead_pid(), "process": "boot 17"},
+        {"process": "another boot 17"},
+        {"timestamp": "2001-02-03T04:05:06.789012345+01:00"},
+    ],
+    ids=["dead", "dead-ours", "pid-reused", "other-boot"],
+)
+def test_stale_lock_is_removed(project, folder, fields):
+    path = lock(folder, **fields)
+    project.engine.up(project.stack)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"pid": "x"}'])
+def test_unreadable_lock_is_named(project, folder, text):
+    path = lock(folder)
+    path.write_text(text)
+    with pytest.raises(StackLocked, match=path.name):
+        project.engine.up(project.stack)

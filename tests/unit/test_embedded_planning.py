@@ -1,0 +1,169 @@
+"""The embedded engine's decisions, apart from any effect."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.engines.embedded import planning
+from experiments.engines.embedded.planning import decide
+
+URN = "urn:pulumi:s::p::command:local:Command::"
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "a", "1"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "b", "a.b"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def wanted(**inputs):
+    return {"urn": f"{URN}x", "type": "command:local:Command", "custom": True, "inputs": inputs}
+
+
+def old(**inputs):
+    return {**wanted(**inputs), "id": "x1", "outputs": inputs}
+
+
+def is_same(one, other):
+    """What Pulumi holds equal: like for like, and a null in a map is an absent key."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(is_same(one.get(key), other.get(key)) for key in {*one, *other})
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return type(one) is type(other) and one == other
+
+
+@given(VALUES, VALUES)
+def test_differences_are_none_exactly_where_values_are_the_same(one, other):
+    assert (not list(planning.differences(one, other))) is is_same(one, other)
+    assert set(planning.differences(one, other)) == set(planning.differences(other, one))
+    assert list(planning.differences(one, copy.deepcopy(one))) == []
+
+
+def test_differences_name_the_deepest_path():
+    before = {"triggers": ["a", {"k": 1}], "environment": {"A": "1", "B": "2"}, "gone": 1}
+    after = {"triggers": ["a", {"k": True}, 3], "environment": {"A": "1", "B": "3"}, "new": None}
+    assert set(planning.differences(before, after)) == {
+        ("triggers", 1, "k"),
+        ("triggers", 2),
+        ("environment", "B"),
+        ("gone",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("triggers[*]", ("triggers", "*")),
+        ("environment.HOME", ("environment", "HOME")),
+        ('environment["A.B"][0].x', ("environment", "A.B", 0, "x")),
+        (r'a["say \"so\""]', ("a", 'say "so"')),
+        ("*", ("*",)),
+    ],
+)
+def test_paths_are_read_as_pulumi_writes_them(text, path):
+    assert planning.parse_path(text) == path
+
+
+def test_decisions():
+    assert decide(None, wanted()).operation == "create"
+    assert decide(old(create="a"), wanted(create="a")).operation == "same"
+    assert decide(old(create="a"), wanted(create="b", stdin="c")) == planning.Decision(
+        "update", ("create", "stdin")
+    )
+    assert decide(old(triggers=[1]), wanted(triggers=[2], create="x")).operation == "replace"
+    assert decide(old(), wanted(triggers=[])).operation == "replace"
+    assert decide(old(), wanted(), "replace").operation == "replace"
+    assert decide({**old(), "pendingReplacement": True}, wanted()).operation == "replace"
+
+
+def test_interrupted_resources_are_not_left_alone():
+    same = old(create="a"), wanted(create="a")
+    assert decide(*same, interrupted="updating").operation == "update"
+    assert decide(*same, interrupted="creating").operation == "update"
+    assert decide(*same, interrupted="deleting").operation == "replace"
+    assert decide(None, wanted(), interrupted="creating").operation == "create"
+
+
+def test_components_are_updated_never_replaced_by_their_inputs():
+    component = {"urn": f"{URN}x", "type": "t:i:C", "custom": False, "inputs": {"k": "2"}}
+    assert decide(component, component).operation == "same"
+    assert decide({**component, "inputs": {"k": "1"}}, component).operation == "update"
+    assert decide({**component, "inputs": {"triggers": [1]}}, component).operation == "update"
+
+
+def resource(name, **fields):
+    return {
+        "urn": URN + name,
+        "type": "command:local:Command",
+        "custom": True,
+        "id": name,
+        **fields,
+    }
+
+
+def reads(name, **properties):
+    """A resource whose inputs come from others: `triggers="a"`."""
+    urns = {key: [URN + value] for key, value in properties.items()}
+    return resource(
+        name,
+        inputs=dict.fromkeys(properties, "x"),
+        propertyDependencies=urns,
+        dependencies=sorted({urn for group in urns.values() for urn in group}),
+    )
+
+
+def test_only_forced_dependents_are_deleted_with_what_they_build_on():
+    resources = [
+        resource("before"),
+        resource("a"),
+        reads("b", triggers="a"),
+        reads("c", stdin="a"),
+        reads("d", triggers="c"),
+        reads("e", triggers="b"),
+        resource("f", dependencies=[URN + "a"]),
+        resource("g", deletedWith=URN + "b"),
+        {**reads("h", stdin="e"), "replaceOnChanges": ["stdin", "triggers[*]"]},
+        {**reads("i", stdin="e"), "replaceOnChanges": ["environment"]},
+        {**reads("done", triggers="a")},
+    ]
+    victims = planning.dependent_replacements(resources[1], resources, {URN + "done"})
+    assert [victim["id"] for victim in victims] == ["b", "e", "g", "h"]
+    assert planning.dependent_replacements(resources[0], resources, set()) == []
+
+
+@given(st.lists(st.sets(st.integers(0, 9)), max_size=10))
+def test_rounds_hold_everything_once_and_dependents_first(graph):
+    resources = [
+        resource(str(n), dependencies=[URN + str(d) for d in sorted(below) if d < n])
+        for n, below in enumerate(graph)
+    ]
+    rounds = planning.deletion_rounds(resources)
+    place = {r["urn"]: number for number, members in enumerate(rounds) for r in members}
+    assert sorted(place) == sorted(r["urn"] for r in resources)
+    for r in resources:
+        for dependency in r["dependencies"]:
+            assert place[r["urn"]] < place[dependency]
+
+
+def test_children_go_before_parents_and_all_before_the_provider():
+    provider = resource("p", type="pulumi:providers:command")
+    parent = {"urn": URN + "c", "type": "t:i:C", "custom": False}
+    child = resource("x", parent=URN + "c", provider=f"{URN}p::p")
+    rounds = planning.deletion_rounds([provider, parent, child])
+    assert [[r["urn"][-1] for r in members] for members in rounds] == [["x"], ["p", "c"]]
+
+
+def test_ignored_changes_take_the_recorded_value_and_its_absence():
+    new = {**wanted(create="new", stdin="new"), "ignoreChanges": ["create", "stdin", "dir"]}
+    assert planning.keep_ignored(old(create="old", dir="there"), new)["inputs"] == {
+        "create": "old",
+        "dir": "there",
+    }
+    assert planning.keep_ignored(None, new) is new

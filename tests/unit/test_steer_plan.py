@@ -1,0 +1,276 @@
+"""The agent's pure parts: masks, counts, placement, and the validation of plans."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from steer_tree import plan, rule, steer
+
+MASKS = st.integers(min_value=0, max_value=2**300)
+TWO = steer.Cpus([0, 1], [0, 1], [])
+
+
+@given(MASKS)
+def test_a_mask_survives_formatting(mask: int) -> None:
+    assert steer.parse_mask(steer.format_mask(mask)) == mask
+
+
+@given(MASKS)
+def test_a_mask_is_written_in_groups_that_the_kernel_takes(mask: int) -> None:
+    first, *groups = steer.format_mask(mask).split(",")
+    assert all(len(group) == 8 for group in groups)
+    assert 1 <= len(first) <= 8
+    assert first == "0" or first.lstrip("0")
+
+
+@given(MASKS, st.integers(min_value=0, max_value=4))
+def test_the_kernels_padding_means_nothing(mask: int, groups: int) -> None:
+    head, *rest = steer.format_mask(mask).split(",")
+    padded = ",".join(["00000000"] * groups + [head.zfill(8), *rest])
+    assert steer.parse_mask(padded) == mask
+    assert steer.agrees("rps_cpus", padded, steer.format_mask(mask), 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "mask"),
+    [
+        ("0", 0),
+        ("00000003", 3),
+        ("ff", 255),
+        ("A", 10),
+        ("1,00000000", 1 << 32),
+        ("1,2", 2**32 + 2),
+    ],
+)
+def test_masks_as_the_kernel_reads_them(text: str, mask: int) -> None:
+    assert steer.parse_mask(text) == mask
+
+
+@pytest.mark.parametrize("text", ["", "0x3", "3,", ",3", "g", "1,123456789", "-1", "3 ", "1\n"])
+def test_what_is_no_mask_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a hexadecimal mask"):
+        steer.parse_mask(text)
+
+
+@given(st.integers(min_value=1, max_value=2**30))
+def test_flows_round_up_to_the_next_power_of_two(entries: int) -> None:
+    rounded = steer.rounded_flows(entries)
+    assert rounded & (rounded - 1) == 0
+    assert entries <= rounded < 2 * entries
+
+
+@pytest.mark.parametrize(
+    ("entries", "rounded"), [(0, 0), (1, 1), (3, 4), (1000, 1024), (4096, 4096)]
+)
+def test_flows_round_as_measured(entries: int, rounded: int) -> None:
+    assert steer.rounded_flows(entries) == rounded
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("0-1\n", [0, 1]), ("0,2-4,8", [0, 2, 3, 4, 8]), ("\n", []), ("(null)", [])]
+)
+def test_cpu_lists(text: str, cpus: list[int]) -> None:
+    assert steer.parse_cpu_list(text) == cpus
+
+
+@pytest.mark.parametrize(
+    ("cores", "first", "middle", "last"),
+    [
+        ([5], [5], [], [5]),
+        ([0, 1], [0], [], [1]),
+        ([0, 1, 2], [0], [1], [2]),
+        ([0, 1, 2, 3], [0], [1], [2, 3]),
+        ([2, 3, 4, 5, 6, 7], [2], [3, 4], [5, 6, 7]),
+    ],
+)
+def test_placement(cores: list[int], first: list[int], middle: list[int], last: list[int]) -> None:
+    stages = [steer.place(word, cores) for word in ("first", "middle", "last")]
+    assert stages == [first, middle, last]
+    assert steer.place("all", cores) == cores
+    assert steer.place("none", cores) == []
+
+
+@given(st.lists(st.integers(0, 500), min_size=2, max_size=64, unique=True))
+def test_the_stages_share_out_every_core_once(cores: list[int]) -> None:
+    stages = [steer.place(word, cores) for word in ("first", "middle", "last")]
+    assert [core for stage in stages for core in stage] == cores
+    assert len(stages[0]) == 1
+    assert len(stages[2]) - len(stages[1]) in (0, 1)
+
+
+@given(MASKS, MASKS, MASKS)
+def test_a_mask_may_only_lose_cpus_that_the_kernel_cannot_use(
+    wanted: int, got: int, unusable: int
+) -> None:
+    texts = [steer.format_mask(mask) for mask in (wanted, got)]
+    lost, gained = wanted & ~got, got & ~wanted
+    assert steer.agrees("rps_cpus", *texts, unusable) == (not gained and lost & unusable == lost)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "got", "unusable", "same"),
+    [
+        ("3", "00000000,00000003", 0, True),
+        ("f", "7", 0b1000, True),
+        ("f", "7", 0, False),
+        ("3", "1", 0, False),
+        ("1", "3", 0b10, False),
+    ],
+)
+def test_read_back_of_a_mask(wanted: str, got: str, unusable: int, same: bool) -> None:
+    assert steer.agrees("rps_cpus", wanted, got, unusable) is same
+
+
+def test_read_back_of_a_count_is_the_rounded_one() -> None:
+    assert steer.agrees("rps_flow_cnt", "1000", "1024", 0)
+    assert not steer.agrees("rps_flow_cnt", "1000", "1000", 0)
+    assert not steer.agrees("rps_sock_flow_entries", "1024", "2048", 0)
+
+
+def test_offline_and_isolated_cpus_are_unusable() -> None:
+    assert steer.Cpus([0, 1, 2], [0, 1, 2, 3], [2]).unusable == 0b1100
+
+
+def test_a_plan_is_read() -> None:
+    parsed = steer.parse_plan(
+        plan(
+            rule("nic", "eth1", cpus="all", flows=32768, namespace="/run/netns/x", generation="g"),
+            rule("veth", "cali*"),
+            rule("veth", "eth9", optional=False),
+            cores=[0, 1],
+            sock_flow_entries=32768,
+        )
+    )
+    assert parsed.owner == "rfs-plus-4/server"
+    assert (parsed.cores, parsed.sock_flow_entries, parsed.lease_seconds) == ([0, 1], 32768, None)
+    assert [r.optional for r in parsed.rules] == [False, True, False]
+    assert parsed.rules[0][:5] == ("nic", "/run/netns/x", ["eth1"], "all", 32768)
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "value"),
+    [
+        ({"version": 2}, "version", "2"),
+        ({"version": True}, "version", "true"),
+        ({"owner": "a b"}, "owner", '"a b"'),
+        ({"owner": ""}, "owner", '""'),
+        ({"owner": "x" * 129}, "owner", "x" * 129),
+        ({"cores": []}, "cores", "[]"),
+        ({"cores": [0, "1"]}, "cores", '[0, "1"]'),
+        ({"cores": [1, 1]}, "cores", "[1, 1]"),
+        ({"queue_core": -1}, "queue_core", "-1"),
+        ({"sock_flow_entries": 2**29 + 1}, "sock_flow_entries", str(2**29 + 1)),
+        ({"sock_flow_entries": 1.0}, "sock_flow_entries", "1.0"),
+        ({"lease_seconds": 0}, "lease_seconds", "0"),
+        ({"rules": {}}, "rules", "{}"),
+        ({"colour": 1}, "colour", "unknown"),
+    ],
+)
+def test_a_bad_plan_is_refused_by_key_and_value(change: dict, key: str, value: str) -> None:
+    with pytest.raises(steer.SteerError) as refusal:
+        steer.parse_plan({**plan(), **change})
+    assert refusal.value.status == 2
+    assert f"plan: {key} " in str(refusal.value)
+    assert value in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "value"),
+    [
+        ({"role": "bridge"}, "role", '"bridge"'),
+        ({"namespace": "x-server"}, "namespace", '"x-server"'),
+        ({"namespace": "/run/\ud800"}, "namespace", "ud800"),
+        ({"devices": []}, "devices", "[]"),
+        ({"devices": "eth1"}, "devices", '"eth1"'),
+        ({"devices": ["../eth1"]}, "devices", '["../eth1"]'),
+        ({"cpus": "some"}, "cpus", '"some"'),
+        ({"cpus": 7}, "cpus", "7"),
+        ({"cpus": "0x7"}, "cpus", '"0x7"'),
+        ({"flows": -1}, "flows", "-1"),
+        ({"flows": 2**30 + 1}, "flows", str(2**30 + 1)),
+        ({"flows": False}, "flows", "false"),
+        ({"optional": 1}, "optional", "1"),
+        ({"pod": 1}, "pod", "1"),
+        ({"role": "pod", "devices": ["auto"]}, "devices", '["auto"]'),
+        ({"mask": "3"}, "mask", "unknown"),
+    ],
+)
+def test_a_bad_rule_is_refused_by_key_and_value(change: dict, key: str, value: str) -> None:
+    with pytest.raises(steer.SteerError) as refusal:
+        steer.parse_plan(plan(rule("nic", "eth0"), {**rule("nic", "eth1"), **change}))
+    assert refusal.value.status == 2
+    assert f"rules[1].{key} " in str(refusal.value)
+    assert value in str(refusal.value)
+
+
+@pytest.mark.parametrize("missing", ["role", "devices", "cpus", "flows"])
+def test_a_missing_key_is_named(missing: str) -> None:
+    half = rule("nic", "eth1")
+    del half[missing]
+    with pytest.raises(steer.SteerError, match=rf"rules\[0\]\.{missing} is missing"):
+        steer.parse_plan(plan(half))
+
+
+@pytest.mark.parametrize("document", [[], "plan", 3, True])
+def test_a_plan_that_is_no_object_is_refused(document: object) -> None:
+    with pytest.raises(steer.SteerError, match="must be a JSON object"):
+        steer.parse_plan(document)
+
+
+def masks(*rules: dict, cpus: object = TWO, **more: object) -> list[int]:
+    return steer.wanted_masks(steer.parse_plan(plan(*rules, **more)), cpus)
+
+
+def test_words_and_masks_become_masks() -> None:
+    words = [
+        rule("nic", "d", cpus=word) for word in ("none", "all", "first", "middle", "last", "2")
+    ]
+    assert masks(*words) == [0, 3, 1, 0, 2, 2]
+    assert masks(rule("pod", "d", cpus="all"), cores=[1]) == [2]
+
+
+def test_only_an_unsteered_nic_gets_the_queue_core() -> None:
+    roles = [rule(role, "d", cpus="none") for role in ("nic", "overlay", "veth", "pod")]
+    assert masks(*roles, queue_core=0) == [1, 0, 0, 0]
+    assert masks(rule("nic", "d", cpus="last"), queue_core=0) == [2]
+
+
+@pytest.mark.parametrize(
+    ("rules", "more", "words"),
+    [
+        ([rule("nic", "d", cpus="7")], {}, r'rules\[0\].cpus is "7": CPU 2 does not exist'),
+        ([rule("nic", "d", cpus="1,00000000")], {}, "CPU 32 does not exist"),
+        ([], {"cores": [0, 2]}, r"cores is \[0, 2\]: CPU 2 does not exist"),
+        ([], {"queue_core": 4}, "queue_core is 4: CPU 4 does not exist"),
+    ],
+)
+def test_a_cpu_that_the_machine_does_not_have_is_refused(
+    rules: list[dict], more: dict, words: str
+) -> None:
+    with pytest.raises(steer.SteerError, match=words) as refusal:
+        masks(*rules, **more)
+    assert refusal.value.status == 2
+
+
+def test_an_offline_cpu_is_refused_as_such() -> None:
+    with pytest.raises(steer.SteerError, match=r"CPU 1 is offline, online are 0,2"):
+        masks(rule("nic", "d", cpus="3"), cpus=steer.Cpus([0, 2], [0, 1, 2], []))
+
+
+ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth9\t00000000\t0138A8C0\t0003\t0\t0\t200\t00000000\t0\t0\t0
+eth1\t00000000\t0138A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0
+eth0\t00000000\t00000000\t0001\t0\t0\t0\t000000FF\t0\t0\t0
+"""
+
+
+def test_the_default_route_of_least_metric_names_the_nic() -> None:
+    assert steer.default_route_device(ROUTES) == "eth1"
+    assert steer.default_route_device(ROUTES.splitlines()[0]) is None
+    assert steer.default_route_device("") is None
+
+
+def test_names_come_in_the_order_of_the_patterns() -> None:
+    names = ["cali2", "veth0", "cali1", "eth0"]
+    assert steer.matching(["veth*", "cali*"], names) == ["veth0", "cali1", "cali2"]
