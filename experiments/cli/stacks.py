@@ -13,12 +13,17 @@ from experiments.engines import Engine, Outcome, StackRef, Step
 Stack = Annotated[
     str,
     typer.Option(
-        "--stack", "-s", help="<configuration>-<replicas>, such as rfs-plus-16; or lab.", metavar="STACK"
+        "--stack",
+        "-s",
+        help="<configuration>-<replicas>, such as rfs-plus-16; or lab.",
+        metavar="STACK",
     ),
 ]
 Config = Annotated[
     list[str] | None,
-    typer.Option("--config", "-c", help="Set and keep key=value, as Pulumi does.", metavar="KEY=VALUE"),
+    typer.Option(
+        "--config", "-c", help="Set and keep key=value, as Pulumi does.", metavar="KEY=VALUE"
+    ),
 ]
 EngineName = Annotated[
     str, typer.Option("--engine", help="auto, pulumi or embedded.", metavar="ENGINE")
@@ -156,7 +161,9 @@ def _print_step(step: Step) -> None:
 
     colour = "red" if step.phase in ("failed", "skipped") else _COLOURS.get(step.operation, "dim")
     ending = "" if step.phase == "done" else f"  {step.phase}"
-    detail = f"  [dim]{escape(step.detail)}[/]" if step.detail and step.operation == "update" else ""
+    detail = (
+        f"  [dim]{escape(step.detail)}[/]" if step.detail and step.operation == "update" else ""
+    )
     err.print(
         f"  [{colour}]{_SIGNS[step.operation]} {step.operation:<7} {escape(step.name)}{ending}[/]{detail}"
     )
@@ -171,7 +178,12 @@ def _conclude(outcome: Outcome, engine: Engine, json: bool, when: str) -> None:
             {
                 "engine": engine.name,
                 "changes": [
-                    {"operation": step.operation, "name": step.name, "urn": step.urn, "detail": step.detail}
+                    {
+                        "operation": step.operation,
+                        "name": step.name,
+                        "urn": step.urn,
+                        "detail": step.detail,
+                    }
                     for step in outcome.changes
                 ],
                 "counts": counts,

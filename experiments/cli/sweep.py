@@ -11,7 +11,7 @@ import typer
 
 from experiments.cli.results import conclude
 from experiments.cli.stacks import EngineName, Json
-from experiments.cli.terminal import err, note, show, show_json
+from experiments.cli.terminal import err, note, show
 from experiments.plan import Plan
 from experiments.sweep import Sweep
 
@@ -50,9 +50,15 @@ def sweep(
     path: Annotated[str, typer.Option(help="overlay, host, or overlay,host.")] = "overlay",
     own: Annotated[str, typer.Option(help="YAML file with further configurations.")] = "",
     pod_cpu_limit: Annotated[str, typer.Option(help="CPU quota of each pod (200m).")] = "",
-    seed: Annotated[int | None, typer.Option(help="Seed of the order; printed if not given.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Print the plan and ETA, run nothing.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the order; printed if not given.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the sweep in --out.")
+    ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the plan and ETA, run nothing.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Results directory.")] = None,
     engine: EngineName = "auto",
     json: Json = False,
@@ -121,7 +127,11 @@ def _plan(
         settings=settings,
     )
     # One state of the plan, validated as `up` would: what is wrong with the rest shows here.
-    values = {**settings, "configuration": made.configurations[0], "replicas": str(max(made.replicas))}
+    values = {
+        **settings,
+        "configuration": made.configurations[0],
+        "replicas": str(max(made.replicas)),
+    }
     timing = {"duration": str(duration), "omit": str(omit), "streams": str(streams)}
     config.state("sweep", {**values, **timing})
     return made
@@ -163,7 +173,9 @@ def _print_plan(plan: Plan, json: bool) -> None:
         return
     show(_summary(plan))
     for run in plan.runs:
-        show(f"{run.order:5d}  block {run.block}  {run.path:<7} {run.replicas:>3} pairs  {run.configuration}")
+        show(
+            f"{run.order:5d}  block {run.block}  {run.path:<7} {run.replicas:>3} pairs  {run.configuration}"
+        )
 
 
 def _summary(plan: Plan) -> str:
@@ -236,7 +248,9 @@ def _line(done) -> str:  # type: ignore[no-untyped-def]
 
     record = done.record
     rate = mean_bitrate(record)
-    result = "invalid: " + "; ".join(record.reasons) if not record.valid else f"{rate:.0f} Mbit/s a pair"
+    result = (
+        "invalid: " + "; ".join(record.reasons) if not record.valid else f"{rate:.0f} Mbit/s a pair"
+    )
     return (
         f"{done.finished}/{done.total} block {record.block} {record.path} "
         f"{record.configuration} x {record.replicas}: {result}"
