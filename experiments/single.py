@@ -15,6 +15,7 @@ from analysis.schema import Record
 from experiments import machine, records, stacks, verify
 from experiments import measure as one
 from experiments.engines import EngineError
+from infra.config import PROJECT
 from infra.lab import measurement
 from infra.lab.measurement import Measurement
 from infra.refusals import BadInput, Cannot
@@ -72,7 +73,7 @@ def _explained(what: Measurement, record: Record) -> str:
 
 def _recorded(stack: str) -> list[dict[str, Any]]:
     """The resources of the stack's last checkpoint, whichever engine wrote it."""
-    path = stacks.ROOT / ".pulumi" / "stacks" / stacks.PROJECT / f"{stack}.json"
+    path = stacks.ROOT / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
     if not path.exists():
         return []
     latest = json.loads(path.read_text())["checkpoint"].get("latest") or {}

@@ -60,6 +60,8 @@ def _run() -> int:
         complain("interrupted")
         return INTERRUPTED
     except TyperException as error:
-        show = getattr(error, "show", lambda: complain(error.format_message()))
-        show()
+        if hasattr(error, "show"):
+            error.show()
+        else:
+            complain(error.format_message())
         return error.exit_code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -68,7 +68,7 @@ def sweep(
     The lab is the sweep's own and is taken away at the end, also after Ctrl-C; a sweep that was
     interrupted goes on with --resume.
     """
-    preset = QUICK if quick else USUAL
+    preset: dict[str, Any] = QUICK if quick else USUAL
     kept = _kept_plan(out) if resume else None
     wanted = kept or _plan(
         seed=seed,

@@ -24,7 +24,7 @@ worst                 1  overlay     6       623 ± 24  0.78x  [0.77, 0.80]  <0.
 baseline              4  overlay     6        253 ± 6      1  –                  –      –            80.0         35.0
 rfs                   4  overlay     6        255 ± 4  1.01x  [0.99, 1.03]   0.275  3.2 %            80.0         35.0  no difference established
 worst                 4  overlay     5        179 ± 9  0.71x  [0.68, 0.75]  <0.001  8.8 %            80.0         35.0  worse; 1 invalid
-"""  # noqa: E501
+"""
 
 
 def broken(record: Record, reason: str) -> Record:
