@@ -57,9 +57,9 @@ def _install_pulumi() -> None:
 
 def doctor(json: Json = False) -> None:
     """Say what this machine is, what it lacks for the lab, and what holds its steering now."""
-    from experiments import doctor
+    from experiments.doctor import examine
 
-    findings = doctor.examine()
+    findings = examine()
     if json:
         show_json(findings.to_json())
     else:
