@@ -1,0 +1,39 @@
+"""Labs for the tests: a copy of the project, and the promise that nothing of it stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lab_project import Project, Standing, copy
+
+
+@pytest.fixture(params=["embedded", pytest.param("pulumi", marks=pytest.mark.cli)])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Both engines, the CLI's where it is on PATH."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A project whose lab is converged by the embedded engine."""
+    yield from _project(tmp_path, "embedded")
+
+
+@pytest.fixture
+def either(tmp_path: Path, engine: str) -> Iterator[Project]:
+    """A project whose lab is converged by each of the engines in turn."""
+    yield from _project(tmp_path, engine)
+
+
+def _project(folder: Path, engine: str) -> Iterator[Project]:
+    before = Standing.now()
+    made = Project(copy(folder / "project"), engine)
+    try:
+        yield made
+    finally:
+        for state in sorted((made.folder / ".pulumi/stacks/steerlab").glob("*.json")):
+            made.destroy(state.stem)
+    assert Standing.now() == before

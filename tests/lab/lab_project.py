@@ -1,0 +1,148 @@
+"""A copy of the project to run commands in, and what stands on this machine because of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).resolve().parents[2]
+PROGRAM = ("infra", "experiments", "analysis", "docker")
+FILES = ("__main__.py", "Pulumi.yaml", "Pulumi.lab.yaml", "requirements.txt", "steerlab")
+TABLE = Path("/proc/sys/net/core/rps_sock_flow_entries")
+RUN = Path("/run/steerlab")
+# what runs between two commands and holds nothing
+LOCKS = {"busy", "lock"}
+
+
+def copy(folder: Path) -> Path:
+    """The program alone in `folder`; it runs with this environment's packages."""
+    for name in PROGRAM:
+        shutil.copytree(SOURCE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy2(SOURCE / name, folder / name)
+    environment = SOURCE / ".venv"
+    if (environment / ".steerlab").exists():
+        (folder / ".venv").symlink_to(environment)
+    return folder
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.out)
+        return answer
+
+    @property
+    def changes(self) -> dict[str, str]:
+        """Name -> operation, of the commands alone: a component follows what is in it."""
+        return {
+            step["name"]: step["operation"]
+            for step in self.json["changes"]
+            if "command:local:Command" in step["urn"]
+        }
+
+
+@dataclass(frozen=True)
+class Project:
+    """The command line in a project of its own, with one engine."""
+
+    folder: Path
+    engine: str = "embedded"
+
+    def start(self, *words: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*within, sys.executable, "-m", "experiments", *words],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(self.folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str, code: int = 0, within: tuple[str, ...] = ()) -> Answer:
+        process = self.start(*words, within=within)
+        out, err = process.communicate(timeout=300)
+        answer = Answer(process.returncode, out, err)
+        assert answer.code == code, answer
+        return answer
+
+    def up(self, stack: str, *settings: str, code: int = 0, within: tuple[str, ...] = ()) -> Answer:
+        return self._stack("up", stack, *settings, code=code, within=within)
+
+    def preview(self, stack: str, *settings: str) -> Answer:
+        return self._stack("preview", stack, *settings)
+
+    def destroy(self, stack: str) -> Answer:
+        return self._stack("destroy", stack)
+
+    def _stack(
+        self, verb: str, stack: str, *settings: str, code: int = 0, within: tuple[str, ...] = ()
+    ) -> Answer:
+        words = [word for setting in settings for word in ("-c", setting)]
+        return self.run(
+            verb, "-s", stack, *words, "--engine", self.engine, "--json", code=code, within=within
+        )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a lab could leave behind; two equal ones mean that nothing was left."""
+
+    namespaces: frozenset[str]
+    mounts: frozenset[str]
+    servers: frozenset[str]
+    files: frozenset[str]
+    cgroups: frozenset[str]
+    table: str
+
+    @classmethod
+    def now(cls) -> Standing:
+        return cls(
+            namespaces=_names("/run/netns"),
+            mounts=frozenset(
+                line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            ),
+            servers=frozenset(_commands("iperf3", "steer.py")),
+            files=frozenset(
+                str(path) for path in RUN.rglob("*") if path.name not in LOCKS and path.is_file()
+            ),
+            cgroups=frozenset(
+                str(path)
+                for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/cpu")
+                for path in Path(root).glob("steerlab/*/*")
+                if path.is_dir()
+            ),
+            table=TABLE.read_text().strip(),
+        )
+
+
+def _names(folder: str) -> frozenset[str]:
+    path = Path(folder)
+    return frozenset(entry.name for entry in path.iterdir()) if path.is_dir() else frozenset()
+
+
+def _commands(*names: str) -> list[str]:
+    """Pids of running processes (a zombie has no command line) that name one of these words."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_text()
+        except OSError:
+            continue
+        if any(name in words for name in names):
+            found.append(process.name)
+    return found

@@ -1,0 +1,90 @@
+"""`up`, `preview` and `destroy` of the lab, by either engine: what changes, and what is left alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from lab_project import TABLE, Project
+
+STACK = "rfs-plus-4"
+ONLY_CONVERGE = "runs=0"
+QUICK = ("duration=2", "omit=0")
+
+PAIRS_5_TO_8 = {
+    name: "create" for pair in range(5, 9) for name in (f"pods-{pair}", f"iperf-server-{pair}")
+}
+
+
+def test_a_state_is_converged_once_and_measured_once(either: Project) -> None:
+    first = either.up(STACK, *QUICK)
+    assert set(first.changes.values()) == {"create"}
+    assert first.json["outputs"]["bitrate_mbps"] > 0
+    assert first.json["outputs"]["configuration"] == "rfs-plus"
+    record, *others = (either.folder / "results" / STACK).glob("*[0-9].json")
+    assert not others
+    assert json.loads(record.read_text())["valid"] is True
+
+    assert either.preview(STACK).changes == {}
+    again = either.up(STACK)
+    assert again.changes == {}
+    assert again.json["outputs"] == first.json["outputs"]
+
+
+def test_more_replicas_add_pairs_and_leave_the_others_alone(either: Project) -> None:
+    either.up(STACK, ONLY_CONVERGE)
+    expected = {**PAIRS_5_TO_8, "steer-server": "update"}
+    assert either.preview(STACK, "replicas=8").changes == expected
+    assert either.up(STACK, "replicas=8").changes == expected
+    back = {**{name: "delete" for name in PAIRS_5_TO_8}, "steer-server": "update"}
+    assert either.preview(STACK, "replicas=4").changes == back
+    assert either.up(STACK, "replicas=4").changes == back
+
+
+def test_another_configuration_touches_steering_and_measurement_only(either: Project) -> None:
+    either.up(STACK, *QUICK)
+    expected = {"steer-server": "update", "measurement": "replace"}
+    assert either.preview(STACK, "configuration=rps").changes == expected
+    changed = either.up(STACK, "configuration=rps")
+    assert changed.changes == expected
+    assert changed.json["outputs"]["configuration"] == "rps"
+    assert TABLE.read_text().strip() == "0"
+
+
+def test_destroy_puts_back_what_the_machine_had(either: Project) -> None:
+    found = TABLE.read_text().strip()
+    TABLE.write_text("4096")
+    try:
+        either.up(STACK, ONLY_CONVERGE)
+        assert TABLE.read_text().strip() == "32768"
+        gone = either.destroy(STACK)
+        assert set(gone.changes.values()) == {"delete"}
+        assert TABLE.read_text().strip() == "4096"
+        assert either.destroy(STACK).changes == {}
+    finally:
+        TABLE.write_text(found)
+
+
+@pytest.mark.parametrize(
+    ("setting", "stays"),
+    [
+        ("path=host", "wire-veth"),
+        ("podCpuLimit=200m", "overlay-vxlan"),
+        ("steerNodes=both", "pods-1"),
+    ],
+)
+def test_every_arm_converges_and_measures(project: Project, setting: str, stays: str) -> None:
+    project.up("rps-2", *QUICK)
+    changed = project.up("rps-2", setting)
+    assert stays not in changed.changes
+    assert changed.changes["measurement"] == "replace"
+    assert changed.json["outputs"]["bitrate_mbps"] > 0
+
+
+def test_a_quota_throttles_the_pods(project: Project) -> None:
+    free = project.up("baseline-1", *QUICK).json["outputs"]["bitrate_mbps"]
+    project.up("baseline-1", "podCpuLimit=100m")
+    newest = max((project.folder / "results/baseline-1").glob("*[0-9].json"))
+    pair = json.loads(newest.read_text())["pairs"][0]
+    assert pair["throttled_periods"] > 0
+    assert pair["bitrate_mbps"] < free / 2
