@@ -36,7 +36,7 @@ def test_more_replicas_add_pairs_and_leave_the_others_alone(either: Project) -> 
     expected = {**PAIRS_5_TO_8, "steer-server": "update"}
     assert either.preview(STACK, "replicas=8").changes == expected
     assert either.up(STACK, "replicas=8").changes == expected
-    back = {**{name: "delete" for name in PAIRS_5_TO_8}, "steer-server": "update"}
+    back = {**dict.fromkeys(PAIRS_5_TO_8, "delete"), "steer-server": "update"}
     assert either.preview(STACK, "replicas=4").changes == back
     assert either.up(STACK, "replicas=4").changes == back
 
