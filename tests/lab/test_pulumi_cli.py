@@ -1,0 +1,77 @@
+"""Plain Pulumi, as the README shows it, does what the embedded engine does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lab_project import TABLE, Project
+
+pytestmark = pytest.mark.cli
+
+STACK = "rfs-plus-4"
+Pulumi = Callable[..., str]
+
+
+@pytest.fixture
+def pulumi(project: Project, tmp_path: Path) -> Pulumi:
+    """The CLI in the project's root, with the empty passphrase."""
+    environment = {
+        **os.environ,
+        "PULUMI_CONFIG_PASSPHRASE": "",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_HOME": str(tmp_path / "home"),
+    }
+    environment.pop("PYTHONPATH", None)
+    (project.folder / ".pulumi").mkdir()
+
+    def run(*words: str, code: int = 0) -> str:
+        done = subprocess.run(
+            ["pulumi", *words, "--non-interactive"],
+            cwd=project.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
+def test_a_state_from_nothing_to_nothing(project: Project, pulumi: Pulumi) -> None:
+    pulumi("stack", "select", "--create", STACK)
+    pulumi("config", "set", "duration", "2")
+    assert "27 to create" in pulumi("preview")
+    assert "+ 27 created" in pulumi("up", "--yes")
+    assert TABLE.read_text().strip() == "32768"
+    assert float(pulumi("stack", "output", "bitrate_mbps")) > 0
+    assert "27 unchanged" in pulumi("up", "--yes")
+
+    pulumi("config", "set", "replicas", "8")
+    words = pulumi("up", "--yes")
+    assert "+ 12 created" in words
+    assert "~ 1 updated" in words
+    assert "+-1 replaced" in words
+    assert "25 unchanged" in words
+    assert "- 39 deleted" in pulumi("destroy", "--yes")
+
+
+def test_bad_configuration_is_refused_in_the_same_words(project: Project, pulumi: Pulumi) -> None:
+    pulumi("stack", "select", "--create", STACK)
+    pulumi("config", "set", "replicas", "abc")
+    ours = project.run("preview", "-s", STACK, code=2).err.split("steerlab: ")[1].strip()
+    assert " ".join(ours.split()) in " ".join(pulumi("up", "--yes", code=1).split())
+
+
+def test_the_ready_stack_lab_keeps_its_file(project: Project, pulumi: Pulumi) -> None:
+    """The CLI writes a salt into a stack file that has none."""
+    before = (project.folder / "Pulumi.lab.yaml").read_bytes()
+    pulumi("stack", "select", "--create", "lab")
+    pulumi("preview")
+    assert (project.folder / "Pulumi.lab.yaml").read_bytes() == before
