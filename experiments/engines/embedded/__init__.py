@@ -6,15 +6,11 @@ It knows `command:local:Command` and refuses the rest by name. It is no replacem
 from __future__ import annotations
 
 import dataclasses
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 from experiments.engines import EngineError, OnStep, Outcome, StackRef, silent
-from experiments.engines.embedded import locks, state
+from experiments.engines.embedded import interrupts, locks, state
 from experiments.engines.embedded.command import Commands
 from experiments.engines.embedded.deployment import Deployment, outputs_of
 from experiments.engines.embedded.ledger import Ledger
@@ -32,7 +28,7 @@ class Embedded:
         self, stack: StackRef, *, replace: Sequence[str] = (), on_step: OnStep = silent
     ) -> Outcome:
         stack = _absolute(stack)
-        with locks.hold(stack), _terminable():
+        with locks.hold(stack):
             return self._converge(stack, replace, on_step, preview=False)
 
     def preview(
@@ -44,9 +40,9 @@ class Embedded:
         stack = _absolute(stack)
         if state.load(stack) == state.Checkpoint():
             return Outcome((), 0, {})
-        with locks.hold(stack), _terminable():
+        with locks.hold(stack):
             deployment = self._deployment(stack, (), on_step, preview=False)
-            with deployment.recorded():
+            with interrupts.taken_by(deployment.stop), deployment.recorded():
                 deployment.delete_rest()
             return deployment.outcome()
 
@@ -62,7 +58,7 @@ class Embedded:
         from experiments.engines.embedded import program  # it imports the SDK, which takes time
 
         deployment = self._deployment(stack, replace, on_step, preview=preview)
-        with deployment.recorded():
+        with interrupts.taken_by(deployment.stop), deployment.recorded():
             program.run(stack, deployment, preview=preview, parallel=self._parallel)
         return deployment.outcome()
 
@@ -86,21 +82,3 @@ class Embedded:
 def _absolute(stack: StackRef) -> StackRef:
     """Its paths still mean the same inside the project's folder."""
     return dataclasses.replace(stack, root=stack.root.absolute(), home=stack.home.absolute())
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """While something runs, SIGTERM ends it as Ctrl-C does, unless the caller handles it."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt("terminated")
-
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -248,7 +248,7 @@ class Deployment:
         rest += [r for urn, (_, r) in self._ledger.interrupted.items() if urn not in recorded]
         self._doomed.update(resource["urn"] for resource in rest)
         kept: set[str] = set()  # what something still builds on that could not be deleted
-        with ThreadPoolExecutor(self._parallel) as pool, self.stopped_by_interrupt():
+        with ThreadPoolExecutor(self._parallel) as pool:
             for members in planning.deletion_rounds(rest):
                 ready = [resource for resource in members if resource["urn"] not in kept]
                 deletions = {id(r): pool.submit(self._delete_last, r) for r in ready}
@@ -278,16 +278,9 @@ class Deployment:
             self._report("delete", urn, "done", change=change)
         return True
 
-    @contextmanager
-    def stopped_by_interrupt(self) -> Iterator[None]:
-        """Inside, Ctrl-C ends the running commands before anybody waits for them."""
-        try:
-            yield
-        except (Exception, SystemExit):
-            raise
-        except BaseException:
-            self._commands.stop()
-            raise
+    def stop(self) -> None:
+        """End the commands that run and start no other; `register` and `delete_rest` then return."""
+        self._commands.stop()
 
     @contextmanager
     def recorded(self) -> Iterator[None]:

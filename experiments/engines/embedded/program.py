@@ -48,15 +48,9 @@ def _run(stack: StackRef, deployment: Deployment, preview: bool, parallel: int) 
     names: dict[str, Any] = {"__name__": "__main__", "__file__": str(main)}
 
     def program() -> None:
-        with deployment.stopped_by_interrupt():  # the SDK would wait for what runs
-            exec(compile(main.read_bytes(), main, "exec"), names)  # noqa: S102
+        exec(compile(main.read_bytes(), main, "exec"), names)  # noqa: S102
 
-    with (
-        asyncio.Runner() as runner,
-        chdir(root),
-        _first_on_path(str(root)),
-        deployment.stopped_by_interrupt(),
-    ):
+    with asyncio.Runner() as runner, chdir(root), _first_on_path(str(root)):
         loop = runner.get_loop()
         # Each request holds a thread while its command runs: this is what bounds them.
         loop.set_default_executor(ThreadPoolExecutor(parallel))

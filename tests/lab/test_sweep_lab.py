@@ -1,0 +1,129 @@
+"""A sweep on the lab: its records, and the machine after it, however it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_project import Project, Standing
+
+MATRIX = (
+    "sweep", "--configurations", "baseline,rfs", "--replicas", "1,2", "--runs", "2",
+    "--duration", "1", "--omit", "0", "--seed", "7", "--engine", "embedded", "--out", "out",
+)  # fmt: skip
+RESUME = ("sweep", "--resume", "--engine", "embedded", "--out", "out")
+
+
+def _records(project: Project) -> list[dict[str, Any]]:
+    paths = sorted((project.folder / "out/records").glob("run-*[a-z].json"))
+    return [json.loads(path.read_text()) for path in paths if ".iperf3" not in path.name]
+
+
+def _when(holds: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    while not holds():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+def test_every_state_is_measured_once_a_block_and_concluded(project: Project) -> None:
+    before = Standing.now()
+    done = project.run(*MATRIX, "--json")
+    assert Standing.now() == before
+    records = _records(project)
+    assert [record["order"] for record in records] == list(range(8))
+    states = {(r["block"], r["replicas"], r["configuration"]) for r in records}
+    assert len(states) == 8
+    assert all(record["valid"] for record in records)
+    for record in records:
+        assert len(record["pairs"]) == record["replicas"]
+        assert record["idle_pairs"] == 2 - record["replicas"]
+        flows = {queue["rps_flow_cnt"] for queue in record["steering_before"]["queues"]}
+        assert (32768 in flows) == (record["configuration"] == "rfs")
+        assert record["steering_before"] == record["steering_after"]
+    assert done.json["verdict"]
+    assert "<svg" in (project.folder / "out/report.html").read_text()
+
+
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_puts_the_machine_back_and_goes_on(
+    project: Project, blow: signal.Signals
+) -> None:
+    before = Standing.now()
+    process = project.start(*MATRIX)
+    _when(lambda: _records(project), process)
+    process.send_signal(blow)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in words
+    assert Standing.now() == before
+    kept = _records(project)
+    assert 1 <= len(kept) < 8
+
+    assert "there is a sweep" not in project.run(*RESUME).err
+    assert len(_records(project)) == 8
+    assert _records(project)[: len(kept)] == kept
+
+
+def test_a_killed_sweep_goes_on_and_then_puts_the_machine_back(project: Project) -> None:
+    before = Standing.now()
+    process = project.start(*MATRIX)
+    _when(lambda: _records(project), process)
+    process.kill()
+    process.communicate()
+    assert Standing.now() != before
+    project.run(*RESUME)
+    assert len(_records(project)) == 8
+    assert Standing.now() == before
+
+
+def test_another_plan_in_the_same_directory_is_refused(project: Project) -> None:
+    project.run(*MATRIX, "--plan")
+    assert not (project.folder / "out").exists()
+    process = project.start(*MATRIX)
+    _when(lambda: _records(project), process)
+    process.terminate()
+    process.communicate()
+    refused = project.run(*MATRIX[:-2], "--runs", "3", "--resume", "--out", "out", code=2)
+    assert "plan" in refused.err
+
+
+def test_a_second_command_is_refused_with_the_owner(project: Project) -> None:
+    process = project.start(*MATRIX)
+    try:
+        _when(lambda: _records(project), process)
+        refused = project.run("up", "-s", "rps-1", "--engine", "embedded", code=1)
+        assert f"pid {process.pid}" in refused.err
+        assert "sweep in out" in refused.err
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_a_second_lab_is_refused_with_the_owner(project: Project, tmp_path: Path) -> None:
+    from lab_project import copy
+
+    project.up("rps-1", "runs=0")
+    other = Project(copy(tmp_path / "other"))
+    refused = other.run("up", "-s", "rfs-1", "--engine", "embedded", code=1)
+    assert f"rps-1 in {project.folder}" in refused.err
+    assert not (other.folder / ".pulumi").exists()
+    again = project.run("up", "-s", "rfs-1", "--engine", "embedded", code=1)
+    assert "rps-1" in again.err
+
+
+def test_an_iperf3_server_that_dies_mid_sweep_costs_one_try(project: Project) -> None:
+    """The run is invalid, the server is started again, the run is made again."""
+    process = project.start(*MATRIX)
+    _when(lambda: _records(project), process)
+    pids = list(Path("/run/steerlab/lab").glob("sweep-*/iperf-server-1"))
+    os.kill(int(pids[0].read_text().split()[0]), signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert all(record["valid"] for record in _records(project))
