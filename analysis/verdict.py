@@ -105,6 +105,8 @@ def _group(
         clauses.append(f"{where} no configuration is shown to carry more than the baseline")
     elif any(one.verdict == "no difference established" for one in contrasts):
         found = [one.effect.mde for one in contrasts if one.effect.mde is not None]
+        if not found or min(found) > 1:
+            return f"{where} nothing is established: so few runs would not show a doubling."
         sizes = " to ".join(dict.fromkeys((percent(min(found)), percent(max(found)))))
         clauses.append(
             f"{where} no configuration is shown to differ from the baseline; a difference of "
@@ -184,6 +186,8 @@ def percent(fraction: float | None) -> str:
     """A fraction in percent, with a decimal below 10 %."""
     if fraction is None:
         return "–"
+    if fraction > 10:
+        return ">1000 %"
     return f"{fraction * 100:.0f} %" if fraction >= 0.1 else f"{fraction * 100:.1f} %"
 
 

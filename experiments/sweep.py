@@ -2,7 +2,7 @@
 
     plan = make(...)
     sweep = Sweep(Path("results/mine"), plan, engine)
-    sweep.run()
+    sweep.run(sweep.prepare())
 
 The stack is the sweep's own and its state lives in the results directory. The pods of the largest
 replica count stay up; smaller counts leave the rest idle, so that only steering changes between
@@ -12,7 +12,7 @@ two runs of a block. Whatever ends a sweep, the machine is put back as it was.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,18 +47,20 @@ class Sweep:
     directory: Path
     plan: Plan
     engine: Engine
-    resume: bool = False
     on_run: Callable[[Run], None] = lambda _: None
     on_done: Callable[[Done], None] = lambda _: None
     on_cleanup: Callable[[], None] = lambda: None
     _machines: dict[str, Machine] = field(default_factory=dict, init=False)
     _stands: tuple[str, str] | None = field(default=None, init=False)
 
-    def prepare(self) -> list[Run]:
-        """Make the results directory, or check that it holds this plan; the runs still to do."""
+    def prepare(self, *, resume: bool = False) -> list[Run]:
+        """Make the results directory, or check that it holds this plan; the runs still to do.
+
+        Raises `BadInput` for a directory that holds another plan, or any where not to `resume`.
+        """
         path = self.directory / PLAN
         if path.exists():
-            if not self.resume:
+            if not resume:
                 raise BadInput(f"out: {self.directory} holds a sweep already: give --resume")
             kept = from_json(path.read_text())
             if kept.digest != self.plan.digest:
@@ -71,16 +73,15 @@ class Sweep:
             records.atomically(path, to_json(self.plan).encode())
         return [run for run in self.plan.runs if not self._recorded(run)]
 
-    def run(self) -> int:
-        """Do the runs that are left; the number of invalid ones is returned.
+    def run(self, left: Sequence[Run]) -> int:
+        """Do the runs that `prepare` left; the number of invalid ones is returned.
 
         Always ends with the lab destroyed, also when it is interrupted.
         """
-        left = self.prepare()
         finished = len(self.plan.runs) - len(left)
         invalid = 0
         if not left:
-            return 0
+            return invalid
         with self._lab():
             for run in left:
                 self.on_run(run)

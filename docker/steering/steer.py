@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -143,7 +143,7 @@ PLAN_FIELDS: dict[str, Field] = {
 }
 RULE_FIELDS: dict[str, Field] = {
     "role": (lambda v: v in ROLES, f"one of {', '.join(ROLES)}"),
-    "namespace": (like(r"/[ -~]+"), "the path of a network namespace or null"),
+    "namespace": (like(r"/[ -~]+"), "the path of network namespaces, it may have *, or null"),
     "devices": (each(like(r"[^/\0]+")), "a list of device names, patterns or auto"),
     "cpus": (like("|".join((*WORDS, MASK))), f"one of {', '.join(WORDS)} or a hexadecimal mask"),
     "flows": (whole(0, MAX_FLOWS), f"0 to {MAX_FLOWS}"),
@@ -170,7 +170,10 @@ def read_fields(document: Any, fields: Mapping[str, Field], where: str) -> dict[
 
 
 class Rule(NamedTuple):
-    """The steering of one kind of device in one network namespace (None: the agent's own)."""
+    """The steering of one kind of device in one network namespace (None: the agent's own).
+
+    The namespace may be a pattern: /run/netns/cni-* are the pods that there are when it is read.
+    """
 
     role: str
     namespace: str | None
@@ -239,6 +242,10 @@ def wanted_masks(plan: Plan, cpus: Cpus) -> list[int]:
 def matching(patterns: Iterable[str], names: Sequence[str]) -> list[str]:
     """The names that match a pattern, in the order of the patterns."""
     return [name for pattern in patterns for name in sorted(fnmatch.filter(names, pattern))]
+
+
+def is_pattern(path: str | None) -> bool:
+    return path is not None and any(sign in path for sign in "*?[")
 
 
 def default_route_device(routes: str) -> str | None:
@@ -501,13 +508,17 @@ class Namespace(NamedTuple):
             with suppress(Gone):
                 yield entry._replace(rps_cpus=mask.read(), rps_flow_cnt=flows.read()), folder
 
-    def chosen(self, rule: Rule) -> list[str]:
-        """The devices that a rule means."""
+    def chosen(self, rule: Rule, named: Collection[str]) -> list[str]:
+        """The devices that a rule means; `auto` finds none of those `named` by other rules."""
         names = self.devices()
         found: set[str] = set()
         for pattern in rule.devices:
             auto = pattern == "auto"
-            found.update(self._auto(rule.role, names) if auto else matching([pattern], names))
+            found.update(
+                set(self._auto(rule.role, names)).difference(named)
+                if auto
+                else matching([pattern], names)
+            )
         return sorted(found)
 
     def _auto(self, role: str, names: list[str]) -> list[str]:
@@ -622,7 +633,8 @@ class Machine:
 
     def visit(self, paths: Iterable[str | None]) -> dict[str | None, Namespace]:
         """Enter each namespace once; this process is back in its own when it returns."""
-        ordered = sorted(paths, key=lambda path: path or "")
+        known = {one for path in paths for one in (self._glob(path) if path else [None])}
+        ordered = sorted(known, key=lambda path: path or "")
         if not self.real:
             return {path: ns for path in ordered for ns in self._imitations(path)}
         seen: dict[str | None, Namespace] = {}
@@ -670,11 +682,17 @@ class Machine:
     def _all_paths(self) -> list[str | None]:
         """One path to each namespace that has a name or a process."""
         found: dict[int, str | None] = {}
-        for pattern in ("run/netns/*", "proc/[0-9]*/ns/net"):
-            for path in sorted(self.root.glob(pattern)):
+        for pattern in ("/run/netns/*", "/proc/[0-9]*/ns/net"):
+            for path in sorted(self._glob(pattern)):
                 with suppress(OSError):
-                    found.setdefault(path.stat().st_ino, f"/{path.relative_to(self.root)}")
+                    found.setdefault((self.root / path[1:]).stat().st_ino, path)
         return list(found.values())
+
+    def _glob(self, path: str) -> list[str]:
+        """The paths that a pattern means now; any other path as it is."""
+        if not is_pattern(path):
+            return [path]
+        return [f"/{one.relative_to(self.root)}" for one in self.root.glob(path.lstrip("/"))]
 
 
 def locate(entry: Entry, by_cookie: Mapping[str, Namespace]) -> Path | None:
@@ -714,6 +732,18 @@ class Target(NamedTuple):
         yield flows, self.entry.rps_flow_cnt, self.rps_flow_cnt
 
 
+def meant(path: str | None, by_path: Mapping[str | None, Namespace]) -> list[Namespace]:
+    """The namespaces of a rule's path or pattern."""
+    if path is None or not is_pattern(path):
+        return [by_path[path]] if path in by_path else []
+    return [ns for known, ns in by_path.items() if known and fnmatch.fnmatchcase(known, path)]
+
+
+def named_elsewhere(plan: Plan, rule: Rule) -> set[str]:
+    rules = (r for r in plan.rules if r is not rule and r.namespace == rule.namespace)
+    return {name for other in rules for name in other.devices}
+
+
 def find_targets(
     plan: Plan, masks: Sequence[int], by_path: Mapping[str | None, Namespace]
 ) -> tuple[list[Target], list[tuple[Rule, str]]]:
@@ -721,22 +751,23 @@ def find_targets(
     found: dict[Key, Target] = {}
     absent: list[tuple[Rule, str]] = []
     for index, rule in enumerate(plan.rules):
-        namespace = by_path.get(rule.namespace)
-        if namespace is None:
+        namespaces = meant(rule.namespace, by_path)
+        if not namespaces and not (rule.optional and is_pattern(rule.namespace)):
             absent.append((rule, f"rules[{index}]: there is no namespace {rule.namespace}"))
-            continue
-        devices = namespace.chosen(rule)
-        if not devices and not rule.optional:
-            what = f"rules[{index}]: no {rule.role} device of {rule.namespace or 'this namespace'}"
-            has = ", ".join(namespace.devices()) or "only lo"
-            absent.append((rule, f"{what} matches {', '.join(rule.devices)}; it has {has}"))
-        for entry, directory in (pair for name in devices for pair in namespace.queues(name)):
-            wanted = format_mask(masks[index]), str(rule.flows)
-            target = found.setdefault(entry.key, Target(rule, entry, directory, *wanted))
-            if (target.rps_cpus, target.rps_flow_cnt) != wanted:
-                twin = plan.rules.index(target.rule)
-                words = f"plan: rules[{twin}] and rules[{index}] want different values for {entry}"
-                raise SteerError(f"{words}: let only one of them match it", BAD_PLAN)
+        for namespace in namespaces:
+            devices = namespace.chosen(rule, named_elsewhere(plan, rule))
+            if not devices and not rule.optional:
+                where = namespace.path or "this namespace"
+                what = f"rules[{index}]: no {rule.role} device of {where}"
+                has = ", ".join(namespace.devices()) or "only lo"
+                absent.append((rule, f"{what} matches {', '.join(rule.devices)}; it has {has}"))
+            for entry, directory in (pair for name in devices for pair in namespace.queues(name)):
+                wanted = format_mask(masks[index]), str(rule.flows)
+                target = found.setdefault(entry.key, Target(rule, entry, directory, *wanted))
+                if (target.rps_cpus, target.rps_flow_cnt) != wanted:
+                    twin = plan.rules.index(target.rule)
+                    words = f"plan: rules[{twin}] and rules[{index}] want different values for"
+                    raise SteerError(f"{words} {entry}: let only one of them match it", BAD_PLAN)
     return sorted(found.values(), key=_in_order), absent
 
 
@@ -861,7 +892,7 @@ def refuse_foreign(plan: Plan, targets: Iterable[Target], others: Iterable[Snaps
     for what, other in claims:
         if other:
             held = f"{what} is steered by owner {other.owner} (pid {other.pid}, {other.since})"
-            raise SteerError(f"{held}: first run restore --owner {other.owner}")
+            raise SteerError(f"{held}: first run restore --owner {other.owner}", CANNOT)
 
 
 def commit(
@@ -1129,7 +1160,7 @@ def put_back(machine: Machine, snapshot: Snapshot) -> dict[str, Any]:
 def show(machine: Machine, paths: Sequence[str]) -> dict[str, Any]:
     seen = machine.visit({None, *paths})
     for path in paths:
-        if path not in seen:
+        if path not in seen and not is_pattern(path):
             raise SteerError(f"there is no namespace {path}", CANNOT)
     found = (pair for ns in seen.values() for name in ns.devices() for pair in ns.queues(name))
     table = machine.sock_flow_entries()
@@ -1212,7 +1243,7 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     planned.add_argument("--plan", metavar="JSON|@FILE", help="the plan, instead of stdin")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verb = verbs.add_parser("show", parents=[common], help="print the steering that stands")
-    verb.add_argument("--namespace", action="append", default=[], metavar="PATH")
+    verb.add_argument("--namespace", action="append", default=[], metavar="PATH|PATTERN")
     verbs.add_parser("apply", parents=[planned], help="bring the machine to the plan")
     verb = verbs.add_parser("verify", parents=[planned], help="compare; write no steering")
     verb.add_argument("--saved", action="store_true", help="use the plan that was applied last")

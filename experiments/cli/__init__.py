@@ -47,7 +47,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 def _run() -> int:
     try:
-        return app(standalone_mode=False) or 0
+        return app(prog_name="./steerlab", standalone_mode=False) or 0
     except Refusal as refusal:
         complain(str(refusal))
         return refusal.exit_code

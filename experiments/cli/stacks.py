@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from experiments.cli.terminal import err, note, show, show_json
-from experiments.engines import Engine, Outcome, StackRef, Step
+from experiments.engines import Engine, OnStep, Outcome, StackRef, Step
+
+if TYPE_CHECKING:
+    from experiments.verify import Drift
 
 Stack = Annotated[
     str,
@@ -141,12 +145,12 @@ def _refuse_foreign(stack: StackRef) -> None:
         raise Busy(f"the lab of this machine is taken by stack {owner}: destroy that one first")
 
 
-def _tell(drift: object) -> None:
-    for found in drift if isinstance(drift, list) else []:
+def _tell(drift: Sequence[Drift]) -> None:
+    for found in drift:
         note(f"drift: {found.name}: {found.why}")
 
 
-def _progress(quiet: bool):  # type: ignore[no-untyped-def]
+def _progress(quiet: bool) -> OnStep:
     """A listener that prints each finished step."""
 
     def listen(step: Step) -> None:
@@ -197,7 +201,7 @@ def _conclude(outcome: Outcome, engine: Engine, json: bool, when: str) -> None:
     show(f"{words}; {outcome.same} the same ({engine.name} engine, {when})")
 
 
-def _print_outputs(values: dict[str, object]) -> None:
+def _print_outputs(values: Mapping[str, object]) -> None:
     width = max((len(name) for name in values), default=0)
-    for name, value in values.items():
+    for name, value in sorted(values.items()):
         show(f"  {name:<{width}}  {value}")

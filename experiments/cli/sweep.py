@@ -5,30 +5,34 @@ from __future__ import annotations
 import secrets
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from experiments.cli.results import conclude
 from experiments.cli.stacks import EngineName, Json
 from experiments.cli.terminal import err, note, show
-from experiments.plan import Plan
-from experiments.sweep import Sweep
 
-QUICK = {
-    "configurations": "baseline,rps,rfs,rps-plus,rfs-plus,pipeline",
-    "replicas": "1,4",
-    "runs": 6,
-    "duration": 2,
-    "omit": 1,
-}
-USUAL = {
+if TYPE_CHECKING:
+    from experiments.plan import Plan, Run
+    from experiments.sweep import Done
+
+# The options of a plan, in the words of the command line.
+Options = dict[str, Any]
+
+USUAL: Options = {
     "configurations": "baseline,rps,rfs,rps-plus,rfs-plus,pipeline",
     "replicas": "1,2,4,8,16",
     "runs": 10,
     "duration": 5,
     "omit": 1,
+    "streams": 1,
+    "path": "overlay",
+    "own": "",
+    "pod_cpu_limit": "",
 }
+QUICK: Options = {**USUAL, "replicas": "1,4", "runs": 6, "duration": 2}
 
 
 def register(app: typer.Typer) -> None:
@@ -46,10 +50,10 @@ def sweep(
     runs: Annotated[int | None, typer.Option(min=1, help="Blocks: runs of each state.")] = None,
     duration: Annotated[int | None, typer.Option(min=1, help="Measured seconds a run.")] = None,
     omit: Annotated[int | None, typer.Option(min=0, help="Seconds of traffic before.")] = None,
-    streams: Annotated[int, typer.Option(min=1, help="TCP streams a pair.")] = 1,
-    path: Annotated[str, typer.Option(help="overlay, host, or overlay,host.")] = "overlay",
-    own: Annotated[str, typer.Option(help="YAML file with further configurations.")] = "",
-    pod_cpu_limit: Annotated[str, typer.Option(help="CPU quota of each pod (200m).")] = "",
+    streams: Annotated[int | None, typer.Option(min=1, help="TCP streams a pair.")] = None,
+    path: Annotated[str | None, typer.Option(help="overlay, host, or overlay,host.")] = None,
+    own: Annotated[str | None, typer.Option(help="YAML file with further configurations.")] = None,
+    pod_cpu_limit: Annotated[str | None, typer.Option(help="CPU quota of each pod (200m).")] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the order; printed if not given.")
     ] = None,
@@ -65,26 +69,31 @@ def sweep(
 ) -> None:
     """Measure a matrix of states and say what steering buys.
 
+    \b
+    ./steerlab sweep --quick
+    ./steerlab sweep --path overlay,host --replicas 1,16 --runs 20
+
     The lab is the sweep's own and is taken away at the end, also after Ctrl-C; a sweep that was
     interrupted goes on with --resume.
     """
-    preset: dict[str, Any] = QUICK if quick else USUAL
-    kept = _kept_plan(out) if resume else None
-    wanted = kept or _plan(
-        seed=seed,
-        configurations=configurations or str(preset["configurations"]),
-        replicas=replicas or str(preset["replicas"]),
-        blocks=runs or int(preset["runs"]),
-        duration=duration or int(preset["duration"]),
-        omit=int(preset["omit"]) if omit is None else omit,
-        streams=streams,
-        path=path,
-        settings={
-            key: value
-            for key, value in {"configurations": own, "podCpuLimit": pod_cpu_limit}.items()
-            if value
-        },
-    )
+    given: Options = {
+        "configurations": configurations,
+        "replicas": replicas,
+        "runs": runs,
+        "duration": duration,
+        "omit": omit,
+        "streams": streams,
+        "path": path,
+        "own": own,
+        "pod_cpu_limit": pod_cpu_limit,
+        "seed": seed,
+    }
+    options = {"seed": secrets.randbelow(2**31), **USUAL}
+    if resume:
+        options |= _options(_kept_plan(out))
+    if quick:
+        options |= QUICK
+    wanted = _plan(options | {name: value for name, value in given.items() if value is not None})
     if plan:
         _print_plan(wanted, json)
         return
@@ -92,36 +101,27 @@ def sweep(
     _run(wanted, directory, resume, engine, json)
 
 
-def _plan(
-    *,
-    seed: int | None,
-    configurations: str,
-    replicas: str,
-    blocks: int,
-    duration: int,
-    omit: int,
-    streams: int,
-    path: str,
-    settings: dict[str, str],
-) -> Plan:
+def _plan(options: Options) -> Plan:
     from experiments import plan
     from infra import config
     from infra import configurations as named
     from infra.refusals import BadInput
 
     online = config.online_cores()
-    paths = _words(path)
+    paths = _words(options["path"])
     if not paths or set(paths) - {"overlay", "host"} or len(set(paths)) != len(paths):
-        raise BadInput(f"path: {path!r} must be overlay, host, or overlay,host")
+        raise BadInput(f"path: {options['path']!r} must be overlay, host, or overlay,host")
+    keys = {"configurations": options["own"], "podCpuLimit": options["pod_cpu_limit"]}
+    settings = {key: value for key, value in keys.items() if value}
     made = plan.make(
-        seed=secrets.randbelow(2**31) if seed is None else seed,
-        blocks=blocks,
-        configurations=_words(configurations),
-        replicas=[_count(word) for word in _words(replicas)],
+        seed=options["seed"],
+        blocks=options["runs"],
+        configurations=_words(options["configurations"]),
+        replicas=[_count(word) for word in _words(options["replicas"])],
         paths=paths,
-        duration=duration,
-        omit=omit,
-        streams=streams,
+        duration=options["duration"],
+        omit=options["omit"],
+        streams=options["streams"],
         known=named.load(settings.get("configurations")),
         cpus=max(online) + 1,
         settings=settings,
@@ -132,9 +132,27 @@ def _plan(
         "configuration": made.configurations[0],
         "replicas": str(max(made.replicas)),
     }
-    timing = {"duration": str(duration), "omit": str(omit), "streams": str(streams)}
+    timing = {key: str(options[key]) for key in ("duration", "omit", "streams")}
     config.state("sweep", {**values, **timing})
     return made
+
+
+def _options(kept: Plan) -> Options:
+    """The options that make a plan again; what was left out is asked for again, too."""
+    settings = dict(kept.settings)
+    names = (*kept.configurations, *(name for name, _ in kept.left_out))
+    return {
+        "configurations": ",".join(names),
+        "replicas": ",".join(map(str, kept.replicas)),
+        "runs": kept.blocks,
+        "duration": kept.duration,
+        "omit": kept.omit,
+        "streams": kept.streams,
+        "path": ",".join(kept.paths),
+        "own": settings.get("configurations", ""),
+        "pod_cpu_limit": settings.get("podCpuLimit", ""),
+        "seed": kept.seed,
+    }
 
 
 def _kept_plan(out: Path | None) -> Plan:
@@ -201,6 +219,7 @@ def _run(plan: Plan, directory: Path, resume: bool, engine: str, json: bool) -> 
 
     from experiments import lock, requirements
     from experiments.engines.choice import choose
+    from experiments.sweep import Sweep
 
     requirements.require_lab()
     chosen = choose(engine)
@@ -215,42 +234,39 @@ def _run(plan: Plan, directory: Path, resume: bool, engine: str, json: bool) -> 
         console=err,
         disable=not err.is_terminal,
     )
-    sweep = Sweep(directory, plan, chosen, resume=resume)
-    left = sweep.prepare()
+    sweep = Sweep(directory, plan, chosen)
+    left = sweep.prepare(resume=resume)
     with lock.machine(f"sweep in {directory}"), bar:
         task = bar.add_task("", total=len(plan.runs), completed=len(plan.runs) - len(left))
 
-        def started(run: object) -> None:
-            name = f"{run.configuration} x {run.replicas}"  # type: ignore[attr-defined]
+        def started(run: Run) -> None:
+            name = f"{run.configuration} x {run.replicas}"
             bar.update(task, description=f"{name:<16}")
 
-        def finished(done) -> None:  # type: ignore[no-untyped-def]
+        def finished(done: Done) -> None:
             bar.update(task, completed=done.finished)
-            if not err.is_terminal:
-                note(_line(done))
-            elif not done.record.valid:
-                bar.console.print(_line(done))
+            if not err.is_terminal or not done.record.valid:
+                bar.console.print(escape(_line(done)))
 
-        sweep.resume = True  # prepared above
         sweep.on_run = started
         sweep.on_done = finished
         sweep.on_cleanup = lambda: bar.update(task, description="putting back    ")
         try:
-            sweep.run()
+            sweep.run(left)
         except KeyboardInterrupt:
             note(f"interrupted; go on with ./steerlab sweep --resume --out {directory}")
             raise
     conclude(directory, json=json)
 
 
-def _line(done) -> str:  # type: ignore[no-untyped-def]
+def _line(done: Done) -> str:
     from experiments.measure import mean_bitrate
 
     record = done.record
     rate = mean_bitrate(record)
-    result = (
-        "invalid: " + "; ".join(record.reasons) if not record.valid else f"{rate:.0f} Mbit/s a pair"
-    )
+    result = f"{rate:.0f} Mbit/s a pair" if rate is not None else "no result"
+    if not record.valid:
+        result = "invalid: " + "; ".join(record.reasons)
     return (
         f"{done.finished}/{done.total} block {record.block} {record.path} "
         f"{record.configuration} x {record.replicas}: {result}"

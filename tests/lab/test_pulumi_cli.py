@@ -44,7 +44,7 @@ def pulumi(project: Project, tmp_path: Path) -> Pulumi:
     return run
 
 
-def test_a_state_from_nothing_to_nothing(project: Project, pulumi: Pulumi) -> None:
+def test_a_state_from_nothing_to_nothing(pulumi: Pulumi) -> None:
     pulumi("stack", "select", "--create", STACK)
     pulumi("config", "set", "duration", "2")
     assert "27 to create" in pulumi("preview")
