@@ -12,6 +12,7 @@ two runs of a block. Whatever ends a sweep, the machine is put back as it was.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,10 @@ from infra.refusals import BadInput
 
 PLAN = "plan.json"
 RECORDS = "records"
+
+# Room for the checkpoint: a full disk must not keep the machine from being put back.
+RESERVE = ".reserve"
+_RESERVE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -94,10 +99,13 @@ class Sweep:
     @contextlib.contextmanager
     def _lab(self) -> Iterator[None]:
         first, _ = self._stack(self.plan.runs[0])
+        reserve = self.directory / RESERVE
+        _set_aside(reserve)
         try:
             yield
         finally:
             self.on_cleanup()
+            reserve.unlink(missing_ok=True)
             self.engine.destroy(first)
 
     def _measure(self, run: Run) -> Record:
@@ -154,3 +162,8 @@ class Sweep:
         except (FileNotFoundError, ValidationError):
             return False
         return record.plan == self.plan.digest and record.order == run.order
+
+
+def _set_aside(path: Path) -> None:
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)

@@ -54,6 +54,10 @@ def _run() -> int:
     except EngineError as error:
         complain(str(error))
         return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}{error.strerror or error}")
+        return 1
     except typer.Exit as end:
         return end.exit_code
     except (KeyboardInterrupt, Abort):

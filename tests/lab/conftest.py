@@ -34,6 +34,10 @@ def _project(folder: Path, engine: str) -> Iterator[Project]:
     try:
         yield made
     finally:
+        for process in made.started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
         for state in sorted((made.folder / ".pulumi/stacks/steerlab").glob("*.json")):
             made.destroy(state.stem)
     assert Standing.now() == before

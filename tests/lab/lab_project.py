@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,10 @@ class Project:
 
     folder: Path
     engine: str = "embedded"
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self, *words: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*within, sys.executable, "-m", "experiments", *words],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(self.folder)},
@@ -72,6 +73,8 @@ class Project:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(process)
+        return process
 
     def run(self, *words: str, code: int = 0, within: tuple[str, ...] = ()) -> Answer:
         process = self.start(*words, within=within)

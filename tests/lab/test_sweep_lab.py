@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -127,3 +128,30 @@ def test_an_iperf3_server_that_dies_mid_sweep_costs_one_try(project: Project) ->
     process.communicate(timeout=120)
     assert process.returncode == 0
     assert all(record["valid"] for record in _records(project))
+
+
+def test_a_full_disk_ends_a_sweep_that_later_goes_on(project: Project) -> None:
+    out = project.folder / "out"
+    out.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", out], check=True)
+    try:
+        before = Standing.now()
+        process = project.start(*MATRIX)
+        _when(lambda: _records(project), process)
+        filler = out / "filler"
+        with contextlib.suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        _, words = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "No space left on device" in words
+        assert Standing.now() == before
+        kept = _records(project)
+
+        filler.unlink()
+        project.run(*RESUME)
+        assert len(_records(project)) == 8
+        assert _records(project)[: len(kept)] == kept
+    finally:
+        subprocess.run(["umount", out], check=True)
