@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.terminal import err, note, show, show_json
+from experiments.cli.terminal import err, note, show, show_json, waiting
 from experiments.engines import Engine, OnStep, Outcome, StackRef, Step
 
 if TYPE_CHECKING:
     from experiments.verify import Drift
+    from infra.config import State
+    from infra.lab.measurement import Measurement
 
 Stack = Annotated[
     str,
@@ -28,6 +31,10 @@ Config = Annotated[
     typer.Option(
         "--config", "-c", help="Set and keep key=value, as Pulumi does.", metavar="KEY=VALUE"
     ),
+]
+Tried = Annotated[
+    list[str] | None,
+    typer.Option("--config", "-c", help="Try key=value; nothing is kept.", metavar="KEY=VALUE"),
 ]
 EngineName = Annotated[
     str, typer.Option("--engine", help="auto, pulumi or embedded.", metavar="ENGINE")
@@ -51,21 +58,22 @@ def up(
     from experiments.engines.choice import choose
 
     changes = stacks.changes(config or [])
-    ref, _ = stacks.load(stack, changes)
+    ref, state = stacks.load(stack, changes)
     requirements.require_lab()
     chosen = choose(engine)
     with lock.machine(f"up of {stack}"):
-        _refuse_foreign(ref)
+        refuse_foreign(ref)
         stacks.save(stack, changes)
         drift = verify.drifted(chosen.resources(ref))
         _tell(drift)
         started = time.monotonic()
-        outcome = chosen.up(ref, replace=[found.urn for found in drift], on_step=_progress(json))
+        with _told(json, state) as listen:
+            outcome = chosen.up(ref, replace=[found.urn for found in drift], on_step=listen)
     _conclude(outcome, chosen, json, f"in {time.monotonic() - started:.1f} s")
 
 
 def preview(
-    stack: Stack, config: Config = None, engine: EngineName = "auto", json: Json = False
+    stack: Stack, config: Tried = None, engine: EngineName = "auto", json: Json = False
 ) -> None:
     """Say what `up` would do, and do nothing."""
     from experiments import requirements, stacks, verify
@@ -93,7 +101,8 @@ def destroy(stack: Stack, engine: EngineName = "auto", json: Json = False) -> No
     ref = stacks.named(stack)
     with lock.machine(f"destroy of {stack}"):
         started = time.monotonic()
-        outcome = chosen.destroy(ref, on_step=_progress(json))
+        with _told(json) as listen:
+            outcome = chosen.destroy(ref, on_step=listen)
     _conclude(outcome, chosen, json, f"in {time.monotonic() - started:.1f} s")
 
 
@@ -124,7 +133,7 @@ def measure(
         raise BadInput("measure: give either --stack STACK or --declared")
     requirements.require_lab()
     what = single.from_stdin() if declared else single.of_stack(stack)
-    with lock.machine(f"measure of {what.stack}"):
+    with lock.machine(f"measure of {what.stack}"), waiting("measuring", _expected_s(what)):
         result = single.measure(what)
     if declared or json:
         show_json(result)
@@ -132,7 +141,7 @@ def measure(
         _print_outputs(result)
 
 
-def _refuse_foreign(stack: StackRef) -> None:
+def refuse_foreign(stack: StackRef) -> None:
     """Say early, before any engine starts, whose lab stands on this machine."""
     from pathlib import Path
 
@@ -150,14 +159,26 @@ def _tell(drift: Sequence[Drift]) -> None:
         note(f"drift: {found.name}: {found.why}")
 
 
-def _progress(quiet: bool) -> OnStep:
-    """A listener that prints each finished step."""
+@contextlib.contextmanager
+def _told(quiet: bool, state: State | None = None) -> Iterator[OnStep]:
+    """A listener that prints each finished step and shows that the measurement runs."""
+    with contextlib.ExitStack() as running:
 
-    def listen(step: Step) -> None:
-        if not quiet and step.phase != "start":
+        def listen(step: Step) -> None:
+            if quiet:
+                return
+            if step.phase == "start":
+                if step.name == "measurement" and state is not None:
+                    running.enter_context(waiting("measuring", _expected_s(state)))
+                return
+            running.close()
             _print_step(step)
 
-    return listen
+        yield listen
+
+
+def _expected_s(what: State | Measurement) -> float:
+    return what.runs * (what.duration + what.omit + 1.0)
 
 
 def _print_step(step: Step) -> None:
@@ -202,6 +223,7 @@ def _conclude(outcome: Outcome, engine: Engine, json: bool, when: str) -> None:
 
 
 def _print_outputs(values: Mapping[str, object]) -> None:
-    width = max((len(name) for name in values), default=0)
-    for name, value in sorted(values.items()):
+    known = {name: value for name, value in sorted(values.items()) if value is not None}
+    width = max(map(len, known), default=0)
+    for name, value in known.items():
         show(f"  {name:<{width}}  {value}")

@@ -11,8 +11,8 @@ import typer
 from rich.markup import escape
 
 from experiments.cli.results import conclude
-from experiments.cli.stacks import EngineName, Json
-from experiments.cli.terminal import err, note, show
+from experiments.cli.stacks import EngineName, Json, refuse_foreign
+from experiments.cli.terminal import REFRESH, err, note, show
 
 if TYPE_CHECKING:
     from experiments.plan import Plan, Run
@@ -111,7 +111,8 @@ def _plan(options: Options) -> Plan:
     paths = _words(options["path"])
     if not paths or set(paths) - {"overlay", "host"} or len(set(paths)) != len(paths):
         raise BadInput(f"path: {options['path']!r} must be overlay, host, or overlay,host")
-    keys = {"configurations": options["own"], "podCpuLimit": options["pod_cpu_limit"]}
+    own = str(Path(options["own"]).resolve()) if options["own"] else ""
+    keys = {"configurations": own, "podCpuLimit": options["pod_cpu_limit"]}
     settings = {key: value for key, value in keys.items() if value}
     made = plan.make(
         seed=options["seed"],
@@ -232,11 +233,13 @@ def _run(plan: Plan, directory: Path, resume: bool, engine: str, json: bool) -> 
         TextColumn("left"),
         TimeRemainingColumn(),
         console=err,
+        refresh_per_second=REFRESH,
         disable=not err.is_terminal,
     )
     sweep = Sweep(directory, plan, chosen)
-    left = sweep.prepare(resume=resume)
     with lock.machine(f"sweep in {directory}"), bar:
+        refuse_foreign(sweep.stack)
+        left = sweep.prepare(resume=resume)
         task = bar.add_task("", total=len(plan.runs), completed=len(plan.runs) - len(left))
 
         def started(run: Run) -> None:
@@ -253,8 +256,8 @@ def _run(plan: Plan, directory: Path, resume: bool, engine: str, json: bool) -> 
         sweep.on_cleanup = lambda: bar.update(task, description="putting back    ")
         try:
             sweep.run(left)
-        except KeyboardInterrupt:
-            note(f"interrupted; go on with ./steerlab sweep --resume --out {directory}")
+        except BaseException:
+            note(f"not finished: go on with ./steerlab sweep --resume --out {directory}")
             raise
     conclude(directory, json=json)
 
