@@ -6,10 +6,14 @@ from shlex import quote
 
 import pulumi
 
-from infra.lab.layout import RUN
+from infra.lab.layout import CGROUPS, NETNS, RUN
 from infra.lab.script import delete_script, lab_command
 
 OWNER = f"{RUN}/lab/owner"
+
+# Says that this lab made the mount in which `ip` keeps namespaces, and has to take it away.
+_MADE_MOUNT = f"{RUN}/lab/netns"
+_IS_MOUNT = f"grep -q ' {NETNS} ' /proc/self/mountinfo"
 
 
 class Claim(pulumi.ComponentResource):
@@ -19,6 +23,8 @@ class Claim(pulumi.ComponentResource):
         super().__init__("steerlab:lab:Claim", "claim", None, pulumi.ResourceOptions(parent=parent))
         mine = f'mine={quote(stack)}" in $PWD"'
         read = f"owner=$(cat {OWNER} 2>/dev/null || true)"
+        roots = (f"{RUN}/lab", *(f"{root}/steerlab" for root in CGROUPS))
+        empty = [folder for root in roots for folder in (f"{root}/{quote(stack)}", root)]
         self.command = lab_command(
             "claim-file",
             create="\n".join(
@@ -34,6 +40,13 @@ class Claim(pulumi.ComponentResource):
                     ' destroy that one first" >&2',
                     "  exit 1",
                     "fi",
+                    # once, here: `ip netns add` does it too, but many at once do it many times
+                    f"if ! {_IS_MOUNT}; then",
+                    f"  : > {_MADE_MOUNT}",
+                    f"  mkdir -p {NETNS}",
+                    f"  mount --bind {NETNS} {NETNS}",
+                    f"  mount --make-shared {NETNS}",
+                    "fi",
                     f'echo \'{{"file": "{OWNER}"}}\'',
                 ]
             ),
@@ -41,8 +54,14 @@ class Claim(pulumi.ComponentResource):
                 [
                     mine,
                     read,
-                    f'[ "$owner" != "$mine" ] || rm -f {OWNER}',
-                    f"rmdir {RUN}/lab/{quote(stack)} {RUN}/lab 2>/dev/null || true",
+                    'if [ "$owner" = "$mine" ]; then',
+                    # what others keep there by now stays where it is
+                    f'  if [ -e {_MADE_MOUNT} ] && {_IS_MOUNT} && [ -z "$(ls -A {NETNS})" ]; then',
+                    f"    umount {NETNS}",
+                    "  fi",
+                    f"  rm -f {_MADE_MOUNT} {OWNER}",
+                    "fi",
+                    f"rmdir {' '.join(empty)} 2>/dev/null || true",
                 ]
             ),
             triggers=[boot_id],

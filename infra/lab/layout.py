@@ -24,6 +24,7 @@ IPERF_PORT = 5201
 
 RUN = "/run/steerlab"
 NETNS = "/run/netns"
+CGROUPS = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup")  # roots of the cpu controller, v1 and v2
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from shlex import quote
 import pulumi
 
 from infra.config import cpu_limit
-from infra.lab.layout import GATEWAY, OVERLAY_MTU, Pair, Pod, netns
+from infra.lab.layout import CGROUPS, GATEWAY, OVERLAY_MTU, Pair, Pod, netns
 from infra.lab.script import (
     create_script,
     delete_script,
@@ -103,20 +103,17 @@ def _bring_up(pod: Pod) -> list[str]:
 def _remove(pod: Pod) -> list[str]:
     return [
         remove_namespace(pod.namespace),
-        *(f"rmdir {root}/{pod.cgroup} 2>/dev/null || true" for root in _CGROUP_ROOTS),
+        *(f"rmdir {root}/{pod.cgroup} 2>/dev/null || true" for root in CGROUPS),
     ]
-
-
-_CGROUP_ROOTS = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup")
 
 
 def _limit(pod: Pod, limit: str) -> list[str]:
     """The pod's CPU quota: cpu.cfs_quota_us (cgroup v1) or cpu.max (v2)."""
     quota = round(cpu_limit(limit) * _QUOTA_PERIOD_US)
-    v1, v2 = (f"{root}/{pod.cgroup}" for root in _CGROUP_ROOTS)
+    v1, v2 = (f"{root}/{pod.cgroup}" for root in CGROUPS)
     parents = [v2.rsplit("/", depth)[0] for depth in (3, 2, 1)]
     return [
-        f"if [ -e {_CGROUP_ROOTS[0]}/cpu.cfs_quota_us ]; then",
+        f"if [ -e {CGROUPS[0]}/cpu.cfs_quota_us ]; then",
         f"  mkdir -p {v1}",
         f"  echo {_QUOTA_PERIOD_US} > {v1}/cpu.cfs_period_us",
         f"  echo {quota} > {v1}/cpu.cfs_quota_us",
@@ -133,7 +130,7 @@ def _start(pair: Pair, cores: Sequence[int], limit: str) -> list[str]:
     pidfile = pair.pidfile
     join = ""
     if limit and not pair.host:
-        v1, v2 = (f"{root}/{pair.server.cgroup}" for root in _CGROUP_ROOTS)
+        v1, v2 = (f"{root}/{pair.server.cgroup}" for root in CGROUPS)
         join = f"for g in {v1} {v2}; do [ ! -e $g ] || echo $$ > $g/cgroup.procs; done; "
     become = (
         f'{join}echo "$$ $(cut -d" " -f22 /proc/$$/stat)" > {pidfile}; '

@@ -126,7 +126,7 @@ class Standing:
             cgroups=frozenset(
                 str(path)
                 for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/cpu")
-                for path in Path(root).glob("steerlab/*/*")
+                for path in Path(root).glob("steerlab/**")
                 if path.is_dir()
             ),
             table=TABLE.read_text().strip(),
