@@ -14,7 +14,8 @@ from pathlib import Path
 
 from analysis.schema import Core, Softnet
 
-# Order of the columns of /proc/stat; guest time is part of user time and shown apart by mpstat.
+# Order of the columns of /proc/stat. Guest time is part of user time; mpstat shows it apart, so
+# that the percentages of a machine that runs guests sum to less than 100.
 STAT_FIELDS = (
     "user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guest_nice",
 )  # fmt: skip
@@ -64,11 +65,12 @@ def _stat(text: str) -> dict[int, dict[str, int]]:
 def _core(node: str, core: int, before: dict[str, int], after: dict[str, int]) -> Core:
     # idle and iowait of a tickless core may step back by a tick: that is no negative time
     spent = {field: max(0, after[field] - before.get(field, 0)) for field in after}
-    spent["user"] -= min(spent["user"], spent.pop("guest", 0))
-    spent["nice"] -= min(spent["nice"], spent.pop("guest_nice", 0))
+    guest, guest_nice = spent.pop("guest", 0), spent.pop("guest_nice", 0)
     total = sum(spent.values())
     if total == 0:
         return Core(node=node, core=core)
+    spent["user"] -= min(spent["user"], guest)
+    spent["nice"] -= min(spent["nice"], guest_nice)
 
     def percent(field: str) -> float:
         return round(100 * spent.get(field, 0) / total, 3)
@@ -90,9 +92,10 @@ def _core(node: str, core: int, before: dict[str, int], after: dict[str, int]) -
 def softnet(before: Edge, after: Edge, node: str) -> list[Softnet]:
     """Differences of each core's row of softnet_stat, and of its NET_RX softirqs."""
     first, last = _softnet(before.softnet), _softnet(after.softnet)
+    net_rx_first, net_rx_last = _net_rx(before.softirqs), _net_rx(after.softirqs)
     received = {
-        core: count - _net_rx(before.softirqs).get(core, 0)
-        for core, count in _net_rx(after.softirqs).items()
+        core: _wrapped(net_rx_last[core] - net_rx_first[core])
+        for core in net_rx_first.keys() & net_rx_last.keys()
     }
     return [
         Softnet(
@@ -120,6 +123,7 @@ def _softnet(text: str) -> dict[int, dict[str, int]]:
 
 
 def _wrapped(difference: int) -> int:
+    """The kernel keeps these counters in 32 bits; a second of traffic may pass their end."""
     return difference % 2**32
 
 

@@ -67,10 +67,9 @@ class Barrier:
     def __enter__(self) -> Barrier:
         waiting, self._gate = os.pipe()
         try:
-            self.clients = [
-                Client(endpoint, _spawn(self._measurement, endpoint, waiting))
-                for endpoint in self._endpoints
-            ]
+            for endpoint in self._endpoints:
+                # one by one, so that whoever interrupts this finds all that wait
+                self.clients.append(Client(endpoint, _spawn(self._measurement, endpoint, waiting)))
             for client in self.clients:
                 _await_ready(client)
         except BaseException:
@@ -129,6 +128,7 @@ def _await_ready(client: Client) -> None:
     stdout = client.process.stdout
     first = stdout.readline() if stdout else b""
     if first != b"ready\n":
+        client.kill()  # a shell that could not join its cgroup has complained and waits
         rest = first + (stdout.read() if stdout else b"")
         words = rest.decode(errors="replace").strip() or "no output"
         raise BarrierBroken(
@@ -165,15 +165,17 @@ def parse(index: int, output: bytes, status: int = 0) -> Pair:
         return failed("iperf3's JSON is not an object")
     if error := result.get("error"):
         return failed(f"iperf3: {error}")
-    end = result.get("end", {})
-    received = end.get("sum_received", {})
-    if not received.get("seconds") or not received.get("bytes"):
+    try:
+        end = result["end"]
+        rate = end["sum_received"]["bits_per_second"]
+        pair = Pair(
+            index=index,
+            bitrate_mbps=round(rate / 1e6, 3),
+            retransmits=end.get("sum_sent", {}).get("retransmits"),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):  # JSON of another form, or NaN
         return failed("iperf3 reports no received bytes")
-    return Pair(
-        index=index,
-        bitrate_mbps=round(received["bits_per_second"] / 1e6, 3),
-        retransmits=end.get("sum_sent", {}).get("retransmits"),
-    )
+    return pair if rate else failed("iperf3 reports no received bytes")
 
 
 def run(

@@ -101,9 +101,7 @@ def confounders() -> Confounders:
     governor = SYS / "devices/system/cpu/cpu0/cpufreq/scaling_governor"
     return Confounders(
         nic_interrupts=nic_interrupts((PROC / "interrupts").read_text(), physical),
-        irqbalance=any(
-            path.read_text().strip() == "irqbalance" for path in _readable(PROC.glob("[0-9]*/comm"))
-        ),
+        irqbalance=any(_text(path) == "irqbalance" for path in PROC.glob("[0-9]*/comm")),
         rps_default_mask=_text(default_mask),
         xps={
             f"{name}/{queue.name}": mask
@@ -115,14 +113,10 @@ def confounders() -> Confounders:
     )
 
 
-def _readable(paths: Iterable[Path]) -> Iterable[Path]:
-    """Processes come and go while they are listed."""
-    return (path for path in paths if _text(path) is not None)
-
-
 def _text(path: Path) -> str | None:
+    """None where there is no such file, or no longer: processes go while they are listed."""
     try:
-        return path.read_text().strip()
+        return path.read_text(errors="replace").strip()
     except OSError:
         return None
 
@@ -130,11 +124,13 @@ def _text(path: Path) -> str | None:
 def nic_interrupts(text: str, devices: Iterable[str]) -> dict[str, list[int]]:
     """Interrupts per core of the lines of /proc/interrupts that belong to a NIC (pure).
 
-    A NIC's line ends in its device's name (`eth0-TxRx-0`) or in a virtio queue (`virtio1-input.0`).
+    A NIC's line ends in its device's name (`eth0-TxRx-0`) or in a virtio queue (`virtio1-input.0`;
+    without a number it is the random number generator's).
     """
     header, *lines = text.splitlines()
     count = len(header.split())
-    found = re.compile("|".join([r"virtio\d+-(input|output)", *map(re.escape, devices)]))
+    names = (rf"\b{re.escape(device)}\b" for device in devices)
+    found = re.compile("|".join([r"virtio\d+-(input|output)\.\d", *names]))
     rows = {}
     for line in lines:
         label, _, rest = line.partition(":")

@@ -86,7 +86,11 @@ def run(
     steering_after = _verified(measurement, verdict, "after the run")
 
     pairs = [_with_throttling(pair, throttled_before, throttled_after) for pair, _ in results]
-    verdict.reasons += [f"pair {p.index}: {p.reason}" for p in pairs if p.reason]
+    verdict.reasons += [
+        f"pair {pair.index}: {pair.reason}"
+        for pair in pairs
+        if pair.reason and pair.reason not in verdict.reasons
+    ]
     verdict.warnings += machine.moved_interrupts(confounders_before, confounders_after)
     measured = _accounts(window, LAB)
     record = Record(
@@ -167,10 +171,11 @@ def _throttled(endpoints: Sequence[Endpoint]) -> dict[int, int]:
             continue
         stat = iperf.cgroup_directory(endpoint.server_cgroup) / "cpu.stat"
         try:
-            words = stat.read_text().split()
+            rows = dict(line.split() for line in stat.read_text().splitlines())
         except OSError:
             continue
-        counts[endpoint.index] = int(words[words.index("nr_throttled") + 1])
+        if "nr_throttled" in rows:  # cgroup v2 has it only where the cpu controller is on
+            counts[endpoint.index] = int(rows["nr_throttled"])
     return counts
 
 

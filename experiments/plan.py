@@ -32,7 +32,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep will do; two plans with one `digest` are the same experiment."""
+    """What a sweep will do; two plans with one `digest` are the same experiment.
+
+    `definitions` holds a hash of what each configuration's name stood for: a user's file may change.
+    """
 
     seed: int
     blocks: int
@@ -44,6 +47,7 @@ class Plan:
     streams: int
     settings: tuple[tuple[str, str], ...]
     left_out: tuple[tuple[str, str], ...]
+    definitions: tuple[tuple[str, str], ...]
     runs: tuple[Run, ...]
 
     @property
@@ -72,12 +76,14 @@ def make(
 ) -> Plan:
     """The plan of a matrix. A configuration that this machine has no cores for is left out.
 
-    Raises `BadInput` for an unknown or a repeated name, and where nothing is left to run.
+    Raises `BadInput` for an unknown or a repeated name, and where there is nothing to run.
     """
     for name in configurations:
         if name not in known:
             raise BadInput(f"configurations: {name!r} is unknown (known: {', '.join(known)})")
     for key, values in (("configurations", configurations), ("replicas", replicas)):
+        if not values:
+            raise BadInput(f"{key}: name at least one")
         if len(set(values)) != len(values):
             raise BadInput(f"{key}: {', '.join(map(str, values))} names one of them twice")
     left_out = tuple(
@@ -102,8 +108,14 @@ def make(
         streams=streams,
         settings=tuple(sorted((settings or {}).items())),
         left_out=left_out,
+        definitions=tuple((name, _definition(known[name])) for name in possible),
         runs=tuple(_order(seed, blocks, possible, replicas, paths)),
     )
+
+
+def _definition(configuration: Configuration) -> str:
+    text = configuration.model_dump_json(exclude={"summary"})
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _order(
@@ -127,7 +139,7 @@ def from_json(text: str) -> Plan:
     """A plan as `to_json` wrote it."""
     fields = json.loads(text)
     fields["runs"] = tuple(Run(**run) for run in fields["runs"])
-    for key in ("settings", "left_out"):
+    for key in ("settings", "left_out", "definitions"):
         fields[key] = tuple((name, value) for name, value in fields[key])
     for key in ("configurations", "replicas", "paths"):
         fields[key] = tuple(fields[key])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from infra.refusals import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent
 _PREFIX = f"{PROJECT}:"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def load(name: str, changes: Mapping[str, str] | None = None) -> tuple[StackRef, State]:
@@ -31,7 +33,7 @@ def load(name: str, changes: Mapping[str, str] | None = None) -> tuple[StackRef,
 
 def named(name: str) -> StackRef:
     """A stack whose configuration is not asked: to destroy it or to read its outputs."""
-    return StackRef(ROOT, ROOT, name)
+    return StackRef(ROOT, ROOT, _checked(name))
 
 
 def own(directory: Path, name: str, values: Mapping[str, str]) -> tuple[StackRef, State]:
@@ -45,8 +47,9 @@ def save(name: str, changes: Mapping[str, str]) -> None:
         return
     path = _path(name)
     document = _document(path)
-    section = document.setdefault("config", {})
-    section.update({key: _typed(key, value) for key, value in _full(changes).items()})
+    section = document.get("config") or {}
+    section |= {key: _typed(key, value) for key, value in _full(changes).items()}
+    document["config"] = section
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     atomically(path, text.encode())
 
@@ -62,8 +65,15 @@ def changes(words: list[str]) -> dict[str, str]:
     return pairs
 
 
+def _checked(name: str) -> str:
+    """A stack's name, which becomes that of files."""
+    if not _NAME.fullmatch(name):
+        raise BadInput(f"stack: {name!r} must be letters, digits, dots, dashes and underscores")
+    return name
+
+
 def _path(name: str) -> Path:
-    return ROOT / f"Pulumi.{name}.yaml"
+    return ROOT / f"Pulumi.{_checked(name)}.yaml"
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -71,11 +81,11 @@ def _document(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadInput(f"stack: {path.name} is not readable YAML: {error}") from None
     if document is None:
         return {}
-    if not isinstance(document, dict) or not isinstance(document.get("config", {}), dict):
+    if not isinstance(document, dict) or not isinstance(document.get("config") or {}, dict):
         raise BadInput(f"stack: {path.name} must be a mapping with `config` in it")
     return document
 
@@ -86,13 +96,13 @@ def _read(name: str) -> dict[str, str]:
     for key, value in (_document(path).get("config") or {}).items():
         if isinstance(value, dict) and "secure" in value:
             raise BadInput(f"{key}: {path.name} has a secret; this project has none")
-        values[key if ":" in key else _PREFIX + key] = _text(value)
-    return values
+        values[str(key)] = _text(value)
+    return _full(values)
 
 
 def _text(value: Any) -> str:
     """A YAML value as Pulumi hands it to a program."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _typed(key: str, value: str) -> Any:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from analysis.schema import Machine, Record
 from experiments import machine, measure, records, stacks, verify
-from experiments.engines import Engine, StackRef
+from experiments.engines import Engine, EngineError, StackRef
 from experiments.plan import Plan, Run, from_json, to_json
 from infra.config import State
 from infra.lab import measurement
@@ -58,6 +58,11 @@ class Sweep:
     _machines: dict[str, Machine] = field(default_factory=dict, init=False)
     _stands: tuple[str, str] | None = field(default=None, init=False)
 
+    @property
+    def stack(self) -> StackRef:
+        """The sweep's own stack, with the configuration of the first run."""
+        return self._stack(self.plan.runs[0])[0]
+
     def prepare(self, *, resume: bool = False) -> list[Run]:
         """Make the results directory, or check that it holds this plan; the runs still to do.
 
@@ -71,7 +76,7 @@ class Sweep:
             if kept.digest != self.plan.digest:
                 raise BadInput(
                     f"resume: {self.directory} holds plan {kept.digest}, not {self.plan.digest}: "
-                    "the same options and --seed are needed to go on"
+                    "the same options, --seed and configurations are needed to go on"
                 )
         else:
             (self.directory / RECORDS).mkdir(parents=True, exist_ok=True)
@@ -85,8 +90,7 @@ class Sweep:
         """
         finished = len(self.plan.runs) - len(left)
         invalid = 0
-        if not left:
-            return invalid
+        # also where no run is left: the lab of a sweep that was killed at its end may still stand
         with self._lab():
             for run in left:
                 self.on_run(run)
@@ -98,15 +102,25 @@ class Sweep:
 
     @contextlib.contextmanager
     def _lab(self) -> Iterator[None]:
-        first, _ = self._stack(self.plan.runs[0])
         reserve = self.directory / RESERVE
         _set_aside(reserve)
         try:
             yield
-        finally:
-            self.on_cleanup()
-            reserve.unlink(missing_ok=True)
-            self.engine.destroy(first)
+        except Exception as error:
+            self._put_back(reserve, after=f"{error}\nand then: ")
+            raise
+        except BaseException:
+            self._put_back(reserve)
+            raise
+        self._put_back(reserve)
+
+    def _put_back(self, reserve: Path, after: str = "") -> None:
+        self.on_cleanup()
+        reserve.unlink(missing_ok=True)
+        try:
+            self.engine.destroy(self.stack)
+        except EngineError as error:
+            raise EngineError(f"{after}the lab could not be taken away: {error}") from error
 
     def _measure(self, run: Run) -> Record:
         """Converge and measure; an invalid run is repaired and tried once more."""

@@ -37,7 +37,8 @@ machine.register(app)
 def main() -> None:
     """Run one command and end the process with its exit code."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
     sys.exit(_run())
 
 
@@ -47,7 +48,10 @@ def _interrupt(*_: object) -> NoReturn:
 
 def _run() -> int:
     try:
-        return app(prog_name="./steerlab", standalone_mode=False) or 0
+        code = app(prog_name="./steerlab", standalone_mode=False) or 0
+        if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+            complain("interrupted")
+        return code
     except Refusal as refusal:
         complain(str(refusal))
         return refusal.exit_code

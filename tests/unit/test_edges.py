@@ -1,0 +1,132 @@
+"""The two edges of a window: captured /proc texts, percentages worked out by hand, odd counters."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments import edges
+from experiments.edges import STAT_FIELDS, Edge
+
+DATA = Path(__file__).parent / "data"
+PERCENTAGES = ("usr", "nice", "sys", "iowait", "irq", "soft", "steal", "idle")
+
+
+@pytest.fixture
+def before() -> Edge:
+    """This project's test machine before a second of iperf3 over loopback."""
+    return Edge.read(DATA / "proc-before")
+
+
+@pytest.fixture
+def after() -> Edge:
+    return Edge.read(DATA / "proc-after")
+
+
+def stat(**cores: str) -> Edge:
+    """An edge whose /proc/stat has these rows, without the sum of them all that leads it."""
+    text = "cpu  1 2 3 4 5 6 7 8 9 10\n" + "".join(f"{k} {v}\n" for k, v in cores.items())
+    return Edge(at=0, stat=text + "ctxt 1\n", softirqs="CPU0\n", softnet="", own_cpu=0)
+
+
+def test_percentages_of_a_captured_window(before: Edge, after: Edge) -> None:
+    """cpu0: 184 user, 856 system, 766 idle, 73 iowait, 4604 softirq, 2 steal of 6485 ticks."""
+    first, second = edges.cores(before, after, "lab")
+    assert first.model_dump() == {
+        "node": "lab", "core": 0, "usr": 2.837, "nice": 0, "sys": 13.2, "iowait": 1.126,
+        "irq": 0, "soft": 70.995, "steal": 0.031, "idle": 11.812,
+    }  # fmt: skip
+    assert (second.core, second.usr, second.soft, second.idle) == (1, 8.488, 61.657, 7.622)
+
+
+def test_softnet_of_a_captured_window(before: Edge, after: Edge) -> None:
+    """cpu0 processed 2917faaa - 255455cc; the time-squeeze column stood still."""
+    rows = [row.model_dump() for row in edges.softnet(before, after, "lab")]
+    assert rows == [
+        {"node": "lab", "core": 0, "processed": 63153374, "dropped": 916680, "squeezed": 0,
+         "received_rps": 50357, "flow_limit": 0, "net_rx": 1206444},
+        {"node": "lab", "core": 1, "processed": 28807973, "dropped": 14377, "squeezed": 0,
+         "received_rps": 60738, "flow_limit": 0, "net_rx": 965123},
+    ]  # fmt: skip
+
+
+def test_guest_time_is_part_of_the_window_but_not_of_usr() -> None:
+    """As mpstat has it: user and nice hold the guests' ticks; 100 - the sum is %guest."""
+    [core] = edges.cores(
+        stat(cpu0="0 0 0 0 0 0 0 0 0 0"), stat(cpu0="60 20 0 20 0 0 0 0 50 10"), "n"
+    )
+    assert (core.usr, core.nice, core.idle) == (10, 10, 20)
+
+
+def test_idle_that_steps_back_is_no_negative_time() -> None:
+    [core] = edges.cores(
+        stat(cpu0="10 0 0 100 7 0 0 0 0 0"), stat(cpu0="20 0 0 99 6 0 10 0 0 0"), "n"
+    )
+    assert (core.usr, core.soft, core.idle, core.iowait) == (50, 50, 0, 0)
+
+
+def test_only_cores_at_both_edges_are_counted() -> None:
+    ticks = "1 1 1 1 1 1 1 1 0 0"
+    gone, new = stat(cpu0=ticks, cpu1=ticks), stat(cpu1="2 1 1 1 1 1 1 1 0 0", cpu2=ticks)
+    assert [(core.core, core.usr) for core in edges.cores(gone, new, "n")] == [(1, 100)]
+
+
+def test_a_window_without_ticks_has_no_percentages(before: Edge) -> None:
+    for core in edges.cores(before, before, "lab"):
+        assert all(getattr(core, name) is None for name in PERCENTAGES)
+    assert [row.processed for row in edges.softnet(before, before, "lab")] == [0, 0]
+
+
+def test_counters_that_wrap_at_32_bits(before: Edge, after: Edge) -> None:
+    """Both files print 32-bit counters: 2^32 - 16 and then 16 are 32 packets."""
+    first = dataclasses.replace(
+        before,
+        softnet=before.softnet.replace("255455cc", "fffffff0"),
+        softirqs=before.softirqs.replace("11602042", "4294967280"),
+    )
+    last = dataclasses.replace(
+        after,
+        softnet=after.softnet.replace("2917faaa", "00000010"),
+        softirqs=after.softirqs.replace("12808486", "16"),
+    )
+    row = edges.softnet(first, last, "lab")[0]
+    assert (row.processed, row.net_rx) == (32, 32)
+
+
+def test_softnet_rows_without_a_cpu_column_count_from_zero() -> None:
+    """Kernels before 5.10 print eleven columns; an offline core has no row in newer ones."""
+    old = "\n".join(["0000000a " + "00000000 " * 10] * 2)
+    new = "0000000a " + "00000000 " * 11 + "00000003"
+    for text, cores in ((old, [0, 1]), (new, [3])):
+        edge = Edge(at=0, stat="", softirqs="CPU0 CPU1 CPU2 CPU3\n", softnet=text, own_cpu=0)
+        assert [row.core for row in edges.softnet(edge, edge, "n")] == cores
+
+
+@st.composite
+def ticks(draw: st.DrawFn) -> tuple[list[int], list[int]]:
+    """Counters before, and how far each goes on; guest time is part of user and nice time."""
+    counter, step = st.integers(0, 2**40), st.integers(0, 10**6)
+    start = draw(st.lists(counter, min_size=10, max_size=10))
+    more = draw(st.lists(step, min_size=8, max_size=8))
+    return start, [*more, draw(st.integers(0, more[0])), draw(st.integers(0, more[1]))]
+
+
+@given(ticks())
+def test_percentages_and_guest_time_sum_to_100(counted: tuple[list[int], list[int]]) -> None:
+    start, more = counted
+    end = [a + b for a, b in zip(start, more, strict=True)]
+    [core] = edges.cores(
+        stat(cpu0=" ".join(map(str, start))), stat(cpu0=" ".join(map(str, end))), "n"
+    )
+    values = [getattr(core, name) for name in PERCENTAGES]
+    total = sum(more[: STAT_FIELDS.index("guest")])
+    if total == 0:
+        assert values == [None] * len(PERCENTAGES)
+    else:
+        guest = 100 * sum(more[STAT_FIELDS.index("guest") :]) / total
+        assert sum(values) + guest == pytest.approx(100, abs=0.01)
+        assert min(values) >= 0

@@ -1,0 +1,113 @@
+"""The lock of the machine: who is refused, with what words, and who is not."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from experiments import lock
+from experiments.lock import Busy
+
+ROOT = Path(lock.__file__).parents[1]
+
+# Takes the lock, says so, and holds it until its stdin ends.
+HOLDER = """
+import sys
+from pathlib import Path
+from experiments.lock import Busy, machine
+try:
+    with machine("sweep in out", Path(sys.argv[1])):
+        print("held", flush=True)
+        sys.stdin.read()
+except Busy as busy:
+    print(busy, flush=True)
+"""
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "busy"
+
+
+@pytest.fixture
+def start(path: Path) -> Iterator[Start]:
+    """Starts a holder, below other commands where they are given; its first line is waited for."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*within: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*within, sys.executable, "-c", HOLDER, str(path)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_a_second_holder_is_refused_with_the_first_ones_words(path: Path, start: Start) -> None:
+    other = start()
+    assert first_line(other) == "held"
+    with pytest.raises(Busy) as refused, lock.machine("up of rps-4", path):
+        pytest.fail("two hold one machine")
+    assert re.fullmatch(
+        rf"this machine is busy with sweep in out \(pid {other.pid}, since"
+        r" \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\): wait or end it",
+        str(refused.value),
+    )
+    assert refused.value.exit_code == 1
+
+
+def test_the_lock_of_a_killed_process_is_free(path: Path, start: Start) -> None:
+    other = start()
+    assert first_line(other) == "held"
+    other.kill()
+    other.wait()
+    with lock.machine("up of rps-4", path):
+        assert f"up of rps-4 (pid {os.getpid()}, since" in path.read_text()
+        assert str(other.pid) not in path.read_text()
+    assert path.read_text() == ""
+
+
+def test_free_again_after_a_failure(path: Path, start: Start) -> None:
+    with pytest.raises(ZeroDivisionError), lock.machine("up of rps-4", path):
+        raise ZeroDivisionError
+    assert first_line(start()) == "held"
+
+
+def test_what_a_holder_starts_may_work(path: Path, start: Start) -> None:
+    """`up` holds the machine, and the measurement it starts, through a shell, takes it again."""
+    with lock.machine("up of rps-4", path):
+        assert first_line(start()) == "held"
+        assert first_line(start("setsid", "sh", "-c", '"$@"; exit', "sh")) == "held"
+    assert first_line(start()) == "held"
+
+
+def test_a_sibling_is_no_ancestor(start: Start) -> None:
+    assert first_line(start()) == "held"
+    assert "this machine is busy with sweep in out" in first_line(start())
+
+
+def test_only_root_may_read_who_works(path: Path) -> None:
+    with lock.machine("up of rps-4", path):
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert path.stat().st_mode & 0o777 == 0o600

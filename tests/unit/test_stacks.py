@@ -1,0 +1,167 @@
+"""Stacks: `-c` words, the stack's file, and that nothing is written before all is valid."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments import stacks
+from infra.refusals import BadInput
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(stacks, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def file(root: Path) -> Write:
+    """Writes the file of stack rps-4."""
+
+    def write(text: str) -> Path:
+        path = root / "Pulumi.rps-4.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_changes_are_key_and_value_and_the_last_counts() -> None:
+    words = ["replicas=4", "steerlab:replicas=8", "lease=", 'cpus={"a": "b=c"}', "aws:region=x"]
+    assert stacks.changes(words) == {
+        "replicas": "8",
+        "lease": "",
+        "cpus": '{"a": "b=c"}',
+        "aws:region": "x",
+    }
+
+
+@pytest.mark.parametrize("word", ["replicas", "=4", ""])
+def test_a_change_without_key_or_equals_sign_is_refused(word: str) -> None:
+    with pytest.raises(BadInput, match="write key=value"):
+        stacks.changes([word])
+
+
+def test_a_stack_without_a_file_is_its_name() -> None:
+    ref, state = stacks.load("rfs-plus-16")
+    assert (state.configuration, state.replicas) == ("rfs-plus", 16)
+    assert ref.config == {}
+
+
+def test_values_of_the_file_and_changes_over_them(file: Write, root: Path) -> None:
+    file(
+        "config:\n  steerlab:duration: 7\n  omit: '2'\n  aws:region: eu\n"
+        "  steerlab:cpus: {server: [0], client: [0]}\n"
+    )
+    ref, state = stacks.load("rps-4", {"duration": "9"})
+    assert (state.duration, state.omit, state.cpus.server) == (9, 2, (0,))
+    assert (ref.root, ref.home, ref.name) == (root, root, "rps-4")
+    # as text and with full keys, the way an engine hands them to the program
+    assert ref.config == {
+        "steerlab:duration": "9",
+        "steerlab:omit": "2",
+        "aws:region": "eu",
+        "steerlab:cpus": '{"server": [0], "client": [0]}',
+    }
+
+
+@pytest.mark.parametrize("text", ["", "config:\n", "config: {}\n", "encryptionsalt: v1\n"])
+def test_a_file_may_say_nothing(file: Write, text: str) -> None:
+    file(text)
+    assert stacks.load("rps-4")[1].replicas == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("config: [", r"Pulumi\.rps-4\.yaml is not readable YAML"),
+        ("config: \x00", r"not readable YAML"),
+        ("- steerlab:replicas", "must be a mapping"),
+        ("config: 4", "must be a mapping"),
+        ("config:\n  steerlab:lease: {secure: v1:abc}", "lease: .* has a secret"),
+        ("config:\n  steerlab:replica: 4", "replica: unknown key; did you mean replicas"),
+        ("config:\n  7: 4", "7: unknown key"),
+        ("config:\n  steerlab:replicas: 2024-01-01", "replicas: .*2024"),
+        ("config:\n  steerlab:runs: [1]", "runs: .*1"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(file: Write, text: str, words: str) -> None:
+    file(text)
+    with pytest.raises(BadInput, match=words):
+        stacks.load("rps-4")
+
+
+def test_bytes_that_are_no_text_and_a_folder_are_named_too(file: Write) -> None:
+    path = file("")
+    path.write_bytes(b"config:\n  steerlab:lease: \xff\n")
+    with pytest.raises(BadInput, match=r"rps-4\.yaml is not readable"):
+        stacks.load("rps-4")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(BadInput, match=r"rps-4\.yaml is not readable"):
+        stacks.load("rps-4")
+
+
+@pytest.mark.parametrize("name", ["", "../rps-4", "a/b", "-rps", "rps 4", "r" * 300])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    for use in (stacks.load, stacks.named):
+        with pytest.raises(BadInput, match=r"stack: .* must be letters"):
+            use(name)
+
+
+def test_saved_beside_what_the_file_holds(file: Write) -> None:
+    path = file("encryptionsalt: v1\nconfig:\n  steerlab:duration: 7\n  aws:region: eu\n")
+    stacks.save("rps-4", {"replicas": "8", "cpus": '{"server": [0], "client": [1]}'})
+    assert yaml.safe_load(path.read_text()) == {
+        "encryptionsalt": "v1",
+        "config": {
+            "steerlab:duration": 7,
+            "aws:region": "eu",
+            "steerlab:replicas": "8",
+            "steerlab:cpus": {"server": [0], "client": [1]},
+        },
+    }
+    assert stacks.load("rps-4")[1].replicas == 8
+
+
+@pytest.mark.parametrize("text", [None, "", "config:\n"])
+def test_saved_where_there_was_nothing(file: Write, root: Path, text: str | None) -> None:
+    if text is not None:
+        file(text)
+    stacks.save("rps-4", {"runs": "3"})
+    assert yaml.safe_load((root / "Pulumi.rps-4.yaml").read_text()) == {
+        "config": {"steerlab:runs": "3"}
+    }
+
+
+def test_no_changes_touch_nothing(root: Path) -> None:
+    stacks.save("rps-4", {})
+    assert list(root.iterdir()) == []
+
+
+def test_a_full_disk_keeps_the_old_file(file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = file("config:\n  steerlab:runs: 3\n")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        stacks.save("rps-4", {"runs": "5"})
+    assert list(path.parent.iterdir()) == [path]
+    assert yaml.safe_load(path.read_text()) == {"config": {"steerlab:runs": 3}}
+
+
+def test_a_stack_of_its_own_reads_no_file(file: Write, tmp_path: Path) -> None:
+    file("config:\n  steerlab:duration: 7\n")
+    ref, state = stacks.own(tmp_path / "results", "rps-4", {"omit": "3"})
+    assert (ref.home, ref.config) == (tmp_path / "results", {"steerlab:omit": "3"})
+    assert (state.duration, state.omit) == (10, 3)
