@@ -35,6 +35,8 @@ class Plan:
     """What a sweep will do; two plans with one `digest` are the same experiment.
 
     `definitions` holds a hash of what each configuration's name stood for: a user's file may change.
+    With `until_ci` the blocks are the most that there will be: a state whose ratio is known to
+    that relative half-width needs no more runs.
     """
 
     seed: int
@@ -48,6 +50,7 @@ class Plan:
     settings: tuple[tuple[str, str], ...]
     left_out: tuple[tuple[str, str], ...]
     definitions: tuple[tuple[str, str], ...]
+    until_ci: float | None
     runs: tuple[Run, ...]
 
     @property
@@ -73,6 +76,7 @@ def make(
     known: Mapping[str, Configuration],
     cpus: int,
     settings: Mapping[str, str] | None = None,
+    until_ci: float | None = None,
 ) -> Plan:
     """The plan of a matrix. A configuration that this machine has no cores for is left out.
 
@@ -109,6 +113,7 @@ def make(
         settings=tuple(sorted((settings or {}).items())),
         left_out=left_out,
         definitions=tuple((name, _definition(known[name])) for name in possible),
+        until_ci=until_ci,
         runs=tuple(_order(seed, blocks, possible, replicas, paths)),
     )
 

@@ -19,6 +19,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from analysis import sequential
+from analysis.load import load
+from analysis.pairing import StateKey
 from analysis.schema import Machine, Record
 from experiments import machine, measure, records, stacks, verify
 from experiments.engines import Engine, EngineError, StackRef
@@ -57,6 +60,8 @@ class Sweep:
     on_cleanup: Callable[[], None] = lambda: None
     _machines: dict[str, Machine] = field(default_factory=dict, init=False)
     _stands: tuple[str, str] | None = field(default=None, init=False)
+    _judged: int | None = field(default=None, init=False)
+    _needed: set[StateKey] = field(default_factory=set, init=False)
 
     @property
     def stack(self) -> StackRef:
@@ -93,12 +98,26 @@ class Sweep:
         # also where no run is left: the lab of a sweep that was killed at its end may still stand
         with self._lab():
             for run in left:
+                if not self._open(run):
+                    finished += 1
+                    continue
                 self.on_run(run)
                 record = self._measure(run)
                 finished += 1
                 invalid += not record.valid
                 self.on_done(Done(run, record, finished, len(self.plan.runs)))
         return invalid
+
+    def _open(self, run: Run) -> bool:
+        """Whether the run's state still needs runs, judged at the start of each block."""
+        if self.plan.until_ci is None:
+            return True
+        if run.block != self._judged:
+            states = {(one.path, one.replicas, one.configuration) for one in self.plan.runs}
+            made = load(self.directory).records
+            self._needed = sequential.open_states(made, states, self.plan.until_ci)
+            self._judged = run.block
+        return (run.path, run.replicas, run.configuration) in self._needed
 
     @contextlib.contextmanager
     def _lab(self) -> Iterator[None]:

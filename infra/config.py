@@ -6,14 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
-from infra import configurations, cores
+from infra import configurations, cores, lease
+from infra.complaints import complaint, shown, unknown_key, whole
 from infra.configurations import Configuration
 from infra.cores import Cores
 from infra.refusals import BadInput, Refusal
@@ -21,16 +21,16 @@ from infra.refusals import BadInput, Refusal
 PROJECT = "steerlab"
 
 _STACK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_LEASE = re.compile(r"(\d+)(s|m|h)")
-_CPU_LIMIT = re.compile(r"(\d+)m|(\d+(?:\.\d+)?)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_CPU_LIMIT = re.compile(r"([0-9]+)m|([0-9]+(?:\.[0-9]+)?)")
+_ROOT = Path(__file__).resolve().parent.parent
+_LONGEST_LEASE = 365 * 24 * 3600
 
 
 class State(BaseModel):
     """Everything that an experiment state is; each field is a configuration key in camelCase.
 
-    The defaults are those of Pulumi.yaml. `stack`, `steering` and `online` are not keys: they
-    are the stack's name, the configuration that `configuration` names, and this machine's cores.
+    The defaults are those of Pulumi.yaml. `stack` and `steering` are not keys: they are the
+    stack's name and the configuration that `configuration` names.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
@@ -39,12 +39,12 @@ class State(BaseModel):
     steering: Configuration
 
     configuration: str
-    replicas: Annotated[int, Field(ge=1, le=1024)]
+    replicas: Annotated[int, whole(1, 1024)]
     target: Literal["lab"] = "lab"
-    runs: Annotated[int, Field(ge=0, le=10_000)] = 1
-    duration: Annotated[int, Field(ge=1, le=86_400)] = 10
-    omit: Annotated[int, Field(ge=0, le=60)] = 1
-    streams: Annotated[int, Field(ge=1, le=128)] = 1
+    runs: Annotated[int, whole(0, 10_000)] = 1
+    duration: Annotated[int, whole(1, 86_400)] = 10
+    omit: Annotated[int, whole(0, 60)] = 1
+    streams: Annotated[int, whole(1, 128)] = 1
     path: Literal["overlay", "host"] = "overlay"
     cpus: Cores
     pod_cpu_limit: str = ""
@@ -55,21 +55,23 @@ class State(BaseModel):
     @field_validator("lease")
     @classmethod
     def _lease(cls, value: str) -> str:
-        if value != "none" and not (_LEASE.fullmatch(value) and int(value[:-1]) > 0):
-            raise ValueError("write a number and s, m or h (2h), or none")
+        if (lease.seconds(value) or 0) > _LONGEST_LEASE:
+            raise ValueError(f"must be at most a year ({_LONGEST_LEASE // 3600}h), or none")
         return value
 
     @field_validator("pod_cpu_limit")
     @classmethod
     def _limit(cls, value: str) -> str:
-        if value and cpu_limit(value) < 0.01:
-            raise ValueError("write CPUs as Kubernetes does (200m, 0.5), at least 10m, or nothing")
+        if value and not 0.01 <= cpu_limit(value) <= cores.MAX_CPUS:
+            raise ValueError(
+                "must be CPUs as Kubernetes writes them (200m, 0.5), from 10m "
+                f"to {cores.MAX_CPUS}, or empty for no limit"
+            )
         return value
 
     @property
     def lease_seconds(self) -> int | None:
-        match = _LEASE.fullmatch(self.lease)
-        return int(match[1]) * _SECONDS[match[2]] if match else None
+        return lease.seconds(self.lease)
 
     def digest(self) -> str:
         """Hash of the whole state: the trigger of its measurement."""
@@ -87,7 +89,7 @@ def cpu_limit(text: str) -> float:
     match = _CPU_LIMIT.fullmatch(text)
     if not match:
         return 0.0
-    return int(match[1]) / 1000 if match[1] else float(match[2])
+    return float(match[1]) / 1000 if match[1] else float(match[2])
 
 
 def stack_name(name: str, known: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -115,23 +117,17 @@ def state(stack: str, values: Mapping[str, str], online: tuple[int, ...] | None 
     has too few cores. `online` is this machine's cores where the caller knows them.
     """
     if not _STACK.fullmatch(stack):
-        raise BadInput(f"stack: {stack!r} must be letters, digits, dots, dashes and underscores")
+        raise BadInput(
+            f"stack: {shown(stack)} must be letters, digits, dots, dashes and underscores, "
+            "at most 100, a letter or digit first"
+        )
     for key in values:
         if key not in KEYS:
-            near = get_close_matches(key, KEYS, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise BadInput(f"{key}: unknown key{hint} (known: {', '.join(sorted(KEYS))})")
-    known = configurations.load(values.get("configurations"))
+            raise BadInput(unknown_key(key, KEYS))
+    known = _known(values.get("configurations"))
     fields: dict[str, Any] = {key: _parsed(key, value) for key, value in values.items()}
-    if "configuration" in fields:
-        _, dash, last = stack.rpartition("-")
-        counted = last if dash and last.isdecimal() and stack not in known else None
-        named: tuple[str | None, str | None] = (None, counted)
-    else:
-        named = stack_name(stack, known)
-    for key, value in zip(("configuration", "replicas"), named, strict=True):
-        if value is not None:
-            fields.setdefault(key, value)
+    for key, value in _said_by(stack, fields.get("configuration"), known).items():
+        fields.setdefault(key, value)
     if "configuration" not in fields:
         raise BadInput(
             f"stack: {stack} does not name a configuration: call it <configuration>-<replicas> "
@@ -145,16 +141,37 @@ def state(stack: str, values: Mapping[str, str], online: tuple[int, ...] | None 
     steering = known.get(fields["configuration"])
     if steering is None:
         raise BadInput(
-            f"configuration: {fields['configuration']!r} is unknown (known: {', '.join(known)})"
+            f"configuration: {shown(fields['configuration'])} is unknown "
+            f"(known: {', '.join(known)})"
         )
     machine = online or online_cores()
     fields.setdefault("cpus", cores.share(machine).model_dump())
     try:
         result = State.model_validate({**fields, "stack": stack, "steering": steering})
     except ValidationError as error:
-        raise _explained(error, fields) from None
+        raise BadInput(complaint(error, State)) from None
     _check_together(result, machine)
     return result
+
+
+def _known(own: str | None) -> dict[str, Configuration]:
+    """All configurations; the user's file is named from the project's root, as Pulumi runs there."""
+    return configurations.load(_ROOT / own if own else None)
+
+
+def _said_by(
+    stack: str, configuration: str | None, known: Mapping[str, Configuration]
+) -> dict[str, str]:
+    """What the stack's name adds to the keys; with `configuration` set, the replicas alone.
+
+    Of a name with two readings the replicas are taken only if its rest is that configuration.
+    """
+    if configuration is None:
+        said = zip(("configuration", "replicas"), stack_name(stack, known), strict=True)
+        return {key: value for key, value in said if value is not None}
+    rest, dash, last = stack.rpartition("-")
+    counted = dash and last.isdecimal() and (stack not in known or rest == configuration)
+    return {"replicas": last} if counted else {}
 
 
 def _parsed(key: str, value: str) -> Any:
@@ -163,23 +180,10 @@ def _parsed(key: str, value: str) -> Any:
         return value
     try:
         return json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         raise BadInput(
-            f'{key}: {value!r} is not JSON: write {{"server": [0, 1], "client": [2], "irq": 0}}'
+            f'{key}: {shown(value)} is not JSON: write {{"server": [0, 1], "client": [2], "irq": 0}}'
         ) from None
-
-
-def _explained(error: ValidationError, fields: Mapping[str, Any]) -> BadInput:
-    first = error.errors()[0]
-    key = str(first["loc"][0])
-    where = ".".join(str(part) for part in first["loc"])
-    return BadInput(f"{where}: {_message(first['msg'])}, not {fields.get(key)!r}")
-
-
-def _message(text: str) -> str:
-    """Pydantic's sentence without its prefix, to stand in the middle of ours."""
-    text = text.removeprefix("Value error, ")
-    return text[:1].lower() + text[1:]
 
 
 def _check_together(state: State, online: tuple[int, ...]) -> None:
@@ -198,6 +202,11 @@ def _check_together(state: State, online: tuple[int, ...]) -> None:
         raise BadInput(
             f"configuration: {state.configuration} needs {state.steering.needs_cpus} CPUs, "
             f"this machine has {_listed(online)}"
+        )
+    if absent := sorted(state.steering.named_cpus - set(online)):
+        raise BadInput(
+            f"configuration: {state.configuration} has a mask with core {absent[0]}, which is "
+            f"not online (online: {_listed(online)})"
         )
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from infra.complaints import complaint, shown, unknown_key, whole
+from infra.cores import MAX_CPUS
 from infra.refusals import BadInput
 
 BUILT_IN = Path(__file__).with_name("configurations.yaml")
@@ -18,11 +20,19 @@ Role = Literal["nic", "overlay", "veth", "pod"]
 ROLES: tuple[Role, ...] = ("nic", "overlay", "veth", "pod")
 
 WORDS = ("none", "all", "first", "middle", "last")
+_WORDS_OR_MASK = f"{', '.join(WORDS)} or a hexadecimal mask as rps_cpus has it (7 or 1,00000000)"
 _MASK = re.compile(r"[0-9a-fA-F]+(,[0-9a-fA-F]{1,8})*")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
-# The kernel answers ENOMEM one past this.
+# What the kernel takes: one more is ENOMEM for rps_flow_cnt, EINVAL for rps_sock_flow_entries.
 MAX_FLOWS = 2**30
+MAX_SOCK_FLOWS = 2**29
+
+
+def mask_bits(mask: str) -> int:
+    """The bits of a mask as the kernel reads it: each group after a comma is 32 bits."""
+    head, *groups = mask.split(",")
+    return int(head + "".join(group.zfill(8) for group in groups), 16)
 
 
 class _Model(BaseModel):
@@ -33,18 +43,26 @@ class DeviceSteering(_Model):
     """`rps_cpus` as a placement word or a mask, and `rps_flow_cnt`, of every queue of a device."""
 
     cpus: str = "none"
-    flows: Annotated[int, Field(ge=0, le=MAX_FLOWS, strict=True)] = 0
+    flows: Annotated[int, whole(0, MAX_FLOWS)] = 0
 
     @field_validator("cpus", mode="before")
     @classmethod
     def _word_or_mask(cls, value: object) -> object:
         if not isinstance(value, str):
-            raise ValueError(f"write the mask in quotes, as rps_cpus has it, not {value!r}")
-        if value not in WORDS and not _MASK.fullmatch(value):
-            raise ValueError(
-                f"{value!r} is neither one of {', '.join(WORDS)} nor a hexadecimal mask"
-            )
+            raise ValueError(f"must be in quotes: one of {_WORDS_OR_MASK}")
+        if value in WORDS:
+            return value
+        if not _MASK.fullmatch(value):
+            raise ValueError(f"must be one of {_WORDS_OR_MASK}")
+        if mask_bits(value).bit_length() > MAX_CPUS:
+            raise ValueError(f"must be a mask of at most {MAX_CPUS} CPUs")
         return value
+
+    @property
+    def named_cpus(self) -> frozenset[int]:
+        """The CPUs that an explicit mask names; none for a word."""
+        bits = 0 if self.cpus in WORDS else mask_bits(self.cpus)
+        return frozenset(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)
 
 
 class Configuration(_Model):
@@ -56,21 +74,22 @@ class Configuration(_Model):
     overlay: DeviceSteering = DeviceSteering()
     veth: DeviceSteering = DeviceSteering()
     pod: DeviceSteering = DeviceSteering()
-    sock_flow_entries: Annotated[int, Field(ge=0, le=MAX_FLOWS, strict=True)] = 0
+    sock_flow_entries: Annotated[int, whole(0, MAX_SOCK_FLOWS)] = 0
 
     def steering(self, role: Role) -> DeviceSteering:
         device: DeviceSteering = getattr(self, role)
         return device
 
     @cached_property
+    def named_cpus(self) -> frozenset[int]:
+        """The CPUs that explicit masks name."""
+        return frozenset().union(*(self.steering(role).named_cpus for role in ROLES))
+
+    @property
     def needs_cpus(self) -> int:
-        """The number of CPUs that a machine must have for every explicit mask to exist."""
-        masks = (self.steering(role).cpus for role in ROLES)
-        needed = [
-            int(mask.replace(",", ""), 16).bit_length() for mask in masks if mask not in WORDS
-        ]
+        """The number of CPUs that a machine must have for every mask and stage to exist."""
         staged = any(self.steering(role).cpus == "last" for role in ROLES)
-        return max([1, *needed, 2 if staged else 1])
+        return max(2 if staged else 1, *(cpu + 1 for cpu in self.named_cpus), 1)
 
 
 def load(own: str | Path | None = None) -> dict[str, Configuration]:
@@ -89,27 +108,34 @@ def _read(path: Path) -> dict[str, Configuration]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"configurations: there is no file {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    # ValueError: not UTF-8, and a date or number that only looks like one
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise BadInput(f"configurations: {path} is not readable YAML: {error}") from None
     if not isinstance(document, dict) or not document:
         raise BadInput(
             f"configurations: {path} must map names to steering, as {BUILT_IN.name} does"
         )
-    return {str(name): _configuration(path, name, body) for name, body in document.items()}
+    return {name: _configuration(path, name, body) for name, body in document.items()}
 
 
 def _configuration(path: Path, name: object, body: object) -> Configuration:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadInput(
-            f"configurations: {path}: the name {name!r} must be lower-case words joined by dashes"
+            f"configurations: {path}: the name {shown(name)} must be lower-case words and numbers "
+            "joined by dashes (rps-quick), in quotes where YAML reads something else"
         )
-    if body is not None and not isinstance(body, dict):
+    keys = [key for key in Configuration.model_fields if key != "name"]
+    values = {} if body is None else body
+    if not isinstance(values, dict):
         raise BadInput(
-            f"configurations: {path}: {name} must map nic, overlay, veth, pod to steering"
+            f"configurations: {path}: {name}: must map {', '.join(keys)}, not {shown(body)}"
         )
+    for key in values:
+        if key not in keys:
+            raise BadInput(f"configurations: {path}: {name}.{unknown_key(key, keys)}")
     try:
-        return Configuration.model_validate({**(body or {}), "name": name})
+        return Configuration.model_validate({**values, "name": name})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in (name, *first["loc"]))
-        raise BadInput(f"configurations: {path}: {where}: {first['msg']}") from None
+        raise BadInput(
+            f"configurations: {path}: {name}.{complaint(error, Configuration)}"
+        ) from None

@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from infra.complaints import whole
 from infra.refusals import Cannot
 
-CoreList = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+MAX_CPUS = 8192  # the largest NR_CPUS that Linux can be built with
+
+
+def _different(cores: object) -> object:
+    texts = [str(core) for core in cores] if isinstance(cores, list | tuple) else []
+    if not texts or len(set(texts)) != len(texts):
+        raise ValueError("must be a list of one or more different cores")
+    return cores
+
+
+Core = Annotated[int, whole(0, MAX_CPUS - 1)]
+CoreList = Annotated[tuple[Core, ...], BeforeValidator(_different)]
 
 
 class Cores(BaseModel):
@@ -19,7 +31,7 @@ class Cores(BaseModel):
 
     server: CoreList
     client: CoreList
-    irq: Annotated[int, Field(ge=0)] = 0
+    irq: Core = 0
 
 
 def share(online: Sequence[int]) -> Cores:

@@ -1,18 +1,34 @@
-"""`report`: from records to table, verdict and report; the end of every sweep."""
+"""`report`, `compare`, `import`, `published`: from records, or the study's text, to a verdict."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from experiments.cli.stacks import Json
 from experiments.cli.terminal import complain, note, show, show_json
 
+if TYPE_CHECKING:
+    from analysis.load import Fault, Loaded
+
 
 def register(app: typer.Typer) -> None:
     app.command()(report)
+    app.command()(compare)
+    app.command("import")(import_)
+    app.command()(published)
+
+
+class Metric(StrEnum):
+    """What can be compared."""
+
+    BITRATE = "bitrate"
+    IDLE = "idle"
+    SOFTIRQ = "softirq"
 
 
 def report(
@@ -21,26 +37,128 @@ def report(
     json: Json = False,
 ) -> None:
     """Analyse records again: table, verdict, plots and one HTML file to send."""
+    conclude(directory, baseline=baseline, json=json)
+
+
+def compare(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Results with A, and with B.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="The configuration to compare with.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The configuration that is judged.")],
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", help="Take B from these results.")
+    ] = None,
+    at: Annotated[
+        int | None, typer.Option("--at", min=1, metavar="REPLICAS", help="Else the largest count.")
+    ] = None,
+    metric: Annotated[Metric, typer.Option(help="What is compared.")] = Metric.BITRATE,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where machines or conditions differ.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Is B worse than A? Exit 4 says yes: a gate for regressions.
+
+    \b
+    ./steerlab compare results/mine baseline rfs-plus --at 4
+    ./steerlab compare results/before rfs rfs --to results/after --force
+    """
+    from analysis.compare import NothingToCompare, UnlikeMachines
+    from analysis.compare import compare as judge
+    from infra.refusals import BadInput
+
+    left = _loaded(directory)
+    right = _loaded(to) if to else left
+    try:
+        answer = judge(left.records, right.records, a, b, at=at, metric=metric.value, force=force)
+    except (NothingToCompare, UnlikeMachines) as error:
+        raise BadInput(f"compare: {error}") from None
+    if json:
+        show_json(answer.to_json())
+    else:
+        show(answer.sentence)
+        for difference in answer.differences:
+            note(f"the runs differ: {difference}")
+    if answer.exit_code:
+        raise typer.Exit(answer.exit_code)
+    if left.faults or right.faults:
+        raise typer.Exit(1)
+
+
+def import_(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="<configuration>-<n>.txt files.")
+    ],
+    out: Annotated[Path, typer.Option(help="Results directory to write.")],
+    duration: Annotated[float, typer.Option(min=0.1, help="Seconds that a run took.")] = 30.0,
+) -> None:
+    """Turn the study's raw text into run records.
+
+    \b
+    ./steerlab import published --out results/study && ./steerlab report results/study
+    """
+    from analysis.published import import_study, write_records
     from infra.refusals import BadInput
 
     if not directory.is_dir():
-        raise BadInput(f"report: there is no directory {directory}")
-    conclude(directory, baseline=baseline, json=json)
+        raise BadInput(f"import: there is no directory {directory}")
+    loaded = import_study(directory, duration=duration)
+    _complain(loaded.faults)
+    if not loaded.records:
+        raise BadInput(f"import: {directory} holds no run")
+    try:
+        written = write_records(loaded, out)
+    except FileExistsError as error:
+        raise BadInput(f"out: {error}") from None
+    show(f"{len(written)} records in {out}")
+    if loaded.faults:
+        raise typer.Exit(1)
+
+
+def published(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Raw text and finalized_*.csv.")],
+    baseline: Annotated[str, typer.Option(help="The configuration compared with.")] = "baseline",
+    json: Json = False,
+) -> None:
+    """Analyse the study's raw text again, cell by cell against its tables."""
+    from analysis.published import reanalyse
+    from infra.refusals import BadInput
+
+    if not directory.is_dir():
+        raise BadInput(f"published: there is no directory {directory}")
+    answer = reanalyse(directory, baseline=baseline)
+    if json:
+        show_json(answer.to_json())
+    else:
+        show(answer.text())
+    if answer.faults:
+        raise typer.Exit(1)
+
+
+def _loaded(directory: Path) -> Loaded:
+    """The records of a directory; files that cannot be read are named."""
+    from analysis.load import load
+    from infra.refusals import BadInput
+
+    if not directory.is_dir():
+        raise BadInput(f"there is no directory {directory}")
+    loaded = load(directory)
+    _complain(loaded.faults)
+    if not loaded.records:
+        raise BadInput(f"{directory} holds no run record")
+    return loaded
+
+
+def _complain(faults: Iterable[Fault]) -> None:
+    for fault in faults:
+        complain(str(fault))
 
 
 def conclude(directory: Path, *, baseline: str = "baseline", json: bool = False) -> None:
     """Print table and verdict of a directory of records and write its report."""
-    from analysis.load import load
     from analysis.report import write_report
     from analysis.summary import summarise, text_table
-    from infra.refusals import BadInput
 
-    loaded = load(directory)
-    for fault in loaded.faults:
-        line = f", line {fault.line}" if fault.line else ""
-        complain(f"{fault.file}{line}: {fault.message}")
-    if not loaded.records:
-        raise BadInput(f"report: {directory} holds no run record")
+    loaded = _loaded(directory)
     summary = summarise(loaded.records, baseline=baseline)
     files = write_report(
         loaded.records, summary, directory, faults=loaded.faults, reproduce=_reproduce(directory)

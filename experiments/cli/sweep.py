@@ -31,7 +31,10 @@ USUAL: Options = {
     "path": "overlay",
     "own": "",
     "pod_cpu_limit": "",
+    "until_ci": None,
 }
+# With --until-ci: the most blocks, where the command line does not say.
+MOST_BLOCKS = 40
 QUICK: Options = {**USUAL, "replicas": "1,4", "runs": 6, "duration": 2}
 
 
@@ -54,6 +57,10 @@ def sweep(
     path: Annotated[str | None, typer.Option(help="overlay, host, or overlay,host.")] = None,
     own: Annotated[str | None, typer.Option(help="YAML file with further configurations.")] = None,
     pod_cpu_limit: Annotated[str | None, typer.Option(help="CPU quota of each pod (200m).")] = None,
+    until_ci: Annotated[
+        float | None,
+        typer.Option(help="End a state once its ratio is known to ± this share (0.05).", min=0.001),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the order; printed if not given.")
     ] = None,
@@ -72,6 +79,7 @@ def sweep(
     \b
     ./steerlab sweep --quick
     ./steerlab sweep --path overlay,host --replicas 1,16 --runs 20
+    ./steerlab sweep --replicas 4 --until-ci 0.05
 
     The lab is the sweep's own and is taken away at the end, also after Ctrl-C; a sweep that was
     interrupted goes on with --resume.
@@ -86,6 +94,7 @@ def sweep(
         "path": path,
         "own": own,
         "pod_cpu_limit": pod_cpu_limit,
+        "until_ci": until_ci,
         "seed": seed,
     }
     options = {"seed": secrets.randbelow(2**31), **USUAL}
@@ -93,6 +102,8 @@ def sweep(
         options |= _options(_kept_plan(out))
     if quick:
         options |= QUICK
+    if until_ci is not None and options["until_ci"] is None:
+        options["runs"] = MOST_BLOCKS
     wanted = _plan(options | {name: value for name, value in given.items() if value is not None})
     if plan:
         _print_plan(wanted, json)
@@ -126,7 +137,10 @@ def _plan(options: Options) -> Plan:
         known=named.load(settings.get("configurations")),
         cpus=max(online) + 1,
         settings=settings,
+        until_ci=options["until_ci"],
     )
+    if made.until_ci is not None and "baseline" not in made.configurations:
+        raise BadInput("until-ci: the baseline must be among the configurations")
     # One state of the plan, validated as `up` would: what is wrong with the rest shows here.
     values = {
         **settings,
@@ -152,6 +166,7 @@ def _options(kept: Plan) -> Options:
         "path": ",".join(kept.paths),
         "own": settings.get("configurations", ""),
         "pod_cpu_limit": settings.get("podCpuLimit", ""),
+        "until_ci": kept.until_ci,
         "seed": kept.seed,
     }
 

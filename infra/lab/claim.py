@@ -9,10 +9,11 @@ import pulumi
 from infra.lab.layout import CGROUPS, NETNS, RUN
 from infra.lab.script import delete_script, lab_command
 
-OWNER = f"{RUN}/lab/owner"
+# The pid files of stack X are in lab/X: a dot keeps other files clear of every stack's name.
+OWNER = f"{RUN}/lab/.owner"
 
 # Says that this lab made the mount in which `ip` keeps namespaces, and has to take it away.
-_MADE_MOUNT = f"{RUN}/lab/netns"
+_MADE_MOUNT = f"{RUN}/lab/.netns"
 _IS_MOUNT = f"grep -q ' {NETNS} ' /proc/self/mountinfo"
 
 

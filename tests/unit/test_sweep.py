@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from analysis import sequential
 from analysis.load import load
 from analysis.schema import Machine, Pair, Record
 from experiments import machine, measure, plan, sweep
@@ -71,6 +72,7 @@ class Rig:
     measured: list[int] = dataclasses.field(default_factory=list)
     before: Callable[[int], None] = lambda _: None
     invalid: set[int] = dataclasses.field(default_factory=set)
+    rate: Callable[[int], float] = lambda _: 100
 
     def measure(
         self, what: Measurement, *, replicas: int, place: Place, on: Machine
@@ -84,7 +86,7 @@ class Rig:
             target="lab", stack=what.stack, configuration=what.configuration, path=what.path,
             replicas=replicas, idle_pairs=what.replicas - replicas, valid=valid,
             reasons=[] if valid else ["the server died"], duration=what.duration, machine=on,
-            pairs=[Pair(index=1, bitrate_mbps=100)],
+            pairs=[Pair(index=1, bitrate_mbps=self.rate(place.order))],
             block=place.block, order=place.order, seed=place.seed, plan=place.plan,
         )  # fmt: skip
         return record, [b"{}"]
@@ -322,3 +324,23 @@ def test_whoever_watches_is_told(rig: Rig) -> None:
     )
     job.run(job.prepare()[2:])
     assert told == ["run 2", "3/4 2 2", "run 3", "4/4 3 3", "cleanup"]
+
+
+def test_until_ci_ends_a_state_that_is_known_well_enough(rig: Rig) -> None:
+    """Nearly equal rates: after the fewest blocks that count, nothing is open."""
+    rig.rate = lambda order: 100 + order % 5 / 10
+    made = make(blocks=20, replicas=[1], until_ci=0.1)
+    assert rig.sweep(made) == list(range(2 * sequential.FEWEST))
+
+
+def test_until_ci_goes_on_where_the_interval_is_wide(rig: Rig) -> None:
+    rig.rate = lambda order: 100 if order % 3 else 10
+    made = make(blocks=10, replicas=[1], until_ci=0.01)
+    assert len(rig.sweep(made)) == 20
+
+
+def test_a_resumed_sweep_counts_the_runs_that_were_made(rig: Rig) -> None:
+    rig.rate = lambda order: 100 + order % 5 / 10
+    made = make(blocks=20, replicas=[1], until_ci=0.1)
+    rig.sweep(made)
+    assert rig.sweep(made, resume=True) == []

@@ -1,0 +1,65 @@
+"""Bad input in words: the key, what is allowed and what was given (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+from pydantic import BaseModel, BeforeValidator, ValidationError
+
+_WIDTH = 80
+_DIGITS = re.compile(r"[0-9]{1,18}")
+
+
+def whole(low: int, high: int) -> BeforeValidator:
+    """A whole number, as such or in digits; whatever is wrong with it, both bounds are named."""
+
+    def read(value: object) -> int:
+        number = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
+        if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return number
+
+    return BeforeValidator(read)
+
+
+def shown(value: object) -> str:
+    """A value as it was given, cut to what a line of text can bear."""
+    text = repr(value)
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
+
+
+def unknown_key(key: object, known: Iterable[str]) -> str:
+    """`replica: unknown key; did you mean replicas? (known: ...)`."""
+    names = sorted(known)
+    near = get_close_matches(str(key), names, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{str(key)[:_WIDTH]}: unknown key{hint} (known: {', '.join(names)})"
+
+
+def complaint(error: ValidationError, model: type[BaseModel]) -> str:
+    """Pydantic's first complaint about a document: `nic.flows: must be ..., not -1`."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    where = ".".join(place)
+    match first["type"]:
+        case "extra_forbidden":
+            *above, key = place
+            return ".".join([*above, unknown_key(key, _keys(model, above))])
+        case "missing":
+            return f"{where}: is missing (keys: {', '.join(_keys(model, place[:-1]))})"
+        case "model_type":
+            keys = ", ".join(_keys(model, place))
+            return f"{where}: must map {keys}, not {shown(first['input'])}"
+    said = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+    return f"{where}: {said[:1].lower()}{said[1:]}, not {shown(first['input'])}"
+
+
+def _keys(model: type[BaseModel], place: Sequence[str]) -> list[str]:
+    """The keys of the model that stands at a place of another."""
+    for part in place:
+        inner = model.model_fields[part].annotation
+        assert isinstance(inner, type) and issubclass(inner, BaseModel)  # noqa: S101
+        model = inner
+    return list(model.model_fields)

@@ -1,0 +1,403 @@
+"""The state of a stack: what its name and keys say, what is refused and in which words."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+from pathlib import Path
+
+import pulumi
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from infra import config, configurations
+from infra.config import KEYS, State
+from infra.refusals import BadInput, Cannot
+
+ROOT = Path(__file__).resolve().parents[2]
+FOUR = (0, 1, 2, 3)
+KNOWN = configurations.load()
+FROM_THE_NAME = {"configuration", "replicas"}
+FROM_THE_MACHINE = {"cpus"}
+
+NAMES = st.sampled_from(list(KNOWN))
+COUNTS = st.integers(1, 1024)
+
+
+def state(stack: str = "rfs-plus-4", online: tuple[int, ...] = FOUR, **values: str) -> State:
+    return config.state(stack, values, online)
+
+
+def refusal(stack: str = "rfs-plus-4", online: tuple[int, ...] = FOUR, **values: str) -> str:
+    with pytest.raises(BadInput) as refused:
+        state(stack, online, **values)
+    assert refused.value.exit_code == 2
+    message = str(refused.value)
+    assert len(message) < 500
+    assert "\n" not in message
+    return message
+
+
+# --- the stack's name ---
+
+
+@given(NAMES, COUNTS)
+def test_a_name_says_configuration_and_replicas(name, replicas):
+    stack = f"{name}-{replicas}"
+    if stack in KNOWN:
+        with pytest.raises(BadInput, match="reads as"):
+            config.stack_name(stack, KNOWN)
+    else:
+        assert config.stack_name(stack, KNOWN) == (name, str(replicas))
+        of = state(stack)
+        assert (of.stack, of.configuration, of.replicas) == (stack, name, replicas)
+        assert of.steering == KNOWN[name]
+
+
+@given(st.from_regex(r"[a-z][a-z0-9]{0,9}(-[a-z0-9]{1,5}){0,3}", fullmatch=True), COUNTS)
+def test_own_names_round_trip_too(name, replicas):
+    assert config.stack_name(f"{name}-{replicas}", {name: None}) == (name, str(replicas))
+
+
+@given(st.text(max_size=30))
+def test_a_name_that_starts_with_no_configuration_says_nothing(text):
+    known = [name for name in KNOWN if text.startswith(name)]
+    assert known or config.stack_name(text, KNOWN) == (None, None)
+
+
+@pytest.mark.parametrize(("stack", "rest"), [("rps-7", "rps"), ("rps-plus-7", "rps-plus")])
+def test_a_name_with_two_readings_is_refused_with_both(stack, rest):
+    message = refusal(stack)
+    assert f"configuration {stack} " in message
+    assert f"{rest} at 7 pairs" in message
+    assert f"{stack}-4" in message
+    # also where the replicas alone are set: either reading could be meant
+    assert refusal(stack, replicas="4") == message
+
+
+@pytest.mark.parametrize(
+    ("stack", "values", "says"),
+    [
+        ("rps-7-16", {}, ("rps-7", 16)),
+        ("rps-plus-7-1", {}, ("rps-plus-7", 1)),
+        ("rps-7", {"configuration": "rps"}, ("rps", 7)),
+        ("rps-7", {"configuration": "rps-7", "replicas": "2"}, ("rps-7", 2)),
+        ("rps-7", {"configuration": "rfs", "replicas": "2"}, ("rfs", 2)),
+        ("rfs-4", {"replicas": "8"}, ("rfs", 8)),
+        ("rfs-4", {"configuration": "rps"}, ("rps", 4)),
+        ("rfs", {"replicas": "8"}, ("rfs", 8)),
+        ("mine-12", {"configuration": "rps"}, ("rps", 12)),
+        ("lab", {"configuration": "rps", "replicas": "3"}, ("rps", 3)),
+        ("rfs-007", {}, ("rfs", 7)),
+    ],
+)
+def test_keys_go_over_the_name(stack, values, says):
+    of = state(stack, **values)
+    assert (of.configuration, of.replicas) == says
+
+
+@pytest.mark.parametrize(
+    ("stack", "values", "said"),
+    [
+        ("rsf-4", {}, ("stack: rsf-4 does not name", "<configuration>-<replicas>", "rfs-plus,")),
+        ("lab", {}, ("stack: lab does not name", "set `configuration`")),
+        ("lab", {"configuration": "rps"}, ("stack: lab does not say how many", "`replicas`")),
+        ("rps", {}, ("stack: rps does not say how many pairs", "rps-<replicas>")),
+        ("rps-7", {"configuration": "rps-7"}, ("does not say how many", "rps-7-<replicas>")),
+        ("rps-7", {"configuration": "rfs"}, ("does not say how many", "rfs-<replicas>")),
+        ("rps-four", {}, ("stack: rps-four does not name",)),
+        ("rps-0", {}, ("replicas: ", "from 1 to 1024, not '0'")),
+        ("rps--1", {}, ("stack: rps--1 does not name",)),
+        ("rps-1025", {}, ("replicas: ", "from 1 to 1024, not '1025'")),
+        ("rfs-4", {"configuration": "rsf"}, ("configuration: 'rsf' is unknown", "baseline, rps")),
+        ("rfs-4", {"configuration": ""}, ("configuration: '' is unknown",)),
+        *(
+            (stack, {}, ("stack: ", "letters, digits, dots"))
+            for stack in ("", "-rps-4", "rps 4", "rps/4", "rps-4\n", "rps-٤", "r" * 101, "$(id)-4")
+        ),
+    ],
+)
+def test_a_name_that_says_too_little_is_refused(stack, values, said):
+    message = refusal(stack, **values)
+    for words in said:
+        assert words in message
+
+
+# --- the keys ---
+
+WHOLE = ["-1", "abc", "1.5", "1e2", "1_0", "true", "", " 3", "9" * 5000, "٣"]
+
+
+@pytest.mark.parametrize(
+    ("key", "bad", "allowed"),
+    [
+        ("replicas", [*WHOLE, "0", "1025"], "from 1 to 1024"),
+        ("runs", [*WHOLE, "10001"], "from 0 to 10000"),
+        ("duration", [*WHOLE, "0", "86401"], "from 1 to 86400"),
+        ("omit", [*WHOLE, "61"], "from 0 to 60"),
+        ("streams", [*WHOLE, "0", "129"], "from 1 to 128"),
+        ("target", ["kubernetes", "", "Lab"], "'lab'"),
+        ("path", ["both", "", "Host"], "'overlay' or 'host'"),
+        ("steerNodes", ["client", "", "none"], "'server' or 'both'"),
+        ("podCpuLimit", ["9m", "0", "0.001", "8193", "-1", "200M", "1e1", "200 m", "m", ".5",
+                         "9" * 400, "9" * 400 + "m", "٣"], "200m, 0.5"),
+        ("lease", ["0h", "2d", "2", "h", "-1h", "1.5h", "", "None", "2h ", "0", "8761h"],
+         "or none"),
+        ("cpus", ["1", "[]", '"x"', "null"], "server, client, irq"),
+        ("cpus", ["", "0,1", "{", "[" * 9999, "9" * 5000], '{"server": [0, 1], "client": [2]'),
+    ],
+)  # fmt: skip
+def test_bad_value_of_a_key_is_named_with_what_is_allowed(key, bad, allowed):
+    for value in bad:
+        message = refusal(**{key: value})
+        assert message.startswith(f"{key}: ")
+        assert allowed in message
+        said = json.loads(value) if allowed == "server, client, irq" else value
+        assert repr(said)[:60] in message
+
+
+@pytest.mark.parametrize(
+    ("cpus", "said"),
+    [
+        ({"server": [0]}, "cpus.client: is missing (keys: server, client, irq)"),
+        ({"server": [0], "client": [1], "nic": 0}, "cpus.nic: unknown key"),
+        ({"server": [], "client": [1]}, "cpus.server: must be a list of one or more different"),
+        ({"server": [0, 0], "client": [1]}, "cpus.server: must be a list of one or more different"),
+        ({"server": 0, "client": [1]}, "cpus.server: must be a list"),
+        ({"server": "0,1", "client": [1]}, "cpus.server: must be a list"),
+        ({"server": [0], "client": [-1]}, "cpus.client.0: must be a whole number from 0"),
+        ({"server": [0], "client": [True]}, "cpus.client.0: must be a whole number from 0"),
+        ({"server": [0], "client": [1], "irq": "x"}, "cpus.irq: must be a whole number from 0"),
+        ({"server": [0, 4], "client": [1]}, "cpus: core 4 is not online (online: 0, 1, 2, 3)"),
+        ({"server": [0], "client": [9]}, "cpus: core 9 is not online"),
+        ({"server": [1, 2], "client": [3]}, "cpus: the irq core 0 is not a server core (1, 2)"),
+    ],
+)
+def test_bad_cores_are_named(cpus, said):
+    assert refusal(cpus=json.dumps(cpus)).startswith(said)
+
+
+def test_own_cores_are_taken_as_they_are():
+    of = state(cpus='{"server": [3, 1], "client": [0, 1], "irq": 3}')
+    assert (of.cpus.server, of.cpus.client, of.cpus.irq) == ((3, 1), (0, 1), 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("replica", "replicas"), ("pod_cpu_limit", "podCpuLimit"), ("Duration", "duration")],
+)
+def test_an_unknown_key_is_told_the_nearest(given, meant):
+    message = refusal(**{given: "1"})
+    assert message.startswith(f"{given}: unknown key; did you mean {meant}?")
+    assert ", ".join(sorted(KEYS)) in message
+
+
+@pytest.mark.parametrize(
+    "key",
+    # the cluster's keys, which a lab has not, and what the program works out by itself
+    ["kubeconfig", "context", "serverSelector", "clientSelector", "nodeAccess", "ssh", "images",
+     "via", "overlayDevice", "steering", ""],
+)  # fmt: skip
+def test_a_foreign_key_is_not_taken_for_another(key):
+    message = refusal(**{key: "x"})
+    assert message.startswith(f"{key}: unknown key (known: configuration, configurations, cpus, ")
+
+
+@pytest.mark.parametrize("key", ["stack", "online"])
+def test_stack_and_machine_are_no_keys(key):
+    with pytest.raises(BadInput, match=f"{key}: unknown key"):
+        config.state("rfs-4", {key: "other"}, FOUR)
+
+
+@given(st.integers(1, 86_400), st.integers(0, 60))
+def test_more_is_measured_than_left_out(duration, omit):
+    values = {"duration": str(duration), "omit": str(omit)}
+    if duration > omit:
+        assert (state(**values).duration, state(**values).omit) == (duration, omit)
+    else:
+        message = refusal(**values)
+        assert message.startswith(f"duration: {duration} s must be longer than omit, {omit} s")
+
+
+@given(st.integers(1, 8760), st.sampled_from([("s", 1), ("m", 60), ("h", 3600)]))
+def test_a_lease_in_seconds(number, unit):
+    letter, seconds = unit
+    assert state(lease=f"{number}{letter}").lease_seconds == number * seconds
+
+
+def test_no_lease():
+    assert state(lease="none").lease_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"),
+    [("200m", 0.2), ("10m", 0.01), ("0.5", 0.5), ("2", 2.0), ("8192", 8192.0), ("1500m", 1.5)],
+)
+def test_a_pods_quota_in_cpus(text, cpus):
+    assert config.cpu_limit(text) == cpus
+    assert state(podCpuLimit=text).pod_cpu_limit == text
+
+
+# --- the machine ---
+
+
+def test_a_mask_beyond_the_machine_is_refused_by_itself():
+    message = refusal("rps-7-4", online=(0, 1))
+    assert message == "configuration: rps-7 needs 3 CPUs, this machine has 0, 1"
+    assert state("rps-7-4", online=(0, 1, 2)).replicas == 4
+
+
+def test_a_mask_with_an_offline_core_is_refused():
+    message = refusal("rps-7-4", online=(0, 2, 3))
+    assert message.startswith("configuration: rps-7 has a mask with core 1, which is not online")
+
+
+def test_one_core_cannot():
+    with pytest.raises(Cannot) as refused:
+        state(online=(0,))
+    assert refused.value.exit_code == 3
+
+
+def test_cores_are_shared_out_where_none_are_set():
+    assert state(online=(0, 1)).cpus.client == (1,)
+    assert state(online=FOUR).cpus.client == (2, 3)
+
+
+# --- a user's configurations ---
+
+
+def test_own_configurations_name_stacks(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("wide-2:\n  nic: {cpus: 'f'}\n")
+    of = state("wide-2-8", configurations=str(own))
+    assert (of.configuration, of.replicas, of.steering.nic.cpus) == ("wide-2", 8, "f")
+    assert "own.yaml" in refusal("wide-2-8", configurations=str(tmp_path / "not-own.yaml"))
+
+
+def test_the_path_of_own_configurations_starts_at_the_project(tmp_path, monkeypatch):
+    # whoever validates stands anywhere, the program stands there
+    (tmp_path / "own.yaml").write_text("mine: {}\n")
+    monkeypatch.chdir(tmp_path)
+    assert str(ROOT / "own.yaml") in refusal("mine-4", configurations="own.yaml")
+    monkeypatch.setattr(config, "_ROOT", tmp_path)
+    monkeypatch.chdir("/")
+    assert state("mine-4", configurations="own.yaml").configuration == "mine"
+
+
+# --- Pulumi ---
+
+TYPES = {int: "integer", str: "string"}
+
+
+def test_pulumi_yaml_declares_every_key_as_the_state_has_it():
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    assert declared.keys() == set(KEYS) - FROM_THE_NAME - FROM_THE_MACHINE
+    fields = {field.alias: field for field in State.model_fields.values()}
+    for key, declaration in declared.items():
+        assert declaration.keys() == {"type", "default", "description"}
+        default = fields[key].default
+        assert declaration["default"] == default
+        assert type(declaration["default"]) is type(default)
+        assert declaration["type"] == TYPES[type(default)]
+
+
+def test_what_is_not_declared_has_no_default():
+    for key in FROM_THE_NAME | FROM_THE_MACHINE:
+        assert State.model_fields[key].is_required()
+
+
+def test_declared_defaults_are_a_valid_state():
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    values = {key: str(declaration["default"]) for key, declaration in declared.items()}
+    assert state(**values) == state()
+
+
+def test_the_ready_stack_is_a_valid_state():
+    section = yaml.safe_load((ROOT / "Pulumi.lab.yaml").read_text())["config"]
+    of = state("lab", **{key.removeprefix("steerlab:"): str(v) for key, v in section.items()})
+    assert (of.configuration, of.replicas) == ("rfs-plus", 4)
+
+
+def read_by_the_program(stack: str, values: dict[str, str]) -> State:
+    def read() -> State:
+        pulumi.runtime.configure(pulumi.runtime.Settings(project="steerlab", stack=stack))
+        pulumi.runtime.set_all_config(values, [])
+        return config.from_pulumi()
+
+    return contextvars.copy_context().run(read)
+
+
+def test_the_program_reads_its_own_keys_alone(monkeypatch):
+    monkeypatch.setattr(config, "online_cores", lambda: FOUR)
+    values = {"steerlab:replicas": "8", "steerlab:lease": "1h", "aws:region": "x"}
+    values["steerlab:cpus"] = '{"server": [0], "client": [1]}'
+    of = read_by_the_program("rfs-plus-4", values)
+    assert of == state(replicas="8", lease="1h", cpus='{"server": [0], "client": [1]}')
+    with pytest.raises(BadInput, match="replica: unknown key"):
+        read_by_the_program("rfs-plus-4", {"steerlab:replica": "8"})
+
+
+def test_online_cores_are_those_of_this_machine():
+    cores = config.online_cores()
+    listed = [line for line in Path("/proc/stat").read_text().splitlines() if line[:3] == "cpu"]
+    assert [f"cpu{core}" for core in cores] == [line.split()[0] for line in listed[1:]]
+
+
+# --- the state as a value ---
+
+ANOTHER = {
+    "configuration": "rps",
+    "replicas": "5",
+    "runs": "2",
+    "duration": "11",
+    "omit": "2",
+    "streams": "2",
+    "path": "host",
+    "cpus": '{"server": [0], "client": [1]}',
+    "podCpuLimit": "200m",
+    "steerNodes": "both",
+    "lease": "none",
+}
+
+
+def test_the_digest_changes_with_every_key(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("x: {}\n")
+    others = {**ANOTHER, "configurations": str(own)}
+    assert others.keys() | {"target"} == set(KEYS)  # a lab is all that there is yet
+    digests = {key: state(**{key: value}).digest() for key, value in others.items()}
+    digests["none of them"] = state().digest()
+    digests["the stack"] = state("other-4", configuration="rfs-plus").digest()
+    assert len(set(digests.values())) == len(digests)
+
+
+def test_the_digest_changes_with_what_the_configuration_means(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("x: {nic: {flows: 64}}\n")
+    before = state("x-4", configurations=str(own)).digest()
+    own.write_text("x: {nic: {flows: 128}}\n")
+    assert state("x-4", configurations=str(own)).digest() != before
+
+
+@given(NAMES, COUNTS, st.permutations(["runs", "omit", "lease"]))
+def test_one_state_has_one_digest_however_it_was_said(name, replicas, order):
+    said = {"configuration": name, "replicas": str(replicas)}
+    defaults = {"runs": "1", "omit": "1", "lease": "2h"}
+    spelled = {key: defaults[key] for key in order}
+    assert state("lab", **said, **spelled).digest() == state("lab", **said).digest()
+
+
+def test_the_digest_is_a_short_word():
+    assert len(state().digest()) == 16
+    assert state().digest().isalnum()
+
+
+def test_a_state_does_not_change():
+    of = state()
+    with pytest.raises(ValidationError):
+        of.replicas = 5
+    with pytest.raises(ValidationError):
+        of.cpus.irq = 1

@@ -1,0 +1,246 @@
+"""Configurations: the table of the built-in ones, and what a user's file may and may not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from steer_tree import steer
+
+from infra import configurations, steering
+from infra.configurations import ROLES, Configuration, DeviceSteering
+from infra.refusals import BadInput
+from infra.steering import Device
+
+ALL = configurations.load()
+
+NOTHING = ("none", 0)
+FLOWS = ("none", 32768)
+
+# name: nic, overlay, veth, pod (cpus, flows each), and the machine's flow table
+TABLE = {
+    "baseline": (NOTHING, NOTHING, NOTHING, NOTHING, 0),
+    "rps": (("all", 0), ("all", 0), ("all", 0), NOTHING, 0),
+    "rfs": (FLOWS, FLOWS, FLOWS, NOTHING, 32768),
+    "rps-plus": (("all", 0), ("all", 0), ("all", 0), ("all", 0), 0),
+    "rfs-plus": (FLOWS, FLOWS, FLOWS, FLOWS, 32768),
+    "rps-7": (("7", 0), ("7", 0), ("7", 0), NOTHING, 0),
+    "rps-plus-7": (("7", 0), ("7", 0), ("7", 0), ("7", 0), 0),
+    "pipeline": (("first", 0), ("middle", 0), NOTHING, ("last", 0), 0),
+}
+
+
+def test_the_table_has_every_built_in_configuration():
+    assert list(ALL) == list(TABLE)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_plan_of_a_built_in_configuration(name):
+    *roles, table = TABLE[name]
+    plan = steering.plan(
+        ALL[name],
+        owner="x",
+        devices=[Device(role, ("d",)) for role in ROLES],
+        cores=None,
+        queue_core=None,
+    )
+    assert plan["sock_flow_entries"] == table
+    assert [(rule["cpus"], rule["flows"]) for rule in plan["rules"]] == roles
+    assert ALL[name].summary
+
+
+def test_only_masks_and_stages_ask_for_cores():
+    needs = {name: each.needs_cpus for name, each in ALL.items()}
+    three = {"rps-7": 3, "rps-plus-7": 3}
+    assert needs == dict.fromkeys(ALL, 1) | three | {"pipeline": 2}
+
+
+# --- masks ---
+
+
+def mask(text: str) -> DeviceSteering:
+    return DeviceSteering(cpus=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"),
+    [
+        ("0", []),
+        ("7", [0, 1, 2]),
+        ("4", [2]),
+        ("00000003", [0, 1]),
+        ("1,0", [32]),
+        ("1,00000000", [32]),
+        ("1,0,0", [64]),
+        ("00000000,00000003", [0, 1]),
+        ("1,F", [0, 1, 2, 3, 32]),
+        ("100000000", [32]),
+    ],
+)
+def test_cpus_that_a_mask_names(text, cpus):
+    assert sorted(mask(text).named_cpus) == cpus
+
+
+@given(st.lists(st.from_regex(r"[0-9a-fA-F]{1,8}", fullmatch=True), min_size=1, max_size=8))
+def test_masks_mean_to_the_model_what_they_mean_to_the_agent(groups):
+    text = ",".join(groups)
+    assert configurations.mask_bits(text) == steer.parse_mask(text)
+    assert steer.mask_of(mask(text).named_cpus) == steer.parse_mask(text)
+
+
+@given(st.sets(st.integers(0, 300)), st.sets(st.integers(0, 300)))
+def test_a_configuration_needs_its_highest_cpu(nic, pod):
+    devices = {
+        role: mask(steer.format_mask(steer.mask_of(cpus)))
+        for role, cpus in (("nic", nic), ("pod", pod))
+    }
+    configuration = Configuration(name="own", **devices)
+    assert configuration.named_cpus == nic | pod
+    assert configuration.needs_cpus == max({0} | nic | pod) + 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0x7", "g", "7,", ",7", "1,000000000", "-1", "7 ", "7\n", "All", "some", "٣"]
+)
+def test_what_is_no_mask_is_refused(text):
+    with pytest.raises(ValidationError, match="none, all, first, middle, last or a hexadecimal"):
+        mask(text)
+
+
+def test_a_mask_ends_where_linux_ends():
+    most = "f" * 2048
+    assert len(mask(most).named_cpus) == 8192
+    with pytest.raises(ValidationError, match="at most 8192 CPUs"):
+        mask("1" + most)
+    assert len(mask("0" * 100_000 + "1").named_cpus) == 1
+
+
+def test_words_name_no_cpu():
+    assert not any(mask(word).named_cpus for word in configurations.WORDS)
+
+
+# --- a user's file ---
+
+
+@pytest.fixture
+def own(tmp_path):
+    def write(text: str | bytes) -> Path:
+        path = tmp_path / "own.yaml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return write
+
+
+def refusal(path: Path | str) -> str:
+    with pytest.raises(BadInput) as refused:
+        configurations.load(path)
+    assert refused.value.exit_code == 2
+    message = str(refused.value)
+    assert message.startswith("configurations: ")
+    assert str(path) in message
+    assert len(message) < 600
+    return message
+
+
+def test_own_configurations_come_after_the_built_in(own):
+    known = configurations.load(own("wide-7:\n  nic: {cpus: '1,00000000', flows: 64}\n"))
+    assert list(known) == [*ALL, "wide-7"]
+    assert known["wide-7"].nic == DeviceSteering(cpus="1,00000000", flows=64)
+    assert known["wide-7"].overlay == DeviceSteering()
+
+
+def test_an_own_configuration_replaces_the_built_in_of_its_name_whole(own):
+    known = configurations.load(own("rfs-plus:\n  nic: {cpus: all}\n"))
+    assert known["rfs-plus"] == Configuration(name="rfs-plus", nic=mask("all"))
+    assert known["rfs"] == ALL["rfs"]
+    assert configurations.load()["rfs-plus"] == ALL["rfs-plus"]
+
+
+def test_an_empty_body_is_no_steering(own):
+    assert configurations.load(own("calm:\n"))["calm"] == Configuration(name="calm")
+
+
+def test_the_largest_counts_that_the_agent_takes_are_taken(own):
+    text = f"big: {{nic: {{flows: {2**30}}}, sock_flow_entries: {2**29}}}"
+    big = configurations.load(own(text))["big"]
+    plan = steering.plan(
+        big, owner="x", devices=[Device("nic", ("eth1",))], cores=None, queue_core=None
+    )
+    assert steer.parse_plan(plan).sock_flow_entries == 2**29
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x: {nic: {cpus: 7}}", ("x.nic.cpus", "in quotes", "none, all,", "not 7")),
+        ("x: {nic: {cpus: 0x7}}", ("x.nic.cpus", "in quotes", "not 7")),
+        ("x: {nic: {cpus: none, flows: -1}}", ("x.nic.flows", "from 0 to 1073741824", "not -1")),
+        ("x: {pod: {flows: 1073741825}}", ("x.pod.flows", "1073741824, not 1073741825")),
+        ("x: {nic: {flows: 1.5}}", ("x.nic.flows", "whole number", "not 1.5")),
+        ("x: {nic: {flows: true}}", ("x.nic.flows", "whole number", "not True")),
+        ("x: {nic: {flows: many}}", ("x.nic.flows", "whole number", "not 'many'")),
+        ("x: {nic: {flows: null}}", ("x.nic.flows", "whole number", "not None")),
+        ("x: {veth: {cpus: '0x7'}}", ("x.veth.cpus", "hexadecimal mask", "not '0x7'")),
+        ("x: {veth: {cpus: [all]}}", ("x.veth.cpus", "in quotes", "not ['all']")),
+        (f"x: {{nic: {{cpus: '{'f' * 9999}'}}}}", ("x.nic.cpus", "at most 8192 CPUs", "'fff")),
+        ("x: {nic: {cpu: all}}", ("x.nic.cpu: unknown key; did you mean cpus?", "cpus, flows")),
+        ("x: {nic: all}", ("x.nic: must map cpus, flows, not 'all'",)),
+        ("x: {nic: }", ("x.nic: must map cpus, flows, not None",)),
+        ("x: {sock_flow_entries: 536870913}", ("x.sock_flow_entries", "to 536870912, not 53687")),
+        ("x: {sock_flow_entrys: 1}", ("x.sock_flow_entrys: unknown", "mean sock_flow_entries?")),
+        ("x: {name: y}", ("x.name: unknown key", "nic, overlay, pod, sock_flow_entries, summ")),
+        ("x: {7: {}}", ("x.7: unknown key",)),
+        ("x: {summary: 7}", ("x.summary", "must be a valid string, not 7")),
+        ("x: all", ("x: must map summary, nic, overlay, veth, pod, sock_flow_entries, not 'all'",)),
+        ("x: []", ("x: must map summary", "not []")),
+        ("Rps: {}", ("the name 'Rps'", "lower-case")),
+        ("rps_7: {}", ("the name 'rps_7'",)),
+        ("-x: {}", ("the name '-x'",)),
+        ("7: {}", ("the name 7", "in quotes")),
+        ("on: {}", ("the name True", "in quotes")),
+        ("", ("must map names to steering, as configurations.yaml does",)),
+        ("- rps", ("must map names to steering",)),
+        ("rps", ("must map names to steering",)),
+        ("x: [", ("not readable YAML", "line 1")),
+        ("x: 2024-13-45", ("not readable YAML", "month")),
+        ("x: !!python/object/apply:os.system [true]", ("not readable YAML",)),
+        ("x: " + "[" * 9999, ("not readable YAML",)),
+        (b"x: \xff\xfe", ("not readable YAML", "utf-8")),
+        (b"x: \x00", ("not readable YAML",)),
+    ],
+)
+def test_bad_file_is_refused_by_place_value_and_what_is_allowed(own, text, said):
+    message = refusal(own(text))
+    for words in said:
+        assert words in message
+
+
+def test_absent_file_is_named(tmp_path):
+    assert "there is no file" in refusal(tmp_path / "none.yaml")
+
+
+def test_folder_is_no_file(tmp_path):
+    assert "not readable" in refusal(tmp_path)
+
+
+@given(st.text(max_size=40))
+def test_no_name_gets_past_that_a_stack_could_not_have(text):
+    try:
+        configurations._configuration(Path("own.yaml"), text, None)
+    except BadInput:
+        return
+    assert text.isascii()
+    assert text[0].isalpha()
+    assert text == text.lower()
+    assert set(text) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def test_a_configuration_does_not_change():
+    with pytest.raises(ValidationError):
+        ALL["rps"].nic = DeviceSteering()
+    with pytest.raises(ValidationError):
+        ALL["rps"].nic.cpus = "none"

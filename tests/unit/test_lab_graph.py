@@ -1,0 +1,327 @@
+"""The resource graph of the lab, as the program declares it to an engine that builds nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime import rpc
+from pulumi.runtime.mocks import MockMonitor, MockResourceArgs, Mocks, set_mocks
+
+import infra
+from infra import config, lab
+from infra.config import State
+from infra.lab import claim, layout
+from infra.refusals import BadInput
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = "command:local:Command"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+MEASURED = {"bitrate_mbps", "bitrate_ci", "idle_percent", "softirq_percent", "directory"}
+KNOWN_BEFORE = {"configuration", "replicas", "path", "target"}
+
+
+def state(stack: str = "rfs-plus-4", **values: str) -> State:
+    return config.state(stack, values, online=(0, 1, 2, 3))
+
+
+@dataclass
+class Graph:
+    """The commands by name, and what the stack exports."""
+
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    needs: dict[str, set[str]] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
+    deleted_first: set[str] = field(default_factory=set)
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+    def under(self, name: str) -> set[str]:
+        """All that must stand before this one does."""
+        found: set[str] = set()
+        ahead = {name}
+        while ahead:
+            ahead = {need for one in ahead for need in self.needs[one]} - found
+            found |= ahead
+        return found
+
+    def changed(self, other: Graph) -> set[str]:
+        """The commands that are in both, with inputs that differ."""
+        both = self.inputs.keys() & other.inputs.keys()
+        return {name for name in both if self.inputs[name] != other.inputs[name]}
+
+
+class _Commands(Mocks):
+    """Answers as a command would whose id is its name, or what `ids` says."""
+
+    def __init__(self, ids: Mapping[str, str]) -> None:
+        self._ids = ids
+
+    def call(self, args: Any) -> Any:
+        raise AssertionError(f"the lab invokes nothing, not {args.token}")
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        stdout = json.dumps(dict.fromkeys(MEASURED, 0)) if args.name == "measurement" else ""
+        return self._ids.get(args.name, f"id of {args.name}"), {**args.inputs, "stdout": stdout}
+
+
+class _Recorder(MockMonitor):
+    """The monitor of the SDK's mocks, which shows resources no options."""
+
+    def __init__(self, mocks: Mocks) -> None:
+        super().__init__(mocks)
+        self.graph = Graph()
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802
+        if request.type == COMMAND:
+            name = request.name
+            assert name not in self.graph.inputs, f"{name} is declared twice"
+            self.graph.inputs[name] = rpc.deserialize_properties(request.object)
+            urns = [urn for urn in request.dependencies if f"{COMMAND}::" in urn]
+            self.graph.needs[name] = {urn.rpartition("::")[2] for urn in urns}
+            if request.deleteBeforeReplace:
+                self.graph.deleted_first.add(name)
+            assert not request.additionalSecretOutputs, f"{name} keeps a secret"
+        if request.parent:
+            kind, parent = request.parent.split("::")[2:]
+            self.graph.parents[request.name] = f"{kind.rpartition(':')[2]} {parent}"
+        return super().RegisterResource(request)
+
+    def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802
+        if "pulumi:pulumi:Stack" in request.urn:
+            # set_mocks declares an empty stack of its own
+            self.graph.outputs |= rpc.deserialize_properties(request.outputs)
+        return super().RegisterResourceOutputs(request)
+
+
+def declared(of: State, ids: Mapping[str, str] | None = None) -> Graph:
+    """The graph of a state; what the SDK keeps of it goes with a context of its own."""
+    return contextvars.copy_context().run(_run, of.stack, lambda: lab.declare(of), ids or {}, {})
+
+
+def _run(
+    stack: str, declare: Callable[[], None], ids: Mapping[str, str], values: Mapping[str, str]
+) -> Graph:
+    mocks = _Commands(ids)
+    recorder = _Recorder(mocks)
+
+    async def program() -> None:
+        set_mocks(mocks, project="steerlab", stack=stack, preview=False, monitor=recorder)
+        pulumi.runtime.settings.ROOT.set(None)  # set_mocks made one, the program makes its own
+        pulumi.runtime.set_all_config(dict(values), [])
+        await pulumi.runtime.run_in_stack(declare)
+
+    with asyncio.Runner() as runner:
+        runner.run(program())
+    return recorder.graph
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return declared(state())
+
+
+def test_the_commands_of_four_pairs(graph: Graph) -> None:
+    pairs = {f"{thing}-{index}" for thing in ("pods", "iperf-server") for index in (1, 2, 3, 4)}
+    base = {"claim-file", "server-namespace", "client-namespace", "wire-veth", "overlay-vxlan"}
+    assert graph.inputs.keys() == base | pairs | {"steer-server", "measurement"}
+    assert graph.outputs.keys() == KNOWN_BEFORE | MEASURED
+    assert (graph.outputs["configuration"], graph.outputs["replicas"]) == ("rfs-plus", 4)
+
+
+def test_every_command_has_its_place_in_the_tree(graph: Graph) -> None:
+    components = {
+        "claim": {"claim-file"},
+        "server": {"server-namespace"},
+        "client": {"client-namespace"},
+        "wire": {"wire-veth"},
+        "overlay": {"overlay-vxlan"},
+        **{f"pair-{index}": {f"pods-{index}", f"iperf-server-{index}"} for index in (1, 2, 3, 4)},
+        "steering-server": {"steer-server"},
+    }
+    kinds = {"server": "Node", "client": "Node", "steering-server": "Steering"}
+    assert graph.parents == {
+        "lab": "Stack steerlab-rfs-plus-4",
+        "measurement": "Stack steerlab-rfs-plus-4",
+        **dict.fromkeys(components, "Lab lab"),
+        **{
+            command: f"{kinds.get(name, name.partition('-')[0].capitalize())} {name}"
+            for name, commands in components.items()
+            for command in commands
+        },
+    }
+
+
+@pytest.mark.parametrize("path", ["overlay", "host"])
+@pytest.mark.parametrize("replicas", [1, 32])
+def test_a_pair_costs_at_most_two_commands(path: str, replicas: int) -> None:
+    one, many = (declared(state(path=path, replicas=str(n))) for n in (replicas, replicas + 1))
+    assert len(many.inputs) - len(one.inputs) == (2 if path == "overlay" else 1)
+
+
+@pytest.mark.parametrize("path", ["overlay", "host"])
+def test_every_command_is_deleted_before_it_is_replaced(path: str) -> None:
+    graph = declared(state(path=path, steerNodes="both"))
+    assert graph.deleted_first == graph.inputs.keys()
+
+
+def test_each_thing_is_made_anew_with_what_it_stands_on(graph: Graph) -> None:
+    nodes = ["id of server-namespace", "id of client-namespace"]
+    stands_on = {
+        "claim-file": [BOOT_ID],
+        "server-namespace": [BOOT_ID],
+        "client-namespace": [BOOT_ID],
+        "wire-veth": nodes,
+        "overlay-vxlan": ["id of wire-veth"],
+        **{f"pods-{index}": nodes for index in (1, 2, 3, 4)},
+        **{f"iperf-server-{index}": [f"id of pods-{index}"] for index in (1, 2, 3, 4)},
+        "steer-server": [BOOT_ID],
+        "measurement": [state().digest()],
+    }
+    # each script's own fingerprint comes behind
+    known = {name: len(ids) for name, ids in stands_on.items()}
+    assert stands_on == {
+        name: inputs["triggers"][: known[name]] for name, inputs in graph.inputs.items()
+    }
+    assert graph.needs["server-namespace"] == {"claim-file"}
+
+
+def test_the_measurement_comes_last(graph: Graph) -> None:
+    others = graph.inputs.keys() - {"measurement"}
+    assert graph.under("measurement") == others
+    assert "delete" not in graph.inputs["measurement"]
+
+
+def test_no_runs_no_measurement(graph: Graph) -> None:
+    converged = declared(state(runs="0"))
+    assert converged.inputs.keys() == graph.inputs.keys() - {"measurement"}
+    assert converged.outputs.keys() == KNOWN_BEFORE
+    assert graph.changed(converged) == set()
+
+
+def test_more_pairs_leave_the_others_alone(graph: Graph) -> None:
+    # one stack: its name is part of every name in the kernel
+    more = declared(state(replicas="8"))
+    assert graph.changed(more) == {"steer-server", "measurement"}
+    assert len(more.inputs) - len(graph.inputs) == 2 * 4
+
+
+def test_another_configuration_updates_the_steering_alone(graph: Graph) -> None:
+    other = declared(state(configuration="pipeline"))
+    assert graph.changed(other) == {"steer-server", "measurement"}
+    assert other.inputs.keys() == graph.inputs.keys()
+    before, after = graph.inputs["steer-server"], other.inputs["steer-server"]
+    # a changed trigger would replace it: delete first, so restore, and apply only then
+    assert {key for key in before if before[key] != after[key]} == {"stdin", "environment"}
+    assert before["update"] == before["create"]
+
+
+@pytest.mark.parametrize(
+    ("values", "changed"),
+    [
+        ({"duration": "11"}, {"measurement"}),
+        ({"streams": "2"}, {"measurement"}),
+        ({"lease": "none"}, {"steer-server", "measurement"}),
+        ({"steerNodes": "both"}, {"measurement"}),
+        ({"cpus": '{"server": [0, 1, 2], "client": [3], "irq": 0}'},
+         {*(f"iperf-server-{index}" for index in (1, 2, 3, 4)), "steer-server", "measurement"}),
+        ({"podCpuLimit": "200m"},
+         {*(f"{thing}-{index}" for thing in ("pods", "iperf-server") for index in (1, 2, 3, 4)),
+          "measurement"}),
+    ],
+)  # fmt: skip
+def test_a_key_changes_what_it_is_about(
+    graph: Graph, values: dict[str, str], changed: set[str]
+) -> None:
+    other = declared(state(**values))
+    assert graph.changed(other) == changed
+    added = {"steer-client"} if "steerNodes" in values else set()
+    assert other.inputs.keys() - graph.inputs.keys() == added
+
+
+def test_recreated_pods_take_their_server_along_and_are_steered_again(graph: Graph) -> None:
+    again = declared(state(), ids={"pods-2": "another"})
+    assert graph.changed(again) == {"iperf-server-2", "steer-server"}
+    assert again.inputs["steer-server"]["triggers"] == graph.inputs["steer-server"]["triggers"]
+
+
+def test_the_host_path_has_no_overlay_and_no_pods(graph: Graph) -> None:
+    host = declared(state(path="host"))
+    absent = {"overlay-vxlan", *(f"pods-{index}" for index in (1, 2, 3, 4))}
+    assert host.inputs.keys() == graph.inputs.keys() - absent
+    nodes = ["id of server-namespace", "id of client-namespace"]
+    assert host.inputs["iperf-server-1"]["triggers"][:2] == nodes
+    assert host.under("measurement") == host.inputs.keys() - {"measurement"}
+    # what carries both paths stays as it is
+    assert graph.changed(host) == {
+        *(f"iperf-server-{index}" for index in (1, 2, 3, 4)),
+        "steer-server",
+        "measurement",
+    }
+
+
+def test_nothing_of_this_checkout_and_no_secret_goes_into_the_state() -> None:
+    values = {"podCpuLimit": "200m", "steerNodes": "both"}
+    values["configurations"] = str(ROOT / "infra/configurations.yaml")
+    graph = declared(state(**values))
+    text = json.dumps([graph.inputs, graph.outputs])
+    for machines in (
+        str(ROOT),
+        str(Path.home()),
+        sys.prefix,
+        pulumi.runtime.rpc._special_secret_sig,
+    ):
+        assert machines not in text
+
+
+@pytest.mark.parametrize("path", ["overlay", "host"])
+def test_every_command_has_its_inverse_and_is_quiet(path: str) -> None:
+    for name, inputs in declared(state(path=path)).inputs.items():
+        # a long line of a script can block the provider's log, long output its environment
+        assert inputs["logging"] == "none"
+        assert inputs["addPreviousOutputInEnv"] is False
+        assert ("delete" in inputs) == (name != "measurement")
+
+
+@pytest.mark.parametrize("file", [claim.OWNER, claim._MADE_MOUNT])
+def test_what_the_claim_keeps_is_in_the_way_of_no_stack(file: str) -> None:
+    pair = layout.pair("any", 1, host=False)
+    stacks = Path(pair.pidfile).parent.parent
+    assert Path(file).parent == stacks
+    with pytest.raises(BadInput, match="stack: "):
+        state(Path(file).name, configuration="rps", replicas="1")
+
+
+def deployed(stack: str, values: Mapping[str, str]) -> Graph:
+    """The graph of the whole program, from the stack's configuration on."""
+    return contextvars.copy_context().run(_run, stack, infra.deploy, {}, values)
+
+
+def test_the_program_declares_what_the_stack_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(config, "online_cores", lambda: (0, 1, 2, 3))
+    asked = {"steerlab:replicas": "2", "steerlab:runs": "0"}
+    graph = deployed("rfs-plus-4", asked)
+    assert graph == declared(state(replicas="2", runs="0"))
+
+
+def test_bad_input_ends_the_program_before_any_resource(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(lab, "declare", lambda _: pytest.fail("something was declared"))
+    with pytest.raises(pulumi.RunError, match="replicas: must be a whole number from 1 to 1024"):
+        deployed("rfs-plus-4", {"steerlab:replicas": "abc"})
+
+
+def test_the_program_runs_at_the_projects_root_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(pulumi.RunError, match=f"from the project's root, not from {tmp_path}"):
+        deployed("rfs-plus-4", {})
