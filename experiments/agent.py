@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from infra.refusals import BadInput, Cannot
+from infra.refusals import BadInput, Cannot, Refusal
 
 AGENT = Path(__file__).resolve().parent.parent / "docker" / "steering" / "steer.py"
 
 
-class AgentFailed(RuntimeError):
+class AgentFailed(Refusal):
     """The agent did not do what it was asked; the message is its own."""
 
 
@@ -23,20 +23,32 @@ def call(verb: str, *options: str, plan: dict[str, Any] | None = None) -> dict[s
     Raises `BadInput` or `Cannot` where the agent refuses, `AgentFailed` where it failed.
     `verify` that finds drift is no failure: its answer lists what drifted.
     """
-    done = subprocess.run(
-        [sys.executable, str(AGENT), verb, *options],
-        input=json.dumps(plan) if plan is not None else "",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    words = done.stderr.strip().removeprefix("steer: ") or f"exit {done.returncode}"
-    if done.returncode in (2, 3):
-        raise (BadInput if done.returncode == 2 else Cannot)(words)
+    status, said, complaint = _run(verb, *options, words="" if plan is None else json.dumps(plan))
+    words = complaint.strip().removeprefix("steer: ") or f"exit {status}"
+    if status in (2, 3):
+        raise (BadInput if status == 2 else Cannot)(words)
     try:
-        answer: dict[str, Any] = json.loads(done.stdout)
+        answer: dict[str, Any] = json.loads(said)
     except ValueError:
         raise AgentFailed(words) from None
-    if done.returncode != 0 and not (verb == "verify" and answer.get("drift")):
+    if status != 0 and not (verb == "verify" and answer.get("drift")):
         raise AgentFailed(words)
     return answer
+
+
+def _run(verb: str, *options: str, words: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr; an interrupted agent is let put back what it had begun."""
+    with subprocess.Popen(
+        [sys.executable, str(AGENT), verb, *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            said, complaint = process.communicate(words)
+        except KeyboardInterrupt:
+            process.terminate()
+            process.communicate()
+            raise
+    return process.returncode, said, complaint

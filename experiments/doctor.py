@@ -4,31 +4,155 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import shutil
+import subprocess
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from experiments import agent, requirements
+from experiments import agent, machine, nodes, requirements
+from infra.config import online_cores
+from infra.refusals import Refusal
+
+# How each tool says its version; all of the lab's, and what tests and set-up also use.
+_VERSION = {"ip": "-V", "bridge": "-V", "mpstat": "-V"}
+_ALSO = ("mpstat",)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The result of an examination."""
+    """The result of an examination; `steering` is the agent's answer, or why there is none."""
 
     kernel: str
-    cores: int
+    cpu: str
+    cores: list[int]
+    isolated: str
+    rps: bool
+    irq_time_accounting: bool | None
+    irqbalance: bool | None
+    cgroup: str
+    nics: dict[str, int]
+    tools: dict[str, str | None]
+    pulumi: str | None
+    steering: dict[str, Any] | str
+    lab: str | None
     missing: list[str]
-    steering: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "hints": hints(self.nics, len(self.cores))}
 
     def text(self) -> str:
-        lines = [f"kernel  {self.kernel}", f"cores   {self.cores}"]
-        lines += [f"lacks   {reason}" for reason in self.missing] or ["lab     can run here"]
-        return "\n".join(lines)
+        """A row a subject."""
+        exact = {True: "exact", False: "sampled at the tick", None: "unknown: no kernel config"}
+        tools = ", ".join(f"{name} {found or 'missing'}" for name, found in self.tools.items())
+        queues = ", ".join(f"{name} {count} rx" for name, count in self.nics.items())
+        held = self.steering
+        if isinstance(held, dict):
+            held = "\n".join(nodes.held(held["snapshots"])) or "held by nobody"
+        lab = "cannot run here" if self.missing else "can run here"
+        if self.lab:
+            lab += f"; up: stack {self.lab}"
+        elif not isinstance(self.steering, str):  # whoever sees the one sees the other
+            lab += "; none is up"
+        rows = [
+            ("kernel", self.kernel),
+            ("CPU", self.cpu),
+            ("cores", f"{nodes.ranges(self.cores)} online, {self.isolated or 'none'} isolated"),
+            ("RPS, RFS", "yes" if self.rps else "no"),
+            ("softirq", f"{exact[self.irq_time_accounting]} (CONFIG_IRQ_TIME_ACCOUNTING)"),
+            ("irqbalance", "runs" if self.irqbalance else "does not run"),
+            ("queues", queues or "no physical NIC"),
+            *(("", hint) for hint in hints(self.nics, len(self.cores))),
+            ("cgroup", self.cgroup),
+            ("tools", tools),
+            ("Pulumi", self.pulumi or "not on PATH: --engine embedded does without"),
+            *(("steering" * (not index), line) for index, line in enumerate(held.splitlines())),
+            ("lab", lab),
+            *(("lacks", reason) for reason in self.missing),
+        ]
+        return "\n".join(f"{subject:<11} {words}" for subject, words in rows)
 
 
 def examine() -> Findings:
-    missing = requirements.missing()
-    steering = agent.call("show") if os.geteuid() == 0 else {}
-    return Findings(platform.release(), os.cpu_count() or 1, missing, steering)
+    """Read only; what needs root says so where there is none."""
+    return Findings(
+        kernel=platform.release(),
+        cpu=machine.cpu_model((machine.PROC / "cpuinfo").read_text()),
+        cores=list(online_cores()),
+        isolated=_read(machine.SYS / "devices/system/cpu/isolated"),
+        rps=(machine.PROC / "sys/net/core/rps_sock_flow_entries").exists(),
+        irq_time_accounting=machine.irq_time_accounting(),
+        irqbalance=machine.confounders().irqbalance,
+        cgroup=_cgroup(),
+        nics=_nics(),
+        tools={tool: version(tool) for tool in (*requirements.TOOLS, *_ALSO)},
+        pulumi=version("pulumi"),
+        steering=_steering(),
+        lab=_lab(),
+        missing=requirements.missing(),
+    )
+
+
+def hints(nics: dict[str, int], cores: int) -> list[str]:
+    """Where RPS can help, after the kernel's Documentation/networking/scaling.rst (pure)."""
+    words = []
+    for name, queues in nics.items():
+        if queues >= cores > 1:
+            words.append(f"{name} has a queue for each core: RSS spreads already, RPS adds little")
+        elif cores > 1:
+            words.append(
+                f"{name} interrupts at most {queues} of {cores} cores: RPS can use the others"
+            )
+    return words
+
+
+def version(tool: str) -> str | None:
+    """The version of a tool on PATH; `None` where it is not there, `?` where it does not say."""
+    if shutil.which(tool) is None:
+        return None
+    argument = "version" if tool == "pulumi" else _VERSION.get(tool, "--version")
+    try:
+        done = subprocess.run(
+            [tool, argument], capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "?"
+    match = re.search(r"\d+\.\d+(\.\d+)*", done.stdout + done.stderr)
+    return match[0] if match else "?"
+
+
+def _steering() -> dict[str, Any] | str:
+    if os.geteuid() != 0:
+        return "unknown: only root may look: use sudo"
+    try:
+        return agent.call("show")
+    except Refusal as refusal:
+        return f"unknown: {refusal}"
+
+
+def _lab() -> str | None:
+    """The stack of the lab that is up; as root, for its folder is closed to others."""
+    from infra.lab.claim import OWNER
+
+    return _read(Path(OWNER)) or None
+
+
+def _nics() -> dict[str, int]:
+    net = machine.SYS / "class/net"
+    physical = sorted(device for device in net.iterdir() if (device / "device").exists())
+    return {device.name: len([*device.glob("queues/rx-*")]) for device in physical}
+
+
+def _cgroup() -> str:
+    mounted = machine.SYS / "fs/cgroup"
+    if (mounted / "cgroup.controllers").exists():
+        return "v2"
+    return "v1, v2 beside it" if (mounted / "unified/cgroup.procs").exists() else "v1"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

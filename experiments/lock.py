@@ -43,8 +43,10 @@ def machine(what: str, path: Path = LOCK) -> Iterator[None]:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{what} (pid {os.getpid()}, since {since})\n".encode(), 0)
-        yield
-        os.ftruncate(descriptor, 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

@@ -36,7 +36,7 @@ def describe(measurement: Measurement) -> Machine:
         server_cores=list(measurement.cores.server),
         client_cores=list(measurement.cores.client),
         irq_core=measurement.cores.irq,
-        irq_time_accounting=_irq_time_accounting(),
+        irq_time_accounting=irq_time_accounting(),
         mtu={name: links[name]["mtu"] for name in devices},
         offloads={name: _offloads(measurement.server_node, name) for name in devices},
         queues={name: links[name]["queues"] for name in devices},
@@ -69,7 +69,7 @@ def cpu_model(cpuinfo: str) -> str:
     return match[1] if match else platform.machine()
 
 
-def _irq_time_accounting() -> bool | None:
+def irq_time_accounting() -> bool | None:
     """Whether softirq time is exact (True) or sampled at the tick; None where nobody says."""
     import gzip
 

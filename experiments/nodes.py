@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from experiments import agent
-from infra import configurations, steering
+from experiments import agent, persist
+from infra import configurations, lease, steering
 from infra.configurations import Configuration
 from infra.refusals import BadInput, Cannot
 from infra.steering import Device
+
+# Where containerd's CNI keeps the pods' network namespaces. The agent looks when it runs, so a
+# plan that is applied again also finds the pods that came meanwhile.
+PODS = "/run/netns/cni-*"
+
+# As the agent has it; here because the name also goes into units and scripts.
+_OWNER = re.compile(r"[A-Za-z0-9._/][A-Za-z0-9._/-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -18,61 +28,213 @@ class Choice:
     """What `nodes apply` was asked for."""
 
     configuration: str
-    nic: str = "auto"
+    nics: Sequence[str] = ("auto",)
     overlay: str = "auto"
-    pods: bool = True
+    pods: Sequence[str] = (PODS,)
     own: str = ""
     lease: str = "none"
     owner: str = "nodes"
 
 
-def show() -> dict[str, Any]:
-    return agent.call("show")
+def show(namespaces: Sequence[str] = (PODS,)) -> dict[str, Any]:
+    return agent.call("show", *(f"--namespace={path}" for path in namespaces))
 
 
-def apply(choice: Choice, *, persist: bool = False) -> dict[str, Any]:
-    """Apply a configuration to this node; persisting is not possible yet and says so."""
-    if persist:
-        raise Cannot("--persist: not available yet")
+def planned(choice: Choice) -> dict[str, Any]:
+    """The plan of a choice; refuses a configuration that nobody has described."""
+    _check_owner(choice.owner)
     known = configurations.load(choice.own or None)
     if choice.configuration not in known:
         raise BadInput(
             f"configuration: {choice.configuration!r} is unknown (known: {', '.join(known)})"
         )
-    return agent.call("apply", plan=plan(known[choice.configuration], choice))
+    return plan(known[choice.configuration], choice)
+
+
+def _check_owner(owner: str) -> None:
+    if not _OWNER.fullmatch(owner):
+        raise BadInput(
+            f"owner: {owner!r} must be 1 to 128 letters, digits, dots, slashes, dashes "
+            "and underscores, and not begin with a dash"
+        )
+
+
+def kept_plan(choice: Choice) -> dict[str, Any]:
+    """The same for steering that is to stay."""
+    document = planned(choice)
+    if document["lease_seconds"] is not None:
+        raise BadInput("lease: steering that is kept has none: leave --lease out")
+    return document
 
 
 def plan(configuration: Configuration, choice: Choice) -> dict[str, Any]:
-    """The plan of this node's own devices (pure but for the list of pod namespaces)."""
-    devices = [Device("nic", (choice.nic,))]
+    """What the agent is to do; it finds the devices by itself (pure)."""
+    # one rule each: every NIC that is named must be there
+    devices = [Device("nic", (nic,)) for nic in dict.fromkeys(choice.nics)]
     if choice.overlay != "none":
-        devices.append(Device("overlay", (choice.overlay,), optional=True))
-    devices.append(Device("veth", ("auto",), optional=True))
+        devices.append(Device("overlay", (choice.overlay,), optional=choice.overlay == "auto"))
     if choice.pods:
-        devices += [
-            Device("pod", ("eth0",), str(path), path.name, optional=True)
-            for path in sorted(Path("/run/netns").glob("cni-*"))
-        ]
+        devices.append(Device("veth", ("auto",), optional=True))
+    devices += [
+        # a pattern may mean no namespace yet
+        Device("pod", ("eth0",), path, optional=any(sign in path for sign in "*?["))
+        for path in choice.pods
+    ]
     return steering.plan(
         configuration,
         owner=choice.owner,
         devices=devices,
         cores=None,
         queue_core=None,
-        lease_seconds=None,
+        lease_seconds=lease.seconds(choice.lease),
     )
 
 
-def restore(owner: str) -> dict[str, Any]:
-    return agent.call("restore", "--owner", owner)
+def apply(choice: Choice, *, keep: bool = False, root: Path = Path("/")) -> dict[str, Any]:
+    """Apply a configuration to this node; with `keep` also at every boot and to new devices."""
+    document = kept_plan(choice) if keep else planned(choice)
+    _refuse_kept(persist.kept(root), choice.owner, keep)
+    if keep:
+        persist.require(root)
+    answer = agent.call("apply", plan=document)
+    if keep:
+        answer["kept_by"] = persist.install(document, choice.configuration, root)
+    return answer
 
 
-def text(answer: dict[str, Any]) -> str:
-    """One line a queue."""
-    lines = [f"rps_sock_flow_entries  {answer.get('sock_flow_entries')}"]
-    lines += [
-        f"{queue['device']:<16} {queue['queue']:<6} rps_cpus {queue['rps_cpus']:<10}"
-        f" rps_flow_cnt {queue['rps_flow_cnt']}"
-        for queue in answer.get("queues", [])
+def _refuse_kept(kept: persist.Kept | None, owner: str, keep: bool) -> None:
+    if kept and kept.owner is None:
+        raise Cannot(
+            f"{persist.PLAN}, which {persist.SERVICE} keeps, cannot be read: "
+            "first run ./steerlab nodes restore"
+        )
+    if kept and keep and kept.owner != owner:
+        raise Cannot(
+            f"{persist.SERVICE} already keeps the steering of owner {kept.owner}: "
+            f"first run ./steerlab nodes restore --owner {kept.owner}"
+        )
+    if kept and not keep and kept.owner == owner:
+        raise Cannot(
+            f"{persist.SERVICE} keeps the steering of owner {owner} and would bring it back: "
+            "add --persist to change what it keeps, or first run ./steerlab nodes restore"
+        )
+
+
+def restore(owner: str | None, root: Path = Path("/")) -> dict[str, Any]:
+    """Give back what an owner (`None`: each) has steered, and end what keeps it."""
+    if owner is not None:
+        _check_owner(owner)
+    kept = persist.kept(root)
+    ours = kept is not None and (owner is None or kept.owner in (None, owner))
+    if ours:
+        persist.pause(root)
+    try:
+        which = ["--all"] if owner is None else ["--owner", owner]
+        answer = agent.call("restore", *which)
+    finally:
+        removed = persist.remove(root) if ours else []
+    return {**answer, "removed": removed}
+
+
+# --- in words (pure) ---
+
+
+def show_text(answer: dict[str, Any]) -> str:
+    """What stands on this node and who holds it."""
+    cpus = answer["cpus"]
+    isolated = f", {ranges(cpus['isolated'])} isolated" if cpus["isolated"] else ""
+    lines = [
+        f"CPUs        {ranges(cpus['online'])} online{isolated}",
+        f"flow table  {_flow_table(answer['sock_flow_entries'])}",
+        "",
+        *_table(answer["queues"], ("device", "namespace")),
+        "",
+        *(held(answer["snapshots"]) or ["held by nobody: nothing here waits for a restore"]),
     ]
     return "\n".join(lines)
+
+
+def apply_text(answer: dict[str, Any]) -> str:
+    """What stands by now, in the order of the plan."""
+    lines = _table(answer["queues"], ("role", "device", "namespace"))
+    table = answer["sock_flow_entries"]
+    lines += ["", f"flow table  {_flow_table(table)}", f"written     {_values(answer['changed'])}"]
+    lines += [f"warning     {words}" for words in answer["warnings"]]
+    if "kept_by" in answer:
+        lines.append(f"kept        by {answer['kept_by']}: at every boot, and for new devices")
+    return "\n".join(lines)
+
+
+def restore_text(answer: dict[str, Any]) -> str:
+    """What went back, what was gone, and what no longer keeps it."""
+    answers = answer.get("owners", [answer])
+    lines = [line for each in answers for line in _restored(each)]
+    if answer["removed"]:
+        lines.append(f"removed {', '.join(answer['removed'])}")
+    return "\n".join(lines or ["nothing was held by anybody"])
+
+
+def _restored(answer: dict[str, Any]) -> list[str]:
+    owner, table = answer["owner"], answer["sock_flow_entries"]
+    if not answer["restored"] and not answer["gone"] and table is None:
+        return [f"{owner} held nothing to restore"]
+    words = f"restored {_values(answer['restored'])} of {owner}"
+    if table is not None:
+        words += f"; rps_sock_flow_entries is {table}"
+    return [words, *(f"skipped {gone}" for gone in answer["gone"])]
+
+
+def held(snapshots: Iterable[dict[str, Any]]) -> list[str]:
+    """A line for each snapshot: who, since when, how much, how long still."""
+    return [_held(snapshot) for snapshot in snapshots]
+
+
+def _held(snapshot: dict[str, Any]) -> str:
+    who = f"held by {snapshot['owner']}"
+    if "error" in snapshot:
+        return f"{who}: {snapshot['error']}"
+    count = snapshot["entries"]
+    what = f"{count} queue{'s' * (count != 1)}"
+    what += " and the flow table" * snapshot["holds_sock_flow_entries"]
+    words = f"{who} since {snapshot['since']}: {what}"
+    left = snapshot["lease_seconds_left"]
+    if left is None:
+        return f"{words}, no lease"
+    watched = "" if snapshot["watchdog"] else ", but its watchdog is dead: nothing will restore it"
+    return f"{words}, lease for another {lease.words(left)}{watched}"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """`0-3,8` of 0, 1, 2, 3, 8."""
+    ordered = sorted(numbers)
+    runs = groupby(enumerate(ordered), lambda pair: pair[1] - pair[0])
+    spans = [[number for _, number in run] for _, run in runs]
+    return ",".join(f"{s[0]}-{s[-1]}" if len(s) > 1 else f"{s[0]}" for s in spans)
+
+
+def _values(count: int) -> str:
+    return f"{count} value{'s' * (count != 1)}"
+
+
+def _flow_table(entries: int | None) -> str:
+    if entries is None:
+        return "rps_sock_flow_entries is not this plan's, or not visible from here"
+    return f"rps_sock_flow_entries {entries}"
+
+
+def _table(queues: Iterable[dict[str, Any]], keys: Sequence[str]) -> list[str]:
+    """Aligned columns; neighbouring queues of a device that agree share a row."""
+    rows = [[*(key.upper() for key in keys), "QUEUES", "RPS_CPUS", "RPS_FLOW_CNT"]]
+
+    def same(queue: dict[str, Any]) -> tuple[str, ...]:
+        named = [queue[key] or "-" for key in keys]
+        return (*named, queue["rps_cpus"], str(queue["rps_flow_cnt"]))
+
+    for shared, run in groupby(queues, same):
+        numbers = [int(re.sub(r"\D", "", queue["queue"])) for queue in run]
+        rows.append([*shared[:-2], f"rx {ranges(numbers)}", *shared[-2:]])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

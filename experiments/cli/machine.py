@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from experiments.cli.stacks import Json
 from experiments.cli.terminal import note, show, show_json
+
+if TYPE_CHECKING:
+    from experiments.nodes import Choice
 
 nodes = typer.Typer(
     help="Show, apply or restore the steering of this node, without any experiment.",
@@ -68,60 +72,158 @@ def doctor(json: Json = False) -> None:
         raise typer.Exit(3)
 
 
-Owner = Annotated[str, typer.Option(help="Name under which the snapshot is kept.")]
+Owner = Annotated[str, typer.Option(help="Name under which the snapshot is kept.", metavar="NAME")]
+Namespaces = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--namespace",
+        help="Network namespaces of pods, path or pattern, may be repeated (else /run/netns/cni-*).",
+        metavar="PATH",
+    ),
+]
 
 
-def nodes_show(json: Json = False) -> None:
-    """Print the steering of every receive queue of this node."""
+class Form(StrEnum):
+    """The forms in which steering can be kept by somebody else."""
+
+    SYSTEMD = "systemd"
+    DAEMONSET = "daemonset"
+
+
+def nodes_show(namespace: Namespaces = None, json: Json = False) -> None:
+    """Print the steering of every receive queue of this node, and who holds it.
+
+    \b
+    ./steerlab nodes show
+    ./steerlab nodes show --json | jq '.queues[] | select(.rps_cpus != "0")'
+    """
     from experiments import nodes
 
-    answer = nodes.show()
+    answer = nodes.show(namespace or [nodes.PODS])
     if json:
         show_json(answer)
     else:
-        show(nodes.text(answer))
+        show(nodes.show_text(answer))
 
 
 def nodes_apply(
     configuration: Annotated[str, typer.Argument(help="Such as rps or rfs-plus.")],
-    nic: Annotated[str, typer.Option(help="Device on the wire; auto finds it.")] = "auto",
+    nic: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Device on the wire, may be repeated (else that of the overlay or of the default "
+            "route).",
+            metavar="DEVICE",
+        ),
+    ] = None,
     overlay: Annotated[
-        str, typer.Option(help="Overlay device; auto finds one, none has none.")
+        str, typer.Option(help="Overlay device; auto finds one, none has none.", metavar="DEVICE")
     ] = "auto",
-    pods: Annotated[bool, typer.Option(help="Also steer the pods' own devices.")] = True,
-    own: Annotated[str, typer.Option(help="YAML file with further configurations.")] = "",
-    lease: Annotated[str, typer.Option(help="Restore by itself after so long (2h).")] = "none",
+    pods: Annotated[
+        bool, typer.Option(help="Also the pods' devices: their veths here, eth0 within.")
+    ] = True,
+    namespace: Namespaces = None,
+    own: Annotated[
+        str, typer.Option(help="YAML file with further configurations.", metavar="FILE")
+    ] = "",
+    lease: Annotated[
+        str, typer.Option(help="Restore by itself after so long (90s, 30m, 2h).", metavar="TIME")
+    ] = "none",
     owner: Owner = "nodes",
     persist: Annotated[
-        bool, typer.Option("--persist", help="Also at every boot: a systemd unit.")
+        bool,
+        typer.Option(
+            "--persist", help="Also at every boot and for new devices, by a systemd unit."
+        ),
+    ] = False,
+    form: Annotated[
+        Form | None,
+        typer.Option("--print", help="Change nothing: print what would keep it."),
+    ] = None,
+    image: Annotated[
+        str, typer.Option(help="Image of the daemonset: any with sh and python3.", metavar="IMAGE")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Steer this node's devices; what they had is kept for `nodes restore`.
+
+    \b
+    ./steerlab nodes apply rfs-plus --lease 2h          try it; it ends by itself
+    ./steerlab nodes apply rfs-plus --persist           keep it, also over reboots
+    ./steerlab nodes apply rps --nic ens5 --nic ens6 --overlay none --no-pods
+    ./steerlab nodes apply rfs-plus --print daemonset | kubectl apply -f -
+
+    Applying again brings new devices in and keeps what the first apply found.
+    """
+    from experiments import nodes, requirements
+    from infra.refusals import BadInput
+
+    if namespace and not pods:
+        raise BadInput("namespace: with --no-pods no namespace is looked into")
+    choice = nodes.Choice(
+        configuration,
+        nics=nic or ["auto"],
+        overlay=overlay,
+        pods=(namespace or [nodes.PODS]) if pods else [],
+        own=own,
+        lease=lease,
+        owner=owner,
+    )
+    if form:
+        _print(form, choice, image, json)
+        return
+    if image:
+        raise BadInput("image: only --print daemonset has one")
+    requirements.require_root()
+    answer = nodes.apply(choice, keep=persist)
+    undo = "./steerlab nodes restore" + f" --owner {owner}" * (owner != "nodes")
+    if json:
+        show_json(answer)
+    else:
+        show(nodes.apply_text(answer))
+    by_itself = f"; by itself in {lease}" * (lease != "none")
+    note(f"undo it with {undo}{by_itself}")
+
+
+def _print(form: Form, choice: Choice, image: str, json: bool) -> None:
+    from experiments import daemonset, nodes, persist
+
+    plan = nodes.kept_plan(choice)
+    if form is Form.DAEMONSET:
+        typer.echo(daemonset.manifest(plan, choice.configuration, image or daemonset.IMAGE))
+        return
+    written = persist.files(plan, choice.configuration)
+    if json:
+        files = {file.path: file.text for file in written}
+        show_json({"files": files, "then": persist.steps_to_start()})
+    else:
+        typer.echo(persist.in_words(written))
+
+
+def nodes_restore(
+    owner: Owner = "nodes",
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Of every owner, also of labs and experiments.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Steer this node's devices; what they had is kept for `nodes restore`."""
-    from experiments import nodes, requirements
-    from experiments.nodes import Choice
+    """Give every device of this node back what it had before `nodes apply`.
 
-    requirements.require_root()
-    answer = nodes.apply(
-        Choice(configuration, nic, overlay, pods, own, lease, owner), persist=persist
-    )
-    if json:
-        show_json(answer)
-    else:
-        show(nodes.text(answer))
-        note("undo it with ./steerlab nodes restore" + (f" --owner {owner}" * (owner != "nodes")))
+    \b
+    ./steerlab nodes restore
+    ./steerlab nodes restore --all
 
-
-def nodes_restore(owner: Owner = "nodes", json: Json = False) -> None:
-    """Give every device of this node back what it had before `nodes apply`."""
+    It may be run again: what is gone or already back is left alone. What --persist installed is
+    removed.
+    """
     from experiments import nodes, requirements
 
     requirements.require_root()
-    answer = nodes.restore(owner)
+    answer = nodes.restore(None if everybody else owner)
     if json:
         show_json(answer)
     else:
-        show(f"restored {answer['changed']} values of {owner}")
+        show(nodes.restore_text(answer))
 
 
 def test(

@@ -91,6 +91,7 @@ def test_the_lock_of_a_killed_process_is_free(path: Path, start: Start) -> None:
 def test_free_again_after_a_failure(path: Path, start: Start) -> None:
     with pytest.raises(ZeroDivisionError), lock.machine("up of rps-4", path):
         raise ZeroDivisionError
+    assert path.read_text() == ""
     assert first_line(start()) == "held"
 
 

@@ -263,7 +263,7 @@ def test_a_queue_that_another_owner_steers_is_refused_by_name(tree: Tree) -> Non
     refused(
         tree,
         RFS,
-        1,
+        3,
         rf"eth0 rx-0 in {POD} is steered by owner first/one \(pid {os.getpid()}, 20.*Z\): "
         "first run restore --owner first/one",
     )
@@ -276,12 +276,12 @@ def test_one_queue_under_two_paths_is_still_one_queue(tree: Tree) -> None:
     tree.root.joinpath("proc/77/ns").mkdir(parents=True)
     tree.root.joinpath("proc/77/ns/net").symlink_to(tree.root / POD.lstrip("/"))
     again = plan(rule("pod", "eth0", namespace="/proc/77/ns/net"))
-    refused(tree, again, 1, "is steered by owner first")
+    refused(tree, again, 3, "is steered by owner first")
 
 
 def test_the_machine_table_has_one_owner(tree: Tree) -> None:
     tree.apply(plan(sock_flow_entries=0, owner="first"))
-    refused(tree, RPS, 1, "rps_sock_flow_entries is steered by owner first")
+    refused(tree, RPS, 3, "rps_sock_flow_entries is steered by owner first")
     tree.apply(plan(rule("nic", "eth1")))
 
 
@@ -550,3 +550,29 @@ def opens(pid: int, file: str) -> bool:
         return any(str(fd.readlink()).endswith(file) for fd in Path(f"/proc/{pid}/fd").iterdir())
     except FileNotFoundError:  # one that was closed meanwhile
         return False
+
+
+def test_a_pattern_of_namespaces_means_those_that_there_are(tree: Tree) -> None:
+    pods = plan(rule("pod", "eth0", namespace="/run/netns/cni-*", flows=64, optional=True))
+    assert tree.apply(pods)["queues"] == []
+    for number in (1, 2):
+        tree.namespace(f"/run/netns/cni-{number}", cookie=900 + number)
+        tree.device("eth0", f"/run/netns/cni-{number}", mask="2")
+        found = [queue["namespace"] for queue in tree.apply(pods)["queues"]]
+        assert found == [f"/run/netns/cni-{n}" for n in range(1, number + 1)]
+    assert tree.verify(document=pods)["drift"] == []
+    assert tree.run("show", "--namespace", "/run/netns/cni-*").answer["queues"][-1]["device"] == (
+        "eth0"
+    )
+    assert tree.restore()["restored"] == 4
+    refused(tree, plan(rule("pod", "eth0", namespace="/run/x*")), 3, r"no namespace /run/x\*")
+
+
+def test_auto_leaves_out_what_another_rule_names(tree: Tree) -> None:
+    tree.device("veth-wire")
+    tree.device("veth7")
+    document = plan(rule("nic", "veth-wire", cpus="3"), rule("veth", "auto", flows=64))
+    found = [(q["role"], q["device"], q["rps_cpus"]) for q in tree.apply(document)["queues"]]
+    assert ("nic", "veth-wire", "3") in found
+    assert ("veth", "veth7", "0") in found
+    assert len(found) == len({device for _, device, _ in found})
