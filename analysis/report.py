@@ -49,12 +49,13 @@ def write_report(
     *,
     faults: Sequence[Fault] = (),
     reproduce: str = "",
+    keep: str = "",
     title: str = TITLE,
 ) -> ReportFiles:
     """Write report.html, report.md, three CSV files and plots/ into `directory`.
 
-    `records` are those that `summary` was made from and `reproduce` the commands that made
-    them. Raises OSError where `directory` cannot be written.
+    `records` are those that `summary` was made from, `reproduce` the commands that made them
+    and `keep` those that make the winner stay on a node. Raises OSError where `directory` cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
     drawn = plots.write(summary, directory / "plots")
@@ -67,6 +68,8 @@ def write_report(
         "markdown": cells.markdown,
         "escaped": cells.escaped,
         "reproduce": reproduce.strip(),
+        "keep": keep.strip(),
+        "winner": summary.winner,
         "reproducible": _reproducible(records),
     }
     files = ReportFiles(

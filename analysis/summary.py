@@ -56,12 +56,24 @@ class Summary:
         where = (state.path, state.replicas, state.configuration)
         return next((c for c in self.contrasts if (c.path, c.replicas, c.b) == where), None)
 
+    @property
+    def winner(self) -> str | None:
+        """What is shown to carry most over the overlay, at the largest replica count compared.
+
+        None where nothing there is shown to carry more than the baseline.
+        """
+        overlay = [one for one in self.contrasts if one.path == "overlay"]
+        most = max((one.replicas for one in overlay), default=0)
+        better = [one for one in overlay if one.replicas == most and one.verdict == "better"]
+        return max(better, key=lambda one: one.effect.estimate or 0).b if better else None
+
     def to_json(self) -> dict[str, Any]:
         """Everything but the tables of runs, as JSON carries it (None for what is not known)."""
         return {
             "baseline": self.baseline,
             "confidence": self.confidence,
             "verdict": self.verdict,
+            "winner": self.winner,
             "states": [asdict(one) for one in self.states],
             "comparisons": [asdict(one) for one in self.contrasts],
             "pairwise": [asdict(one) for one in self.pairwise],

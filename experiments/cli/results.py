@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -161,7 +162,12 @@ def conclude(directory: Path, *, baseline: str = "baseline", json: bool = False)
     loaded = _loaded(directory)
     summary = summarise(loaded.records, baseline=baseline)
     files = write_report(
-        loaded.records, summary, directory, faults=loaded.faults, reproduce=_reproduce(directory)
+        loaded.records,
+        summary,
+        directory,
+        faults=loaded.faults,
+        reproduce=_reproduce(directory),
+        keep=_keep(summary.winner) if summary.winner else "",
     )
     if json:
         show_json({**summary.to_json(), "report": str(files.html)})
@@ -175,18 +181,37 @@ def conclude(directory: Path, *, baseline: str = "baseline", json: bool = False)
         raise typer.Exit(1)
 
 
+def _keep(winner: str) -> str:
+    return (
+        f"./steerlab nodes apply {winner} --persist   # on each node, over reboots\n"
+        "./steerlab nodes restore                   # and back to exactly what it was"
+    )
+
+
 def _reproduce(directory: Path) -> str:
     """The command that measures the same plan again."""
     from experiments.plan import from_json
     from experiments.sweep import PLAN
 
-    path = directory / PLAN
-    if not path.exists():
-        return f"./steerlab report {directory}"
-    plan = from_json(path.read_text())
-    return (
-        f"./steerlab sweep --configurations {','.join(plan.configurations)}"
-        f" --replicas {','.join(map(str, plan.replicas))} --runs {plan.blocks}"
-        f" --duration {plan.duration} --omit {plan.omit} --streams {plan.streams}"
-        f" --path {','.join(plan.paths)} --seed {plan.seed}"
+    try:
+        plan = from_json((directory / PLAN).read_text())
+    except (OSError, ValueError, TypeError, KeyError):  # imported records have no plan
+        return f"./steerlab report {quote(str(directory))}"
+    settings = dict(plan.settings)
+    words = {
+        "--configurations": ",".join(plan.configurations),
+        "--replicas": ",".join(map(str, plan.replicas)),
+        "--runs": plan.blocks,
+        "--duration": plan.duration,
+        "--omit": plan.omit,
+        "--streams": plan.streams,
+        "--path": ",".join(plan.paths),
+        "--own": settings.get("configurations"),
+        "--pod-cpu-limit": settings.get("podCpuLimit"),
+        "--until-ci": plan.until_ci,
+        "--seed": plan.seed,
+    }
+    given = (
+        f"{option} {quote(str(value))}" for option, value in words.items() if value is not None
     )
+    return f"./steerlab sweep {' '.join(given)}"

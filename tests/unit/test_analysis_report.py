@@ -237,3 +237,13 @@ def test_text_tables_align_and_markdown_escapes() -> None:
     table = Table(("a", "bb"), (("x", "1"), ("long", "22|3")), (False, True))
     assert aligned(table).splitlines() == ["a       bb", "x        1", "long  22|3"]
     assert markdown(table).splitlines()[-1] == "| long | 22\\|3 |"
+
+
+def test_the_winner_comes_with_what_keeps_it(summary: Summary, tmp_path: Path) -> None:
+    assert summary.winner == "rfs"
+    kept = write_report([], summary, tmp_path / "kept", keep="apply rfs --persist")
+    for file in (kept.html, kept.markdown):
+        assert "How to keep rfs" in file.read_text()
+        assert "apply rfs --persist" in file.read_text()
+    silent = write_report([], summary, tmp_path / "silent")
+    assert "How to keep" not in silent.html.read_text()

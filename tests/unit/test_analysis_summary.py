@@ -65,7 +65,7 @@ def test_json_carries_no_nan_and_names_its_parts() -> None:
     summary = summarise([*golden_records(), broken(golden_records()[0], "drift")])
     text = json.dumps(summary.to_json(), allow_nan=False)
     assert set(json.loads(text)) == {
-        "baseline", "confidence", "verdict", "states", "comparisons", "pairwise",
+        "baseline", "confidence", "verdict", "winner", "states", "comparisons", "pairwise",
         "overlay_over_host", "invalid", "warnings", "machine",
     }  # fmt: skip
 
@@ -303,6 +303,17 @@ def test_a_rival_that_is_not_established_is_not_called_alike() -> None:
     (words,) = sentences(against, pairwise)
     assert "not distinguishable" not in words
     assert "how it stands to two is not established" in words
+
+
+def test_the_winner_is_the_best_of_those_that_are_better_at_the_largest_count() -> None:
+    records = sweep({"baseline": 1.0, "rfs": 1.3, "rps": 1.5, "loses": 0.7}, replicas=(1, 4))
+    assert summarise(records).winner == "rps"
+    alike = sweep({"baseline": 1.0, "rfs": 1.0, "loses": 0.7}, replicas=(4,))
+    assert summarise(alike).winner is None
+    better_only_at_one = [
+        one for one in records if one.replicas == 1 or one.configuration in ("baseline", "loses")
+    ]
+    assert summarise(better_only_at_one).winner is None
 
 
 def test_overlay_over_host_is_said_once() -> None:
