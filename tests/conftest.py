@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+# A shell's background job starts with these ignored, and so would every process under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 LAB = Path(__file__).parent / "lab"
 
