@@ -198,7 +198,7 @@ _REPLACEMENT = (
         *(
             up(_TRIGGERED % (kinds, True))
             for kinds in (
-                '1, "1"', '"1", 1', 'True, None', 'True', '{"a": [1.5, None]}', '{"a": [1.5]}',
+                '1, "1"', '"1", 1', 'False','0','1','True','True, None', 'True', '{"a": [1.5, None]}', '{"a": [1.5]}',
                 '[], {}', '"Grüße"',
             )
         ),
@@ -858,8 +858,8 @@ _SUBTLE = (
     ),
     _of(
         "environment with odd keys",
-        up('thing("a", environment={"A.B": "1", "a[0]": "x", "C": "1"}, create="env | grep -c -e A.B -e a.0", opts=Options(replace_on_changes=[\'environment["A.B"]\']))'),
-        up('thing("a", environment={"A.B": "2", "a[0]": "x"}, create="env | grep -c -e A.B -e a.0", opts=Options(replace_on_changes=[\'environment["A.B"]\']))'),
+        up('thing("a", environment={"A.B": "1", "a[0]": "x", "C": "1"}, create=note("create a"), opts=Options(replace_on_changes=[\'environment["A.B"]\']))'),
+        up('thing("a", environment={"A.B": "2", "a[0]": "x"}, create=note("create a"), opts=Options(replace_on_changes=[\'environment["A.B"]\']))'),
     ),
     _of(
         "a command as a parent",

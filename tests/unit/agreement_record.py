@@ -330,6 +330,8 @@ def _abbreviated(value: Any) -> Any:
         return {k: _abbreviated(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_abbreviated(v) for v in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, str):
         value = _NOTED.sub(r"note(\1)", value)
         if len(value) > _LONG:

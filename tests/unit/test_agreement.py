@@ -62,7 +62,8 @@ def differences(embedded: list[Result], cli: list[Result]) -> Differences:
         (number, name): _sides(one.get(name), other.get(name))
         for number, (one, other) in enumerate(zip(embedded, cli, strict=True))
         for name in one.keys() | other.keys()
-        if one.get(name) != other.get(name)
+        # As text: in Python, True is 1.
+        if _text(one.get(name)) != _text(other.get(name))
     }
 
 
@@ -70,9 +71,13 @@ def _sides(one: Any, other: Any) -> tuple[Any, Any]:
     """Two values, or for lists what each has beyond the other, as often as it has it."""
     if not isinstance(one or other, list):
         return one, other
-    counts = [Counter(json.dumps(v, sort_keys=True) for v in side or ()) for side in (one, other)]
+    counts = [Counter(map(_text, side or ())) for side in (one, other)]
     beyond = (counts[0] - counts[1], counts[1] - counts[0])
     return tuple([json.loads(text) for text in side.elements()] for side in beyond)  # type: ignore[return-value]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def named(program: Program) -> str:
