@@ -87,16 +87,8 @@ def named(program: Program) -> str:
 # --- Alike ---
 
 
-# Disagreements that are faults, until they are mended: strict, so that the mending is noticed.
-FAULTS = {
-    "dependent that ignores its triggers": "it is replaced with what its ignored triggers name",
-}
-
-
 @pytest.mark.parametrize("program", ALIKE, ids=named)
-def test_the_embedded_engine_does_as_the_cli_did(program, request):
-    if fault := FAULTS.get(program.name):
-        request.applymarker(pytest.mark.xfail(strict=True, reason=fault, raises=AssertionError))
+def test_the_embedded_engine_does_as_the_cli_did(program):
     assert differences(of_embedded(program), of_cli(program)) == {}
 
 

@@ -148,7 +148,7 @@ def dependent_replacements(
         if resource.get("deletedWith") in doomed or any(
             doomed & set(urns or ()) and _forces_replacement((name,), rules)
             for name, urns in resource.get("propertyDependencies", {}).items()
-            if name in resource.get("inputs", {})
+            if name in resource.get("inputs", {}) and name not in resource.get("ignoreChanges", ())
         ):
             doomed.add(resource["urn"])
             victims.append(resource)
