@@ -177,6 +177,16 @@ def test_a_killed_run_is_acceptable_to_the_cli(project):
     project.pulumi("preview", "--expect-no-changes")
 
 
+def test_what_is_exported_is_imported_again(project, tmp_path):
+    project.up(program())
+    (tmp_path / "state.json").write_text(project.pulumi("stack", "export"))
+    project.pulumi("stack", "import", "--file", str(tmp_path / "state.json"))
+    project.pulumi("preview", "--expect-no-changes")
+    outcome = project.up()
+    assert (outcome.changes, outcome.same) == ((), 8)
+    assert project.diary == []
+
+
 def test_each_respects_the_lock_of_the_other(project):
     project.up(program(pairs=1))
     with locks.hold(project.stack):
