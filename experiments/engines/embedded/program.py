@@ -14,6 +14,7 @@ from typing import Any
 
 import pulumi
 import pulumi.runtime
+from pulumi.runtime.settings import SETTINGS
 
 from experiments.engines import EngineError, StackRef
 from experiments.engines.embedded.deployment import Deployment
@@ -47,8 +48,9 @@ def _run(stack: StackRef, deployment: Deployment, preview: bool, parallel: int) 
     main = root / "__main__.py"
     names: dict[str, Any] = {"__name__": "__main__", "__file__": str(main)}
 
-    def program() -> None:
+    async def program() -> None:
         exec(compile(main.read_bytes(), main, "exec"), names)  # noqa: S102
+        await _settled()
 
     with asyncio.Runner() as runner, chdir(root), _first_on_path(str(root)):
         loop = runner.get_loop()
@@ -70,6 +72,12 @@ def _run(stack: StackRef, deployment: Deployment, preview: bool, parallel: int) 
             raise EngineError(f"the program failed: {what}") from error
         finally:
             names.clear()  # the SDK remembers classes for good, and they their module's names
+
+
+async def _settled() -> None:
+    """Wait for all outputs at once: the SDK's own wait visits each of them whenever one is done."""
+    while outputs := [output for output in SETTINGS.outputs if not output.done()]:
+        await asyncio.wait(outputs)
 
 
 def _keep_awake(loop: asyncio.AbstractEventLoop) -> None:
