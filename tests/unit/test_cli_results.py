@@ -1,0 +1,131 @@
+"""`report`, `compare`, `import` and `published` on the command line: exit codes and words."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from study_text import write_text
+from typer.testing import CliRunner
+
+from analysis.synthetic import sweep
+from experiments import cli
+
+Cli = Callable[..., tuple[int, str, str]]
+KERNEL = "6.1.0-synthetic"
+
+
+@pytest.fixture
+def steerlab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs one command line as `./steerlab` does: exit code, stdout, stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["steerlab", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capsys.readouterr()
+        assert isinstance(end.value.code, int)
+        return end.value.code, said.out, said.err
+
+    return run
+
+
+def kept(directory: Path, kernel: str = KERNEL, **ratios: float) -> Path:
+    """A results directory of a sweep of the lab whose truth is known."""
+    (directory / "records").mkdir(parents=True)
+    for record in sweep({"baseline": 1.0, **ratios}, blocks=12, spread=0.01):
+        record = record.model_copy(
+            update={"machine": record.machine.model_copy(update={"kernel": kernel})}
+        )
+        path = directory / "records" / f"run-{record.order:05d}.json"
+        path.write_text(record.model_dump_json())
+    return directory
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return kept(tmp_path / "results", slow=0.8, fast=1.2)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Three runs of one pair for each of two configurations."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "baseline-1.txt").write_text(write_text([[801], [802], [803]], cores=2))
+    (folder / "rps-1.txt").write_text(write_text([[901], [902], [903]], cores=2))
+    return folder
+
+
+def test_worse_ends_with_4_and_better_with_0(steerlab: Cli, results: Path) -> None:
+    code, said, _ = steerlab("compare", results, "baseline", "slow")
+    assert code == 4
+    assert "slow" in said
+    code, said, _ = steerlab("compare", results, "baseline", "fast", "--json")
+    assert code == 0
+    assert json.loads(said)["effect"]["estimate"] == pytest.approx(1.2, rel=0.05)
+
+
+def test_what_is_not_there_is_bad_input(steerlab: Cli, results: Path, tmp_path: Path) -> None:
+    code, _, words = steerlab("compare", results, "baseline", "nope")
+    assert (code, "nope" in words, "slow" in words) == (2, True, True)
+    assert steerlab("compare", tmp_path / "nowhere", "baseline", "slow")[0] == 2
+    assert steerlab("compare", results, "baseline", "slow", "--at", "3")[0] == 2
+    assert steerlab("compare", results, "baseline", "slow", "--metric", "taste")[0] == 2
+
+
+def test_another_kernel_needs_force(steerlab: Cli, results: Path, tmp_path: Path) -> None:
+    after = kept(tmp_path / "after", kernel="6.2.0-synthetic", slow=0.8)
+    line = ("compare", results, "baseline", "baseline", "--to", after)
+    code, _, words = steerlab(*line)
+    assert (code, "6.2.0-synthetic" in words) == (2, True)
+    code, said, words = steerlab(*line, "--force")
+    assert (code, "6.2.0-synthetic" in words, bool(said)) == (0, True, True)
+
+
+def test_a_damaged_record_is_named_and_the_rest_compared(steerlab: Cli, results: Path) -> None:
+    (results / "records" / "run-00003.json").write_text('{"schema_version": 1')
+    code, said, words = steerlab("compare", results, "baseline", "fast")
+    assert (code, "run-00003.json" in words) == (1, True)
+    assert "fast" in said
+
+
+def test_the_study_s_text_becomes_records_and_a_report(
+    steerlab: Cli, study: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "imported"
+    code, said, words = steerlab("import", study, "--out", out)
+    assert (code, said) == (0, f"6 records in {out}\n"), words
+    assert steerlab("import", study, "--out", out)[0] == 2  # never over what is there
+    code, said, _ = steerlab("report", out)
+    assert code == 0
+    assert (out / "report.html").exists()
+
+
+def test_damaged_text_is_named_with_its_line(steerlab: Cli, study: Path, tmp_path: Path) -> None:
+    path = study / "rps-1.txt"
+    path.write_text(path.read_text().replace("902", "9o2"))
+    code, said, words = steerlab("import", study, "--out", tmp_path / "out")
+    assert (code, "rps-1.txt:6" in words) == (1, True), words
+    assert said.startswith("3 records")
+
+
+def test_the_study_is_analysed_again(steerlab: Cli, study: Path, tmp_path: Path) -> None:
+    table = "Replicas,Baseline,RPS\n1 Replica,1,1.2\n"
+    (study / "finalized_bitrate.csv").write_text(table)
+    code, said, words = steerlab("published", study)
+    assert code == 0, words
+    assert "not reproduced" in said
+    assert "1.1247" in said  # 902 / 802, what the table should say
+    assert json.loads(steerlab("published", study, "--json")[1])["cells"]
+    assert steerlab("published", tmp_path / "nowhere")[0] == 2
+
+
+def test_every_results_command_teaches() -> None:
+    for command in ("report", "compare", "import", "published"):
+        answer = CliRunner().invoke(cli.app, [command, "--help"])
+        assert answer.exit_code == 0
+        assert "DIR" in answer.output
