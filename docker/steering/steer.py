@@ -38,6 +38,9 @@ MASK = r"[0-9a-fA-F]+(,[0-9a-fA-F]{1,8})*"
 MAX_FLOWS = 2**30  # rps_flow_cnt: one more is ENOMEM
 MAX_SOCK_FLOWS = 2**29  # rps_sock_flow_entries: one more is EINVAL
 LOCK_PATIENCE = 60.0
+POD = "pod:"  # instead of a path: the network namespace of the pod with this uid
+POD_UID = r"[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}"
+WATCH_NAP = 5.0
 WATCHDOG_NAP = 60.0  # at most: sleep() stops while the machine is suspended, a lease does not
 FAILED, BAD_PLAN, CANNOT = 1, 2, 3
 
@@ -143,7 +146,10 @@ PLAN_FIELDS: dict[str, Field] = {
 }
 RULE_FIELDS: dict[str, Field] = {
     "role": (lambda v: v in ROLES, f"one of {', '.join(ROLES)}"),
-    "namespace": (like(r"/[ -~]+"), "the path of network namespaces, it may have *, or null"),
+    "namespace": (
+        like(rf"/[ -~]+|{POD}{POD_UID}"),
+        f"the path of network namespaces, it may have *, {POD} and the uid of a pod, or null",
+    ),
     "devices": (each(like(r"[^/\0]+")), "a list of device names, patterns or auto"),
     "cpus": (like("|".join((*WORDS, MASK))), f"one of {', '.join(WORDS)} or a hexadecimal mask"),
     "flows": (whole(0, MAX_FLOWS), f"0 to {MAX_FLOWS}"),
@@ -635,15 +641,16 @@ class Machine:
         """Enter each namespace once; this process is back in its own when it returns."""
         known = {one for path in paths for one in (self._glob(path) if path else [None])}
         ordered = sorted(known, key=lambda path: path or "")
+        pods = self._pods() if any(path and path.startswith(POD) for path in ordered) else {}
         if not self.real:
-            return {path: ns for path in ordered for ns in self._imitations(path)}
+            return {p: ns for p in ordered for ns in self._imitations(p, pods.get(p or "", p))}
         seen: dict[str | None, Namespace] = {}
         kernel = Kernel()
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         path: str | None = None
         try:
             for path in ordered:
-                cookie = self._enter(kernel, path, home)
+                cookie = self._enter(kernel, pods.get(path or "", path), home)
                 if cookie:
                     self._mounts.append(kernel.sysfs())
                     net = Path(f"/proc/self/fd/{self._mounts[-1]}/class/net")
@@ -671,8 +678,17 @@ class Machine:
                 return None
             raise
 
-    def _imitations(self, path: str | None) -> Iterator[Namespace]:
-        base = self.root / path.lstrip("/") if path else self.root
+    def _pods(self) -> dict[str, str]:
+        """The network namespace of each pod that has a process, whose cgroup names the pod."""
+        found = {}
+        for file in self.root.glob("proc/[0-9]*/cgroup"):
+            with suppress(OSError):
+                for uid in re.findall(f"pod({POD_UID})", file.read_text()):
+                    found[POD + uid.replace("_", "-")] = f"/proc/{file.parent.name}/ns/net"
+        return found
+
+    def _imitations(self, path: str | None, place: str | None) -> Iterator[Namespace]:
+        base = self.root / place.lstrip("/") if place else self.root
         cookie, routes = base / "cookie", base / "proc/net/route"
         if cookie.exists() or not path:
             name = cookie.read_text().strip() if cookie.exists() else "own"
@@ -853,7 +869,7 @@ def apply(machine: Machine, plan: Plan) -> dict[str, Any]:
         during = final._replace(entries=kept + dropped, sock_flow_entries=held or also)
         commit(machine, mine, during, final, changes)
         if mine and mine.lease:
-            end_watchdog(mine.lease)
+            end_watchdog(machine.root, plan.owner, mine.lease)
         return {**report(machine, plan, read_again(targets)), "changed": len(changes)}
 
 
@@ -949,11 +965,14 @@ def start_lease(machine: Machine, plan: Plan) -> Lease | None:
 
 
 def start_watchdog(root: Path, owner: str) -> tuple[int, str]:
-    """Fork a detached watchdog; returns its process id and start time.
+    """Fork a detached watchdog, where none stands; returns its process id and start time.
 
     It first waits for the lock, which the caller holds, and ends if the file then does not name
     it: so nobody need tell it that apply failed or was killed.
     """
+    standing = standing_watch(root, owner)
+    if standing:
+        return standing
     readable, writable = os.pipe()
     child = os.fork()
     if child == 0:
@@ -1005,9 +1024,56 @@ def watch(root: Path, owner: str) -> None:
             return
 
 
-def end_watchdog(lease: Lease) -> None:
+def watch_file(root: Path, owner: str) -> Path:
+    """Names the process of `watch`, as `pid start-time`."""
+    return root / "run/steerlab" / (quote(owner, safe="") + ".watch")
+
+
+def standing_watch(root: Path, owner: str) -> tuple[int, str] | None:
+    try:
+        pid, start = watch_file(root, owner).read_text().split()
+    except (OSError, ValueError):
+        return None
+    return (int(pid), start) if start_time(int(pid)) == start else None
+
+
+def stand_watch(root: Path, owner: str, signals: Signals) -> dict[str, Any]:
+    """See to an owner's leases until a signal comes, and then restore.
+
+    For where a forked watchdog could not stay: the containers of a Job end with it.
+    """
+    me = os.getpid(), start_time(os.getpid()) or ""
+    with Machine(root) as machine, machine.store.locked():
+        standing = standing_watch(root, owner)
+        if standing and standing != me:
+            raise SteerError(f"pid {standing[0]} watches owner {owner} already", CANNOT)
+        watch_file(root, owner).write_text(f"{me[0]} {me[1]}")
+    while not signals.caught:
+        nap = WATCH_NAP
+        with suppress(SteerError, OSError), Machine(root) as machine, machine.store.locked():
+            snapshot = machine.store.load(owner)
+            lease = snapshot and snapshot.lease
+            if snapshot and lease:
+                if (lease.pid, lease.start) != me:
+                    end_watchdog(root, owner, lease)
+                    lease = lease._replace(pid=me[0], start=me[1])
+                    machine.store.save(snapshot._replace(lease=lease))
+                nap = min(nap, max(0.0, lease.expires - boot_time()))
+                if nap <= 0:
+                    put_back(machine, snapshot)
+                    nap = WATCH_NAP
+        signals.wait(nap)
+    with Machine(root) as machine:
+        answer = restore(machine, owner)
+    with suppress(FileNotFoundError):
+        watch_file(root, owner).unlink()
+    return answer
+
+
+def end_watchdog(root: Path, owner: str, lease: Lease) -> None:
     """Called under the lock, so never while the watchdog restores."""
-    if lease.pid != os.getpid() and lease.watched():
+    mine = lease.pid == os.getpid() or standing_watch(root, owner) == (lease.pid, lease.start)
+    if not mine and lease.watched():
         with suppress(ProcessLookupError):
             os.kill(lease.pid, signal.SIGTERM)
 
@@ -1147,7 +1213,7 @@ def put_back(machine: Machine, snapshot: Snapshot) -> dict[str, Any]:
     else:
         machine.store.discard(snapshot.owner)
         if snapshot.lease:
-            end_watchdog(snapshot.lease)
+            end_watchdog(machine.root, snapshot.owner, snapshot.lease)
     return {
         "owner": snapshot.owner,
         "restored": restored,
@@ -1209,6 +1275,14 @@ class Signals:
         for number in self.caught:
             raise SteerError(f"interrupted by {signal.Signals(number).name}", 128 + number)
 
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not through a signal."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, self.ALL)
+        got = signal.sigtimedwait(self.ALL, seconds)
+        if got:
+            self.caught.append(got.si_signo)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.ALL)
+
     def ignore(self) -> None:
         """From here on the exit status says what was done: an ending Python resets handlers."""
         for number in self.ALL:
@@ -1248,6 +1322,8 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     verb = verbs.add_parser("verify", parents=[planned], help="compare; write no steering")
     verb.add_argument("--saved", action="store_true", help="use the plan that was applied last")
     verb.add_argument("--renew", action="store_true", help="where all is well, renew the lease")
+    verb = verbs.add_parser("watch", parents=[common], help="see to the lease; restore at the end")
+    verb.add_argument("--owner", required=True)
     verb = verbs.add_parser("restore", parents=[common], help="go back to the snapshot")
     which = verb.add_mutually_exclusive_group(required=True)
     which.add_argument("--owner")
@@ -1281,8 +1357,12 @@ def main(words: Sequence[str] | None = None) -> int:
     wrong: list[str] = []
     signals = Signals()
     try:
-        with Machine(options.root, signals.check) as machine:
-            said, wrong = dispatch(options, machine)
+        if options.verb == "watch":
+            said = stand_watch(options.root, options.owner, signals)
+            wrong = said["failed"]
+        else:
+            with Machine(options.root, signals.check) as machine:
+                said, wrong = dispatch(options, machine)
         sys.stdout.write(json.dumps(said, indent=1) + "\n")
         status = FAILED if wrong else 0
     except SteerError as error:
