@@ -107,7 +107,8 @@ def _text(value: Any) -> str:
 
 def _typed(key: str, value: str) -> Any:
     """A structured value is kept as structure, everything else as the text it is."""
-    return json.loads(value) if key == f"{_PREFIX}cpus" else value
+    structured = key.removeprefix(_PREFIX) in config.STRUCTURED
+    return json.loads(value) if structured else value
 
 
 def _full(values: Mapping[str, str]) -> dict[str, str]:

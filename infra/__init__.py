@@ -9,13 +9,20 @@ def deploy() -> None:
     """Declare the state of the current stack. Bad input ends the program before any resource."""
     import pulumi
 
-    from infra import config, lab
+    from infra import config
     from infra.refusals import Refusal
 
     if not Path("docker/steering/steer.py").is_file():
         raise pulumi.RunError(f"run pulumi from the project's root, not from {Path.cwd()}")
     try:
         state = config.from_pulumi()
+        if state.target == "lab":
+            from infra import lab
+
+            lab.declare(state)
+        else:
+            from infra import kubernetes
+
+            kubernetes.declare(state)
     except Refusal as refusal:
         raise pulumi.RunError(str(refusal)) from None
-    lab.declare(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import get_args
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
@@ -20,6 +21,17 @@ def whole(low: int, high: int) -> BeforeValidator:
         if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return number
+
+    return BeforeValidator(read)
+
+
+def like(pattern: str, words: str) -> BeforeValidator:
+    """A text of a certain form; what is wrong with any other is said in `words`."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise ValueError(words)
+        return value
 
     return BeforeValidator(read)
 
@@ -60,6 +72,6 @@ def _keys(model: type[BaseModel], place: Sequence[str]) -> list[str]:
     """The keys of the model that stands at a place of another."""
     for part in place:
         inner = model.model_fields[part].annotation
-        assert isinstance(inner, type) and issubclass(inner, BaseModel)  # noqa: S101
-        model = inner
+        kinds = [kind for kind in (inner, *get_args(inner)) if isinstance(kind, type)]
+        model = next(kind for kind in kinds if issubclass(kind, BaseModel))
     return list(model.model_fields)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
 from infra import configurations, cores, lease
-from infra.complaints import complaint, shown, unknown_key, whole
+from infra.complaints import complaint, like, shown, unknown_key, whole
 from infra.configurations import Configuration
 from infra.cores import Cores
 from infra.refusals import BadInput, Refusal
@@ -22,8 +22,45 @@ PROJECT = "steerlab"
 
 _STACK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _CPU_LIMIT = re.compile(r"([0-9]+)m|([0-9]+(?:\.[0-9]+)?)")
+Image = Annotated[
+    str,
+    like(
+        r"[a-z0-9][\w./:@-]*[:@][\w.:-]+(?<!:latest)",
+        "must name an image and its tag or digest, never latest",
+    ),
+]
+Selector = Annotated[
+    str,
+    like(
+        r"[\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*", "must be labels as key=value, with commas between"
+    ),
+]
 _ROOT = Path(__file__).resolve().parent.parent
 _LONGEST_LEASE = 365 * 24 * 3600
+
+
+class Images(BaseModel):
+    """The images of the cluster's pods; what a key leaves out is the default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    iperf3: Image = "steerlab/iperf3:1"
+    steering: Image = "steerlab/steering:1"
+
+
+class Ssh(BaseModel):
+    """How nodes are reached by OpenSSH; files are named, never read or kept.
+
+    An empty word leaves the choice to ssh and its own configuration.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+
+    user: str = ""
+    port: Annotated[int, whole(1, 65535)] = 22
+    identity_file: str = ""
+    known_hosts_file: str = ""
+    config_file: str = ""
 
 
 class State(BaseModel):
@@ -40,17 +77,28 @@ class State(BaseModel):
 
     configuration: str
     replicas: Annotated[int, whole(1, 1024)]
-    target: Literal["lab"] = "lab"
+    target: Literal["lab", "kubernetes"] = "lab"
     runs: Annotated[int, whole(0, 10_000)] = 1
     duration: Annotated[int, whole(1, 86_400)] = 10
     omit: Annotated[int, whole(0, 60)] = 1
     streams: Annotated[int, whole(1, 128)] = 1
     path: Literal["overlay", "host"] = "overlay"
-    cpus: Cores
+    cpus: Cores | None = None
     pod_cpu_limit: str = ""
     steer_nodes: Literal["server", "both"] = "server"
     configurations: str = ""
     lease: str = "2h"
+    kubeconfig: str = ""
+    context: str = ""
+    server_selector: Selector = "iperf=server"
+    client_selector: Selector = "iperf=client"
+    node_access: Literal["job", "ssh"] = "job"
+    ssh: Ssh = Ssh()
+    images: Images = Images()
+    via: Literal["service", "pod"] = "service"
+    overlay_device: Annotated[
+        str, like(r"auto|[^/\s]{1,15}", "must be auto or a device's name")
+    ] = "auto"
 
     @field_validator("lease")
     @classmethod
@@ -70,6 +118,12 @@ class State(BaseModel):
         return value
 
     @property
+    def cores(self) -> Cores:
+        """The cores of the lab, which always has them."""
+        assert self.cpus is not None  # noqa: S101
+        return self.cpus
+
+    @property
     def lease_seconds(self) -> int | None:
         return lease.seconds(self.lease)
 
@@ -81,6 +135,12 @@ class State(BaseModel):
 
 # What the program works out itself and no key may set.
 _NOT_KEYS = {"stack", "steering"}
+# Keys whose value is a mapping, with an example of it.
+STRUCTURED = {
+    "cpus": '{"server": [0, 1], "client": [2], "irq": 0}',
+    "ssh": '{"user": "root", "identityFile": "/path/to/key"}',
+    "images": '{"iperf3": "registry/iperf3:1", "steering": "registry/steering:1"}',
+}
 KEYS = tuple(to_camel(name) for name in State.model_fields if name not in _NOT_KEYS)
 
 
@@ -144,13 +204,22 @@ def state(stack: str, values: Mapping[str, str], online: tuple[int, ...] | None 
             f"configuration: {shown(fields['configuration'])} is unknown "
             f"(known: {', '.join(known)})"
         )
+    on_lab = fields.get("target", "lab") == "lab"
     machine = online or online_cores()
-    fields.setdefault("cpus", cores.share(machine).model_dump())
+    if on_lab:
+        fields.setdefault("cpus", cores.share(machine).model_dump())
     try:
         result = State.model_validate({**fields, "stack": stack, "steering": steering})
     except ValidationError as error:
         raise BadInput(complaint(error, State)) from None
-    _check_together(result, machine)
+    if result.duration <= result.omit:
+        raise BadInput(f"duration: {result.duration} s must be longer than omit, {result.omit} s")
+    if not on_lab:
+        _check_cluster(result)
+    elif result.cpus is None:
+        raise BadInput(f"cpus: must map {', '.join(Cores.model_fields)}, not None")
+    else:
+        _check_cores(result, result.cpus, machine)
     return result
 
 
@@ -176,27 +245,30 @@ def _said_by(
 
 def _parsed(key: str, value: str) -> Any:
     """Structured keys arrive as JSON text, the others as they are."""
-    if key != "cpus":
+    if key not in STRUCTURED:
         return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
-        raise BadInput(
-            f'{key}: {shown(value)} is not JSON: write {{"server": [0, 1], "client": [2], "irq": 0}}'
-        ) from None
+        raise BadInput(f"{key}: {shown(value)} is not JSON: write {STRUCTURED[key]}") from None
 
 
-def _check_together(state: State, online: tuple[int, ...]) -> None:
+def _check_cluster(state: State) -> None:
+    """What the lab has and a cluster has not."""
+    if state.path == "host":
+        raise BadInput("path: host is an arm of the lab alone: on kubernetes it must be overlay")
+    if state.cpus is not None:
+        raise BadInput("cpus: it chooses the lab's cores; a cluster's nodes use all of theirs")
+
+
+def _check_cores(state: State, cpus: Cores, online: tuple[int, ...]) -> None:
     """What no field can say alone."""
-    if state.duration <= state.omit:
-        raise BadInput(f"duration: {state.duration} s must be longer than omit, {state.omit} s")
-    used = {*state.cpus.server, *state.cpus.client, state.cpus.irq}
+    used = {*cpus.server, *cpus.client, cpus.irq}
     if absent := sorted(used - set(online)):
         raise BadInput(f"cpus: core {absent[0]} is not online (online: {_listed(online)})")
-    if state.cpus.irq not in state.cpus.server:
+    if cpus.irq not in cpus.server:
         raise BadInput(
-            f"cpus: the irq core {state.cpus.irq} is not a server core "
-            f"({_listed(state.cpus.server)})"
+            f"cpus: the irq core {cpus.irq} is not a server core ({_listed(cpus.server)})"
         )
     if state.steering.needs_cpus > max(online) + 1:
         raise BadInput(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pulumi
 from pulumi_command import local
@@ -17,8 +15,7 @@ from infra.lab.overlay import Overlay
 from infra.lab.pods import PodPair
 from infra.lab.steering import Steering
 from infra.lab.wire import Wire
-
-MEASURE = "./steerlab measure --declared"
+from infra.measured import MEASURE, describe, export_result
 
 
 class Lab(pulumi.ComponentResource):
@@ -39,7 +36,7 @@ class Lab(pulumi.ComponentResource):
         pairs = [
             PodPair(
                 layout.pair(state.stack, index, host=state.path == "host"),
-                cores=state.cpus.server,
+                cores=state.cores.server,
                 limit=state.pod_cpu_limit,
                 stands_on=node_ids,
                 parent=self,
@@ -62,7 +59,7 @@ class Lab(pulumi.ComponentResource):
 def declare(state: State) -> None:
     """Declare the lab, its measurement where `runs` asks for one, and the stack's outputs."""
     lab = Lab(state)
-    for name, value in measurement.describe(state).items():
+    for name, value in describe(state).items():
         pulumi.export(name, value)
     if state.runs == 0:
         return
@@ -75,11 +72,4 @@ def declare(state: State) -> None:
         add_previous_output_in_env=False,
         opts=pulumi.ResourceOptions(depends_on=lab.ready, delete_before_replace=True),
     )
-    result = measured.stdout.apply(_result)
-    for name in ("bitrate_mbps", "bitrate_ci", "idle_percent", "softirq_percent", "directory"):
-        pulumi.export(name, result[name])
-
-
-def _result(stdout: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(stdout)
-    return result
+    export_result(measured.stdout)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -62,7 +62,7 @@ def of(state: State) -> Measurement:
         duration=state.duration,
         omit=state.omit,
         streams=state.streams,
-        cores=state.cpus,
+        cores=state.cores,
         pod_cpu_limit=state.pod_cpu_limit or None,
         server_node=server.namespace,
         client_node=client.namespace,
@@ -93,13 +93,3 @@ def steered_nodes(state: State) -> tuple[layout.Node, ...]:
 def owner(node: layout.Node) -> str:
     """The name under which the agent keeps a node's snapshot."""
     return f"{node.stack}/{node.side}"
-
-
-def describe(state: State) -> dict[str, Any]:
-    """The stack outputs that are known before anything runs."""
-    return {
-        "configuration": state.configuration,
-        "replicas": state.replicas,
-        "path": state.path,
-        "target": state.target,
-    }

@@ -43,8 +43,8 @@ def node_plan(state: State, node: layout.Node, generations: Sequence[str | None]
         state.steering,
         owner=owner(node),
         devices=devices,
-        cores=state.cpus.server if serves else state.cpus.client,
-        queue_core=state.cpus.irq if serves else None,
+        cores=state.cores.server if serves else state.cores.client,
+        queue_core=state.cores.irq if serves else None,
         owns_flow_table=serves,
         lease_seconds=state.lease_seconds,
     )

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import json
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import declared_graph
 import pulumi
 import pytest
-from pulumi.runtime import rpc
-from pulumi.runtime.mocks import MockMonitor, MockResourceArgs, Mocks, set_mocks
+from declared_graph import MEASURED, Graph
 
 import infra
 from infra import config, lab
@@ -23,9 +19,7 @@ from infra.lab import claim, layout
 from infra.refusals import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = "command:local:Command"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-MEASURED = {"bitrate_mbps", "bitrate_ci", "idle_percent", "softirq_percent", "directory"}
 KNOWN_BEFORE = {"configuration", "replicas", "path", "target"}
 
 
@@ -33,94 +27,8 @@ def state(stack: str = "rfs-plus-4", **values: str) -> State:
     return config.state(stack, values, online=(0, 1, 2, 3))
 
 
-@dataclass
-class Graph:
-    """The commands by name, and what the stack exports."""
-
-    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    needs: dict[str, set[str]] = field(default_factory=dict)
-    parents: dict[str, str] = field(default_factory=dict)
-    deleted_first: set[str] = field(default_factory=set)
-    outputs: dict[str, Any] = field(default_factory=dict)
-
-    def under(self, name: str) -> set[str]:
-        """All that must stand before this one does."""
-        found: set[str] = set()
-        ahead = {name}
-        while ahead:
-            ahead = {need for one in ahead for need in self.needs[one]} - found
-            found |= ahead
-        return found
-
-    def changed(self, other: Graph) -> set[str]:
-        """The commands that are in both, with inputs that differ."""
-        both = self.inputs.keys() & other.inputs.keys()
-        return {name for name in both if self.inputs[name] != other.inputs[name]}
-
-
-class _Commands(Mocks):
-    """Answers as a command would whose id is its name, or what `ids` says."""
-
-    def __init__(self, ids: Mapping[str, str]) -> None:
-        self._ids = ids
-
-    def call(self, args: Any) -> Any:
-        raise AssertionError(f"the lab invokes nothing, not {args.token}")
-
-    def new_resource(self, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
-        stdout = json.dumps(dict.fromkeys(MEASURED, 0)) if args.name == "measurement" else ""
-        return self._ids.get(args.name, f"id of {args.name}"), {**args.inputs, "stdout": stdout}
-
-
-class _Recorder(MockMonitor):
-    """The monitor of the SDK's mocks, which shows resources no options."""
-
-    def __init__(self, mocks: Mocks) -> None:
-        super().__init__(mocks)
-        self.graph = Graph()
-
-    def RegisterResource(self, request: Any) -> Any:  # noqa: N802
-        if request.type == COMMAND:
-            name = request.name
-            assert name not in self.graph.inputs, f"{name} is declared twice"
-            self.graph.inputs[name] = rpc.deserialize_properties(request.object)
-            urns = [urn for urn in request.dependencies if f"{COMMAND}::" in urn]
-            self.graph.needs[name] = {urn.rpartition("::")[2] for urn in urns}
-            if request.deleteBeforeReplace:
-                self.graph.deleted_first.add(name)
-            assert not request.additionalSecretOutputs, f"{name} keeps a secret"
-        if request.parent:
-            kind, parent = request.parent.split("::")[2:]
-            self.graph.parents[request.name] = f"{kind.rpartition(':')[2]} {parent}"
-        return super().RegisterResource(request)
-
-    def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802
-        if "pulumi:pulumi:Stack" in request.urn:
-            # set_mocks declares an empty stack of its own
-            self.graph.outputs |= rpc.deserialize_properties(request.outputs)
-        return super().RegisterResourceOutputs(request)
-
-
 def declared(of: State, ids: Mapping[str, str] | None = None) -> Graph:
-    """The graph of a state; what the SDK keeps of it goes with a context of its own."""
-    return contextvars.copy_context().run(_run, of.stack, lambda: lab.declare(of), ids or {}, {})
-
-
-def _run(
-    stack: str, declare: Callable[[], None], ids: Mapping[str, str], values: Mapping[str, str]
-) -> Graph:
-    mocks = _Commands(ids)
-    recorder = _Recorder(mocks)
-
-    async def program() -> None:
-        set_mocks(mocks, project="steerlab", stack=stack, preview=False, monitor=recorder)
-        pulumi.runtime.settings.ROOT.set(None)  # set_mocks made one, the program makes its own
-        pulumi.runtime.set_all_config(dict(values), [])
-        await pulumi.runtime.run_in_stack(declare)
-
-    with asyncio.Runner() as runner:
-        runner.run(program())
-    return recorder.graph
+    return declared_graph.declared(of.stack, lambda: lab.declare(of), ids)
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +209,7 @@ def test_what_the_claim_keeps_is_in_the_way_of_no_stack(file: str) -> None:
 
 def deployed(stack: str, values: Mapping[str, str]) -> Graph:
     """The graph of the whole program, from the stack's configuration on."""
-    return contextvars.copy_context().run(_run, stack, infra.deploy, {}, values)
+    return declared_graph.declared(stack, infra.deploy, values=values)
 
 
 def test_the_program_declares_what_the_stack_says(monkeypatch: pytest.MonkeyPatch) -> None:

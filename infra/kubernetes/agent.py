@@ -1,0 +1,84 @@
+"""Pods that carry the node agent: the privileges it needs, and nothing besides (pure).
+
+It enters the network namespaces of other pods from the node, so it shares the node's processes
+and network and is privileged; it needs no right in the cluster's API and has no token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from infra.kubernetes.names import Names, label
+from infra.kubernetes.nodes import HOSTNAME, Node
+
+CONTAINER = "steer"
+ACCOUNT = "steering"
+# Where the image has the agent, and where the node keeps its snapshots.
+AGENT = ("python3", "/steer.py")
+RUN = "/run/steerlab"
+
+# Longest text that Linux takes as one argument (MAX_ARG_STRLEN, 32 pages).
+LONGEST_ARGUMENT = 131_071
+
+
+def pod_template(
+    names: Names, node: Node, image: str, words: Sequence[str], *, job: bool
+) -> dict[str, Any]:
+    """The template of a pod on `node` that runs the agent with `words`."""
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": list(AGENT),
+        "args": list(words),
+        # an agent that refuses says why on stderr: this brings it into the pod's status
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+        "securityContext": {"privileged": True},
+        "volumeMounts": [{"name": "run", "mountPath": RUN}],
+    }
+    return {
+        "metadata": {
+            "labels": names.labels("job" if job else "agent") | {"steerlab/node": label(node.name)},
+            # a rebooted node has lost its steering: its boot id makes the Job a new one
+            "annotations": {"steerlab/boot-id": node.boot_id},
+        },
+        "spec": {
+            "nodeSelector": {HOSTNAME: node.hostname},
+            "serviceAccountName": ACCOUNT,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "hostPID": True,
+            "hostNetwork": True,
+            "restartPolicy": "Never" if job else "Always",
+            "tolerations": [{"operator": "Exists"}],
+            "terminationGracePeriodSeconds": 30,
+            "containers": [container],
+            "volumes": [{"name": "run", "hostPath": {"path": RUN, "type": "DirectoryOrCreate"}}],
+        },
+    }
+
+
+def watch_spec(names: Names, node: Node, image: str) -> dict[str, Any]:
+    """The Deployment that sees to a node's lease and answers when steering is read back.
+
+    When it goes, steering goes: it restores at its end.
+    """
+    words = ["watch", "--owner", names.owner(node.name)]
+    template = pod_template(names, node, image, words, job=False)
+    return {
+        "replicas": 1,
+        "strategy": {"type": "Recreate"},
+        "selector": {"matchLabels": template["metadata"]["labels"]},
+        "template": template,
+    }
+
+
+def job_spec(names: Names, node: Node, image: str, words: Sequence[str]) -> dict[str, Any]:
+    """A Job that runs one verb of the agent, complete only when that has verified its work."""
+    return {
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": 120,
+        "template": pod_template(names, node, image, words, job=True),
+    }

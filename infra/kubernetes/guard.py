@@ -1,0 +1,37 @@
+"""What a node's guard must know to restore it: the contract between the stack and `destroy`."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from infra.config import Ssh
+from infra.kubernetes.nodes import Node
+
+
+class Guard(BaseModel):
+    """One steered node and how to reach it. Names no credential: kubeconfig is a path."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stack: str
+    node: str
+    hostname: str
+    address: str
+    boot_id: str
+    kubeconfig: str
+    context: str
+    image: str
+    ssh: Ssh | None
+
+
+def restored(guard: Guard) -> Node:
+    """The node that a guard speaks of."""
+    return Node(
+        name=guard.node,
+        hostname=guard.hostname,
+        address=guard.address,
+        boot_id=guard.boot_id,
+        kernel="",
+        cpus=1,
+        ready=True,
+    )

@@ -1,0 +1,90 @@
+"""What a measurement of a cluster must know: the contract between the stack and who measures it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from infra.config import Ssh, State
+from infra.kubernetes.names import Names
+from infra.kubernetes.nodes import Node, Nodes
+
+
+class NodeOf(BaseModel):
+    """A node that is measured; `shares` is one with the same kernel, whose CPU figures it has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    address: str
+    boot_id: str
+    side: Literal["server", "client"]
+    steered: bool
+    owner: str
+
+
+class ClusterMeasurement(BaseModel):
+    """A converged stack of a cluster and how long to measure it; seconds are whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: Literal["kubernetes"] = "kubernetes"
+    stack: str
+    configuration: str
+    replicas: int
+    path: Literal["overlay"] = "overlay"
+    runs: int
+    duration: int
+    omit: int
+    streams: int
+    pod_cpu_limit: str | None
+    via: Literal["service", "pod"]
+    overlay_device: str
+    kubeconfig: str
+    context: str
+    pods: str
+    steering: str
+    ssh: Ssh | None
+    nodes: tuple[NodeOf, ...]
+
+    def to_stdin(self) -> str:
+        return self.model_dump_json()
+
+
+def of(state: State, nodes: Nodes) -> ClusterMeasurement:
+    """The measurement of a state on the nodes that it uses (pure)."""
+    names = Names(state.stack)
+    steered = {node.name for node in nodes.steered(state.steer_nodes == "both")}
+
+    def used(node: Node, side: Literal["server", "client"]) -> NodeOf:
+        return NodeOf(
+            name=node.name,
+            address=node.address,
+            boot_id=node.boot_id,
+            side=side,
+            steered=node.name in steered,
+            owner=names.owner(node.name),
+        )
+
+    return ClusterMeasurement(
+        stack=state.stack,
+        configuration=state.configuration,
+        replicas=state.replicas,
+        runs=state.runs,
+        duration=state.duration,
+        omit=state.omit,
+        streams=state.streams,
+        pod_cpu_limit=state.pod_cpu_limit or None,
+        via=state.via,
+        overlay_device=state.overlay_device,
+        kubeconfig=state.kubeconfig,
+        context=state.context,
+        pods=names.pods,
+        steering=names.steering,
+        ssh=state.ssh if state.node_access == "ssh" else None,
+        nodes=(
+            *(used(node, "server") for node in nodes.servers),
+            *(used(node, "client") for node in nodes.clients),
+        ),
+    )

@@ -1,0 +1,49 @@
+"""Names, labels and ports of a stack's objects in a cluster (pure)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+IPERF_PORT = 5201
+OVERLAY_LEVEL, NODE_LEVEL = "restricted", "privileged"  # pod-security levels of the namespaces
+
+_LONGEST = 36  # with a hash, prefixes and what a Deployment adds below 63
+_LABEL = re.compile(r"[^a-z0-9]+")
+
+
+def label(text: str) -> str:
+    """The text as a DNS label (RFC 1123); what had to change is told apart by a hash."""
+    plain = _LABEL.sub("-", text.lower()).strip("-")
+    if plain == text and len(plain) <= _LONGEST:
+        return plain
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{plain[:_LONGEST].rstrip('-')}-{digest}"
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a stack's objects are called."""
+
+    stack: str
+
+    @property
+    def pods(self) -> str:
+        """The namespace of the measured pods."""
+        return f"steerlab-{label(self.stack)}"
+
+    @property
+    def steering(self) -> str:
+        """The namespace of what steers the nodes."""
+        return f"{self.pods}-steering"
+
+    def labels(self, role: str, index: int | None = None) -> dict[str, str]:
+        """The labels of an object; a selector of exactly its pods."""
+        said = {"app.kubernetes.io/name": "steerlab", "steerlab/stack": label(self.stack)}
+        said["steerlab/role"] = role
+        return said if index is None else said | {"steerlab/pair": str(index)}
+
+    def owner(self, node: str) -> str:
+        """The name under which the agent keeps a node's snapshot."""
+        return f"{self.stack}/{node}"

@@ -1,0 +1,111 @@
+"""The nodes of a cluster that a state uses, found by their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from infra.kubernetes.access import CALL_S, explained
+from infra.refusals import BadInput, Cannot
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+HOSTNAME = "kubernetes.io/hostname"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node, as the API describes it."""
+
+    name: str
+    hostname: str
+    address: str
+    boot_id: str
+    kernel: str
+    cpus: int
+    ready: bool
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The nodes of both sides, in the order of their names."""
+
+    servers: tuple[Node, ...]
+    clients: tuple[Node, ...]
+
+    def steered(self, both: bool) -> tuple[Node, ...]:
+        return (*self.servers, *self.clients) if both else self.servers
+
+    def server_of(self, index: int) -> Node:
+        """The server node of a pair, counted from 1: pairs are spread in turn."""
+        return self.servers[(index - 1) % len(self.servers)]
+
+    def client_of(self, index: int) -> Node:
+        return self.clients[(index - 1) % len(self.clients)]
+
+
+def find(api: ApiClient, server_selector: str, client_selector: str) -> Nodes:
+    """The ready nodes of both selectors.
+
+    Raises `Cannot` where a selector finds none, or one that is not ready, and `BadInput` for a
+    node that would be both.
+    """
+    from kubernetes.client import CoreV1Api
+
+    with explained("listing the cluster's nodes"):
+        listed = CoreV1Api(api).list_node(_request_timeout=CALL_S)
+    known = [(node, dict(node.metadata.labels or {})) for node in listed.items]
+    servers = choose(known, "serverSelector", server_selector)
+    clients = choose(known, "clientSelector", client_selector)
+    if both := sorted({node.name for node in servers} & {node.name for node in clients}):
+        raise BadInput(
+            f"serverSelector: {server_selector} and clientSelector {client_selector} both mean "
+            f"node {both[0]}: a pair on one node would not use the overlay"
+        )
+    return Nodes(servers, clients)
+
+
+def choose(
+    known: Sequence[tuple[Any, dict[str, str]]], key: str, selector: str
+) -> tuple[Node, ...]:
+    """The nodes that have the labels of a selector (pure)."""
+    wanted = dict(part.split("=", 1) for part in selector.split(","))
+    found = sorted(
+        (_node(node) for node, labels in known if wanted.items() <= labels.items()),
+        key=lambda node: node.name,
+    )
+    if not found:
+        names = ", ".join(sorted(node.metadata.name for node, _ in known)) or "none"
+        raise Cannot(
+            f"{key}: no node has the label {selector} (nodes: {names}): "
+            f"kubectl label node NODE {' '.join(selector.split(','))}"
+        )
+    if unready := [node.name for node in found if not node.ready]:
+        raise Cannot(f"{key}: node {unready[0]} is not Ready: kubectl describe node {unready[0]}")
+    return tuple(found)
+
+
+def _node(node: Any) -> Node:
+    """From the client's model of a node."""
+    conditions = {condition.type: condition.status for condition in node.status.conditions or []}
+    addresses = {address.type: address.address for address in node.status.addresses or []}
+    labels = node.metadata.labels or {}
+    return Node(
+        name=node.metadata.name,
+        hostname=labels.get(HOSTNAME, node.metadata.name),
+        address=addresses.get("InternalIP", node.metadata.name),
+        boot_id=node.status.node_info.boot_id,
+        kernel=node.status.node_info.kernel_version,
+        cpus=int(node.status.capacity["cpu"]),
+        ready=conditions.get("Ready") == "True",
+    )
+
+
+def owners_of_table(nodes: Sequence[Node]) -> set[str]:
+    """The first node of each kernel: nodes with one boot id share one flow table (pure)."""
+    first: dict[str, str] = {}
+    for node in nodes:
+        first.setdefault(node.boot_id, node.name)
+    return set(first.values())

@@ -1,0 +1,128 @@
+"""The measured pods: one iperf3 server, its Service and one idle client for each pair."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+from pulumi_kubernetes.apps.v1 import Deployment
+from pulumi_kubernetes.core.v1 import Service
+
+from infra.config import State
+from infra.kubernetes.names import IPERF_PORT, Names
+from infra.kubernetes.nodes import HOSTNAME, Node
+
+CONTAINER = "iperf3"
+
+# What a pod may ask of its node: little, so that the scheduler refuses none for its neighbours.
+REQUESTS = {"cpu": "10m", "memory": "16Mi"}
+
+
+def server_spec(state: State, names: Names, index: int, node: Node) -> dict[str, Any]:
+    """The server's Deployment: ready when iperf3 listens."""
+    port = {"containerPort": IPERF_PORT, "name": "iperf3"}
+    probe = {"tcpSocket": {"port": IPERF_PORT}, "periodSeconds": 1, "failureThreshold": 60}
+    container = {
+        "command": ["iperf3", "--server", "--port", str(IPERF_PORT)],
+        "ports": [port],
+        "readinessProbe": probe,
+    }
+    return _deployment(state, names.labels("server", index), node, container)
+
+
+def client_spec(state: State, names: Names, index: int, node: Node) -> dict[str, Any]:
+    """The client's Deployment: idle until a run starts iperf3 in it."""
+    container = {"command": ["sleep", "infinity"]}
+    return _deployment(state, names.labels("client", index), node, container)
+
+
+def service_spec(names: Names, index: int) -> dict[str, Any]:
+    port = {"name": "iperf3", "port": IPERF_PORT, "targetPort": IPERF_PORT}
+    return {"selector": names.labels("server", index), "ports": [port]}
+
+
+def _deployment(
+    state: State, labels: dict[str, str], node: Node, container: dict[str, Any]
+) -> dict[str, Any]:
+    limits = {"limits": {"cpu": state.pod_cpu_limit}} if state.pod_cpu_limit else {}
+    return {
+        "replicas": 1,
+        "strategy": {"type": "Recreate"},
+        "selector": {"matchLabels": labels},
+        "template": {
+            "metadata": {"labels": labels},
+            "spec": {
+                "nodeSelector": {HOSTNAME: node.hostname},
+                "automountServiceAccountToken": False,
+                "enableServiceLinks": False,
+                "terminationGracePeriodSeconds": 1,
+                "securityContext": {
+                    "runAsNonRoot": True,
+                    "runAsUser": 65532,
+                    "runAsGroup": 65532,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [
+                    {
+                        "name": CONTAINER,
+                        "image": state.images.iperf3,
+                        "imagePullPolicy": "IfNotPresent",
+                        **container,
+                        "resources": {"requests": REQUESTS, **limits},
+                        "securityContext": {
+                            "allowPrivilegeEscalation": False,
+                            "readOnlyRootFilesystem": True,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+                    }
+                ],
+                "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
+            },
+        },
+    }
+
+
+class PodPair(pulumi.ComponentResource):
+    """One pair: `iperf-server-i`, `iperf-service-i`, `iperf-client-i`."""
+
+    def __init__(
+        self,
+        state: State,
+        names: Names,
+        index: int,
+        nodes: tuple[Node, Node],
+        *,
+        namespace: pulumi.Resource,
+        options: pulumi.ResourceOptions,
+        parent: pulumi.Resource,
+    ) -> None:
+        super().__init__(
+            "steerlab:kubernetes:PodPair",
+            f"pair-{index}",
+            None,
+            pulumi.ResourceOptions(parent=parent),
+        )
+        server_node, client_node = nodes
+        own = pulumi.ResourceOptions.merge(
+            options, pulumi.ResourceOptions(parent=self, depends_on=[namespace])
+        )
+
+        def deployed(role: str, spec: dict[str, Any]) -> Deployment:
+            name = f"iperf-{role}-{index}"
+            meta = {"name": name, "namespace": names.pods, "labels": names.labels(role, index)}
+            return Deployment(name, metadata=meta, spec=spec, opts=own)
+
+        self.server = deployed("server", server_spec(state, names, index, server_node))
+        self.client = deployed("client", client_spec(state, names, index, client_node))
+        service = f"iperf-service-{index}"
+        meta = {"name": service, "namespace": names.pods, "labels": names.labels("server", index)}
+        self.service = Service(
+            service,
+            metadata=meta,
+            spec=service_spec(names, index),
+            opts=pulumi.ResourceOptions.merge(
+                own, pulumi.ResourceOptions(depends_on=[self.server])
+            ),
+        )
+        self.register_outputs({})

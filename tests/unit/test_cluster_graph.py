@@ -1,0 +1,262 @@
+"""The resource graph of a cluster's stack, for each way to its nodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import declared_graph
+import pytest
+from declared_graph import COMMAND, MEASURED, Graph
+
+from infra import config, configurations, kubernetes
+from infra.config import State
+from infra.kubernetes import agent, steering
+from infra.kubernetes.names import Names, label
+from infra.kubernetes.nodes import Node, Nodes, choose, owners_of_table
+from infra.refusals import BadInput, Cannot
+
+POD_UID = "0a1b2c3d-0000-4000-8000-00000000000{}"
+
+
+def node(name: str, boot_id: str = "", cpus: int = 8) -> Node:
+    return Node(name, f"host-{name}", "192.0.2.1", boot_id or f"boot of {name}", "6.1", cpus, True)
+
+
+NODES = Nodes((node("s1"), node("s2")), (node("c1"),))
+
+
+def state(stack: str = "rfs-plus-4", **values: str) -> State:
+    return config.state(stack, {"target": "kubernetes", **values}, online=(0, 1))
+
+
+def declared(
+    of: State, nodes: Nodes = NODES, pods: Mapping[str, Mapping[str, str]] | None = None
+) -> Graph:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            kubernetes, "running", lambda *_: pods or {"s1": {"server-1": POD_UID.format(1)}}
+        )
+        return declared_graph.declared(of.stack, lambda: kubernetes.declare(of, nodes))
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return declared(state())
+
+
+def kinds(graph: Graph) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for name, kind in graph.types.items():
+        found.setdefault(kind.rpartition(":")[2], set()).add(name)
+    return found
+
+
+def pairs(role: str, count: int = 4) -> set[str]:
+    return {f"iperf-{role}-{index}" for index in range(1, count + 1)}
+
+
+def test_a_stack_with_jobs(graph: Graph) -> None:
+    assert kinds(graph) == {
+        "kubernetes": {"cluster"},
+        "Namespace": {"steerlab-rfs-plus-4", "steerlab-rfs-plus-4-steering"},
+        "ServiceAccount": {"steering"},
+        "Deployment": pairs("server") | pairs("client") | {"agent-s1", "agent-s2"},
+        "Service": pairs("service"),
+        "Job": {"steer-s1", "steer-s2"},
+        "Command": {"guard-s1", "guard-s2", "measurement"},
+    }
+    assert graph.outputs.keys() >= MEASURED
+    assert graph.outputs["target"] == "kubernetes"
+
+
+def test_a_stack_with_ssh_has_no_privileged_pod() -> None:
+    graph = declared(state(nodeAccess="ssh", ssh='{"identityFile": "~/.ssh/id"}'))
+    assert kinds(graph) == {
+        "kubernetes": {"cluster"},
+        "Namespace": {"steerlab-rfs-plus-4"},
+        "Deployment": pairs("server") | pairs("client"),
+        "Service": pairs("service"),
+        "Command": {"steer-s1", "steer-s2", "measurement"},
+    }
+    said = json.loads(graph.inputs["steer-s1"]["stdin"])
+    assert said["guard"]["ssh"]["identity_file"] == "~/.ssh/id"
+    assert said["plan"]["owner"] == "rfs-plus-4/s1"
+    assert "steer-s1" in graph.deleted_first
+
+
+@pytest.mark.parametrize("name", sorted(configurations.load()))
+@pytest.mark.parametrize("access", ["job", "ssh"])
+def test_the_configuration_touches_steering_and_measurement_alone(access: str, name: str) -> None:
+    one = declared(state("x-4", configuration="baseline", nodeAccess=access))
+    other = declared(state("x-4", configuration=name, nodeAccess=access))
+    assert one.inputs.keys() == other.inputs.keys()
+    expected = {"steer-s1", "steer-s2", "measurement"} if name != "baseline" else set()
+    assert one.changed(other) == expected
+
+
+def test_eight_pairs_leave_the_first_four_alone() -> None:
+    four, eight = declared(state("rps-4")), declared(state("rps-4", replicas="8"))
+    assert four.changed(eight) == {"measurement"}
+    added = eight.inputs.keys() - four.inputs.keys()
+    assert added == {
+        f"iperf-{r}-{i}" for r in ("server", "client", "service") for i in (5, 6, 7, 8)
+    }
+
+
+def test_pairs_are_spread_over_the_nodes(graph: Graph) -> None:
+    def where(name: str) -> str:
+        spec = graph.inputs[name]["spec"]["template"]["spec"]
+        return spec["nodeSelector"]["kubernetes.io/hostname"]
+
+    assert [where(f"iperf-server-{i}") for i in (1, 2, 3, 4)] == ["host-s1", "host-s2"] * 2
+    assert {where(name) for name in pairs("client")} == {"host-c1"}
+    assert (where("steer-s2"), where("agent-s2")) == ("host-s2", "host-s2")
+
+
+def test_steering_waits_for_pods_and_guard_and_is_deleted_first(graph: Graph) -> None:
+    below = graph.under("steer-s1")
+    assert pairs("server") | pairs("client") | {"guard-s1", "agent-s1", "steering"} <= below
+    assert "agent-s1" in graph.under("guard-s1")
+    assert "steer-s1" in graph.deleted_first
+    assert graph.inputs.keys() - {"cluster", "measurement"} <= graph.under("measurement") | {
+        "cluster"
+    }
+
+
+def test_measured_pods_are_restricted_and_hold_no_token(graph: Graph) -> None:
+    level = graph.inputs["steerlab-rfs-plus-4"]["metadata"]["labels"]
+    assert level["pod-security.kubernetes.io/enforce"] == "restricted"
+    for name in pairs("server") | pairs("client"):
+        spec = graph.inputs[name]["spec"]["template"]["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        (container,) = spec["containers"]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["imagePullPolicy"] == "IfNotPresent"
+        assert {"hostNetwork", "hostPID"}.isdisjoint(spec)
+
+
+def test_the_agent_s_account_holds_nothing(graph: Graph) -> None:
+    assert graph.inputs["steering"]["automountServiceAccountToken"] is False
+    assert not {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"} & kinds(graph).keys()
+
+
+def test_limits_are_the_pods_own() -> None:
+    graph = declared(state(podCpuLimit="200m"))
+    (container,) = graph.inputs["iperf-server-1"]["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"] == {"cpu": "200m"}
+    assert container["resources"]["requests"]["cpu"] == "10m"
+
+
+def plan_of(graph: Graph, name: str) -> dict:
+    (container,) = graph.inputs[name]["spec"]["template"]["spec"]["containers"]
+    verb, option, plan = container["args"]
+    assert (verb, option) == ("apply", "--plan")
+    return json.loads(plan)
+
+
+def test_a_recreated_pod_changes_the_plan_of_its_node_alone() -> None:
+    pods = {"s1": {"server-1": POD_UID.format(1)}, "s2": {"server-2": POD_UID.format(2)}}
+    again = {**pods, "s2": {"server-2b": POD_UID.format(3)}}
+    one, other = declared(state(), pods=pods), declared(state(), pods=again)
+    assert one.changed(other) == {"steer-s2"}
+    pod_rules = [rule for rule in plan_of(other, "steer-s2")["rules"] if rule["role"] == "pod"]
+    assert [rule["namespace"] for rule in pod_rules] == [f"pod:{POD_UID.format(3)}"]
+
+
+def test_a_rebooted_node_is_steered_anew() -> None:
+    rebooted = Nodes((node("s1", boot_id="another"), node("s2")), NODES.clients)
+    assert "steer-s1" in declared(state()).changed(declared(state(), rebooted))
+
+
+def test_nodes_of_one_kernel_share_one_flow_table() -> None:
+    assert owners_of_table([node("a", "x"), node("b", "x"), node("c", "y")]) == {"a", "c"}
+    shared = Nodes((node("s1", "x"), node("s2", "x")), NODES.clients)
+    graph = declared(state(), shared)
+    tables = [plan_of(graph, name)["sock_flow_entries"] for name in ("steer-s1", "steer-s2")]
+    assert tables == [32768, None]
+
+
+def test_both_sides_can_be_steered() -> None:
+    assert {"steer-s1", "steer-s2", "steer-c1"} <= declared(state(steerNodes="both")).inputs.keys()
+
+
+def test_no_credential_is_declared() -> None:
+    graph = declared(state(kubeconfig="admin.conf", context="lab"))
+    provider = graph.inputs["cluster"]
+    assert provider == {"kubeconfig": "admin.conf", "context": "lab"}
+    guard = json.loads(graph.inputs["guard-s1"]["stdin"])["guard"]
+    assert guard["kubeconfig"] == "admin.conf"
+
+
+def test_a_mask_beyond_the_node_is_refused_before_anything() -> None:
+    small = Nodes((node("s1", cpus=2),), NODES.clients)
+    with pytest.raises(BadInput, match="rps-7 needs 3 CPUs, node s1 has 2"):
+        declared(state("rps-7-4"), small)
+
+
+def test_without_runs_there_is_no_measurement() -> None:
+    graph = declared(state(runs="0"))
+    assert "measurement" not in graph.inputs
+    assert graph.outputs.keys().isdisjoint(MEASURED)
+
+
+def test_a_plan_too_long_for_an_argument_is_refused() -> None:
+    pods = {f"iperf-server-{i}": POD_UID.format(1) for i in range(1024)}
+    of = state("rps-1024")
+    plan = steering.node_plan(of, Names(of.stack), node("s1"), pods, owns_flow_table=True)
+    with pytest.raises(BadInput, match="spread the pairs over more nodes"):
+        steering.plan_words(plan)
+    few = dict(list(pods.items())[:256])
+    plan = steering.node_plan(of, Names(of.stack), node("s1"), few, owns_flow_table=True)
+    assert max(map(len, steering.plan_words(plan))) < agent.LONGEST_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("rfs-plus-16", "rfs-plus-16"),
+        ("Mine_4", "mine-4-"),
+        ("a.b", "a-b-"),
+        ("x" * 90, "x" * 36 + "-"),
+    ],
+)
+def test_names_are_dns_labels_and_differ_where_stacks_do(text: str, wanted: str) -> None:
+    assert label(text).startswith(wanted)
+    assert len(Names(text).steering) <= 63
+    assert label(text) == text or label(text) != wanted.rstrip("-")
+
+
+class Listed:
+    """A node as the API's client has it, as far as it is read."""
+
+    def __init__(self, name: str, ready: str = "True") -> None:
+        condition = type("", (), {"type": "Ready", "status": ready})
+        address = type("", (), {"type": "InternalIP", "address": "192.0.2.7"})
+        info = type("", (), {"boot_id": "b", "kernel_version": "6.1"})
+        self.metadata = type("", (), {"name": name, "labels": {}})
+        self.status = type(
+            "", (),
+            {"conditions": [condition], "addresses": [address], "node_info": info, "capacity": {"cpu": "4"}},
+        )  # fmt: skip
+
+
+def test_nodes_are_chosen_by_label_and_must_be_ready() -> None:
+    known = [(Listed("b"), {"iperf": "server"}), (Listed("a"), {"iperf": "server", "zone": "x"})]
+    assert [one.name for one in choose(known, "serverSelector", "iperf=server")] == ["a", "b"]
+    assert [one.name for one in choose(known, "serverSelector", "iperf=server,zone=x")] == ["a"]
+    with pytest.raises(
+        Cannot, match=r"clientSelector: no node has the label iperf=client \(nodes: a, b\)"
+    ):
+        choose(known, "clientSelector", "iperf=client")
+    with pytest.raises(Cannot, match="node c is not Ready"):
+        choose([(Listed("c", "False"), {"k": "v"})], "serverSelector", "k=v")
+
+
+def test_commands_are_the_wrapper_s(graph: Graph) -> None:
+    scripts = {
+        graph.inputs[name]["create"] for name in graph.inputs if graph.types[name] == COMMAND
+    }
+    assert scripts == {"true", "./steerlab measure --declared"}
