@@ -7,10 +7,11 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from analysis.schema import Confounders, Machine
+from experiments.cluster.look import read_files
 from infra.lab.measurement import Measurement
 
 PROC = Path("/proc")
@@ -93,32 +94,50 @@ def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
+# What is read at both edges of a run, below /.
+CONFOUNDERS = (
+    "proc/interrupts",
+    "proc/[0-9]*/comm",
+    "proc/sys/net/core/rps_default_mask",
+    "sys/class/net/*/device",
+    "sys/class/net/*/queues/tx-*/xps_cpus",
+    "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
+)
+
+
 def confounders() -> Confounders:
-    """What is read at both edges of a run."""
-    net = SYS / "class/net"
-    physical = [device.name for device in net.iterdir() if (device / "device").exists()]
-    default_mask = PROC / "sys/net/core/rps_default_mask"
-    governor = SYS / "devices/system/cpu/cpu0/cpufreq/scaling_governor"
+    """Those of this machine."""
+    return confounders_in(read_files(CONFOUNDERS, PROC.parent))
+
+
+def confounders_in(files: Mapping[str, str]) -> Confounders:
+    """What the texts of `CONFOUNDERS` say (pure)."""
+
+    def text(path: str) -> str | None:
+        return files[path].strip() if path in files else None
+
+    physical = sorted(path.split("/")[4] for path in files if path.endswith("/device"))
     return Confounders(
-        nic_interrupts=nic_interrupts((PROC / "interrupts").read_text(), physical),
-        irqbalance=any(_text(path) == "irqbalance" for path in PROC.glob("[0-9]*/comm")),
-        rps_default_mask=_text(default_mask),
+        nic_interrupts=nic_interrupts(files["/proc/interrupts"], physical),
+        irqbalance=any(
+            path.endswith("/comm") and name.strip() == "irqbalance" for path, name in files.items()
+        ),
+        rps_default_mask=text("/proc/sys/net/core/rps_default_mask"),
         xps={
-            f"{name}/{queue.name}": mask
-            for name in sorted(physical)
-            for queue in sorted((net / name / "queues").glob("tx-*"))
-            if (mask := _text(queue / "xps_cpus")) is not None
+            f"{device}/{queue}": mask.strip()
+            for path, mask in files.items()
+            if path.endswith("/xps_cpus")
+            for device, queue in [(path.split("/")[4], path.split("/")[6])]
+            if device in physical
         },
-        governor=_text(governor),
+        governor=text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
     )
 
 
-def _text(path: Path) -> str | None:
-    """None where there is no such file, or no longer: processes go while they are listed."""
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return None
+def throttled(cpu_stat: str) -> int | None:
+    """nr_throttled of a cgroup's cpu.stat (pure); v2 has it only where the controller is on."""
+    rows = dict(line.split() for line in cpu_stat.splitlines())
+    return int(rows["nr_throttled"]) if "nr_throttled" in rows else None
 
 
 def nic_interrupts(text: str, devices: Iterable[str]) -> dict[str, list[int]]:

@@ -2,48 +2,67 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from shlex import quote
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from analysis.schema import Record
-from experiments import machine, records, stacks, verify
 from experiments import measure as one
+from experiments import records, site, stacks, targets, verify
 from experiments.engines import EngineError
-from infra.config import PROJECT
+from experiments.site import AnyMeasurement
+from infra.config import State
+from infra.kubernetes import measurement as cluster
+from infra.kubernetes.access import connect
+from infra.kubernetes.nodes import Nodes, find
 from infra.lab import measurement
-from infra.lab.measurement import Measurement
 from infra.refusals import BadInput, Cannot
 
 RESULTS = stacks.ROOT / "results"
 
 
-def from_stdin() -> Measurement:
+_ANY: TypeAdapter[AnyMeasurement] = TypeAdapter(
+    Annotated[AnyMeasurement, Field(discriminator="target")]
+)
+
+
+def from_stdin() -> AnyMeasurement:
     """The measurement that `up` hands over."""
     try:
-        return Measurement.model_validate_json(sys.stdin.read())
+        what = _ANY.validate_json(sys.stdin.read())
     except ValidationError as error:
         raise BadInput(f"measure: stdin holds no measurement: {error.errors()[0]['msg']}") from None
+    targets.require(what.target)
+    return what
 
 
-def of_stack(name: str) -> Measurement:
+def of_stack(name: str) -> AnyMeasurement:
     """The measurement of a stack that is up; at least one run."""
     _, state = stacks.load(name)
+    targets.require(state.target)
+    if state.target == "kubernetes":
+        on = cluster.of(state, nodes_of(state))
+        return on.model_copy(update={"runs": max(1, on.runs)})
     what = measurement.of(state)
     if verify.links_of(what.server_node) is None:
         raise Cannot(f"measure: stack {name} is not up: there is no namespace {what.server_node}")
     return what.model_copy(update={"runs": max(1, what.runs)})
 
 
-def measure(what: Measurement) -> dict[str, Any]:
+def nodes_of(state: State) -> Nodes:
+    """The nodes that a state uses, asked of its cluster."""
+    api = connect(state.kubeconfig, state.context)
+    return find(api, state.server_selector, state.client_selector)
+
+
+def measure(what: AnyMeasurement) -> dict[str, Any]:
     """Make the runs, each tried twice, and sum them up. Raises `EngineError` for an invalid one."""
     directory = RESULTS / what.stack
-    on = machine.describe(what)
+    on = site.of(what).describe()
     done: list[Record] = []
     for _ in range(what.runs):
         record, raw = one.run(what, on=on)
@@ -57,10 +76,10 @@ def measure(what: Measurement) -> dict[str, Any]:
     return {**_summed(done), "directory": str(directory.relative_to(stacks.ROOT))}
 
 
-def _explained(what: Measurement, record: Record) -> str:
+def _explained(what: AnyMeasurement, record: Record) -> str:
     """Why the run does not count and, where the machine drifted, the command that repairs it."""
     words = f"the run of {what.stack} is not valid: {'; '.join(record.reasons)}"
-    drift = verify.drifted(_recorded(what.stack))
+    drift = targets.drifted(stacks.recorded(what.stack))
     if not drift:
         return words
     replace = " ".join(f"--replace {quote(found.urn)}" for found in drift)
@@ -69,15 +88,6 @@ def _explained(what: Measurement, record: Record) -> str:
         f"repair it with ./steerlab up -s {what.stack}\n"
         f"or with pulumi up -s {what.stack} {replace}"
     )
-
-
-def _recorded(stack: str) -> list[dict[str, Any]]:
-    """The resources of the stack's last checkpoint, whichever engine wrote it."""
-    path = stacks.ROOT / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
-    if not path.exists():
-        return []
-    latest = json.loads(path.read_text())["checkpoint"].get("latest") or {}
-    return list(latest.get("resources") or [])
 
 
 def _summed(done: Sequence[Record]) -> dict[str, Any]:

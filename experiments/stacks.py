@@ -41,6 +41,15 @@ def own(directory: Path, name: str, values: Mapping[str, str]) -> tuple[StackRef
     return StackRef(ROOT, directory, name, _full(values)), config.state(name, values)
 
 
+def recorded(name: str) -> list[dict[str, Any]]:
+    """The resources of the stack's last checkpoint, whichever engine wrote it."""
+    path = ROOT / ".pulumi" / "stacks" / PROJECT / f"{name}.json"
+    if not path.exists():
+        return []
+    latest = json.loads(path.read_text())["checkpoint"].get("latest") or {}
+    return list(latest.get("resources") or [])
+
+
 def save(name: str, changes: Mapping[str, str]) -> None:
     """Keep `changes` in the stack's file, as `pulumi up -c` does; other lines keep their values."""
     if not changes:

@@ -21,8 +21,8 @@ def deploy() -> None:
 
             lab.declare(state)
         else:
-            from infra import kubernetes
+            from infra.kubernetes import cluster
 
-            kubernetes.declare(state)
+            cluster.declare(state)
     except Refusal as refusal:
         raise pulumi.RunError(str(refusal)) from None

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from experiments.cli.terminal import note, show, show_json
 
 if TYPE_CHECKING:
     from experiments.nodes import Choice
+    from infra.kubernetes.guard import Guard
 
 nodes = typer.Typer(
     help="Show, apply or restore the steering of this node, without any experiment.",
@@ -82,6 +83,11 @@ Namespaces = Annotated[
     ),
 ]
 
+Declared = Annotated[
+    bool,
+    typer.Option("--declared", help="A cluster's node: read it from stdin, as stacks do."),
+]
+
 
 class Form(StrEnum):
     """The forms in which steering can be kept by somebody else."""
@@ -107,7 +113,7 @@ def nodes_show(namespace: Namespaces = None, json: Json = False) -> None:
 
 
 def nodes_apply(
-    configuration: Annotated[str, typer.Argument(help="Such as rps or rfs-plus.")],
+    configuration: Annotated[str, typer.Argument(help="Such as rps or rfs-plus.")] = "",
     nic: Annotated[
         list[str] | None,
         typer.Option(
@@ -143,6 +149,7 @@ def nodes_apply(
     image: Annotated[
         str, typer.Option(help="Image of the daemonset: any with sh and python3.", metavar="IMAGE")
     ] = "",
+    declared: Declared = False,
     json: Json = False,
 ) -> None:
     """Steer this node's devices; what they had is kept for `nodes restore`.
@@ -158,6 +165,16 @@ def nodes_apply(
     from experiments import nodes, requirements
     from infra.refusals import BadInput
 
+    if declared:
+        from experiments.cluster import steer
+
+        guard, plan = _handed_over()
+        if plan is None:
+            raise BadInput("nodes apply: stdin holds no plan")
+        show_json(steer.apply_over_ssh(guard, plan))
+        return
+    if not configuration:
+        raise BadInput("nodes apply: name a configuration, such as rps or rfs-plus")
     if namespace and not pods:
         raise BadInput("namespace: with --no-pods no namespace is looked into")
     choice = nodes.Choice(
@@ -205,6 +222,7 @@ def nodes_restore(
     everybody: Annotated[
         bool, typer.Option("--all", help="Of every owner, also of labs and experiments.")
     ] = False,
+    declared: Declared = False,
     json: Json = False,
 ) -> None:
     """Give every device of this node back what it had before `nodes apply`.
@@ -218,12 +236,33 @@ def nodes_restore(
     """
     from experiments import nodes, requirements
 
+    if declared:
+        from experiments.cluster import steer
+
+        show_json(steer.restore(_handed_over()[0]))
+        return
     requirements.require_root()
     answer = nodes.restore(None if everybody else owner)
     if json:
         show_json(answer)
     else:
         show(nodes.restore_text(answer))
+
+
+def _handed_over() -> tuple[Guard, dict[str, Any] | None]:
+    """The node that a stack hands over on stdin, and its plan where it has one."""
+    import json
+
+    from pydantic import ValidationError
+
+    from infra.kubernetes.guard import Guard
+    from infra.refusals import BadInput
+
+    try:
+        said = json.loads(sys.stdin.read())
+        return Guard.model_validate(said["guard"]), said.get("plan")
+    except (ValueError, KeyError, TypeError, ValidationError):
+        raise BadInput("nodes: stdin holds no node: --declared is for stacks") from None
 
 
 def test(

@@ -13,9 +13,9 @@ from experiments.cli.terminal import err, note, show, show_json, waiting
 from experiments.engines import Engine, OnStep, Outcome, StackRef, Step
 
 if TYPE_CHECKING:
+    from experiments.site import AnyMeasurement
     from experiments.verify import Drift
     from infra.config import State
-    from infra.lab.measurement import Measurement
 
 Stack = Annotated[
     str,
@@ -54,17 +54,18 @@ def up(
     stack: Stack, config: Config = None, engine: EngineName = "auto", json: Json = False
 ) -> None:
     """Converge a state and measure it; what drifted is found and repaired."""
-    from experiments import lock, requirements, stacks, verify
+    from experiments import stacks, targets
     from experiments.engines.choice import choose
 
     changes = stacks.changes(config or [])
     ref, state = stacks.load(stack, changes)
-    requirements.require_lab()
+    targets.require(state.target)
     chosen = choose(engine)
-    with lock.machine(f"up of {stack}"):
-        refuse_foreign(ref)
+    with targets.busy(state.target, stack, f"up of {stack}"):
+        if state.target == "lab":
+            refuse_foreign(ref)
         stacks.save(stack, changes)
-        drift = verify.drifted(chosen.resources(ref))
+        drift = targets.drifted(chosen.resources(ref))
         _tell(drift)
         started = time.monotonic()
         with _told(json, state) as listen:
@@ -76,13 +77,13 @@ def preview(
     stack: Stack, config: Tried = None, engine: EngineName = "auto", json: Json = False
 ) -> None:
     """Say what `up` would do, and do nothing."""
-    from experiments import requirements, stacks, verify
+    from experiments import stacks, targets
     from experiments.engines.choice import choose
 
-    ref, _ = stacks.load(stack, stacks.changes(config or []))
-    requirements.require_lab()
+    ref, state = stacks.load(stack, stacks.changes(config or []))
+    targets.require(state.target)
     chosen = choose(engine)
-    drift = verify.drifted(chosen.resources(ref))
+    drift = targets.drifted(chosen.resources(ref))
     _tell(drift)
     outcome = chosen.preview(ref, replace=[found.urn for found in drift])
     if not json:
@@ -93,13 +94,14 @@ def preview(
 
 def destroy(stack: Stack, engine: EngineName = "auto", json: Json = False) -> None:
     """Put every node back as it was and take the stack's lab away."""
-    from experiments import lock, requirements, stacks
+    from experiments import stacks, targets
     from experiments.engines.choice import choose
 
-    requirements.require_lab()
-    chosen = choose(engine)
     ref = stacks.named(stack)
-    with lock.machine(f"destroy of {stack}"):
+    target = targets.of(stacks.recorded(stack))
+    targets.require(target)
+    chosen = choose(engine)
+    with targets.busy(target, stack, f"destroy of {stack}"):
         started = time.monotonic()
         with _told(json) as listen:
             outcome = chosen.destroy(ref, on_step=listen)
@@ -126,14 +128,14 @@ def measure(
     json: Json = False,
 ) -> None:
     """Measure a converged stack again; records go to results/STACK."""
-    from experiments import lock, requirements, single
+    from experiments import single, targets
     from infra.refusals import BadInput
 
     if declared == bool(stack):
         raise BadInput("measure: give either --stack STACK or --declared")
-    requirements.require_lab()
     what = single.from_stdin() if declared else single.of_stack(stack)
-    with lock.machine(f"measure of {what.stack}"), waiting("measuring", _expected_s(what)):
+    alone = targets.busy(what.target, what.stack, f"measure of {what.stack}")
+    with alone, waiting("measuring", _expected_s(what)):
         result = single.measure(what)
     if declared or json:
         show_json(result)
@@ -177,7 +179,7 @@ def _told(quiet: bool, state: State | None = None) -> Iterator[OnStep]:
         yield listen
 
 
-def _expected_s(what: State | Measurement) -> float:
+def _expected_s(what: State | AnyMeasurement) -> float:
     return what.runs * (what.duration + what.omit + 1.0)
 
 

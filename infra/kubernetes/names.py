@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 IPERF_PORT = 5201
+MEASURED = "iperf3"  # the container of a measured pod
 OVERLAY_LEVEL, NODE_LEVEL = "restricted", "privileged"  # pod-security levels of the namespaces
 
 _LONGEST = 36  # with a hash, prefixes and what a Deployment adds below 63

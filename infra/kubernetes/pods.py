@@ -9,10 +9,8 @@ from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.core.v1 import Service
 
 from infra.config import State
-from infra.kubernetes.names import IPERF_PORT, Names
+from infra.kubernetes.names import IPERF_PORT, MEASURED, Names
 from infra.kubernetes.nodes import HOSTNAME, Node
-
-CONTAINER = "iperf3"
 
 # What a pod may ask of its node: little, so that the scheduler refuses none for its neighbours.
 REQUESTS = {"cpu": "10m", "memory": "16Mi"}
@@ -64,7 +62,7 @@ def _deployment(
                 },
                 "containers": [
                     {
-                        "name": CONTAINER,
+                        "name": MEASURED,
                         "image": state.images.iperf3,
                         "imagePullPolicy": "IfNotPresent",
                         **container,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,14 @@ from analysis.synthetic import sweep
 from experiments import cli
 
 Cli = Callable[..., tuple[int, str, str]]
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 KERNEL = "6.1.0-synthetic"
 
 
 @pytest.fixture
-def steerlab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+def steerlab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
     """Runs one command line as `./steerlab` does: exit code, stdout, stderr."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["steerlab", *map(str, words)])
@@ -30,7 +33,9 @@ def steerlab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         assert isinstance(end.value.code, int)
         return end.value.code, said.out, said.err
 
-    return run
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def kept(directory: Path, kernel: str = KERNEL, **ratios: float) -> Path:

@@ -9,9 +9,9 @@ import declared_graph
 import pytest
 from declared_graph import COMMAND, MEASURED, Graph
 
-from infra import config, configurations, kubernetes
+from infra import config, configurations
 from infra.config import State
-from infra.kubernetes import agent, steering
+from infra.kubernetes import agent, cluster, steering
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node, Nodes, choose, owners_of_table
 from infra.refusals import BadInput, Cannot
@@ -35,9 +35,9 @@ def declared(
 ) -> Graph:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            kubernetes, "running", lambda *_: pods or {"s1": {"server-1": POD_UID.format(1)}}
+            cluster, "running", lambda *_: pods or {"s1": {"server-1": POD_UID.format(1)}}
         )
-        return declared_graph.declared(of.stack, lambda: kubernetes.declare(of, nodes))
+        return declared_graph.declared(of.stack, lambda: cluster.declare(of, nodes))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from analysis import schema
 from analysis.schema import Confounders, Core, Machine, Pair, Record
-from experiments import agent, edges, iperf, machine, measure
+from experiments import agent, edges, iperf, lab_site, machine, measure
 from experiments.agent import AgentFailed
 from experiments.iperf import BarrierBroken
 from infra import config
@@ -70,7 +70,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(iperf, "run", lab.run)
     monkeypatch.setattr(machine, "confounders", lab.confounders)
     monkeypatch.setattr(machine, "describe", lambda _: MACHINE)
-    monkeypatch.setattr(measure, "_sleep_until", lambda _: None)
+    monkeypatch.setattr(lab_site, "_sleep_until", lambda _: None)
     return lab
 
 
@@ -189,7 +189,7 @@ def test_the_window_begins_after_what_is_omitted(
     what: Measurement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moments: list[float] = []
-    monkeypatch.setattr(measure, "_sleep_until", moments.append)
+    monkeypatch.setattr(lab_site, "_sleep_until", moments.append)
     measure.run(what)
     assert moments == [1, 3]
 

@@ -1,0 +1,303 @@
+"""A cluster as the place of a run: iperf3 in its pods, /proc of its nodes, steering by its agents."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from analysis.schema import Confounders, Machine, Pair
+from experiments import machine
+from experiments.cluster import look, steer
+from experiments.cluster.shell import Answer, PodShell, Session, Shell, SshShell, run
+from experiments.edges import Edge
+from experiments.iperf import CONNECT_MS, GRACE_S, BarrierBroken, parse
+from experiments.site import Driven
+from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.measurement import ClusterMeasurement, NodeOf
+from infra.kubernetes.names import IPERF_PORT, MEASURED, Names
+from infra.refusals import Cannot
+
+# How long a command may take to say that it is ready, seconds.
+READY_S = 15.0
+
+# The shell says that it is there, waits for a line, and becomes the client.
+_WAIT = 'echo ready; read -r _ || exit 1; exec "$@" </dev/null'
+_LOOK = Path(look.__file__).read_text()
+
+# Files and words that describe a server node, beside the confounders.
+_ABOUT = (
+    "proc/cpuinfo", "sys/class/net/*/mtu", "sys/class/net/*/queues/rx-*",
+    "proc/sys/kernel/osrelease",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Running:
+    """A measured pod as it runs now."""
+
+    name: str
+    uid: str
+    node: str
+    address: str
+    restarts: int
+
+
+class ClusterSite:
+    """A converged stack of a cluster."""
+
+    def __init__(self, what: ClusterMeasurement) -> None:
+        self._what = what
+        self._names = Names(what.stack)
+        self._connect = cache(lambda: connect(what.kubeconfig, what.context))
+        self._shells: dict[str, Shell] = {}
+
+    # --- nodes ---
+
+    def _shell(self, node: NodeOf) -> Shell:
+        """Where commands of a node run: its agent's pod, or the node itself by SSH."""
+        what = self._what
+        if node.name not in self._shells:
+            self._shells[node.name] = (
+                SshShell(node.address, what.ssh)
+                if what.ssh
+                else steer.agent_shell(what.kubeconfig, what.context, self._names, node.name)
+            )
+        return self._shells[node.name]
+
+    def _measured(self) -> list[NodeOf]:
+        """The server nodes, of those that share a kernel the first alone."""
+        first: dict[str, NodeOf] = {}
+        for node in self._what.nodes:
+            if node.side == "server" or node.steered:
+                first.setdefault(node.boot_id, node)
+        return list(first.values())
+
+    def _looked(self, node: NodeOf, request: Mapping[str, Any]) -> dict[str, Any]:
+        answer = run(self._shell(node), ("python3", "-c", _LOOK, json.dumps(request)))
+        if answer.status != 0:
+            raise Cannot(f"reading files of node {node.name}: {answer.err.strip()[-300:]}")
+        said: dict[str, Any] = json.loads(answer.out)
+        return said
+
+    def verify(self) -> list[tuple[str, dict[str, Any]]]:
+        answers = []
+        for node in self._what.nodes:
+            if node.steered:
+                words = ("verify", "--owner", node.owner, "--saved", "--renew")
+                try:
+                    answers.append((node.name, steer.verb(self._shell(node), *words)))
+                except Exception:
+                    self._shells.pop(node.name, None)  # its agent's pod may be another by now
+                    raise
+        return answers
+
+    def confounders(self) -> Confounders:
+        files = self._looked(self._measured()[0], {"files": machine.CONFOUNDERS})["files"]
+        return machine.confounders_in(files)
+
+    def describe(self) -> Machine:
+        server = self._measured()[0]
+        devices = sorted({queue["device"] for _, said in self.verify() for queue in said["queues"]
+                          if queue["role"] in ("nic", "overlay")})  # fmt: skip
+        commands = [["ethtool", "--show-features", device] for device in devices]
+        said = self._looked(server, {"files": _ABOUT, "commands": commands})
+        return described(said, devices, self._iperf_version())
+
+    def _iperf_version(self) -> str:
+        servers, _ = self._pods()
+        words = run(self._pod_shell(servers[1]), ("iperf3", "--version")).out.split()
+        return words[1] if len(words) > 1 else "unknown"
+
+    # --- pods ---
+
+    def _pods(self) -> tuple[dict[int, Running], dict[int, Running]]:
+        """The running servers and clients, by pair."""
+        from kubernetes.client import CoreV1Api
+
+        with explained(f"listing the pods of {self._names.pods}"):
+            listed = CoreV1Api(self._connect()).list_namespaced_pod(
+                self._names.pods, _request_timeout=CALL_S
+            )
+        return running(listed.items, "server"), running(listed.items, "client")
+
+    def _pod_shell(self, pod: Running) -> PodShell:
+        what = self._what
+        return PodShell(
+            lambda: connect(what.kubeconfig, what.context),
+            self._names.pods,
+            pod.name,
+            MEASURED,
+        )
+
+    def _addresses(self, servers: Mapping[int, Running]) -> dict[int, str]:
+        """What each client connects to."""
+        from kubernetes.client import CoreV1Api
+
+        if self._what.via == "pod":
+            return {index: pod.address for index, pod in servers.items()}
+        with explained(f"listing the services of {self._names.pods}"):
+            listed = CoreV1Api(self._connect()).list_namespaced_service(
+                self._names.pods, _request_timeout=CALL_S
+            )
+        return {
+            int(one.metadata.labels["steerlab/pair"]): one.spec.cluster_ip for one in listed.items
+        }
+
+    def throttled(self, pairs: int) -> dict[int, int]:
+        if self._what.pod_cpu_limit is None:
+            return {}
+        counts = {}
+        for index, pod in self._pods()[0].items():
+            if index > pairs:
+                continue
+            stat = "cat /sys/fs/cgroup/cpu/cpu.stat 2>/dev/null || cat /sys/fs/cgroup/cpu.stat"
+            answer = run(self._pod_shell(pod), ("sh", "-c", stat))
+            if (count := machine.throttled(answer.out)) is not None:
+                counts[index] = count
+        return counts
+
+    # --- traffic ---
+
+    def drive(self, pairs: int) -> Driven:
+        what = self._what
+        servers, clients = self._pods()
+        absent = [f"iperf-{role}-{i}" for role, there in (("server", servers), ("client", clients))
+                  for i in range(1, pairs + 1) if i not in there]  # fmt: skip
+        if absent:
+            raise BarrierBroken(f"{absent[0]} does not run in {self._names.pods}")
+        addresses = self._addresses(servers)
+        window = json.dumps({"window": [what.omit, what.duration]})
+        with ExitStack() as stack:
+            readers = {
+                node.name: stack.enter_context(
+                    _ready(self._shell(node), ("python3", "-c", _LOOK, window), f"node {node.name}")
+                )
+                for node in self._measured()
+            }
+            sessions = {
+                index: stack.enter_context(
+                    _ready(
+                        self._pod_shell(clients[index]),
+                        ("sh", "-c", _WAIT, "sh", *command(what, addresses[index])),
+                        f"the client of pair {index}",
+                    )
+                )
+                for index in range(1, pairs + 1)
+            }
+            for session in (*readers.values(), *sessions.values()):
+                session.say("go")
+            time.sleep(what.omit + what.duration)
+            deadline = time.monotonic() + GRACE_S
+            results = [_result(i, session.finish(deadline)) for i, session in sessions.items()]
+            edges = {}
+            reasons = []
+            for node, session in readers.items():
+                answer = session.finish(deadline)
+                if answer is None or answer.status != 0:
+                    said = answer.err.strip()[-200:] if answer else "no answer in time"
+                    reasons.append(f"reading /proc of node {node}: {said}")
+                    continue
+                first, last = json.loads(answer.out[answer.out.index("[") :])
+                edges[node] = (Edge(**first), Edge(**last))
+        reasons += moved((servers, clients), self._pods(), pairs)
+        return Driven(results, {} if reasons and not edges else edges, reasons)
+
+
+@contextmanager
+def _ready(shell: Shell, words: Sequence[str], who: str) -> Iterator[Session]:
+    """A command that waits for its line. Raises `BarrierBroken` where it does not come so far."""
+    try:
+        session = shell.start(words)
+    except Cannot as error:
+        raise BarrierBroken(f"{who} did not start: {error}") from None
+    try:
+        if session.await_line(READY_S).strip() != "ready":
+            answer = session.finish(time.monotonic() + 1)
+            said = (answer.err or answer.out).strip()[-300:] if answer else "it is silent"
+            raise BarrierBroken(f"{who} did not start: {said}")
+        yield session
+    finally:
+        session.close()
+
+
+def _result(index: int, answer: Answer | None) -> tuple[Pair, bytes]:
+    if answer is None:
+        return Pair(index=index, bitrate_mbps=None, reason="iperf3 did not end in time"), b""
+    start = answer.out.find("{")
+    output = (answer.out[start:] if start >= 0 else answer.out or answer.err).encode()
+    return parse(index, output, answer.status), output
+
+
+def command(what: ClusterMeasurement, address: str) -> list[str]:
+    """The client's command line (pure)."""
+    return [
+        "iperf3", "--json", "--version4",
+        "--client", address,
+        "--port", str(IPERF_PORT),
+        "--time", str(what.duration),
+        "--omit", str(what.omit),
+        "--parallel", str(what.streams),
+        "--connect-timeout", str(CONNECT_MS),
+    ]  # fmt: skip
+
+
+def running(listed: Sequence[Any], role: str) -> dict[int, Running]:
+    """The ready pods of one role, by pair (pure)."""
+    found = {}
+    for pod in listed:
+        labels = pod.metadata.labels or {}
+        ready = any(
+            one.type == "Ready" and one.status == "True" for one in pod.status.conditions or []
+        )
+        if labels.get("steerlab/role") != role or not ready or pod.metadata.deletion_timestamp:
+            continue
+        found[int(labels["steerlab/pair"])] = Running(
+            pod.metadata.name,
+            pod.metadata.uid,
+            pod.spec.node_name,
+            pod.status.pod_ip,
+            sum(one.restart_count for one in pod.status.container_statuses or []),
+        )
+    return found
+
+
+def moved(
+    before: tuple[Mapping[int, Running], ...], after: tuple[Mapping[int, Running], ...], pairs: int
+) -> list[str]:
+    """Why pods that went, were made anew or restarted spoil a run (pure)."""
+    reasons = []
+    for role, first, last in zip(("server", "client"), before, after, strict=True):
+        for index in range(1, pairs + 1):
+            old, new = first[index], last.get(index)
+            name = f"pod iperf-{role}-{index}"
+            if new is None:
+                reasons.append(f"{name} is gone or not ready")
+            elif new.uid != old.uid:
+                reasons.append(f"{name} was made anew on node {new.node}")
+            elif new.restarts != old.restarts:
+                reasons.append(f"{name} was restarted")
+    return reasons
+
+
+def described(said: Mapping[str, Any], devices: Sequence[str], iperf_version: str) -> Machine:
+    """A server node from its files and from what ethtool says of its devices (pure)."""
+    files, features = said["files"], said["commands"]
+    cpuinfo = files["/proc/cpuinfo"]
+    queues = [path.split("/")[4] for path in files if "/queues/rx-" in path]
+    return Machine(
+        kernel=files["/proc/sys/kernel/osrelease"].strip(),
+        cpu=machine.cpu_model(cpuinfo),
+        cores=max(1, cpuinfo.count("\nprocessor") + cpuinfo.startswith("processor")),
+        mtu={name: int(files[f"/sys/class/net/{name}/mtu"]) for name in devices},
+        offloads={
+            name: machine.offloads(features[f"ethtool --show-features {name}"]) for name in devices
+        },
+        queues={name: queues.count(name) for name in devices},
+        versions={"iperf3": iperf_version},
+    )

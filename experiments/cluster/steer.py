@@ -1,0 +1,171 @@
+"""The node agent on a cluster's nodes: verify, apply and restore where they run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.agent import AGENT, AgentFailed
+from experiments.cluster.shell import Answer, PodShell, Shell, SshShell, run
+from infra.kubernetes import agent as pods
+from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.guard import Guard, restored
+from infra.kubernetes.names import NODE_LEVEL, Names, label
+from infra.refusals import BadInput, Cannot
+
+# A restore Job that is not done by then is said to have failed; seconds.
+RESTORE_S = 120.0
+
+
+def verb(shell: Shell, *words: str) -> dict[str, Any]:
+    """Run one verb of the agent on a node and return its JSON, as `experiments.agent.call` does."""
+    if isinstance(shell, SshShell):
+        session = shell.start(("python3", "-", *words), AGENT.read_bytes())
+        answer = session.finish(time.monotonic() + RESTORE_S)
+        session.close()
+        if answer is None:
+            raise Cannot(f"steer {words[0]} on {shell} did not end within {RESTORE_S:.0f} s")
+    else:
+        answer = run(shell, (*pods.AGENT, *words))
+    return read(answer, words[0], str(shell))
+
+
+def read(answer: Answer, name: str, where: str) -> dict[str, Any]:
+    """The agent's JSON, or its refusal as the exception that its exit status means (pure)."""
+    words = answer.err.strip().removeprefix("steer: ") or f"exit {answer.status}"
+    if answer.status in (2, 3):
+        raise (BadInput if answer.status == 2 else Cannot)(f"{where}: {words}")
+    try:
+        said: dict[str, Any] = json.loads(answer.out)
+    except ValueError:
+        raise AgentFailed(f"{where}: {words}") from None
+    if answer.status != 0 and not (name == "verify" and said.get("drift")):
+        raise AgentFailed(f"{where}: {words}")
+    return said
+
+
+def agent_shell(kubeconfig: str, context: str, names: Names, node: str) -> PodShell:
+    """The running agent pod of a node. Raises `Cannot` where there is none."""
+    from kubernetes.client import CoreV1Api
+
+    api = connect(kubeconfig, context)
+    selector = ",".join(
+        f"{key}={value}"
+        for key, value in {**names.labels("agent"), "steerlab/node": label(node)}.items()
+    )
+    with explained(f"looking for the agent of node {node}"):
+        listed = CoreV1Api(api).list_namespaced_pod(
+            names.steering, label_selector=selector, _request_timeout=CALL_S
+        )
+    running = [pod for pod in listed.items if pod.status.phase == "Running"]
+    if not running:
+        raise Cannot(f"node {node}: its agent does not run in {names.steering}: ./steerlab up")
+    return PodShell(
+        lambda: connect(kubeconfig, context),
+        names.steering,
+        running[0].metadata.name,
+        pods.CONTAINER,
+    )
+
+
+def apply_over_ssh(guard: Guard, plan: dict[str, Any]) -> dict[str, Any]:
+    assert guard.ssh  # noqa: S101
+    text = json.dumps(plan, separators=(",", ":"))
+    return verb(SshShell(guard.address, guard.ssh), "apply", "--plan", text)
+
+
+def restore(guard: Guard) -> dict[str, Any]:
+    """Put a node back as it was: over SSH, or by a Job of its own."""
+    owner = Names(guard.stack).owner(guard.node)
+    if guard.ssh:
+        return verb(SshShell(guard.address, guard.ssh), "restore", "--owner", owner)
+    return _by_job(guard, ["restore", "--owner", owner])
+
+
+def _by_job(guard: Guard, words: Sequence[str]) -> dict[str, Any]:
+    from kubernetes.client import ApiException, BatchV1Api, CoreV1Api, V1DeleteOptions
+
+    names = Names(guard.stack)
+    api = connect(guard.kubeconfig, guard.context)
+    core, batch = CoreV1Api(api), BatchV1Api(api)
+    name = f"restore-{label(guard.node)}"
+    with explained(f"restoring node {guard.node}"):
+        made = _room(core, names)
+        foreground = V1DeleteOptions(propagation_policy="Foreground")
+        try:
+            batch.delete_namespaced_job(name, names.steering, body=foreground)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+        _until_gone(lambda: batch.read_namespaced_job(name, names.steering))
+        job = {
+            "metadata": {"name": name, "namespace": names.steering},
+            "spec": pods.job_spec(names, restored(guard), guard.image, words),
+        }
+        batch.create_namespaced_job(names.steering, job, _request_timeout=CALL_S)
+        status, said = _ended(core, batch, names, name)
+        batch.delete_namespaced_job(name, names.steering, body=foreground)
+        if made:
+            core.delete_namespace(names.steering)
+    words = said.strip().rpartition("\n")[2]
+    return read(Answer(status, said, words), "restore", f"node {guard.node}")
+
+
+def _room(core: Any, names: Names) -> bool:
+    """Whether the steering namespace, deleted by somebody else, had to be made anew."""
+    from kubernetes.client import ApiException
+
+    try:
+        core.read_namespaced_service_account(pods.ACCOUNT, names.steering, _request_timeout=CALL_S)
+    except ApiException as error:
+        if error.status != 404:
+            raise
+    else:
+        return False
+    modes = {f"pod-security.kubernetes.io/{mode}": NODE_LEVEL for mode in ("enforce", "warn")}
+    try:
+        core.create_namespace({"metadata": {"name": names.steering, "labels": modes}})
+        made = True
+    except ApiException as error:
+        if error.status != 409:
+            raise
+        made = False
+    core.create_namespaced_service_account(
+        names.steering, {"metadata": {"name": pods.ACCOUNT}, "automountServiceAccountToken": False}
+    )
+    return made
+
+
+def _until_gone(look: Any) -> None:
+    from kubernetes.client import ApiException
+
+    end = time.monotonic() + CALL_S
+    while time.monotonic() < end:
+        try:
+            look()
+        except ApiException as error:
+            if error.status == 404:
+                return
+            raise
+        time.sleep(0.2)
+
+
+def _ended(core: Any, batch: Any, names: Names, name: str) -> tuple[int, str]:
+    """Exit status of the Job's container and what it said."""
+    end = time.monotonic() + RESTORE_S
+    while time.monotonic() < end:
+        status = batch.read_namespaced_job(name, names.steering).status
+        if status.succeeded or status.failed:
+            break
+        time.sleep(0.2)
+    listed = core.list_namespaced_pod(names.steering, label_selector=f"job-name={name}")
+    for pod in listed.items:
+        for container in pod.status.container_statuses or []:
+            if ended := container.state.terminated:
+                log = core.read_namespaced_pod_log(pod.metadata.name, names.steering)
+                return int(ended.exit_code), str(log)
+            if waiting := container.state.waiting:
+                raise Cannot(f"the Job {name} cannot start: {waiting.reason}: {waiting.message}")
+    raise Cannot(f"the Job {name} of {names.steering} did not end within {RESTORE_S:.0f} s")

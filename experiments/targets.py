@@ -1,0 +1,40 @@
+"""What each target asks of this machine: tools, a lock, and how drift is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+from experiments import lock, requirements, stacks
+from experiments.verify import Drift
+
+Target = Literal["lab", "kubernetes"]
+
+
+def of(resources: Sequence[dict[str, Any]]) -> Target:
+    """The target of what a stack's checkpoint holds."""
+    from experiments.cluster.drift import of_cluster
+
+    return "kubernetes" if of_cluster(resources) else "lab"
+
+
+def require(target: Target) -> None:
+    """Raise `Cannot` where this machine lacks what the target needs."""
+    if target == "lab":
+        requirements.require_lab()
+
+
+def busy(target: Target, stack: str, what: str) -> AbstractContextManager[None]:
+    """Hold the lab's machine, or a cluster's stack, alone."""
+    if target == "lab":
+        return lock.machine(what)
+    return lock.machine(what, stacks.ROOT / ".pulumi" / "busy" / stack)
+
+
+def drifted(resources: Sequence[dict[str, Any]]) -> list[Drift]:
+    """What of a stack is gone or was changed by hand."""
+    from experiments import verify
+    from experiments.cluster import drift
+
+    return drift.drifted(resources) if drift.of_cluster(resources) else verify.drifted(resources)

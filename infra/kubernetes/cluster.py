@@ -1,0 +1,157 @@
+"""The cluster as components: measured pods under the restricted level, and what steers the nodes."""
+
+from __future__ import annotations
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+from pulumi_command import local
+from pulumi_kubernetes.core.v1 import Namespace, ServiceAccount
+
+from infra.config import State
+from infra.kubernetes import agent, measurement
+from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names
+from infra.kubernetes.nodes import Nodes, find, owners_of_table
+from infra.kubernetes.pods import PodPair
+from infra.kubernetes.steering import NodeSteering, node_plan
+from infra.measured import MEASURE, describe, export_result
+from infra.refusals import BadInput
+
+
+class Cluster(pulumi.ComponentResource):
+    """Everything that one state of the cluster is, but its measurement."""
+
+    def __init__(self, state: State, nodes: Nodes) -> None:
+        super().__init__("steerlab:kubernetes:Cluster", "cluster", None)
+        names = Names(state.stack)
+        provider = kubernetes.Provider(
+            "cluster",
+            kubeconfig=state.kubeconfig or None,
+            context=state.context or None,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        options = pulumi.ResourceOptions(provider=provider)
+        namespace = _namespace(names.pods, OVERLAY_LEVEL, self, options)
+        pairs = [
+            PodPair(
+                state,
+                names,
+                index,
+                (nodes.server_of(index), nodes.client_of(index)),
+                namespace=namespace,
+                options=options,
+                parent=self,
+            )
+            for index in range(1, state.replicas + 1)
+        ]
+        deployed = [one for pair in pairs for one in (pair.server, pair.client)]
+        stands_on = self._agent_room(state, names, options)
+        uids = pulumi.Output.all(*(one.metadata["uid"] for one in deployed)).apply(
+            lambda _: running(state, names)
+        )
+        steered = nodes.steered(state.steer_nodes == "both")
+        tables = owners_of_table(steered)
+        steering = [
+            NodeSteering(
+                state,
+                names,
+                node,
+                uids.apply(
+                    lambda pods, node=node: node_plan(  # type: ignore[misc]
+                        state,
+                        names,
+                        node,
+                        pods.get(node.name, {}),
+                        owns_flow_table=node.name in tables,
+                    )
+                ),
+                stands_on=stands_on,
+                pods=deployed,
+                options=options,
+                parent=self,
+            )
+            for node in steered
+        ]
+        self.ready: list[pulumi.Resource] = [
+            *(pair.service for pair in pairs),
+            *deployed,
+            *(one.applied for one in steering),
+        ]
+        self.register_outputs({})
+
+    def _agent_room(
+        self, state: State, names: Names, options: pulumi.ResourceOptions
+    ) -> list[pulumi.Resource]:
+        """The steering namespace and its account, which has no right at all; not with SSH."""
+        if state.node_access == "ssh":
+            return []
+        namespace = _namespace(names.steering, NODE_LEVEL, self, options)
+        account = ServiceAccount(
+            agent.ACCOUNT,
+            metadata={"name": agent.ACCOUNT, "namespace": names.steering},
+            automount_service_account_token=False,
+            opts=pulumi.ResourceOptions.merge(
+                options, pulumi.ResourceOptions(parent=self, depends_on=[namespace])
+            ),
+        )
+        return [namespace, account]
+
+
+def _namespace(
+    name: str, level: str, parent: pulumi.Resource, options: pulumi.ResourceOptions
+) -> Namespace:
+    modes = ("enforce", "audit", "warn")
+    labels = {f"pod-security.kubernetes.io/{mode}": level for mode in modes}
+    return Namespace(
+        name,
+        metadata={"name": name, "labels": labels | {"app.kubernetes.io/name": "steerlab"}},
+        opts=pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(parent=parent)),
+    )
+
+
+def running(state: State, names: Names) -> dict[str, dict[str, str]]:
+    """The measured pods that run now: for each node their uids by name.
+
+    A pod that was recreated has another uid, so the plan of its node changes and steers it.
+    """
+    from kubernetes.client import CoreV1Api
+
+    api = connect(state.kubeconfig, state.context)
+    with explained(f"listing the pods of {names.pods}"):
+        listed = CoreV1Api(api).list_namespaced_pod(names.pods, _request_timeout=CALL_S)
+    found: dict[str, dict[str, str]] = {}
+    for pod in listed.items:
+        if pod.status.phase == "Running" and pod.metadata.deletion_timestamp is None:
+            found.setdefault(pod.spec.node_name, {})[pod.metadata.name] = pod.metadata.uid
+    return found
+
+
+def declare(state: State, nodes: Nodes | None = None) -> None:
+    """Declare the stack, its measurement where `runs` asks for one, and the stack's outputs.
+
+    Raises `Cannot` where the cluster does not answer or has no node with the labels.
+    """
+    nodes = nodes or find(
+        connect(state.kubeconfig, state.context), state.server_selector, state.client_selector
+    )
+    least = min(nodes.servers, key=lambda node: node.cpus)
+    if state.steering.needs_cpus > least.cpus:
+        raise BadInput(
+            f"configuration: {state.configuration} needs {state.steering.needs_cpus} CPUs, "
+            f"node {least.name} has {least.cpus}"
+        )
+    cluster = Cluster(state, nodes)
+    for name, value in describe(state).items():
+        pulumi.export(name, value)
+    if state.runs == 0:
+        return
+    measured = local.Command(
+        "measurement",
+        create=MEASURE,
+        stdin=measurement.of(state, nodes).to_stdin(),
+        triggers=[state.digest()],
+        logging=local.Logging.NONE,
+        add_previous_output_in_env=False,
+        opts=pulumi.ResourceOptions(depends_on=cluster.ready, delete_before_replace=True),
+    )
+    export_result(measured.stdout)
