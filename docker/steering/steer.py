@@ -450,7 +450,8 @@ class Setting(NamedTuple):
     def put(self, wanted: str, unusable: int) -> None:
         """Write, read back and compare."""
         line = f"{wanted}\n".encode()
-        self._open(os.O_WRONLY | os.O_TRUNC, lambda file: os.write(file, line))
+        with writable(self.path):
+            self._open(os.O_WRONLY | os.O_TRUNC, lambda file: os.write(file, line))
         got = self.read()
         if not agrees(self.path.name, wanted, got, unusable):
             raise SteerError(f"{self}: {wanted} was written, {got} reads back")
@@ -473,6 +474,27 @@ class Setting(NamedTuple):
             if error.errno in (errno.ENOENT, errno.ENODEV):
                 raise Gone(f"{self}: it is gone from here") from None
             raise SteerError(f"{self}: {error.strerror}") from None
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Let a file of a sysfs be written that a container runtime has made read-only.
+
+    That was for a pod's own view of it, and its mount stays so; all mounts share the file system.
+    """
+    opened = re.match("/proc/self/fd/([0-9]+)/", str(path))
+    mount = int(opened.group(1)) if opened else None
+    locked = mount is not None and os.fstatvfs(mount).f_flag & os.ST_RDONLY
+    if mount is None or not locked:
+        yield
+        return
+    kernel = Kernel()
+    kernel.reconfigure(mount, b"rw")
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # busy: whoever else writes there does this at its end
+            kernel.reconfigure(mount, b"ro")
 
 
 def settings(directory: Path, entry: Entry) -> tuple[Setting, Setting]:
@@ -566,6 +588,15 @@ class Kernel:
         try:
             self._call(431, context, 6, None, None, 0)  # fsconfig, FSCONFIG_CMD_CREATE
             return self._call(432, context, 1, 0)  # fsmount, FSMOUNT_CLOEXEC
+        finally:
+            os.close(context)
+
+    def reconfigure(self, mount: int, flag: bytes) -> None:
+        """Set a flag of a mounted file system, for all its mounts."""
+        context = self._call(433, mount, b"", 9)  # fspick, FSPICK_CLOEXEC | FSPICK_EMPTY_PATH
+        try:
+            self._call(431, context, 0, flag, None, 0)  # fsconfig, FSCONFIG_SET_FLAG
+            self._call(431, context, 7, None, None, 0)  # FSCONFIG_CMD_RECONFIGURE
         finally:
             os.close(context)
 

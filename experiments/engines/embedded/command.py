@@ -11,9 +11,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.engines.embedded.planning import UNKNOWN, differences, unknown
+
+if TYPE_CHECKING:
+    from experiments.engines.embedded.kubernetes import Objects
 
 Properties = dict[str, Any]
 
@@ -77,6 +80,12 @@ class Commands:
     def stop(self) -> None:
         """End what runs (its threads send the signals) and refuse what comes."""
         self._stop.set()
+
+    def objects(self, provider: Properties) -> Objects:
+        """What does for a cluster's objects what this does for commands, and stops with it."""
+        from experiments.engines.embedded.kubernetes import Objects
+
+        return Objects(provider, self._stop, preview=self.preview)
 
     def create(self, inputs: Properties, timeout: float = 0) -> Properties:
         """The outputs of a new resource."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.engines import EngineError, OnStep, Operation, Outcome, Phase, StackRef, Step
-from experiments.engines.embedded import command, planning
+from experiments.engines.embedded import command, kubernetes, planning
 from experiments.engines.embedded.command import CommandFailed, CommandInterrupted, Commands
+from experiments.engines.embedded.kubernetes import Objects
 from experiments.engines.embedded.ledger import Ledger
 from experiments.engines.embedded.planning import Decision, Resource
 from experiments.engines.embedded.state import Doing, now
@@ -73,12 +74,13 @@ class Deployment:
         self._changes: dict[str, Step] = {}
         self._same = 0
         self._stack_outputs: dict[str, dict[str, Any]] = {}
+        self._clusters: dict[str, Objects] = {}
         self._reporting = threading.Lock()
 
-    def provider(self, version: str) -> str:
-        """The reference of the default provider, which is recorded as Pulumi records it."""
+    def provider(self, package: str, version: str) -> str:
+        """The reference of a default provider, which is recorded as Pulumi records it."""
         name = f"default_{version}".translate(str.maketrans(".-+", "___"))
-        kind = f"{planning.PROVIDER}command"
+        kind = f"{planning.PROVIDER}{package}"
         urn = f"urn:pulumi:{self._stack.name}::{self._stack.project}::{kind}::{name}"
         with self._turn:
             old = self._olds.get(urn)
@@ -126,12 +128,14 @@ class Deployment:
         reason = "replace" if urn in self._replace else ""
         if wanted.get("deletedWith") in self._replaced:
             reason = "deletedWith"
-        kept = planning.keep_ignored(old, wanted)
-        decision = planning.decide(old, kept, reason, interrupted)
+        kept, urn_type = planning.keep_ignored(old, wanted), wanted["type"]
+        immutable = kubernetes.immutable(urn_type) or ("triggers",)
+        decision = planning.decide(old, kept, reason, interrupted, immutable)
         self._decided.add(urn)
         if decision.operation != "replace" or old is None:
             return Plan(kept, old, decision)
         self._replaced.add(urn)
+        delete_first = delete_first or planning.in_the_way(old, wanted)
         if not delete_first and interrupted != "deleting":
             return Plan(wanted, old, decision)
 
@@ -177,13 +181,13 @@ class Deployment:
     def _converge(self, plan: Plan) -> Resource:
         """Do what was decided and record it."""
         wanted, old, operation = plan.wanted, plan.old, plan.decision.operation
-        inputs, timeouts = wanted.get("inputs", {}), wanted.get("customTimeouts", {})
+        timeouts = wanted.get("customTimeouts", {})
         if old is None or operation == "replace":
             outputs = {}
             if wanted["custom"]:
                 with self._pending("creating", wanted):
-                    outputs = self._commands.create(inputs, timeouts.get("create", 0))
-            new = _created(wanted, self._new_id(wanted), outputs)
+                    outputs = self._create(wanted, timeouts.get("create", 0))
+            new = _created(wanted, self._new_id(wanted, outputs), outputs)
             keep_old = old is not None and not old.get("pendingReplacement")
             self._ledger.settle(new, old=old, keep_old=keep_old, ends=wanted)
             return new
@@ -192,15 +196,45 @@ class Deployment:
         if operation == "update":
             if wanted["custom"]:
                 with self._pending("updating", new):
-                    outputs = self._commands.update(inputs, outputs, timeouts.get("update", 0))
+                    outputs = self._update(wanted, outputs, timeouts.get("update", 0))
             changed = _continued(wanted, old, outputs) | {"modified": now()}
             self._ledger.settle(changed, old=old, ends=new)
             return changed
         self._ledger.settle(old if new == old else new, old=old)
         return new
 
-    def _new_id(self, wanted: Resource) -> str:
+    def _create(self, wanted: Resource, timeout: float) -> dict[str, Any]:
+        inputs: dict[str, Any] = wanted.get("inputs", {})
+        if wanted["type"] == command.TYPE:
+            return self._commands.create(inputs, timeout)
+        if wanted["type"].startswith(planning.PROVIDER):
+            return inputs
+        return self._objects(wanted).create(wanted["type"], inputs, timeout)
+
+    def _update(self, wanted: Resource, outputs: dict[str, Any], timeout: float) -> dict[str, Any]:
+        inputs: dict[str, Any] = wanted.get("inputs", {})
+        if wanted["type"] == command.TYPE:
+            return self._commands.update(inputs, outputs, timeout)
+        if wanted["type"].startswith(planning.PROVIDER):
+            return inputs
+        return self._objects(wanted).update(wanted["type"], inputs, outputs, timeout)
+
+    def _objects(self, resource: Resource) -> Objects:
+        """The cluster of an object, by the provider that it names."""
+        urn = resource["provider"].rpartition("::")[0]
+        with self._turn:
+            if urn not in self._clusters:
+                providers = {r["urn"]: r for r in self._ledger.resources} | self._olds
+                inputs = providers[urn].get("inputs", {})
+                self._clusters[urn] = self._commands.objects(inputs)
+            return self._clusters[urn]
+
+    def _new_id(self, wanted: Resource, outputs: dict[str, Any]) -> str:
         known = wanted["custom"] and not self._commands.preview
+        if wanted["type"].startswith(planning.PROVIDER):
+            return str(uuid.uuid4())
+        if wanted["type"].startswith(kubernetes.TYPE):
+            return kubernetes.id_of(outputs) if known else ""
         return f"{wanted['urn'].rsplit('::', 1)[-1]}{secrets.token_hex(4)}" if known else ""
 
     @contextmanager
@@ -220,10 +254,14 @@ class Deployment:
         properties = resource.get("outputs") or resource.get("inputs", {})
         needless = resource.get("pendingReplacement") or resource.get("retainOnDelete")
         is_gone = resource.get("deletedWith") in self._doomed
-        if resource["type"] == command.TYPE and not needless and not is_gone:
+        carried = not resource["type"].startswith(planning.PROVIDER) and resource["custom"]
+        if carried and not needless and not is_gone:
             timeout = resource.get("customTimeouts", {}).get("delete", 0)
             with self._pending("deleting", resource):
-                self._commands.delete(properties, timeout)
+                if resource["type"] == command.TYPE:
+                    self._commands.delete(properties, timeout)
+                else:
+                    self._objects(resource).delete(resource["type"], properties, timeout)
         self._ledger.remove(resource, awaits_replacement=awaits_replacement)
 
     def set_outputs(self, urn: str, outputs: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from pulumi.runtime.proto import engine_pb2, resource_pb2
 
 from experiments.engines import EngineError, StackRef
-from experiments.engines.embedded import command, planning
+from experiments.engines.embedded import command, kubernetes, planning, state
 from experiments.engines.embedded.deployment import Deployment
 from experiments.engines.embedded.planning import Resource
 
@@ -55,7 +55,7 @@ class Monitor:
             urn=resource["urn"], id=resource.get("id", "")
         )
         if resource["custom"]:
-            response.object.update(resource["outputs"])
+            response.object.update(resource.get("outputs", {}))
         return response
 
     def RegisterResourceOutputs(  # noqa: N802
@@ -82,7 +82,7 @@ class Monitor:
         urn = self._urn(request)
         _refuse_unsupported(request, urn)
         inputs = _plain_map(request.object, urn)
-        if request.custom and (wrong := command.problems(inputs)):
+        if request.custom and (wrong := _problems(request.type, inputs)):
             raise EngineError(f"{urn}: {'; '.join(wrong)}")
         options = dict(self._options.get(request.parent, {}))
         for option in ("protect", "retainOnDelete"):
@@ -101,7 +101,7 @@ class Monitor:
                 "inputs": inputs,
                 "parent": request.parent,
                 "dependencies": sorted(request.dependencies),
-                "provider": self._deployment.provider(request.version) if request.custom else "",
+                "provider": self._provider(request),
                 "propertyDependencies": {k: sorted(dependencies[k].urns) for k in dependencies},
                 "customTimeouts": {k: _seconds(v, urn) for k, v in timeouts.items() if v},
                 "ignoreChanges": list(request.ignoreChanges),
@@ -109,6 +109,13 @@ class Monitor:
                 **options,
             }
         )
+
+    def _provider(self, request: resource_pb2.RegisterResourceRequest) -> str:
+        """The reference of a resource's provider: the one it names, or its package's default."""
+        if not request.custom or request.type.startswith(planning.PROVIDER):
+            return ""
+        package = request.type.partition(":")[0]
+        return request.provider or self._deployment.provider(package, request.version)
 
     def _urn(self, request: resource_pb2.RegisterResourceRequest) -> str:
         """A resource's type in its URN begins with those of its parents, but not the stack's."""
@@ -135,12 +142,11 @@ class Log:
 def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest, urn: str) -> None:
     options = {
         "import": request.importId,
-        "aliases": request.aliases or request.aliasURNs,
+        "aliases": request.aliases or [u for u in request.aliasURNs if not _older_type(u)],
         "transforms": request.transforms,
         "hooks": request.hooks.ByteSize(),
         "state_migrations": request.state_migrations,
-        "provider": request.provider,
-        "providers": request.providers,
+        "provider": request.provider and not request.type.startswith(kubernetes.TYPE),
         "plugin_download_url": request.pluginDownloadURL,
         "additional_secret_outputs": request.additionalSecretOutputs,
         "replace_with": request.replace_with,
@@ -153,8 +159,24 @@ def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest, urn: str)
     for option, value in options.items():
         if value:
             raise EngineError(f"the embedded engine does not support {option}: {urn}")
-    if request.custom and request.type != command.TYPE:
+    explicit = request.type == f"{planning.PROVIDER}command"  # the default one does all there is
+    if request.custom and (explicit or not state.known(request.type)):
         raise EngineError(f"the embedded engine does not know {request.type}: {urn}")
+
+
+def _older_type(urn: str) -> bool:
+    """Whether an alias is only the SDK's, for a type of Kubernetes that no state of ours can hold."""
+    kind = urn.split("::")[2].rpartition("$")[2]
+    return kind.startswith(kubernetes.TYPE) and not state.known(kind)
+
+
+def _problems(type_: str, inputs: dict[str, Any]) -> list[str]:
+    """What this engine does not know of a custom resource's inputs."""
+    if type_ == command.TYPE:
+        return command.problems(inputs)
+    if type_.startswith(planning.PROVIDER):
+        return kubernetes.provider_problems(inputs)
+    return kubernetes.problems(inputs)
 
 
 def _plain_map(struct: Any, urn: str) -> dict[str, Any]:

@@ -36,9 +36,14 @@ class Decision:
 
 
 def decide(
-    old: Resource | None, wanted: Resource, reason: str = "", interrupted: str = ""
+    old: Resource | None,
+    wanted: Resource,
+    reason: str = "",
+    interrupted: str = "",
+    immutable: Iterable[str] = ("triggers",),
 ) -> Decision:
-    """Create, update, replace or leave alone; a `reason` forces the replacement.
+    """Create, update, replace or leave alone; a `reason` forces the replacement, and so does the
+    change of an input whose path is `immutable`.
 
     `interrupted` is what a killed run was doing to it: what is recorded can then not be trusted.
     """
@@ -52,12 +57,19 @@ def decide(
         return Decision("replace", (reason,))
     paths = list(differences(old.get("inputs", {}), wanted.get("inputs", {})))
     changed = tuple(dict.fromkeys(str(path[0]) for path in paths))
-    rules = wanted.get("replaceOnChanges", ())
+    rules = (*immutable, *wanted.get("replaceOnChanges", ()))
     if wanted["custom"] and any(_forces_replacement(path, rules) for path in paths):
         return Decision("replace", changed)
     if interrupted and not paths:
         changed = (f"interrupted while {interrupted}",)
     return Decision("update", changed) if changed else Decision("same")
+
+
+def in_the_way(old: Resource | None, wanted: Resource) -> bool:
+    """Whether a replacement has the name of what it replaces, so that that must go first."""
+    names = [(one or {}).get("inputs", {}).get("metadata") for one in (old, wanted)]
+    before, after = ((m["name"], m.get("namespace")) if isinstance(m, dict) else m for m in names)
+    return before is not None and before == after
 
 
 def keep_ignored(old: Resource | None, wanted: Resource) -> Resource:
@@ -100,9 +112,7 @@ def unknown(value: Any) -> bool:
 
 
 def _forces_replacement(path: Path, replace_on_changes: Iterable[str]) -> bool:
-    """`triggers` always do; what the program names covers every path below it."""
-    if path[0] == "triggers":
-        return True
+    """A named path covers every path below it."""
     return any(_covers(parse_path(text), path) for text in replace_on_changes)
 
 
@@ -144,7 +154,7 @@ def dependent_replacements(
     for resource in resources:
         if resource is root or resource["urn"] in decided or not resource["custom"]:
             continue
-        rules = resource.get("replaceOnChanges", ())
+        rules = ("triggers", *resource.get("replaceOnChanges", ()))
         if resource.get("deletedWith") in doomed or any(
             doomed & set(urns or ()) and _forces_replacement((name,), rules)
             for name, urns in resource.get("propertyDependencies", {}).items()

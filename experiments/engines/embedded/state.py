@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.engines import EngineError, StackRef
-from experiments.engines.embedded import command, planning
+from experiments.engines.embedded import command, kubernetes, planning
 from experiments.engines.embedded.planning import Resource
 
 Doing = Literal["creating", "updating", "deleting"]
@@ -96,12 +96,18 @@ def refuse_unsupported(stack: StackRef, checkpoint: Checkpoint) -> None:
     """Name what this engine could neither update nor delete."""
     for resource in [*checkpoint.resources, *(resource for _, resource in checkpoint.pending)]:
         urn, kind = resource["urn"], resource["type"]
-        if resource["custom"] and kind not in (command.TYPE, f"{planning.PROVIDER}command"):
+        if resource["custom"] and not known(kind):
             raise EngineError(f"stack {stack.name} holds {urn}: this engine knows no {kind}")
         if resource.get("external"):
             raise EngineError(f"stack {stack.name} holds {urn}, which was read and not created")
         if _SECRET in json.dumps(resource):
             raise EngineError(f"stack {stack.name} holds a secret value in {urn}")
+
+
+def known(kind: str) -> bool:
+    """Whether this engine can update and delete a custom resource of that type."""
+    providers = (f"{planning.PROVIDER}command", f"{planning.PROVIDER}kubernetes")
+    return kind in (command.TYPE, *providers) or kubernetes.kind_of(kind) is not None
 
 
 def render(

@@ -1,0 +1,323 @@
+"""Ten kinds of Kubernetes objects: server-side apply, waits and deletion as pulumi-kubernetes has them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from experiments.engines.embedded.command import CommandFailed, CommandInterrupted
+from experiments.engines.embedded.planning import UNKNOWN, unknown
+from infra.kubernetes.access import CALL_S, connect, words
+from infra.refusals import Refusal
+
+TYPE = "kubernetes:"
+MANAGER = "steerlab"
+WAIT_S = 600.0
+# An API server that is away for so long is not only restarting; seconds.
+AWAY_S = 30.0
+_TICK = 0.25
+_SKIP, _TIMEOUT = "pulumi.com/skipAwait", "pulumi.com/timeoutSeconds"
+# Why a container waits that no waiting ends, and those that pulling again might.
+_HOPELESS = {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"}
+_PULLING = {"ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff"}
+_PULL_S = 30.0
+
+Properties = dict[str, Any]
+
+
+class Kind(NamedTuple):
+    """Where the API has the objects of a kind, and the paths of what cannot be changed there."""
+
+    group: str
+    plural: str
+    namespaced: bool = True
+    immutable: tuple[str, ...] = ()
+
+
+_CORE, _RBAC = "/api/v1", "/apis/rbac.authorization.k8s.io/v1"
+KINDS = {
+    "core/v1:Namespace": Kind(_CORE, "namespaces", namespaced=False),
+    "core/v1:ServiceAccount": Kind(_CORE, "serviceaccounts"),
+    "core/v1:ConfigMap": Kind(_CORE, "configmaps", immutable=("data", "binaryData", "immutable")),
+    "core/v1:Service": Kind(_CORE, "services", immutable=("spec.clusterIP",)),
+    "apps/v1:Deployment": Kind("/apis/apps/v1", "deployments", immutable=("spec.selector",)),
+    "batch/v1:Job": Kind(
+        "/apis/batch/v1",
+        "jobs",
+        immutable=("spec.template", "spec.selector", "spec.completions", "spec.completionMode"),
+    ),
+    "rbac.authorization.k8s.io/v1:Role": Kind(_RBAC, "roles"),
+    "rbac.authorization.k8s.io/v1:RoleBinding": Kind(_RBAC, "rolebindings", immutable=("roleRef",)),
+    "rbac.authorization.k8s.io/v1:ClusterRole": Kind(_RBAC, "clusterroles", namespaced=False),
+    "rbac.authorization.k8s.io/v1:ClusterRoleBinding": Kind(
+        _RBAC, "clusterrolebindings", namespaced=False, immutable=("roleRef",)
+    ),
+}
+_ALWAYS = ("apiVersion", "kind", "metadata.name", "metadata.namespace")
+
+
+def kind_of(type_: str) -> Kind | None:
+    """The kind of a resource's type; None where this engine does not know it."""
+    return KINDS.get(type_.removeprefix(TYPE)) if type_.startswith(TYPE) else None
+
+
+def immutable(type_: str) -> tuple[str, ...]:
+    """The property paths whose change replaces an object."""
+    kind = kind_of(type_)
+    return (*_ALWAYS, *kind.immutable) if kind else ()
+
+
+def problems(inputs: Properties) -> list[str]:
+    """What this engine does not know of an object's inputs: names must be given."""
+    metadata = inputs.get("metadata")
+    if metadata == UNKNOWN or (isinstance(metadata, dict) and metadata.get("name")):
+        return []
+    return ["metadata.name is missing: the embedded engine gives no names"]
+
+
+def provider_problems(inputs: Properties) -> list[str]:
+    """A kubeconfig is named, never quoted: its contents would bring credentials into the state."""
+    found = [
+        f"provider input {name} is not supported"
+        for name in inputs
+        if name not in ("kubeconfig", "context", "version")
+    ]
+    if any(sign in (inputs.get("kubeconfig") or "") for sign in "\n{"):
+        found.append("provider input kubeconfig must be the path of a file, not what is in it")
+    return found
+
+
+def id_of(outputs: Properties) -> str:
+    metadata = outputs["metadata"]
+    return "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
+
+
+class Objects:
+    """The objects of one cluster; `stop` ends what waits."""
+
+    def __init__(
+        self, provider: Mapping[str, Any], stop: threading.Event, *, preview: bool
+    ) -> None:
+        self._preview = preview
+        self._stop = stop
+        self._connect = cache(
+            lambda: connect(provider.get("kubeconfig") or "", provider.get("context") or "")
+        )
+
+    def create(self, type_: str, inputs: Properties, timeout: float = 0) -> Properties:
+        """Apply an object and wait until it stands; its live form is returned."""
+        if self._preview:
+            return inputs | {"metadata": _foreseen(inputs.get("metadata"))}
+        kind, name, namespace = self._place(type_, inputs)
+        query = [("fieldManager", MANAGER), ("force", "true")]
+        body = {key: value for key, value in inputs.items() if key != "status"}
+        self._call("PATCH", kind, namespace, name, query=query, body=body)
+        return self._stands(kind, namespace, name, inputs, timeout)
+
+    def update(
+        self, type_: str, inputs: Properties, recorded: Properties, timeout: float = 0
+    ) -> Properties:
+        if self._preview:
+            if unknown(inputs):
+                return self.create(type_, inputs)
+            metadata = recorded.get("metadata", {}) | (inputs.get("metadata") or {})
+            return recorded | inputs | {"metadata": metadata}
+        return self.create(type_, inputs, timeout)
+
+    def delete(self, type_: str, recorded: Properties, timeout: float = 0) -> None:
+        """Delete an object with what it owns and wait until it is gone; absence is no failure."""
+        if self._preview:
+            return
+        kind, name, namespace = self._place(type_, recorded)
+        before = self._get(kind, namespace, name)
+        if before is None:
+            return
+        body = {"propagationPolicy": "Foreground"}
+        self._call("DELETE", kind, namespace, name, body=body, absent=True)
+        uid = before["metadata"]["uid"]
+
+        def gone() -> bool:
+            now = self._get(kind, namespace, name)
+            return now is None or now["metadata"]["uid"] != uid
+
+        self._until(gone, timeout or WAIT_S, lambda: f"{kind.plural}/{name} does not go")
+
+    def _place(self, type_: str, properties: Properties) -> tuple[Kind, str, str]:
+        kind = kind_of(type_)
+        assert kind  # noqa: S101 the monitor takes no other
+        metadata = properties["metadata"]
+        namespace = metadata.get("namespace") or "default"
+        return kind, metadata["name"], namespace if kind.namespaced else ""
+
+    # --- waits ---
+
+    def _stands(
+        self, kind: Kind, namespace: str, name: str, inputs: Properties, timeout: float
+    ) -> Properties:
+        said = inputs["metadata"].get("annotations") or {}
+        last: Properties = {}
+        since = time.monotonic()
+
+        def ready() -> bool:
+            nonlocal last
+            live = self._get(kind, namespace, name)
+            if live is None:
+                raise CommandFailed(f"{kind.plural}/{name} was deleted while it was waited for")
+            last = live
+            if said.get(_SKIP) == "true":
+                return True
+            match kind.plural:
+                case "namespaces":
+                    return bool(live["status"].get("phase") == "Active")
+                case "deployments":
+                    self._refuse_stuck_pods(namespace, live, time.monotonic() - since)
+                    return rolled_out(live)
+                case "jobs":
+                    return self._job_done(namespace, live)
+                case "services":
+                    return not live["spec"].get("selector") or self._has_endpoints(namespace, name)
+            return True
+
+        seconds = timeout or float(said.get(_TIMEOUT, 0)) or WAIT_S
+        self._until(ready, seconds, lambda: f"{kind.plural}/{name} is not ready: {_state(last)}")
+        last.get("metadata", {}).pop("managedFields", None)
+        return last
+
+    def _job_done(self, namespace: str, live: Properties) -> bool:
+        conditions = {c["type"]: c for c in live["status"].get("conditions") or []}
+        failed = conditions.get("Failed", conditions.get("FailureTarget", {}))
+        if failed.get("status") == "True":
+            name = live["metadata"]["name"]
+            ended = self._last_words(namespace, f"job-name={name}")
+            raise CommandFailed(f"Job {name} failed: {ended or failed.get('message', '')}")
+        return bool(conditions.get("Complete", {}).get("status") == "True")
+
+    def _last_words(self, namespace: str, selector: str) -> str:
+        """What the last container of these pods that failed said at its end."""
+        for pod in reversed(self._pods(namespace, selector)):
+            for container in pod["status"].get("containerStatuses") or []:
+                ended = container["state"].get("terminated") or {}
+                if ended.get("exitCode"):
+                    said = (ended.get("message") or ended.get("reason") or "").strip()
+                    return f"exit status {ended['exitCode']}: {said[-2000:]}"
+        return ""
+
+    def _refuse_stuck_pods(self, namespace: str, live: Properties, waited: float) -> None:
+        labels = live["spec"]["selector"]["matchLabels"]
+        if rolled_out(live) or waited < 1:
+            return
+        for pod in self._pods(namespace, ",".join(f"{k}={v}" for k, v in labels.items())):
+            for container in pod["status"].get("containerStatuses") or []:
+                waiting = container["state"].get("waiting") or {}
+                reason = waiting.get("reason", "")
+                if reason in _HOPELESS or (reason in _PULLING and waited > _PULL_S):
+                    name = pod["metadata"]["name"]
+                    ended = (container.get("lastState") or {}).get("terminated") or {}
+                    said = ended.get("message") or waiting.get("message", "")
+                    raise CommandFailed(f"pod {name}: {reason}: {said.strip()[-2000:]}")
+
+    def _pods(self, namespace: str, selector: str) -> list[Properties]:
+        query = [("labelSelector", selector)]
+        listed = self._call("GET", Kind(_CORE, "pods"), namespace, "", query=query)
+        return list((listed or {}).get("items", []))
+
+    def _has_endpoints(self, namespace: str, name: str) -> bool:
+        found = self._get(Kind(_CORE, "endpoints"), namespace, name) or {}
+        return any(subset.get("addresses") for subset in found.get("subsets") or [])
+
+    def _until(self, holds: Callable[[], bool], seconds: float, late: Callable[[], str]) -> None:
+        end = time.monotonic() + seconds
+        while not holds():
+            if time.monotonic() > end:
+                raise CommandFailed(f"{late()} after {seconds:.0f} s")
+            self._sleep(_TICK)
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise CommandInterrupted("interrupted while it waited for the cluster")
+
+    # --- calls ---
+
+    def _get(self, kind: Kind, namespace: str, name: str) -> Properties | None:
+        return self._call("GET", kind, namespace, name, absent=True)
+
+    def _call(
+        self,
+        method: str,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        *,
+        query: list[tuple[str, str]] | None = None,
+        body: Properties | None = None,
+        absent: bool = False,
+    ) -> Properties | None:
+        """One request, again while the API server is away; None where `absent` is allowed."""
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        within = f"/namespaces/{namespace}" if namespace else ""
+        path = f"{kind.group}{within}/{kind.plural}" + (f"/{name}" if name else "")
+        patch = {"Content-Type": "application/apply-patch+yaml"} if method == "PATCH" else {}
+        end = time.monotonic() + AWAY_S
+        while True:
+            if self._stop.is_set():
+                raise CommandInterrupted("interrupted before it was asked of the cluster")
+            try:
+                api = self._connect()
+                request = api.param_serialize(
+                    method,
+                    path,
+                    query_params=query or [],
+                    header_params={"Accept": "application/json"} | patch,
+                    body=body,
+                    auth_settings=["BearerToken"],
+                )
+                response = api.call_api(*request, _request_timeout=CALL_S)
+                text = response.read()
+                if not 200 <= response.status < 300:
+                    raise ApiException(response.status, response.reason, body=text.decode())
+                answer: Properties = json.loads(text)
+                return answer
+            except ApiException as error:
+                if error.status == 404 and absent:
+                    return None
+                if error.status not in (429, 500, 502, 503, 504) or time.monotonic() > end:
+                    said = words(error.status, error.reason, error.body)
+                    raise CommandFailed(f"{method} {path}: {said}") from None
+            except (HTTPError, OSError) as error:
+                if time.monotonic() > end:
+                    reason = getattr(error, "reason", None) or error
+                    raise CommandFailed(f"the API server does not answer: {reason}") from None
+            except Refusal as error:
+                raise CommandFailed(str(error)) from None
+            self._sleep(1.0)
+
+
+def rolled_out(live: Mapping[str, Any]) -> bool:
+    """Whether a Deployment's pods are all of its last form and available (pure)."""
+    status, wanted = live.get("status", {}), live["spec"].get("replicas", 1)
+    return bool(
+        status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
+        and status.get("updatedReplicas", 0) == wanted
+        and status.get("availableReplicas", 0) == wanted
+        and status.get("replicas", 0) == wanted
+    )
+
+
+def _state(live: Mapping[str, Any]) -> str:
+    """An object's conditions that do not hold, in words (pure)."""
+    conditions = live.get("status", {}).get("conditions") or []
+    said = [
+        c.get("message") or c.get("reason", "") for c in conditions if c.get("status") != "True"
+    ]
+    return "; ".join(filter(None, said)) or "no reason is given"
+
+
+def _foreseen(metadata: Any) -> Any:
+    """An object's metadata before it is there."""
+    return {**metadata, "uid": UNKNOWN} if isinstance(metadata, dict) else UNKNOWN
