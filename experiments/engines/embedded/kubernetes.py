@@ -113,6 +113,8 @@ class Objects:
         if self._preview:
             return inputs | {"metadata": _foreseen(inputs.get("metadata"))}
         kind, name, namespace = self._place(type_, inputs)
+        if kind.plural == "jobs":  # one that is there has run, and would not run again
+            self.delete(type_, inputs)
         query = [("fieldManager", MANAGER), ("force", "true")]
         body = {key: value for key, value in inputs.items() if key != "status"}
         self._call("PATCH", kind, namespace, name, query=query, body=body)
