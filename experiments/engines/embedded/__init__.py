@@ -1,6 +1,6 @@
 """A bounded engine without the Pulumi CLI: the same program, state and semantics, in process.
 
-It knows `command:local:Command` and refuses the rest by name. It is no replacement for Pulumi.
+It knows `command:local:Command` and ten Kubernetes kinds and refuses the rest by name. It is no replacement for Pulumi.
 """
 
 from __future__ import annotations

@@ -57,8 +57,13 @@ def decide(
         return Decision("replace", (reason,))
     paths = list(differences(old.get("inputs", {}), wanted.get("inputs", {})))
     changed = tuple(dict.fromkeys(str(path[0]) for path in paths))
-    rules = (*immutable, *wanted.get("replaceOnChanges", ()))
-    if wanted["custom"] and any(_forces_replacement(path, rules) for path in paths):
+    rules = wanted.get("replaceOnChanges", ())
+    # what is above an immutable input changes it too, such as a `spec` that is not known yet
+    fixed = [parse_path(text) for text in immutable]
+    if wanted["custom"] and any(
+        _forces_replacement(path, rules) or any(_covers(f, path) or _covers(path, f) for f in fixed)
+        for path in paths
+    ):
         return Decision("replace", changed)
     if interrupted and not paths:
         changed = (f"interrupted while {interrupted}",)
