@@ -23,10 +23,13 @@ from analysis import sequential
 from analysis.load import load
 from analysis.pairing import StateKey
 from analysis.schema import Machine, Record
-from experiments import machine, measure, records, stacks, verify
+from experiments import measure, records, single, site, stacks, targets
 from experiments.engines import Engine, EngineError, StackRef
 from experiments.plan import Plan, Run, from_json, to_json
+from experiments.site import AnyMeasurement
 from infra.config import State
+from infra.kubernetes import measurement as cluster
+from infra.kubernetes.nodes import Nodes
 from infra.lab import measurement
 from infra.refusals import BadInput
 
@@ -60,6 +63,7 @@ class Sweep:
     on_cleanup: Callable[[], None] = lambda: None
     _machines: dict[str, Machine] = field(default_factory=dict, init=False)
     _stands: tuple[str, str] | None = field(default=None, init=False)
+    _nodes: Nodes | None = field(default=None, init=False)
     _judged: int | None = field(default=None, init=False)
     _needed: set[StateKey] = field(default_factory=set, init=False)
 
@@ -161,15 +165,21 @@ class Sweep:
         self._stands = (state.path, state.configuration)
 
     def _repair(self, stack: StackRef) -> None:
-        drift = verify.drifted(self.engine.resources(stack))
+        drift = targets.drifted(self.engine.resources(stack))
         self.engine.up(stack, replace=[found.urn for found in drift])
 
     def _once(self, run: Run, state: State) -> tuple[Record, list[bytes]]:
-        what = measurement.of(state)
+        what = self._measurement(state)
         if run.path not in self._machines:
-            self._machines[run.path] = machine.describe(what)
+            self._machines[run.path] = site.of(what).describe()
         place = measure.Place(run.block, run.order, self.plan.seed, self.plan.digest)
         return measure.run(what, replicas=run.replicas, place=place, on=self._machines[run.path])
+
+    def _measurement(self, state: State) -> AnyMeasurement:
+        if state.target == "lab":
+            return measurement.of(state)
+        self._nodes = self._nodes or single.nodes_of(state)
+        return cluster.of(state, self._nodes)
 
     def _stack(self, run: Run) -> tuple[StackRef, State]:
         values = {

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any
 
 from experiments import lock, requirements, stacks
 from experiments.verify import Drift
 
-Target = Literal["lab", "kubernetes"]
 
-
-def of(resources: Sequence[dict[str, Any]]) -> Target:
+def of(resources: Sequence[dict[str, Any]]) -> str:
     """The target of what a stack's checkpoint holds."""
     from experiments.cluster.drift import of_cluster
 
     return "kubernetes" if of_cluster(resources) else "lab"
 
 
-def require(target: Target) -> None:
+def require(target: str) -> None:
     """Raise `Cannot` where this machine lacks what the target needs."""
     if target == "lab":
         requirements.require_lab()
 
 
-def busy(target: Target, stack: str, what: str) -> AbstractContextManager[None]:
+def busy(target: str, stack: str, what: str) -> AbstractContextManager[None]:
     """Hold the lab's machine, or a cluster's stack, alone."""
     if target == "lab":
         return lock.machine(what)

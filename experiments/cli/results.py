@@ -211,7 +211,11 @@ def _reproduce(directory: Path) -> str:
         "--until-ci": plan.until_ci,
         "--seed": plan.seed,
     }
+    planned = ("configurations", "podCpuLimit")
+    others = "".join(
+        f" -c {quote(f'{key}={value}')}" for key, value in plan.settings if key not in planned
+    )
     given = (
         f"{option} {quote(str(value))}" for option, value in words.items() if value is not None
     )
-    return f"./steerlab sweep {' '.join(given)}"
+    return f"./steerlab sweep {' '.join(given)}{others}"

@@ -32,6 +32,19 @@ USUAL: Options = {
     "own": "",
     "pod_cpu_limit": "",
     "until_ci": None,
+    "config": {},
+}
+# Keys that the plan itself says, by the option that does.
+PLANNED = {
+    "configuration": "--configurations",
+    "replicas": "--replicas",
+    "runs": "--runs",
+    "duration": "--duration",
+    "omit": "--omit",
+    "streams": "--streams",
+    "path": "--path",
+    "configurations": "--own",
+    "podCpuLimit": "--pod-cpu-limit",
 }
 # With --until-ci: the most blocks, where the command line does not say.
 MOST_BLOCKS = 40
@@ -57,6 +70,13 @@ def sweep(
     path: Annotated[str | None, typer.Option(help="overlay, host, or overlay,host.")] = None,
     own: Annotated[str | None, typer.Option(help="YAML file with further configurations.")] = None,
     pod_cpu_limit: Annotated[str | None, typer.Option(help="CPU quota of each pod (200m).")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="lab, or kubernetes.", metavar="TARGET")
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option("--config", "-c", help="Any other key of a stack.", metavar="KEY=VALUE"),
+    ] = None,
     until_ci: Annotated[
         float | None,
         typer.Option(help="End a state once its ratio is known to ± this share (0.05).", min=0.001),
@@ -80,8 +100,9 @@ def sweep(
     ./steerlab sweep --quick
     ./steerlab sweep --path overlay,host --replicas 1,16 --runs 20
     ./steerlab sweep --replicas 4 --until-ci 0.05
+    ./steerlab sweep --quick --target kubernetes -c kubeconfig=admin.conf
 
-    The lab is the sweep's own and is taken away at the end, also after Ctrl-C; a sweep that was
+    The stack is the sweep's own and is taken away at the end, also after Ctrl-C; a sweep that was
     interrupted goes on with --resume.
     """
     given: Options = {
@@ -96,6 +117,7 @@ def sweep(
         "pod_cpu_limit": pod_cpu_limit,
         "until_ci": until_ci,
         "seed": seed,
+        "config": _config(config, target),
     }
     options = {"seed": secrets.randbelow(2**31), **USUAL}
     if resume:
@@ -112,19 +134,44 @@ def sweep(
     _run(wanted, directory, resume, engine, json)
 
 
+def _config(words: list[str] | None, target: str | None) -> dict[str, str] | None:
+    """The keys that the plan does not say itself; None where there are none."""
+    from experiments import stacks
+    from infra.refusals import BadInput
+
+    said = stacks.changes(words or []) | ({"target": target} if target else {})
+    for key in said:
+        if key in PLANNED:
+            raise BadInput(f"-c {key}: a sweep says it with {PLANNED[key]}")
+    return said or None
+
+
+def _cpus(values: dict[str, str]) -> int:
+    """How many CPUs a mask may name: this machine's, or those of the smallest server node."""
+    from experiments import single
+    from infra import config
+
+    state = config.state("sweep", values)
+    if state.target == "lab":
+        return max(config.online_cores()) + 1
+    return min(node.cpus for node in single.nodes_of(state).servers)
+
+
 def _plan(options: Options) -> Plan:
     from experiments import plan
     from infra import config
     from infra import configurations as named
     from infra.refusals import BadInput
 
-    online = config.online_cores()
     paths = _words(options["path"])
     if not paths or set(paths) - {"overlay", "host"} or len(set(paths)) != len(paths):
         raise BadInput(f"path: {options['path']!r} must be overlay, host, or overlay,host")
     own = str(Path(options["own"]).resolve()) if options["own"] else ""
     keys = {"configurations": own, "podCpuLimit": options["pod_cpu_limit"]}
-    settings = {key: value for key, value in keys.items() if value}
+    settings = {key: value for key, value in keys.items() if value} | options["config"]
+    timing = {key: str(options[key]) for key in ("duration", "omit", "streams")}
+    # What is wrong with the target shows before a cluster is asked for its nodes.
+    usual = {"configuration": "baseline", "replicas": "1", **settings, **timing}
     made = plan.make(
         seed=options["seed"],
         blocks=options["runs"],
@@ -135,7 +182,7 @@ def _plan(options: Options) -> Plan:
         omit=options["omit"],
         streams=options["streams"],
         known=named.load(settings.get("configurations")),
-        cpus=max(online) + 1,
+        cpus=_cpus(usual),
         settings=settings,
         until_ci=options["until_ci"],
     )
@@ -147,8 +194,7 @@ def _plan(options: Options) -> Plan:
         "configuration": made.configurations[0],
         "replicas": str(max(made.replicas)),
     }
-    timing = {key: str(options[key]) for key in ("duration", "omit", "streams")}
-    config.state("sweep", {**values, **timing})
+    config.state("sweep", {**values, **timing, "path": paths[0]})
     return made
 
 
@@ -168,6 +214,7 @@ def _options(kept: Plan) -> Options:
         "pod_cpu_limit": settings.get("podCpuLimit", ""),
         "until_ci": kept.until_ci,
         "seed": kept.seed,
+        "config": {key: value for key, value in kept.settings if key not in PLANNED},
     }
 
 
@@ -233,11 +280,12 @@ def _run(plan: Plan, directory: Path, resume: bool, engine: str, json: bool) -> 
         TimeRemainingColumn,
     )
 
-    from experiments import lock, requirements
+    from experiments import targets
     from experiments.engines.choice import choose
     from experiments.sweep import Sweep
 
-    requirements.require_lab()
+    target = dict(plan.settings).get("target", "lab")
+    targets.require(target)
     chosen = choose(engine)
     note(_summary(plan))
     bar = Progress(
@@ -252,8 +300,9 @@ def _run(plan: Plan, directory: Path, resume: bool, engine: str, json: bool) -> 
         disable=not err.is_terminal,
     )
     sweep = Sweep(directory, plan, chosen)
-    with lock.machine(f"sweep in {directory}"), bar:
-        refuse_foreign(sweep.stack)
+    with targets.busy(target, sweep.stack.name, f"sweep in {directory}"), bar:
+        if target == "lab":
+            refuse_foreign(sweep.stack)
         left = sweep.prepare(resume=resume)
         task = bar.add_task("", total=len(plan.runs), completed=len(plan.runs) - len(left))
 
