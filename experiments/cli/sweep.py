@@ -171,7 +171,8 @@ def _plan(options: Options) -> Plan:
     settings = {key: value for key, value in keys.items() if value} | options["config"]
     timing = {key: str(options[key]) for key in ("duration", "omit", "streams")}
     # What is wrong with the target shows before a cluster is asked for its nodes.
-    usual = {"configuration": "baseline", "replicas": "1", **settings, **timing}
+    path = max(paths, key=("overlay", "host").index)
+    usual = {"configuration": "baseline", "replicas": "1", "path": path, **settings, **timing}
     made = plan.make(
         seed=options["seed"],
         blocks=options["runs"],
@@ -194,7 +195,7 @@ def _plan(options: Options) -> Plan:
         "configuration": made.configurations[0],
         "replicas": str(max(made.replicas)),
     }
-    config.state("sweep", {**values, **timing, "path": paths[0]})
+    config.state("sweep", {**values, **timing, "path": path})
     return made
 
 
