@@ -19,12 +19,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 LAB = Path(__file__).parent / "lab"
+CLUSTER = Path(__file__).parent / "cluster"
+# Set by `./steerlab test --cluster`: a cluster is started for its tests alone.
+ASKED = "STEERLAB_CLUSTER"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(LAB):
             item.add_marker(pytest.mark.lab)
+        if item.path.is_relative_to(CLUSTER):
+            item.add_marker(pytest.mark.cluster)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -32,6 +37,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("CI") == "true":
             pytest.fail(f"the lab tier must run where CI=true: {reason}", pytrace=False)
         pytest.skip(reason)
+    if item.get_closest_marker("cluster") and os.environ.get(ASKED) != "1":
+        pytest.skip("a cluster is started for ./steerlab test --cluster alone")
     if item.get_closest_marker("cli") and (reason := _no_cli()):
         pytest.skip(reason)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from enum import StrEnum
@@ -279,8 +280,11 @@ def test(
         ["mypy"],
         ["pytest", *marks, *(words or [])],
     ]
+    environment = {**os.environ, "STEERLAB_CLUSTER": "1"} if cluster else None
     for check in checks:
         note("$ " + " ".join(check))
-        done = subprocess.run([sys.executable, "-m", *check], cwd=root, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", *check], cwd=root, env=environment, check=False
+        )
         if done.returncode != 0:
             raise typer.Exit(1)

@@ -25,7 +25,12 @@ def main(words: list[str]) -> int:
                 process.wait()
             return process.returncode
         if verb == "kubectl":
-            command: list[str | Path] = [there.binaries / "kubectl", "--kubeconfig", there.kubeconfig, *rest]
+            command: list[str | Path] = [
+                there.binaries / "kubectl",
+                "--kubeconfig",
+                there.kubeconfig,
+                *rest,
+            ]
             return subprocess.run(command, check=False).returncode
         there.load(*map(Path, rest))
     else:

@@ -33,7 +33,13 @@ PACKAGES = {
     "/usr/sbin/sshd": "openssh-server",
     "ssh": "openssh-client",
     "/usr/bin/python3": "python3",
+    "mmdebstrap": "mmdebstrap",
 }
+
+
+def absent() -> list[str]:
+    """The packages that are not installed."""
+    return sorted({package for tool, package in PACKAGES.items() if shutil.which(tool) is None})
 
 
 def lacking() -> list[str]:
@@ -46,9 +52,8 @@ def lacking() -> list[str]:
         reasons.append("cgroup v1 hierarchies for cpuset and memory are needed")
     if binaries.go() is None:
         reasons.append("Go 1.24 or newer is needed to build Kubernetes")
-    absent = sorted({package for tool, package in PACKAGES.items() if shutil.which(tool) is None})
-    if absent:
-        reasons.append(f"apt-get install {' '.join(absent)}")
+    if packages := absent():
+        reasons.append(f"apt-get install {' '.join(packages)}")
     return reasons
 
 

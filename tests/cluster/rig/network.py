@@ -25,9 +25,9 @@ def lay(nodes: Sequence[NodeLayout]) -> None:
     run("ip", "link", "set", UPLINK, "up")
     for node in nodes:
         run("ip", "netns", "add", node.netns)
-        run("ip", "-n", SWITCH, "link", "add", node.name, "type", "veth", "peer", "name", "eth1",
+        run("ip", "-n", SWITCH, "link", "add", f"to-{node.name}", "type", "veth", "peer", "name", "eth1",
             "netns", node.netns)  # fmt: skip
-        _batch(SWITCH, f"link set {node.name} master br0 up")
+        _batch(SWITCH, f"link set to-{node.name} master br0 up")
         _batch(
             node.netns,
             "link set lo up",
@@ -38,7 +38,7 @@ def lay(nodes: Sequence[NodeLayout]) -> None:
         )
         inside = ("ip", "netns", "exec", node.netns)
         run(*inside, "ethtool", "-K", "eth1", *_OFF)
-        run("ip", "netns", "exec", SWITCH, "ethtool", "-K", node.name, *_OFF)
+        run("ip", "netns", "exec", SWITCH, "ethtool", "-K", f"to-{node.name}", *_OFF)
         run(*inside, "sysctl", "-qw", "net.ipv4.ip_forward=1")
         _overlay(node, nodes)
         run(*inside, "ethtool", "-K", "vxlan.calico", "gro", "off")

@@ -66,11 +66,16 @@ def archive(files: dict[str, bytes], tag: str, command: list[str]) -> bytes:
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(content), 0o755
             tar.addfile(entry, BytesIO(content))
-    digest = hashlib.sha256(layer.getvalue()).hexdigest()
+    return archive_of(layer.getvalue(), tag, command)
+
+
+def archive_of(layer: bytes, tag: str, command: list[str]) -> bytes:
+    """The same from the layer's own tar (pure)."""
+    digest = hashlib.sha256(layer).hexdigest()
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Entrypoint": command},
+        "config": {"Entrypoint": command, "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
     }
     manifest = [{"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}]
@@ -78,7 +83,7 @@ def archive(files: dict[str, bytes], tag: str, command: list[str]) -> bytes:
     with tarfile.open(fileobj=whole, mode="w") as tar:
         for name, content in (
             ("config.json", json.dumps(config).encode()),
-            ("layer.tar", layer.getvalue()),
+            ("layer.tar", layer),
             ("manifest.json", json.dumps(manifest).encode()),
         ):
             entry = tarfile.TarInfo(name)

@@ -1,0 +1,124 @@
+"""One stack on a real cluster, from nothing to nothing: pods, steering, records, repair."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_project import Answer, Project
+from rig.cluster import Cluster
+
+STACK = "rfs-plus-4"
+STEERING = f"steerlab-{STACK}-steering"
+
+
+def up(project: Project, *changes: str) -> Answer:
+    config = [word for change in changes for word in ("-c", change)]
+    return project.run("up", "-s", STACK, "--engine", "embedded", *config, "--json")
+
+
+def operations(answer: Answer) -> dict[str, str]:
+    return {step["name"]: step["operation"] for step in answer.json["changes"]}
+
+
+def values(cluster: Cluster) -> dict[str, str]:
+    """Every value of steering that worker1 shows, of its own devices and the machine."""
+    script = "grep -H . /sys/class/net/*/queues/rx-*/rps_* /proc/sys/net/core/rps_sock_flow_entries"
+    rows = cluster.nodes["worker1"].exec("sh", "-c", script).splitlines()
+    pairs = (row.partition(":") for row in rows)
+    return {name: value for name, _, value in pairs if "/cali" not in name and "/lo/" not in name}
+
+
+def received(cluster: Cluster) -> int:
+    path = "/sys/class/net/vxlan.calico/statistics/rx_bytes"
+    return int(cluster.nodes["worker1"].exec("cat", path))
+
+
+def records(project: Project) -> list[dict[str, Any]]:
+    folder: Path = project.folder / "results" / STACK
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*run*.json"))]
+
+
+def test_a_state_from_nothing_to_nothing(project: Project, cluster: Cluster) -> None:
+    before = values(cluster)
+    overlay_before = received(cluster)
+    first = up(project, "target=kubernetes", f"kubeconfig={cluster.kubeconfig}", "duration=2")
+    assert first.json["counts"] == {"create": 27}
+
+    (record,) = records(project)
+    assert record["valid"], record["reasons"]
+    rates = [pair["bitrate_mbps"] for pair in record["pairs"]]
+    assert len(rates) == 4
+    assert all(rates)
+    # all of it came through the overlay
+    assert received(cluster) - overlay_before > sum(rates) * 1e6 / 8 * 2
+    steered = {
+        (q["role"], q["device"], q["rps_flow_cnt"]) for q in record["steering_before"]["queues"]
+    }
+    assert {
+        ("nic", "eth1", 32768),
+        ("overlay", "vxlan.calico", 32768),
+        ("pod", "eth0", 32768),
+    } <= steered
+    assert {core["node"] for core in record["cores"]} == {"worker1"}
+    now = values(cluster)
+    assert now["/proc/sys/net/core/rps_sock_flow_entries"] == "32768"
+    assert now["/sys/class/net/eth1/queues/rx-0/rps_flow_cnt"] == "32768"
+
+    assert operations(up(project)) == {}
+
+    more = operations(up(project, "replicas=8"))
+    new = {f"iperf-{r}-{i}" for r in ("server", "client", "service") for i in (5, 6, 7, 8)}
+    assert {n for n, op in more.items() if op == "create"} == new | {
+        f"pair-{i}" for i in (5, 6, 7, 8)
+    }
+    assert {n for n, op in more.items() if op == "replace"} == {"steer-worker1", "measurement"}
+
+    other = operations(up(project, "configuration=rps"))
+    assert other == {"steer-worker1": "replace", "measurement": "replace"}
+    assert values(cluster)["/proc/sys/net/core/rps_sock_flow_entries"] == "0"
+
+    project.run("destroy", "-s", STACK, "--engine", "embedded")
+    assert values(cluster) == before
+    assert "steerlab" not in cluster.kubectl("get", "namespaces")
+
+
+@pytest.fixture
+def standing(project: Project, cluster: Cluster) -> Project:
+    up(project, "target=kubernetes", f"kubeconfig={cluster.kubeconfig}", "runs=0")
+    return project
+
+
+def test_what_is_deleted_by_hand_is_found_and_made_anew(
+    standing: Project, cluster: Cluster
+) -> None:
+    cluster.kubectl("delete", "pod", "-n", f"steerlab-{STACK}", "-l", "steerlab/pair=2")
+    assert operations(up(standing)) == {"steer-worker1": "replace"}
+    cluster.kubectl("delete", "job", "-n", STEERING, "steer-worker1")
+    assert operations(up(standing)) == {"steer-worker1": "replace"}
+    cluster.nodes["worker1"].exec("sh", "-c", "echo 1 > /sys/class/net/eth1/queues/rx-0/rps_cpus")
+    assert operations(up(standing)) == {"steer-worker1": "replace"}
+    assert operations(up(standing)) == {}
+
+
+def test_a_deleted_namespace_leaves_no_node_steered(standing: Project, cluster: Cluster) -> None:
+    cluster.kubectl("delete", "namespace", STEERING)
+    assert values(cluster)["/proc/sys/net/core/rps_sock_flow_entries"] == "0"
+    standing.run("destroy", "-s", STACK, "--engine", "embedded")
+    assert "steerlab" not in cluster.kubectl("get", "namespaces")
+
+
+@pytest.mark.usefixtures("standing")
+def test_measured_pods_pass_the_restricted_level(cluster: Cluster) -> None:
+    level = "pod-security.kubernetes.io/enforce=restricted"
+    said = cluster.kubectl(
+        "label", "--dry-run=server", "--overwrite", "namespace", f"steerlab-{STACK}", level
+    )
+    assert "Warning" not in said
+    token = cluster.kubectl("get", "pods", "-n", f"steerlab-{STACK}", "-o", "json")
+    for pod in json.loads(token)["items"]:
+        assert not any(
+            "serviceaccount" in str(m) for m in pod["spec"]["containers"][0]["volumeMounts"]
+        )

@@ -1,0 +1,26 @@
+"""A small sweep on a real cluster: every run valid, report written, nothing left."""
+
+from __future__ import annotations
+
+import json
+
+from lab_project import Project
+from rig.cluster import Cluster
+
+
+def test_a_sweep_measures_reports_and_puts_back(project: Project, cluster: Cluster) -> None:
+    project.run(
+        "sweep", "--target", "kubernetes", "-c", f"kubeconfig={cluster.kubeconfig}",
+        "--configurations", "baseline,rps,rfs-plus", "--replicas", "1,2", "--runs", "2",
+        "--duration", "1", "--omit", "0", "--seed", "7", "--out", "results/mine",
+        "--engine", "embedded",
+    )  # fmt: skip
+    folder = project.folder / "results/mine"
+    records = [json.loads(path.read_text()) for path in (folder / "records").glob("run-*.json")]
+    assert len(records) == 12
+    assert [record["reasons"] for record in records] == [[]] * 12
+    assert {record["target"] for record in records} == {"kubernetes"}
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert "steerlab" not in cluster.kubectl("get", "namespaces")
+    table = "/proc/sys/net/core/rps_sock_flow_entries"
+    assert cluster.nodes["worker1"].exec("cat", table).strip() == "0"
