@@ -15,10 +15,8 @@ from experiments import measure as one
 from experiments import records, site, stacks, targets, verify
 from experiments.engines import EngineError
 from experiments.site import AnyMeasurement
-from infra.config import State
 from infra.kubernetes import measurement as cluster
-from infra.kubernetes.access import connect
-from infra.kubernetes.nodes import Nodes, find
+from infra.kubernetes import nodes
 from infra.lab import measurement
 from infra.refusals import BadInput, Cannot
 
@@ -45,18 +43,12 @@ def of_stack(name: str) -> AnyMeasurement:
     _, state = stacks.load(name)
     targets.require(state.target)
     if state.target == "kubernetes":
-        on = cluster.of(state, nodes_of(state))
+        on = cluster.of(state, nodes.of_state(state))
         return on.model_copy(update={"runs": max(1, on.runs)})
     what = measurement.of(state)
     if verify.links_of(what.server_node) is None:
         raise Cannot(f"measure: stack {name} is not up: there is no namespace {what.server_node}")
     return what.model_copy(update={"runs": max(1, what.runs)})
-
-
-def nodes_of(state: State) -> Nodes:
-    """The nodes that a state uses, asked of its cluster."""
-    api = connect(state.kubeconfig, state.context)
-    return find(api, state.server_selector, state.client_selector)
 
 
 def measure(what: AnyMeasurement) -> dict[str, Any]:

@@ -23,13 +23,13 @@ from analysis import sequential
 from analysis.load import load
 from analysis.pairing import StateKey
 from analysis.schema import Machine, Record
-from experiments import measure, records, single, site, stacks, targets
+from experiments import measure, records, site, stacks, targets
 from experiments.engines import Engine, EngineError, StackRef
 from experiments.plan import Plan, Run, from_json, to_json
 from experiments.site import AnyMeasurement
 from infra.config import State
 from infra.kubernetes import measurement as cluster
-from infra.kubernetes.nodes import Nodes
+from infra.kubernetes.nodes import Nodes, of_state
 from infra.lab import measurement
 from infra.refusals import BadInput
 
@@ -178,7 +178,7 @@ class Sweep:
     def _measurement(self, state: State) -> AnyMeasurement:
         if state.target == "lab":
             return measurement.of(state)
-        self._nodes = self._nodes or single.nodes_of(state)
+        self._nodes = self._nodes or of_state(state)
         return cluster.of(state, self._nodes)
 
     def _stack(self, run: Run) -> tuple[StackRef, State]:

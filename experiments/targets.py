@@ -8,6 +8,8 @@ from typing import Any
 
 from experiments import lock, requirements, stacks
 from experiments.verify import Drift
+from infra.config import State
+from infra.refusals import Cannot
 
 
 def of(resources: Sequence[dict[str, Any]]) -> str:
@@ -21,6 +23,21 @@ def require(target: str) -> None:
     """Raise `Cannot` where this machine lacks what the target needs."""
     if target == "lab":
         requirements.require_lab()
+
+
+def require_for(state: State) -> None:
+    """The same for a state; of a cluster also its nodes, and that they can be reached."""
+    require(state.target)
+    if state.target != "kubernetes":
+        return
+    from experiments.cluster.shell import SshShell, run
+    from infra.kubernetes.nodes import of_state
+
+    nodes = of_state(state).steered(state.steer_nodes == "both")
+    for node in nodes if state.node_access == "ssh" else ():
+        answer = run(SshShell(node.address, state.ssh), ("true",))
+        if answer.status != 0:
+            raise Cannot(f"ssh to node {node.name} ({node.address}): {answer.err.strip()}")
 
 
 def busy(target: str, stack: str, what: str) -> AbstractContextManager[None]:

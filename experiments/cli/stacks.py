@@ -59,7 +59,7 @@ def up(
 
     changes = stacks.changes(config or [])
     ref, state = stacks.load(stack, changes)
-    targets.require(state.target)
+    targets.require_for(state)
     chosen = choose(engine)
     with targets.busy(state.target, stack, f"up of {stack}"):
         if state.target == "lab":
@@ -81,7 +81,7 @@ def preview(
     from experiments.engines.choice import choose
 
     ref, state = stacks.load(stack, stacks.changes(config or []))
-    targets.require(state.target)
+    targets.require_for(state)
     chosen = choose(engine)
     drift = targets.drifted(chosen.resources(ref))
     _tell(drift)

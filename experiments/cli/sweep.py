@@ -148,13 +148,13 @@ def _config(words: list[str] | None, target: str | None) -> dict[str, str] | Non
 
 def _cpus(values: dict[str, str]) -> int:
     """How many CPUs a mask may name: this machine's, or those of the smallest server node."""
-    from experiments import single
     from infra import config
+    from infra.kubernetes.nodes import of_state
 
     state = config.state("sweep", values)
     if state.target == "lab":
         return max(config.online_cores()) + 1
-    return min(node.cpus for node in single.nodes_of(state).servers)
+    return min(node.cpus for node in of_state(state).servers)
 
 
 def _plan(options: Options) -> Plan:

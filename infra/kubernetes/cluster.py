@@ -11,7 +11,7 @@ from infra.config import State
 from infra.kubernetes import agent, measurement
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names
-from infra.kubernetes.nodes import Nodes, find, owners_of_table
+from infra.kubernetes.nodes import Nodes, of_state, owners_of_table
 from infra.kubernetes.pods import PodPair
 from infra.kubernetes.steering import NodeSteering, node_plan
 from infra.measured import MEASURE, describe, export_result
@@ -131,9 +131,7 @@ def declare(state: State, nodes: Nodes | None = None) -> None:
 
     Raises `Cannot` where the cluster does not answer or has no node with the labels.
     """
-    nodes = nodes or find(
-        connect(state.kubeconfig, state.context), state.server_selector, state.client_selector
-    )
+    nodes = nodes or of_state(state)
     least = min(nodes.servers, key=lambda node: node.cpus)
     if state.steering.needs_cpus > least.cpus:
         raise BadInput(

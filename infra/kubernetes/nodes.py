@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from infra.kubernetes.access import CALL_S, explained
+from infra.config import State
+from infra.kubernetes.access import CALL_S, connect, explained
 from infra.refusals import BadInput, Cannot
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ class Nodes:
 
     def client_of(self, index: int) -> Node:
         return self.clients[(index - 1) % len(self.clients)]
+
+
+def of_state(state: State) -> Nodes:
+    """The nodes that a state uses, asked of its cluster; raises as `find` does."""
+    api = connect(state.kubeconfig, state.context)
+    return find(api, state.server_selector, state.client_selector)
 
 
 def find(api: ApiClient, server_selector: str, client_selector: str) -> Nodes:

@@ -36,7 +36,7 @@ def make(nodes: Sequence[NodeLayout]) -> None:
         **{node.name: f"/O=system:nodes/CN=system:node:{node.name}" for node in nodes},
     }
     for name, subject in subjects.items():
-        _certificate(name, subject)
+        certificate(name, subject)
         (PKI / f"{name}.conf").write_text(kubeconfig(name))
         (PKI / f"{name}.conf").chmod(0o600)
 
@@ -46,7 +46,8 @@ def _key(name: str) -> None:
         "-out", PKI / f"{name}.key")  # fmt: skip
 
 
-def _certificate(name: str, subject: str) -> None:
+def certificate(name: str, subject: str) -> None:
+    """A certificate of the cluster's authority, which says who a client is."""
     _key(name)
     extensions = "keyUsage=digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n"
     if name == "apiserver":
