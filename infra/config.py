@@ -54,7 +54,9 @@ class Ssh(BaseModel):
     An empty word leaves the choice to ssh and its own configuration.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
+    )
 
     user: str = ""
     port: Annotated[int, whole(1, 65535)] = 22

@@ -351,3 +351,41 @@ def test_signals_during_apply_leave_all_or_nothing() -> None:
         else:  # said so itself, or had not begun
             assert process.returncode in (143, -signal.SIGTERM)
         assert values() == old
+
+
+@pytest.fixture
+def locked_pod() -> Iterator[str]:
+    """A namespace whose sysfs was first mounted read-only, as container runtimes do."""
+    name = f"slt-{os.getpid()}-locked"
+    ip("netns", "add", name)
+    ip("-n", name, "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+    script = "mount -t sysfs -o ro sysfs /sys && echo mounted && exec sleep 60"
+    pod = subprocess.Popen(
+        ["nsenter", f"--net=/run/netns/{name}", "unshare", "--mount", "sh", "-c", script],
+        stdout=subprocess.PIPE,
+    )
+    assert pod.stdout
+    assert pod.stdout.readline() == b"mounted\n"
+    yield str(pod.pid)
+    pod.kill()
+    pod.wait()
+    pod.stdout.close()
+    ip("netns", "del", name)
+
+
+def test_a_pod_whose_sysfs_is_read_only_is_steered_and_stays_so(locked_pod: str) -> None:
+    path = f"/proc/{locked_pod}/ns/net"
+    rule = {"role": "pod", "namespace": path, "devices": ["eth0"], "cpus": "all", "flows": 64}
+    done = steer("apply", plan={"version": 1, "owner": OWNER, "rules": [rule]})
+    assert done.returncode == 0, done.stderr
+    (row,) = done.answer["queues"]
+    assert row["rps_flow_cnt"] == 64
+    within = ["nsenter", "--target", locked_pod, "--mount", "--net"]
+    tried = subprocess.run(
+        [*within, "sh", "-c", f"echo 0 > {queue('eth0')}/rps_cpus"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Read-only file system" in tried.stderr
+    assert steer("restore", "--owner", OWNER).answer["restored"] == 2
