@@ -1,7 +1,8 @@
 """Which tests can run here: the lab tier needs root and the lab's tools, the cli tier Pulumi's CLI.
 
-On a developer's machine what cannot run is skipped with its reason; with CI=true a tier that
-cannot run is a failure, for a skipped test has shown nothing.
+The cluster tier starts a Kubernetes of its own, where it is asked for. On a developer's machine
+what cannot run is skipped with its reason; with CI=true the lab and the cluster are asked for,
+and a tier that cannot run is a failure, for a skipped test has shown nothing.
 """
 
 from __future__ import annotations
@@ -20,26 +21,35 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 LAB = Path(__file__).parent / "lab"
 CLUSTER = Path(__file__).parent / "cluster"
-# Set by `./steerlab test --cluster`: a cluster is started for its tests alone.
-ASKED = "STEERLAB_CLUSTER"
+CI = os.environ.get("CI") == "true"
+# Set by `./steerlab test --cluster`.
+CLUSTER_ASKED = CI or os.environ.get("STEERLAB_CLUSTER") == "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(LAB):
-            item.add_marker(pytest.mark.lab)
-        if item.path.is_relative_to(CLUSTER):
-            item.add_marker(pytest.mark.cluster)
+        for folder, mark in ((LAB, pytest.mark.lab), (CLUSTER, pytest.mark.cluster)):
+            if item.path.is_relative_to(folder):
+                item.add_marker(mark)
+    # the cluster last: it stays up to the end, and the lab measures on a machine of its own
+    items.sort(key=lambda item: (item.path.is_relative_to(CLUSTER), item.path.is_relative_to(LAB)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("lab") and (reason := _no_lab()):
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"the lab tier must run where CI=true: {reason}", pytrace=False)
-        pytest.skip(reason)
-    if item.get_closest_marker("cluster") and os.environ.get(ASKED) != "1":
-        pytest.skip("a cluster is started for ./steerlab test --cluster alone")
+    if item.get_closest_marker("lab"):
+        _require("lab", _no_lab())
+    if item.get_closest_marker("cluster"):
+        if not CLUSTER_ASKED:
+            pytest.skip("a cluster is started for ./steerlab test --cluster alone")
+        _require("cluster", _no_cluster())
     if item.get_closest_marker("cli") and (reason := _no_cli()):
+        pytest.skip(reason)
+
+
+def _require(tier: str, reason: str) -> None:
+    if reason and CI:
+        pytest.fail(f"the {tier} tier must run where CI=true: {reason}", pytrace=False)
+    if reason:
         pytest.skip(reason)
 
 
@@ -48,6 +58,13 @@ def _no_lab() -> str:
     from experiments import requirements
 
     return "; ".join(requirements.missing())
+
+
+@cache
+def _no_cluster() -> str:
+    from rig.cluster import lacking
+
+    return "; ".join(lacking())
 
 
 @cache

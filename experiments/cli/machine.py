@@ -267,13 +267,15 @@ def _handed_over() -> tuple[Guard, dict[str, Any] | None]:
 
 
 def test(
-    cluster: Annotated[bool, typer.Option("--cluster", help="The cluster tier alone.")] = False,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Also on a Kubernetes started here.")
+    ] = False,
     long: Annotated[bool, typer.Option("--long", help="Also soak and full kill runs.")] = False,
     words: Annotated[list[str] | None, typer.Argument(help="More words for pytest.")] = None,
 ) -> None:
     """Run ruff, mypy and pytest; what is skipped is printed with its reason."""
     root = Path(__file__).resolve().parent.parent.parent
-    marks = ["-m", "cluster"] if cluster else ([] if long else ["-m", "not long"])
+    marks = [] if long else ["-m", "not long"]
     checks = [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],

@@ -1,45 +1,69 @@
-"""The images of the measured pods and of the agent, made here of Debian packages."""
+"""The project's two images, built by its own script on a Debian base made here."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
-import tarfile
 import tempfile
-from io import BytesIO
+from collections.abc import Mapping
 from pathlib import Path
 
-from rig import binaries, runtime
+from rig import binaries
+from rig.command import RigError
 
-AGENT = Path(__file__).resolve().parents[2] / "docker/steering/steer.py"
-PACKAGES = ("ethtool", "iperf3", "iproute2", "python3")
-RECIPE = (
-    "mmdebstrap",
-    "--variant=minbase",
-    f"--include={','.join(PACKAGES)}",
-    "--quiet",
-    "bookworm",
+DOCKER = Path(__file__).resolve().parents[2] / "docker"
+SOURCES = (
+    DOCKER / "build",
+    DOCKER / "iperf3/Dockerfile",
+    DOCKER / "steering/Dockerfile",
+    DOCKER / "steering/steer.py",
 )
+BASE = "localhost/steerlab/debian:12"
+RECIPE = ("mmdebstrap", "--variant=minbase", "--quiet", "bookworm")
 
 
 def archives() -> list[Path]:
-    """An archive for each image, in the user's cache; the recipe's words and the agent name it."""
-    digest = hashlib.sha256(repr(RECIPE).encode() + AGENT.read_bytes()).hexdigest()[:12]
-    folder = binaries.cache() / f"images-{digest}"
+    """An archive for each image, in the user's cache under a hash of what they are made of."""
+    made_of = b"".join(source.read_bytes() for source in SOURCES)
+    folder = _cache() / f"images-{hashlib.sha256(repr(RECIPE).encode() + made_of).hexdigest()[:12]}"
     if not folder.is_dir():
-        made = Path(tempfile.mkdtemp(prefix=".images-", dir=_cache()))
-        with_agent = made / "root.tar"
-        shutil.copyfile(_base(), with_agent)
-        with tarfile.open(with_agent, "a") as tar:
-            tar.add(AGENT, "steer.py")
-        layer = with_agent.read_bytes()
-        for name in ("iperf3", "steering"):
-            tag = f"docker.io/steerlab/{name}:1"
-            (made / f"{name}.tar").write_bytes(runtime.archive_of(layer, tag, []))
-        with_agent.unlink()
-        made.rename(folder)
+        draft = Path(tempfile.mkdtemp(prefix=".images-", dir=_cache()))
+        try:
+            _build(draft)
+            draft.rename(folder)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
     return sorted(folder.glob("*.tar"))
+
+
+def _build(out: Path) -> None:
+    """Some 20 s. buildah keeps its layers in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix=".buildah-", dir=_cache()) as room:
+        storage = Path(room, "storage.conf")
+        storage.write_text(
+            f'[storage]\ndriver = "vfs"\ngraphroot = "{room}/graph"\nrunroot = "{room}/run"\n'
+        )
+        environment = {
+            **os.environ,
+            "CONTAINERS_STORAGE_CONF": str(storage),
+            "BUILDAH_ISOLATION": "chroot",
+        }
+        container = _run(environment, "buildah", "from", "scratch").strip()
+        _run(environment, "buildah", "add", "--quiet", container, str(_base()), "/")
+        _run(environment, "buildah", "commit", "--quiet", container, BASE)
+        _run(environment, "buildah", "rm", container)
+        words = ("--builder", "buildah", "--base", BASE, "--save", str(out))
+        _run(environment, str(DOCKER / "build"), *words)
+
+
+def _run(environment: Mapping[str, str], *command: str) -> str:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RigError(f"{command[0]} {command[1]}: {done.stderr.strip()[-1000:]}")
+    return done.stdout
 
 
 def _cache() -> Path:
@@ -53,17 +77,7 @@ def _base() -> Path:
     path = _cache() / f"base-{hashlib.sha256(repr(RECIPE).encode()).hexdigest()[:12]}.tar"
     if not path.exists():
         draft = path.with_suffix(".new.tar")
-        subprocess.run([*RECIPE, str(draft)], check=True, stderr=subprocess.DEVNULL)
-        _without_devices(draft)
+        draft.unlink(missing_ok=True)
+        _run(os.environ, *RECIPE, str(draft))
         draft.rename(path)
     return path
-
-
-def _without_devices(archive: Path) -> None:
-    """The same without device nodes, which a container runtime makes by itself."""
-    kept = BytesIO()
-    with tarfile.open(archive) as old, tarfile.open(fileobj=kept, mode="w") as new:
-        for entry in old:
-            if not entry.isdev():
-                new.addfile(entry, old.extractfile(entry) if entry.isreg() else None)
-    archive.write_bytes(kept.getvalue())

@@ -34,6 +34,7 @@ PACKAGES = {
     "ssh": "openssh-client",
     "/usr/bin/python3": "python3",
     "mmdebstrap": "mmdebstrap",
+    "buildah": "buildah",
 }
 
 
@@ -43,7 +44,7 @@ def absent() -> list[str]:
 
 
 def lacking() -> list[str]:
-    """Why no cluster can run here, each with its cure; empty where one can."""
+    """Why no cluster can run here, packages apart; empty where one can."""
     reasons = []
     if os.geteuid() != 0:
         reasons.append("root is needed")
@@ -52,8 +53,6 @@ def lacking() -> list[str]:
         reasons.append("cgroup v1 hierarchies for cpuset and memory are needed")
     if binaries.go() is None:
         reasons.append("Go 1.24 or newer is needed to build Kubernetes")
-    if packages := absent():
-        reasons.append(f"apt-get install {' '.join(packages)}")
     return reasons
 
 
@@ -93,7 +92,10 @@ class Cluster:
 
 def up(workers: int = 2, *, machine_sysctls: bool = True) -> Cluster:
     """Start a cluster; what a killed one has left is taken away first. Raises `RigError`."""
-    if reasons := lacking():
+    reasons = lacking()
+    if packages := absent():
+        reasons.append(f"apt-get install {' '.join(packages)}")
+    if reasons:
         raise RigError("; ".join(reasons))
     layouts = nodes(workers)
     cluster = Cluster(layouts)
