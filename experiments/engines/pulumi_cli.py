@@ -24,6 +24,7 @@ from experiments.engines import (
     Step,
     silent,
 )
+from infra.kubernetes import made_by
 
 # The CLI's operations in the contract's words; a replacement is told by its own event alone.
 _OPERATIONS: dict[str, Operation] = {
@@ -107,6 +108,7 @@ class PulumiCli:
         self, stack: StackRef, do: Callable[[automation.Stack, str], object], seen: _Events
     ) -> None:
         """Select or create the stack and do one thing with it; the CLI's errors become ours."""
+        made_by.refuse_other(stack.name, self.resources(stack), self.name)
         environment = {
             "PULUMI_BACKEND_URL": f"file://{stack.home}",
             "PULUMI_CONFIG_PASSPHRASE": os.environ.get("PULUMI_CONFIG_PASSPHRASE", ""),

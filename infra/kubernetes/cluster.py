@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pulumi
 import pulumi_kubernetes as kubernetes
 from pulumi_command import local
 from pulumi_kubernetes.core.v1 import Namespace, ServiceAccount
 
 from infra.config import State
-from infra.kubernetes import agent, measurement
+from infra.kubernetes import agent, made_by, measurement
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names
 from infra.kubernetes.nodes import Nodes, of_state, owners_of_table
@@ -22,7 +24,7 @@ class Cluster(pulumi.ComponentResource):
     """Everything that one state of the cluster is, but its measurement."""
 
     def __init__(self, state: State, nodes: Nodes) -> None:
-        super().__init__("steerlab:kubernetes:Cluster", "cluster", None)
+        super().__init__(made_by.COMPONENT, "cluster", {"engine": made_by.running()})
         names = Names(state.stack)
         provider = kubernetes.Provider(
             "cluster",
@@ -129,8 +131,10 @@ def running(state: State, names: Names) -> dict[str, dict[str, str]]:
 def declare(state: State, nodes: Nodes | None = None) -> None:
     """Declare the stack, its measurement where `runs` asks for one, and the stack's outputs.
 
-    Raises `Cannot` where the cluster does not answer or has no node with the labels.
+    Raises `Cannot` where the cluster does not answer or has no node with the labels, `BadInput`
+    where another engine has made the stack.
     """
+    made_by.refuse_embedded(state.stack, Path.cwd())
     nodes = nodes or of_state(state)
     least = min(nodes.servers, key=lambda node: node.cpus)
     if state.steering.needs_cpus > least.cpus:

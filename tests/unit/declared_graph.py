@@ -25,6 +25,7 @@ class Graph:
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     needs: dict[str, set[str]] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
+    components: dict[str, dict[str, Any]] = field(default_factory=dict)
     deleted_first: set[str] = field(default_factory=set)
     outputs: dict[str, Any] = field(default_factory=dict)
 
@@ -79,6 +80,8 @@ class _Recorder(MockMonitor):
             if request.deleteBeforeReplace:
                 self.graph.deleted_first.add(name)
             assert not request.additionalSecretOutputs, f"{name} keeps a secret"
+        else:
+            self.graph.components[request.name] = rpc.deserialize_properties(request.object)
         if request.parent:
             kind, parent = request.parent.split("::")[2:]
             self.graph.parents[request.name] = f"{kind.rpartition(':')[2]} {parent}"

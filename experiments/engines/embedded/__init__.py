@@ -1,6 +1,7 @@
 """A bounded engine without the Pulumi CLI: the same program, state and semantics, in process.
 
-It knows `command:local:Command` and ten Kubernetes kinds and refuses the rest by name. It is no replacement for Pulumi.
+It knows `command:local:Command` and ten Kubernetes kinds and refuses the rest by name. It is no
+replacement for Pulumi.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from experiments.engines.embedded import interrupts, locks, state
 from experiments.engines.embedded.command import Commands
 from experiments.engines.embedded.deployment import Deployment, outputs_of
 from experiments.engines.embedded.ledger import Ledger
+from infra.kubernetes import made_by
 
 
 class Embedded:
@@ -67,6 +69,7 @@ class Embedded:
     ) -> Deployment:
         checkpoint = state.load(stack)
         state.refuse_unsupported(stack, checkpoint)
+        made_by.refuse_other(stack.name, checkpoint.resources, self.name)
         for urn in set(replace) - {resource["urn"] for resource in checkpoint.resources}:
             raise EngineError(f"cannot replace {urn}: stack {stack.name} has no such resource")
         return Deployment(

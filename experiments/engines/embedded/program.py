@@ -19,6 +19,7 @@ from pulumi.runtime.settings import SETTINGS
 from experiments.engines import EngineError, StackRef
 from experiments.engines.embedded.deployment import Deployment
 from experiments.engines.embedded.monitor import Log, Monitor
+from infra.kubernetes import made_by
 
 
 def run(stack: StackRef, deployment: Deployment, *, preview: bool, parallel: int) -> None:
@@ -42,7 +43,7 @@ def _run(stack: StackRef, deployment: Deployment, preview: bool, parallel: int) 
         root_directory=str(root),
     )
     pulumi.runtime.configure(settings)
-    pulumi.runtime.set_all_config(stack.config, [])
+    pulumi.runtime.set_all_config({**stack.config, made_by.ENGINE: made_by.EMBEDDED}, [])
     pulumi.runtime.settings.ROOT.set(None)
 
     main = root / "__main__.py"
