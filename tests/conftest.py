@@ -32,7 +32,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if item.path.is_relative_to(folder):
                 item.add_marker(mark)
     # the cluster last: it stays up to the end, and the lab measures on a machine of its own
-    items.sort(key=lambda item: (item.path.is_relative_to(CLUSTER), item.path.is_relative_to(LAB)))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> tuple[bool, ...]:
+    """Later what needs more: the lab, the cluster's tools, the cluster."""
+    of_cluster = "cluster" in getattr(item, "fixturenames", ())
+    return of_cluster, item.path.is_relative_to(CLUSTER), item.path.is_relative_to(LAB)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

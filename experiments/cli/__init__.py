@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from typing import NoReturn
@@ -42,6 +43,12 @@ def main() -> None:
     sys.exit(_run())
 
 
+def _status(failure: str) -> int:
+    """A node that cannot (3) or a plan that is wrong (2) say so through the engine too."""
+    match = re.search(r"\bsteer\S*(?: \w+)? failed: exit status ([23])\b", failure)
+    return int(match[1]) if match else 1
+
+
 def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -57,7 +64,7 @@ def _run() -> int:
         return refusal.exit_code
     except EngineError as error:
         complain(str(error))
-        return 1
+        return _status(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         complain(f"{where}{error.strerror or error}")

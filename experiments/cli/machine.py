@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from experiments.cli.stacks import Json
-from experiments.cli.terminal import note, show, show_json
+from experiments.cli.terminal import note, show, show_json, waiting
 
 if TYPE_CHECKING:
+    from experiments.cluster.doctor import Findings as ClusterFindings
+    from experiments.doctor import Findings
     from experiments.nodes import Choice
     from infra.kubernetes.guard import Guard
 
@@ -61,17 +63,65 @@ def _install_pulumi() -> None:
     note(f"Pulumi {command.version} is installed; put its folder on PATH: {command.command}")
 
 
-def doctor(json: Json = False) -> None:
-    """Say what this machine is, what it lacks for the lab, and what holds its steering now."""
-    from experiments.doctor import examine
+class Target(StrEnum):
+    """What can be examined."""
 
-    findings = examine()
+    LAB = "lab"
+    KUBERNETES = "kubernetes"
+
+
+def doctor(
+    target: Annotated[
+        Target, typer.Option(help="This machine, or the cluster of a kubeconfig.")
+    ] = Target.LAB,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="A key of the cluster's stacks: kubeconfig, serverSelector, images ...",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say what this machine or a cluster is, what it lacks, and what could mislead a measurement.
+
+    \b
+    ./steerlab doctor
+    ./steerlab doctor --target kubernetes -c kubeconfig=~/.kube/config
+
+    Of a cluster: the API, rights, labels, and by two short-lived namespaces with a pod of each
+    image on each node: images, overlay, kernel, offloads. Steering is read, never written.
+    """
+    findings = _machine(config) if target is Target.LAB else _cluster(config)
     if json:
         show_json(findings.to_json())
     else:
         show(findings.text())
     if findings.missing:
         raise typer.Exit(3)
+
+
+def _machine(config: list[str] | None) -> Findings:
+    from experiments.doctor import examine
+    from infra.refusals import BadInput
+
+    if config:
+        raise BadInput("doctor: -c is for --target kubernetes")
+    return examine()
+
+
+def _cluster(config: list[str] | None) -> ClusterFindings:
+    from experiments import stacks
+    from experiments.cluster.doctor import examine
+    from infra import config as keys
+
+    # a state whose steering asks the most of a node
+    values = {"configuration": "rfs-plus", "replicas": "1", "target": "kubernetes"}
+    state = keys.state("doctor", values | stacks.changes(config or []))
+    with waiting("looking at the cluster and its nodes", 10):
+        return examine(state)
 
 
 Owner = Annotated[str, typer.Option(help="Name under which the snapshot is kept.", metavar="NAME")]

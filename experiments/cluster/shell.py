@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+from experiments.cluster import look
 from infra.config import Ssh
 from infra.kubernetes.access import CALL_S, explained
 from infra.refusals import Cannot
+
+# Reads what the kernel counts; runs where nothing but Python is.
+LOOK = Path(look.__file__).read_text()
 
 # An ssh that cannot log in has failed within these seconds.
 DIAL_S = 10
@@ -58,6 +64,15 @@ def run(shell: Shell, words: Sequence[str], seconds: float = CALL_S) -> Answer:
     if answer is None:
         raise Cannot(f"{words[0]} did not end within {seconds:.0f} s on {shell}")
     return answer
+
+
+def looked(shell: Shell, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The files and the words of commands that `look` brings from there. Raises `Cannot`."""
+    answer = run(shell, ("python3", "-c", LOOK, json.dumps(request)))
+    if answer.status != 0:
+        raise Cannot(f"reading files of {shell}: {answer.err.strip()[-300:]}")
+    said: dict[str, Any] = json.loads(answer.out)
+    return said
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from analysis.schema import Confounders, Machine, Pair
 from experiments import machine
-from experiments.cluster import look, steer
-from experiments.cluster.shell import Answer, PodShell, Session, Shell, SshShell, run
+from experiments.cluster import steer
+from experiments.cluster.shell import LOOK, Answer, PodShell, Session, Shell, SshShell, looked, run
 from experiments.edges import Edge
 from experiments.iperf import CONNECT_MS, GRACE_S, BarrierBroken, parse
 from experiments.site import Driven
@@ -28,7 +27,6 @@ READY_S = 15.0
 
 # The shell says that it is there, waits for a line, and becomes the client.
 _WAIT = 'echo ready; read -r _ || exit 1; exec "$@" </dev/null'
-_LOOK = Path(look.__file__).read_text()
 
 # Files and words that describe a server node, beside the confounders.
 _ABOUT = (
@@ -78,13 +76,6 @@ class ClusterSite:
                 first.setdefault(node.boot_id, node)
         return list(first.values())
 
-    def _looked(self, node: NodeOf, request: Mapping[str, Any]) -> dict[str, Any]:
-        answer = run(self._shell(node), ("python3", "-c", _LOOK, json.dumps(request)))
-        if answer.status != 0:
-            raise Cannot(f"reading files of node {node.name}: {answer.err.strip()[-300:]}")
-        said: dict[str, Any] = json.loads(answer.out)
-        return said
-
     def verify(self) -> list[tuple[str, dict[str, Any]]]:
         answers = []
         for node in self._what.nodes:
@@ -98,7 +89,7 @@ class ClusterSite:
         return answers
 
     def confounders(self) -> Confounders:
-        files = self._looked(self._measured()[0], {"files": machine.CONFOUNDERS})["files"]
+        files = looked(self._shell(self._measured()[0]), {"files": machine.CONFOUNDERS})["files"]
         return machine.confounders_in(files)
 
     def describe(self) -> Machine:
@@ -106,7 +97,7 @@ class ClusterSite:
         devices = sorted({queue["device"] for _, said in self.verify() for queue in said["queues"]
                           if queue["role"] in ("nic", "overlay")})  # fmt: skip
         commands = [["ethtool", "--show-features", device] for device in devices]
-        said = self._looked(server, {"files": _ABOUT, "commands": commands})
+        said = looked(self._shell(server), {"files": _ABOUT, "commands": commands})
         return described(said, devices, self._iperf_version())
 
     def _iperf_version(self) -> str:
@@ -176,7 +167,7 @@ class ClusterSite:
         with ExitStack() as stack:
             readers = {
                 node.name: stack.enter_context(
-                    _ready(self._shell(node), ("python3", "-c", _LOOK, window), f"node {node.name}")
+                    _ready(self._shell(node), ("python3", "-c", LOOK, window), f"node {node.name}")
                 )
                 for node in self._measured()
             }

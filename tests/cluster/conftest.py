@@ -18,7 +18,7 @@ from rig.cluster import Cluster, absent, down, up
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Two workers, the first labelled iperf=server and the second iperf=client."""
+    """Three workers: iperf=server, iperf=client, and one that sees no sysctl of the machine."""
     packages.install(absent())
     made = up()
     try:

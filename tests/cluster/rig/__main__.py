@@ -14,7 +14,7 @@ from rig.layout import nodes
 def main(words: list[str]) -> int:
     verb, rest = (words[0], words[1:]) if words else ("", [])
     if verb == "up":
-        made = cluster.up(int(rest[0]) if rest else 2)
+        made = cluster.up(int(rest[0]) if rest else 3)
         print(f"export KUBECONFIG={made.kubeconfig}")  # noqa: T201
     elif verb == "down":
         cluster.down()

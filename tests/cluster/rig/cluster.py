@@ -90,7 +90,7 @@ class Cluster:
             master.signal("apiserver", signal.SIGCONT)
 
 
-def up(workers: int = 2, *, machine_sysctls: bool = True) -> Cluster:
+def up(workers: int = 3) -> Cluster:
     """Start a cluster; what a killed one has left is taken away first. Raises `RigError`."""
     reasons = lacking()
     if packages := absent():
@@ -104,7 +104,7 @@ def up(workers: int = 2, *, machine_sysctls: bool = True) -> Cluster:
     (STATE / "nodes").mkdir(parents=True, mode=0o700)
     _note_machine(workers)
     try:
-        _start(cluster, machine_sysctls)
+        _start(cluster)
     except BaseException:
         down()
         raise
@@ -112,13 +112,13 @@ def up(workers: int = 2, *, machine_sysctls: bool = True) -> Cluster:
     return cluster
 
 
-def _start(cluster: Cluster, machine_sysctls: bool) -> None:
+def _start(cluster: Cluster) -> None:
     layouts = [node.layout for node in cluster.nodes.values()]
     certificates.make(layouts)
     runtime.prepare()
     network.lay(layouts)
     for node in cluster.nodes.values():
-        node.start(machine_sysctls=machine_sysctls)
+        node.start()
     master = cluster.nodes["master"]
     components.start_control_plane(master, cluster.binaries)
     for node in cluster.workers:

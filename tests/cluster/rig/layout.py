@@ -26,6 +26,7 @@ class NodeLayout:
     name: str
     number: int
     labels: str = ""
+    machine_sysctls: bool = True
 
     @property
     def netns(self) -> str:
@@ -49,9 +50,12 @@ class NodeLayout:
 
 
 def nodes(workers: int) -> list[NodeLayout]:
-    """The control plane and its workers; the first serves, the second sends."""
+    """The control plane and its workers; the first serves, the second sends.
+
+    The third is as a node of kind is: it does not see the machine's sysctls.
+    """
     labels = {1: "iperf=server", 2: "iperf=client"}
     return [
         NodeLayout("master", 0),
-        *(NodeLayout(f"worker{i}", i, labels.get(i, "")) for i in range(1, workers + 1)),
+        *(NodeLayout(f"worker{i}", i, labels.get(i, ""), i != 3) for i in range(1, workers + 1)),
     ]

@@ -37,12 +37,12 @@ class Node:
 
     # --- life ---
 
-    def start(self, *, machine_sysctls: bool = True) -> None:
+    def start(self) -> None:
         """Start the first process in new namespaces, in the network namespace made for it."""
         for name in ("lib", "log", "etc"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self._make_cgroups()
-        setup = _setup_script(self.layout, machine_sysctls)
+        setup = _setup_script(self.layout)
         (self.folder / "setup").write_text(setup)
         with (self.folder / "log/init.log").open("wb") as log:
             process = subprocess.Popen(
@@ -166,14 +166,14 @@ def _remove_cgroup(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def _setup_script(layout: NodeLayout, machine_sysctls: bool) -> str:
+def _setup_script(layout: NodeLayout) -> str:
     """What the first process does before it becomes `init`: the node's view of the file system.
 
     The machine's sysctls can be looked up in the first network namespace only; bound to files
     there, they stay usable inside the node.
     """
     folder = layout.folder
-    names = " ".join(MACHINE_SYSCTLS) if machine_sysctls else ""
+    names = " ".join(MACHINE_SYSCTLS) if layout.machine_sysctls else ""
     values = "\n".join(
         f"echo {value} > /run/rig/{Path(name).name}; "
         f"mount --bind /run/rig/{Path(name).name} /proc/sys/{name}"

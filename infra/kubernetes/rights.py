@@ -1,0 +1,40 @@
+"""What a stack asks of the API in the name of who runs it (pure): verbs by resource."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_OWN = ("get", "list", "create", "patch", "delete")
+
+
+class Right(NamedTuple):
+    """One thing that must be allowed, in the API's own words."""
+
+    verb: str
+    resource: str
+    group: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource}{'.' * bool(self.group)}{self.group}"
+
+
+def needed(node_access: str) -> list[Right]:
+    """The rights that a stack needs; without Jobs on nodes it needs fewer."""
+    verbs = {
+        ("nodes", ""): ("list",),
+        ("namespaces", ""): _OWN,
+        ("services", ""): _OWN,
+        ("deployments", "apps"): _OWN,
+        ("endpoints", ""): ("get",),
+        ("pods", ""): ("list",),
+        ("pods/exec", ""): ("get", "create"),  # the first for websockets, as Kubernetes 1.31 has it
+    }
+    if node_access == "job":
+        verbs |= {
+            ("serviceaccounts", ""): _OWN,
+            ("jobs", "batch"): _OWN,
+            ("pods/log", ""): ("get",),
+        }
+    return [
+        Right(verb, resource, group) for (resource, group), said in verbs.items() for verb in said
+    ]

@@ -1,0 +1,79 @@
+"""More nodes than two, nodes that cannot, and pods with a limit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from lab_project import Project
+from rig.cluster import Cluster
+
+TABLE = "/proc/sys/net/core/rps_sock_flow_entries"
+QUEUE = "/sys/class/net/eth1/queues/rx-0"
+
+
+def up(project: Project, cluster: Cluster, stack: str, *changes: str, code: int = 0) -> Any:
+    words = ("target=kubernetes", f"kubeconfig={cluster.kubeconfig}", *changes)
+    options = [word for change in words for word in ("-c", change)]
+    return project.run("up", "-s", stack, "--engine", "embedded", *options, "--json", code=code)
+
+
+def record(project: Project, stack: str) -> dict[str, Any]:
+    (path,) = (project.folder / "results" / stack).glob("*run*.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.fixture
+def two_servers(cluster: Cluster) -> Iterator[str]:
+    cluster.kubectl("label", "node", "worker1", "worker3", "bench=server")
+    yield "serverSelector=bench=server"
+    cluster.kubectl("label", "node", "worker1", "worker3", "bench-")
+
+
+def test_pairs_are_spread_over_two_server_nodes_and_both_are_steered(
+    project: Project, cluster: Cluster, two_servers: str
+) -> None:
+    up(project, cluster, "rfs-4", two_servers, "duration=2")
+    found = record(project, "rfs-4")
+    assert found["valid"], found["reasons"]
+    assert len([pair for pair in found["pairs"] if pair["bitrate_mbps"]]) == 4
+    listed = cluster.kubectl(
+        "get", "pods", "-n", "steerlab-rfs-4", "-l", "steerlab/role=server", "-o",
+        "jsonpath={.items[*].spec.nodeName}",
+    )  # fmt: skip
+    assert sorted(listed.split()) == ["worker1", "worker1", "worker3", "worker3"]
+    for name in ("worker1", "worker3"):
+        flows = cluster.nodes[name].exec("cat", f"{QUEUE}/rps_flow_cnt")
+        assert flows.strip() == "32768", name
+    # one kernel: the first node has its table, and its cores are counted once
+    assert {core["node"] for core in found["cores"]} == {"worker1"}
+    project.run("destroy", "-s", "rfs-4", "--engine", "embedded")
+    for name in ("worker1", "worker3"):
+        assert cluster.nodes[name].exec("cat", f"{QUEUE}/rps_flow_cnt").strip() == "0"
+
+
+def test_a_node_without_the_sysctl_takes_rps_and_refuses_rfs_with_3(
+    project: Project, cluster: Cluster
+) -> None:
+    third = "serverSelector=kubernetes.io/hostname=worker3"
+    said = up(project, cluster, "rfs-1", third, "runs=0", code=3).err
+    assert "rps_sock_flow_entries" in said
+    node = cluster.nodes["worker3"]
+    assert node.exec("cat", f"{QUEUE}/rps_flow_cnt").strip() == "0"
+    up(project, cluster, "rfs-1", "configuration=rps", "runs=0")
+    assert int(node.exec("cat", f"{QUEUE}/rps_cpus").replace(",", ""), 16) > 0
+    project.run("destroy", "-s", "rfs-1", "--engine", "embedded")
+    assert int(node.exec("cat", f"{QUEUE}/rps_cpus").replace(",", ""), 16) == 0
+
+
+def test_a_limited_pod_is_throttled_and_the_record_says_so(
+    project: Project, cluster: Cluster
+) -> None:
+    up(project, cluster, "baseline-1", "podCpuLimit=100m", "duration=2")
+    found = record(project, "baseline-1")
+    assert found["valid"], found["reasons"]
+    (pair,) = found["pairs"]
+    assert pair["throttled_periods"] > 5
