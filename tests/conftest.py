@@ -48,8 +48,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if not CLUSTER_ASKED:
             pytest.skip("a cluster is started for ./steerlab test --cluster alone")
         _require("cluster", _no_cluster())
-    if item.get_closest_marker("cli") and (reason := _no_cli()):
-        pytest.skip(reason)
+    if item.get_closest_marker("cli"):
+        provider = "kubernetes" if item.get_closest_marker("cluster") else "command"
+        if reason := _no_cli(provider):
+            pytest.skip(reason)
 
 
 def _require(tier: str, reason: str) -> None:
@@ -74,7 +76,8 @@ def _no_cluster() -> str:
 
 
 @cache
-def _no_cli() -> str:
-    needed = ("pulumi", "pulumi-language-python", "pulumi-resource-command")
+def _no_cli(provider: str) -> str:
+    of_both = ("pulumi", "pulumi-language-python", "pulumi-resource-command")
+    needed = dict.fromkeys((*of_both, f"pulumi-resource-{provider}"))
     absent = [name for name in needed if shutil.which(name) is None]
     return f"the Pulumi CLI is optional: no {', '.join(absent)} on PATH" if absent else ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,8 @@ import images
 from lab_project import Project, copy
 from rig import packages
 from rig.cluster import Cluster, absent, down, up
+
+from infra.kubernetes import made_by
 
 
 @pytest.fixture(scope="session")
@@ -39,4 +43,10 @@ def project(cluster: Cluster, tmp_path: Path) -> Iterator[Project]:
             process.kill()
             process.wait()
     for state in (tmp_path / ".pulumi/stacks/steerlab").glob("*.json"):
-        project.run("destroy", "-s", state.stem, "--engine", "embedded")
+        engine = made_by.recorded(_resources(state)) or "embedded"
+        project.run("destroy", "-s", state.stem, "--engine", engine)
+
+
+def _resources(state: Path) -> list[dict[str, Any]]:
+    latest = json.loads(state.read_text())["checkpoint"].get("latest") or {}
+    return list(latest.get("resources") or [])

@@ -1,0 +1,369 @@
+"""What is decided about a cluster without one: commands, answers, drift, pods, a node in words."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace as Model
+from typing import Any
+
+import pytest
+
+from experiments.agent import AgentFailed
+from experiments.cluster import drift, look, steer
+from experiments.cluster.doctor import NodeFindings, concluded, why_not_running
+from experiments.cluster.shell import LOOK, Answer, SshShell
+from experiments.cluster.site import command, described, moved, running
+from experiments.engines.embedded import kubernetes as kinds
+from infra import config
+from infra.config import Ssh
+from infra.kubernetes import measurement
+from infra.kubernetes.guard import Guard
+from infra.kubernetes.nodes import Node, Nodes
+from infra.refusals import BadInput, Cannot
+
+NODES = Nodes(
+    (Node("s1", "s1", "192.0.2.1", "boot 1", "6.1", 8, True),),
+    (Node("c1", "c1", "192.0.2.2", "boot 2", "6.1", 8, True),),
+)
+STATE = config.state("rfs-plus-2", {"target": "kubernetes"}, online=(0, 1))
+WHAT = measurement.of(STATE, NODES)
+
+# --- commands ---
+
+
+def test_ssh_is_strict_and_asks_nobody() -> None:
+    words = SshShell("192.0.2.1", Ssh()).command(("python3", "-", "show"))
+    assert "BatchMode=yes" in words
+    assert "StrictHostKeyChecking=yes" in words
+    assert words[-3:] == ["192.0.2.1", "--", "python3 - show"]
+    assert "-i" not in words
+    assert "-l" not in words
+
+
+def test_ssh_takes_the_files_that_are_named_and_sudo_for_others_than_root() -> None:
+    named = Ssh(user="ops", port=2222, identity_file="/k e/y", known_hosts_file="/hosts")
+    words = SshShell("node", named).command(("cat", "a file; rm -rf /"))
+    assert words[words.index("-i") + 1] == "/k e/y"
+    assert words[words.index("-p") + 1] == "2222"
+    assert "UserKnownHostsFile=/hosts" in words
+    assert words[-1] == "sudo -n cat 'a file; rm -rf /'"
+
+
+def test_a_client_s_command_is_the_state_s() -> None:
+    words = command(WHAT, "10.0.0.9")
+    assert words[:3] == ["iperf3", "--json", "--version4"]
+    assert words[words.index("--client") + 1] == "10.0.0.9"
+    assert words[words.index("--time") + 1] == str(STATE.duration)
+
+
+# --- the agent's answers ---
+
+
+@pytest.mark.parametrize(
+    ("status", "raised"), [(2, BadInput), (3, Cannot), (1, AgentFailed), (137, AgentFailed)]
+)
+def test_a_refusal_keeps_its_meaning_and_says_where(status: int, raised: type) -> None:
+    with pytest.raises(raised, match="pod agent-1: no such device"):
+        steer.read(Answer(status, "", "steer: no such device\n"), "apply", "pod agent-1")
+
+
+def test_drift_is_an_answer() -> None:
+    said = json.dumps({"drift": [{"message": "x"}]})
+    assert steer.read(Answer(1, said, "steer: drift"), "verify", "n")["drift"]
+    with pytest.raises(AgentFailed):
+        steer.read(Answer(1, said, ""), "apply", "n")
+
+
+def test_an_answer_that_is_no_json_is_a_failure() -> None:
+    with pytest.raises(AgentFailed, match="exit 0"):
+        steer.read(Answer(0, "Traceback", ""), "show", "n")
+
+
+# --- look ---
+
+
+def test_look_runs_anywhere_and_leaves_out_what_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/mtu").write_text("1450\n")
+    assert look.read_files(("a", "a/*", "b"), tmp_path) == {"/a": "", "/a/mtu": "1450\n"}
+    request = json.dumps({"files": ["proc/sys/kernel/osrelease"], "commands": [["echo", "hi"]]})
+    said = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", LOOK, request], capture_output=True, check=True
+    )
+    answer = json.loads(said.stdout)
+    assert answer["files"].keys() == {"/proc/sys/kernel/osrelease"}
+    assert answer["commands"] == {"echo hi": "hi\n"}
+
+
+def test_a_window_has_two_edges_and_begins_when_it_is_told() -> None:
+    request = json.dumps({"window": [0.0, 0.2]})
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", LOOK, request],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        out, _ = process.communicate("go\n", timeout=20)
+    first, last = json.loads(out)
+    assert last["at"] - first["at"] >= 0.2
+    assert first.keys() >= {"stat", "softirqs", "softnet", "own_cpu"}
+
+
+def test_a_window_that_nobody_begins_ends() -> None:
+    request = json.dumps({"window": [0.0, 60.0]})
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", LOOK, request],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"nobody said" in done.stderr
+
+
+# --- pods ---
+
+
+def pod(index: int, role: str = "server", uid: str = "u", restarts: int = 0, **more: Any) -> Model:
+    ready = more.get("ready", "True")
+    return Model(
+        metadata=Model(
+            labels={"steerlab/role": role, "steerlab/pair": str(index)},
+            name=f"iperf-{role}-{index}-x",
+            uid=uid,
+            deletion_timestamp=more.get("going"),
+        ),
+        spec=Model(node_name="s1"),
+        status=Model(
+            conditions=[Model(type="Ready", status=ready)],
+            container_statuses=[Model(restart_count=restarts)],
+            pod_ip=f"10.0.0.{index}",
+            phase="Running",
+        ),
+    )
+
+
+def test_pods_that_run_are_ready_and_not_going() -> None:
+    listed = [pod(1), pod(2, ready="False"), pod(3, going="now"), pod(4, role="client")]
+    assert running(listed, "server").keys() == {1}
+    assert running(listed, "client")[4].address == "10.0.0.4"
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        ([pod(1)], []),
+        ([pod(1, uid="v")], ["pod iperf-server-1 was made anew on node s1"]),
+        ([pod(1, restarts=1)], ["pod iperf-server-1 was restarted"]),
+        ([], ["pod iperf-server-1 is gone or not ready"]),
+    ],
+)
+def test_pods_that_moved_spoil_a_run(after: list[Any], said: list[str]) -> None:
+    client = running([pod(1, role="client")], "client")
+    before, now = running([pod(1)], "server"), running(after, "server")
+    assert moved((before, client), (now, client), 1) == said
+
+
+def test_a_node_is_described_by_its_files() -> None:
+    files = {
+        "/proc/cpuinfo": "processor\t: 0\nmodel name\t: X\n\nprocessor\t: 1\nmodel name\t: X\n",
+        "/proc/sys/kernel/osrelease": "6.1.0\n",
+        "/sys/class/net/eth1/mtu": "1500\n",
+        "/sys/class/net/eth1/queues/rx-0": "",
+        "/sys/class/net/eth1/queues/rx-1": "",
+    }
+    features = {"ethtool --show-features eth1": "generic-receive-offload: on\nother: off\n"}
+    found = described({"files": files, "commands": features}, ["eth1"], "3.12")
+    assert (found.cores, found.cpu, found.kernel) == (2, "X", "6.1.0")
+    assert found.mtu == {"eth1": 1500}
+    assert found.queues == {"eth1": 2}
+    assert found.offloads == {"eth1": {"generic-receive-offload": True}}
+
+
+# --- drift ---
+
+
+def resource(kind: str, name: str, **inputs: Any) -> dict[str, Any]:
+    return {"urn": f"urn:pulumi:s::steerlab::{kind}::{name}", "type": kind, "inputs": inputs}
+
+
+def stack() -> list[dict[str, Any]]:
+    guard = Guard(
+        stack="s",
+        node="s1",
+        hostname="s1",
+        address="192.0.2.1",
+        boot_id="b",
+        kubeconfig="",
+        context="",
+        image="steerlab/steering:1",
+        ssh=None,
+    )
+    stdin = json.dumps({"guard": guard.model_dump()}, separators=(",", ":"))
+    meta = {"name": "steer-s1", "namespace": "n"}
+    return [
+        resource("pulumi:providers:kubernetes", "cluster"),
+        resource("kubernetes:core/v1:Namespace", "n", metadata={"name": "n"}),
+        resource("command:local:Command", "guard-s1", stdin=stdin),
+        resource("kubernetes:batch/v1:Job", "steer-s1", metadata=meta),
+    ]
+
+
+THERE = {("Namespace", "", "n"), ("Job", "n", "steer-s1")}
+
+
+def test_what_is_gone_and_what_is_not_steered_is_found() -> None:
+    assert drift.compare(stack(), THERE, lambda _: []) == []
+    (one,) = drift.compare(stack(), THERE, lambda guard: [f"{guard.node} lost its masks"])
+    assert (one.name, one.why) == ("steer-s1", "s1 lost its masks")
+    gone = drift.compare(stack(), {("Namespace", "", "n")}, lambda _: ["and not steered"])
+    assert [(one.name, one.why) for one in gone] == [("steer-s1", "Job steer-s1 is gone")]
+
+
+def test_a_stack_of_the_lab_is_none_of_a_cluster() -> None:
+    assert drift.of_cluster(stack())
+    assert not drift.of_cluster([resource("command:local:Command", "x")])
+
+
+# --- the doctor ---
+
+FILES = {
+    "/proc/interrupts": "CPU0 CPU1\n",
+    "/proc/7/comm": "irqbalance\n",
+    "/proc/sys/net/core/rps_default_mask": "3\n",
+    "/sys/class/net/eth0/mtu": "1500\n",
+    "/sys/class/net/flannel.1/mtu": "1500\n",
+}
+FEATURES = {
+    "ethtool --show-features eth0": "generic-receive-offload: off\n",
+    "ethtool --show-features flannel.1": "generic-receive-offload: on\n",
+}
+
+
+def examined(**more: Any) -> NodeFindings:
+    found = NodeFindings("s1", "server", 8, "6.1")
+    shown = {"sock_flow_entries": 0, "snapshots": [], **more}
+    queues = [
+        {"role": "nic", "device": "eth0"},
+        {"role": "nic", "device": "eth0"},
+        {"role": "overlay", "device": "flannel.1"},
+    ]
+    meant = {"queues": queues, "drift": more.get("drift", [])}
+    concluded(found, STATE, shown, meant, {"files": FILES, "commands": FEATURES})
+    return found
+
+
+def test_a_node_s_devices_and_what_could_mislead() -> None:
+    found = examined(snapshots=[{"owner": "other/s1"}])
+    assert "nic eth0: MTU 1500, 2 rx queues" in found.facts
+    assert "eth0 interrupts at most 2 of 8 cores: RPS can use the others" in found.facts
+    assert found.lacks == []
+    said = "\n".join(found.cautions)
+    assert "steered by other/s1" in said
+    assert "MTU 1500 of flannel.1 with 50 bytes of headers is more than 1500 of eth0" in said
+    assert "irqbalance runs" in said
+    assert "rps_default_mask is 3" in said
+    assert "generic-receive-offload is off on eth0" in said
+
+
+def test_what_a_node_lacks() -> None:
+    missing = {"kind": "missing", "message": "no overlay device matches auto"}
+    values = {"kind": "value", "message": "rps_cpus is 0, not 3"}
+    found = examined(sock_flow_entries=None, drift=[missing, values])
+    assert found.lacks[0] == "no overlay device matches auto"
+    assert "rps_sock_flow_entries is not offered" in found.lacks[1]
+    assert len(found.lacks) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (Model(phase="Running"), ""),
+        (
+            Model(
+                phase="Pending",
+                conditions=[],
+                container_statuses=[
+                    Model(state=Model(waiting=Model(reason="ErrImagePull", message=None)))
+                ],
+            ),
+            "ErrImagePull",
+        ),
+        (
+            Model(
+                phase="Pending",
+                container_statuses=None,
+                conditions=[Model(status="False", message="0/3 nodes are available")],
+            ),
+            "0/3 nodes are available",
+        ),
+        (
+            Model(phase="Failed", container_statuses=None, conditions=None),
+            "its pod is Failed",
+        ),
+    ],
+)
+def test_why_a_pod_does_not_run(status: Model, said: str) -> None:
+    assert why_not_running(Model(status=status)) == said
+
+
+# --- the embedded engine's objects ---
+
+
+@pytest.mark.parametrize(
+    ("status", "done"),
+    [
+        ({}, False),
+        ({"observedGeneration": 2, "updatedReplicas": 1, "availableReplicas": 1}, False),
+        (
+            {
+                "observedGeneration": 2,
+                "updatedReplicas": 1,
+                "availableReplicas": 1,
+                "replicas": 1,
+            },
+            True,
+        ),
+        (
+            {
+                "observedGeneration": 1,
+                "updatedReplicas": 1,
+                "availableReplicas": 1,
+                "replicas": 1,
+            },
+            False,
+        ),
+        (
+            {
+                "observedGeneration": 2,
+                "updatedReplicas": 1,
+                "availableReplicas": 1,
+                "replicas": 2,
+            },
+            False,
+        ),
+    ],
+)
+def test_a_rollout_has_ended(status: dict[str, int], done: bool) -> None:
+    live = {"metadata": {"generation": 2}, "spec": {"replicas": 1}, "status": status}
+    assert kinds.rolled_out(live) is done
+
+
+def test_kubeconfigs_are_named_not_quoted() -> None:
+    assert kinds.provider_problems({"kubeconfig": "/path", "context": "x"}) == []
+    assert "path of a file" in kinds.provider_problems({"kubeconfig": "apiVersion: v1\nusers:"})[0]
+    assert "namespace" in kinds.provider_problems({"namespace": "x"})[0]
+
+
+def test_objects_need_names_and_have_ids_as_pulumi_gives_them() -> None:
+    assert kinds.problems({"metadata": {"generateName": "x-"}})
+    assert kinds.problems({"metadata": {"name": "x"}}) == []
+    assert kinds.id_of({"metadata": {"namespace": "n", "name": "x"}}) == "n/x"
+    assert kinds.id_of({"metadata": {"name": "x"}}) == "x"
+    assert kinds.kind_of("kubernetes:core/v1:Secret") is None
