@@ -50,5 +50,8 @@ def test_a_killed_start_leaves_nothing_after_down(seconds: float) -> None:
     process.wait()
     assert left() != before  # it was in the middle of something
     down()
+    end = time.monotonic() + 10
+    while left() != before and time.monotonic() < end:
+        time.sleep(0.2)  # the kernel takes namespaces apart a moment later
     assert left() == before
     assert not STATE.exists()

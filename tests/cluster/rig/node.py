@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -89,7 +88,7 @@ class Node:
 
     def _make_cgroups(self) -> None:
         mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-        made = []
+        wanted_in = {}
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             wanted = set(controllers.removeprefix("name=").split(","))
@@ -99,15 +98,16 @@ class Node:
             )  # fmt: skip
             if not controllers or where is None:
                 continue
-            folder = Path(where + path.rstrip("/"), f"steerlab-{self.name}")
+            wanted_in[Path(where + path.rstrip("/"), f"steerlab-{self.name}")] = wanted
+        if not {"memory", "cpuset"} <= set().union(*wanted_in.values()):
+            raise RigError("cgroup v1 hierarchies for cpuset and memory are needed")
+        # noted before they are there: whoever is killed here leaves word of all
+        (self.folder / "cgroups").write_text("".join(f"{folder}\n" for folder in wanted_in))
+        for folder, wanted in wanted_in.items():
             folder.mkdir(exist_ok=True)
             if "cpuset" in wanted:  # must be filled before use
                 for name in ("cpuset.mems", "cpuset.cpus"):
                     (folder / name).write_text((folder.parent / name).read_text())
-            made.append(folder)
-        if not {"memory", "cpuset"} <= {n for f in made for n in re.split("[,/]", str(f))}:
-            raise RigError("cgroup v1 hierarchies for cpuset and memory are needed")
-        (self.folder / "cgroups").write_text("".join(f"{folder}\n" for folder in made))
 
     def _join(self) -> None:
         for folder in self._cgroups():
@@ -152,9 +152,14 @@ class Node:
 
 
 def _remove_cgroup(folder: Path) -> None:
-    """Remove a cgroup and those below it, once their processes are gone."""
+    """End what runs in a cgroup and those below it, and remove them."""
     end = time.monotonic() + 10
     while folder.is_dir():
+        for procs in folder.rglob("cgroup.procs"):
+            with suppress(OSError):
+                for pid in map(int, procs.read_text().split()):
+                    if pid > 1:  # 0 stands for one of another pid namespace
+                        os.kill(pid, signal.SIGKILL)
         for below in sorted(folder.rglob("*/"), key=lambda f: len(f.parts), reverse=True):
             with suppress(OSError):
                 below.rmdir()
