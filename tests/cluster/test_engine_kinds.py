@@ -98,7 +98,7 @@ def test_ten_kinds_from_nothing_to_nothing(
 
     gone = {name for name, op in done(project.destroy()).items() if op == "delete"}
     assert gone >= NAMES
-    assert "ten" not in cluster.kubectl("get", "clusterroles,clusterrolebindings", "-o", "name")
+    assert "/ten-" not in cluster.kubectl("get", "clusterroles,clusterrolebindings", "-o", "name")
 
 
 def test_what_fails_says_why_and_the_next_up_mends_it(
