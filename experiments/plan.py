@@ -17,6 +17,10 @@ from infra.refusals import BadInput
 
 # Seconds beside the traffic of a run (verify, start, collect, re-steer), for the ETA alone.
 OVERHEAD_S = 0.6
+# The same where everything is made anew for each run.
+FRESH_OVERHEAD_S = 1.5
+
+ISOLATIONS = ("incremental", "fresh")
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Plan:
 
     `definitions` holds a hash of what each configuration's name stood for: a user's file may change.
     With `until_ci` the blocks are the most that there will be: a state whose ratio is known to
-    that relative half-width needs no more runs.
+    that relative half-width needs no more runs. With `isolation` fresh each run has a lab of its own,
+    made for it and taken away, as the published study had; else the pods stay and steering changes.
     """
 
     seed: int
@@ -51,6 +56,7 @@ class Plan:
     left_out: tuple[tuple[str, str], ...]
     definitions: tuple[tuple[str, str], ...]
     until_ci: float | None
+    isolation: str
     runs: tuple[Run, ...]
 
     @property
@@ -60,7 +66,12 @@ class Plan:
 
     @property
     def eta_s(self) -> float:
-        return len(self.runs) * (self.duration + self.omit + OVERHEAD_S)
+        return self.seconds_of(len(self.runs))
+
+    def seconds_of(self, runs: int) -> float:
+        """About how long so many runs take."""
+        overhead = OVERHEAD_S if self.isolation == "incremental" else FRESH_OVERHEAD_S
+        return round(runs * (self.duration + self.omit + overhead), 1)
 
 
 def make(
@@ -77,6 +88,7 @@ def make(
     cpus: int,
     settings: Mapping[str, str] | None = None,
     until_ci: float | None = None,
+    isolation: str = "incremental",
 ) -> Plan:
     """The plan of a matrix. A configuration that this machine has no cores for is left out.
 
@@ -114,6 +126,7 @@ def make(
         left_out=left_out,
         definitions=tuple((name, _definition(known[name])) for name in possible),
         until_ci=until_ci,
+        isolation=isolation,
         runs=tuple(_order(seed, blocks, possible, replicas, paths)),
     )
 

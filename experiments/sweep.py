@@ -1,7 +1,7 @@
 """A sweep: every state of a plan, converged by an engine and measured, record by record.
 
-    plan = make(...)
-    sweep = Sweep(Path("results/mine"), plan, engine)
+    plan = matrix.plan(matrix.named("quick") | {"seed": 7})
+    sweep = Sweep(Path("results/mine"), plan, choose("auto"))
     sweep.run(sweep.prepare())
 
 The stack is the sweep's own and its state lives in the results directory. The pods of the largest
@@ -12,7 +12,9 @@ two runs of a block. Whatever ends a sweep, the machine is put back as it was.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +60,7 @@ class Sweep:
     directory: Path
     plan: Plan
     engine: Engine
+    max_seconds: float | None = None
     on_run: Callable[[Run], None] = lambda _: None
     on_done: Callable[[Done], None] = lambda _: None
     on_cleanup: Callable[[], None] = lambda: None
@@ -93,24 +96,26 @@ class Sweep:
         return [run for run in self.plan.runs if not self._recorded(run)]
 
     def run(self, left: Sequence[Run]) -> int:
-        """Do the runs that `prepare` left; the number of invalid ones is returned.
+        """Do the runs that `prepare` left; the number of those that still are is returned.
 
-        Always ends with the lab destroyed, also when it is interrupted.
+        With `max_seconds` none is begun that would not end in time. Always ends with the lab
+        destroyed, also when it is interrupted.
         """
         finished = len(self.plan.runs) - len(left)
-        invalid = 0
+        end = math.inf if self.max_seconds is None else time.monotonic() + self.max_seconds
         # also where no run is left: the lab of a sweep that was killed at its end may still stand
         with self._lab():
             for run in left:
                 if not self._open(run):
                     finished += 1
                     continue
+                if time.monotonic() + self.plan.seconds_of(1) > end:
+                    break
                 self.on_run(run)
                 record = self._measure(run)
                 finished += 1
-                invalid += not record.valid
                 self.on_done(Done(run, record, finished, len(self.plan.runs)))
-        return invalid
+        return len(self.plan.runs) - finished
 
     def _open(self, run: Run) -> bool:
         """Whether the run's state still needs runs, judged at the start of each block."""
@@ -157,7 +162,10 @@ class Sweep:
         return record
 
     def _converge(self, stack: StackRef, state: State) -> None:
-        if self._stands is None:
+        if self._stands is not None and self.plan.isolation == "fresh":
+            self.engine.destroy(stack)
+            self.engine.up(stack)
+        elif self._stands is None:
             # what an earlier, killed sweep of this directory left may have drifted since
             self._repair(stack)
         elif self._stands != (state.path, state.configuration):
@@ -182,10 +190,12 @@ class Sweep:
         return cluster.of(state, self._nodes)
 
     def _stack(self, run: Run) -> tuple[StackRef, State]:
+        fresh = self.plan.isolation == "fresh"
+        pairs = run.replicas if fresh else max(self.plan.replicas)
         values = {
             **dict(self.plan.settings),
             "configuration": run.configuration,
-            "replicas": str(max(self.plan.replicas)),
+            "replicas": str(pairs),
             "path": run.path,
             "runs": "0",
             "duration": str(self.plan.duration),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,40 +17,14 @@ from experiments.cli.stacks import EngineName, Json, refuse_foreign
 from experiments.cli.terminal import REFRESH, err, note, show
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from experiments.events import Events, Why
     from experiments.plan import Plan, Run
     from experiments.sweep import Done
 
-# The options of a plan, in the words of the command line.
-Options = dict[str, Any]
-
-USUAL: Options = {
-    "configurations": "baseline,rps,rfs,rps-plus,rfs-plus,pipeline",
-    "replicas": "1,2,4,8,16",
-    "runs": 10,
-    "duration": 5,
-    "omit": 1,
-    "streams": 1,
-    "path": "overlay",
-    "own": "",
-    "pod_cpu_limit": "",
-    "until_ci": None,
-    "config": {},
-}
-# Keys that the plan itself says, by the option that does.
-PLANNED = {
-    "configuration": "--configurations",
-    "replicas": "--replicas",
-    "runs": "--runs",
-    "duration": "--duration",
-    "omit": "--omit",
-    "streams": "--streams",
-    "path": "--path",
-    "configurations": "--own",
-    "podCpuLimit": "--pod-cpu-limit",
-}
 # With --until-ci: the most blocks, where the command line does not say.
 MOST_BLOCKS = 40
-QUICK: Options = {**USUAL, "replicas": "1,4", "runs": 6, "duration": 2}
 
 
 def register(app: typer.Typer) -> None:
@@ -59,6 +35,10 @@ def sweep(
     quick: Annotated[
         bool, typer.Option("--quick", help="Six configurations x 1 and 4 pairs x 6 blocks of 2 s.")
     ] = False,
+    matrix: Annotated[
+        str | None,
+        typer.Option(help="usual, quick, study, or a file of one.", metavar="NAME|FILE.yaml"),
+    ] = None,
     configurations: Annotated[
         str | None, typer.Option(help="Names, comma-separated; the baseline among them.")
     ] = None,
@@ -81,6 +61,17 @@ def sweep(
         float | None,
         typer.Option(help="End a state once its ratio is known to ± this share (0.05).", min=0.001),
     ] = None,
+    isolation: Annotated[
+        str | None,
+        typer.Option(
+            help="incremental: pods stay, steering changes; fresh: all is made anew for each run.",
+            metavar="HOW",
+        ),
+    ] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option(help="Begin no run that would end later (30m); --resume goes on."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the order; printed if not given.")
     ] = None,
@@ -91,6 +82,9 @@ def sweep(
         bool, typer.Option("--plan", help="Print the plan and ETA, run nothing.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Results directory.")] = None,
+    events: Annotated[
+        Path | None, typer.Option(help="Tell each moment as a line of JSON in this file or pipe.")
+    ] = None,
     engine: EngineName = "auto",
     json: Json = False,
 ) -> None:
@@ -100,12 +94,17 @@ def sweep(
     ./steerlab sweep --quick
     ./steerlab sweep --path overlay,host --replicas 1,16 --runs 20
     ./steerlab sweep --replicas 4 --until-ci 0.05
+    ./steerlab sweep --matrix study --max-time 8h
     ./steerlab sweep --quick --target kubernetes -c kubeconfig=admin.conf
 
     The stack is the sweep's own and is taken away at the end, also after Ctrl-C; a sweep that was
     interrupted goes on with --resume.
     """
-    given: Options = {
+    from experiments.matrix import named, options_of
+    from experiments.matrix import plan as make
+    from infra.refusals import BadInput
+
+    given: dict[str, Any] = {
         "configurations": configurations,
         "replicas": replicas,
         "runs": runs,
@@ -115,28 +114,57 @@ def sweep(
         "path": path,
         "own": own,
         "pod_cpu_limit": pod_cpu_limit,
+        "isolation": isolation,
         "until_ci": until_ci,
         "seed": seed,
         "config": _config(config, target),
     }
-    options = {"seed": secrets.randbelow(2**31), **USUAL}
+    if quick and matrix:
+        raise BadInput("matrix: --quick is --matrix quick: give one of them")
+    limit = _max_seconds(max_time)
+    options = {"seed": secrets.randbelow(2**31), **named("usual")}
     if resume:
-        options |= _options(_kept_plan(out))
-    if quick:
-        options |= QUICK
+        options |= options_of(_kept_plan(out))
+    if quick or matrix:
+        options |= named("quick" if quick else matrix or "usual")
     if until_ci is not None and options["until_ci"] is None:
         options["runs"] = MOST_BLOCKS
-    wanted = _plan(options | {name: value for name, value in given.items() if value is not None})
+    wanted = make(options | {name: value for name, value in given.items() if value is not None})
     if plan:
         _print_plan(wanted, json)
         return
     directory = out or Path("results") / f"sweep-{time.strftime('%Y%m%d-%H%M%S')}"
-    _run(wanted, directory, resume, engine, json)
+    with _told(events, wanted) as teller:
+        _run(wanted, directory, resume, engine, json, limit, teller)
+
+
+def _max_seconds(words: str | None) -> float | None:
+    from infra import lease
+    from infra.refusals import BadInput
+
+    if words is None:
+        return None
+    try:
+        return lease.seconds(words)
+    except BadInput:
+        raise BadInput(f"max-time: write a number and s, m or h (30m), not {words!r}") from None
+
+
+@contextlib.contextmanager
+def _told(path: Path | None, plan: Plan) -> Iterator[Events | None]:
+    from experiments.events import Events
+
+    if path is None:
+        yield None
+        return
+    with path.open("a", encoding="utf-8") as stream:
+        yield Events(stream, plan)
 
 
 def _config(words: list[str] | None, target: str | None) -> dict[str, str] | None:
     """The keys that the plan does not say itself; None where there are none."""
     from experiments import stacks
+    from experiments.matrix import PLANNED
     from infra.refusals import BadInput
 
     said = stacks.changes(words or []) | ({"target": target} if target else {})
@@ -144,79 +172,6 @@ def _config(words: list[str] | None, target: str | None) -> dict[str, str] | Non
         if key in PLANNED:
             raise BadInput(f"-c {key}: a sweep says it with {PLANNED[key]}")
     return said or None
-
-
-def _cpus(values: dict[str, str]) -> int:
-    """How many CPUs a mask may name: this machine's, or those of the smallest server node."""
-    from infra import config
-    from infra.kubernetes.nodes import of_state
-
-    state = config.state("sweep", values)
-    if state.target == "lab":
-        return max(config.online_cores()) + 1
-    return min(node.cpus for node in of_state(state).servers)
-
-
-def _plan(options: Options) -> Plan:
-    from experiments import plan
-    from infra import config
-    from infra import configurations as named
-    from infra.refusals import BadInput
-
-    paths = _words(options["path"])
-    if not paths or set(paths) - {"overlay", "host"} or len(set(paths)) != len(paths):
-        raise BadInput(f"path: {options['path']!r} must be overlay, host, or overlay,host")
-    own = str(Path(options["own"]).resolve()) if options["own"] else ""
-    keys = {"configurations": own, "podCpuLimit": options["pod_cpu_limit"]}
-    settings = {key: value for key, value in keys.items() if value} | options["config"]
-    timing = {key: str(options[key]) for key in ("duration", "omit", "streams")}
-    # What is wrong with the target shows before a cluster is asked for its nodes.
-    path = max(paths, key=("overlay", "host").index)
-    usual = {"configuration": "baseline", "replicas": "1", "path": path, **settings, **timing}
-    made = plan.make(
-        seed=options["seed"],
-        blocks=options["runs"],
-        configurations=_words(options["configurations"]),
-        replicas=[_count(word) for word in _words(options["replicas"])],
-        paths=paths,
-        duration=options["duration"],
-        omit=options["omit"],
-        streams=options["streams"],
-        known=named.load(settings.get("configurations")),
-        cpus=_cpus(usual),
-        settings=settings,
-        until_ci=options["until_ci"],
-    )
-    if made.until_ci is not None and "baseline" not in made.configurations:
-        raise BadInput("until-ci: the baseline must be among the configurations")
-    # One state of the plan, validated as `up` would: what is wrong with the rest shows here.
-    values = {
-        **settings,
-        "configuration": made.configurations[0],
-        "replicas": str(max(made.replicas)),
-    }
-    config.state("sweep", {**values, **timing, "path": path})
-    return made
-
-
-def _options(kept: Plan) -> Options:
-    """The options that make a plan again; what was left out is asked for again, too."""
-    settings = dict(kept.settings)
-    names = (*kept.configurations, *(name for name, _ in kept.left_out))
-    return {
-        "configurations": ",".join(names),
-        "replicas": ",".join(map(str, kept.replicas)),
-        "runs": kept.blocks,
-        "duration": kept.duration,
-        "omit": kept.omit,
-        "streams": kept.streams,
-        "path": ",".join(kept.paths),
-        "own": settings.get("configurations", ""),
-        "pod_cpu_limit": settings.get("podCpuLimit", ""),
-        "until_ci": kept.until_ci,
-        "seed": kept.seed,
-        "config": {key: value for key, value in kept.settings if key not in PLANNED},
-    }
 
 
 def _kept_plan(out: Path | None) -> Plan:
@@ -233,18 +188,6 @@ def _kept_plan(out: Path | None) -> Plan:
         raise BadInput(f"resume: there is no sweep in {out}") from None
     except (ValueError, TypeError, KeyError) as error:
         raise BadInput(f"resume: {out / PLAN} is not a plan: {error}") from None
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _count(word: str) -> int:
-    from infra.refusals import BadInput
-
-    if not word.isdecimal() or int(word) < 1:
-        raise BadInput(f"replicas: {word!r} must be a whole number from 1")
-    return int(word)
 
 
 def _print_plan(plan: Plan, json: bool) -> None:
@@ -271,7 +214,76 @@ def _summary(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _run(plan: Plan, directory: Path, resume: bool, engine: str, json: bool) -> None:
+def _run(
+    plan: Plan,
+    directory: Path,
+    resume: bool,
+    engine: str,
+    json: bool,
+    limit: float | None,
+    events: Events | None,
+) -> None:
+    from experiments import targets
+    from experiments.engines.choice import choose
+    from experiments.sweep import Sweep
+
+    target = dict(plan.settings).get("target", "lab")
+    targets.require(target)
+    sweep = Sweep(directory, plan, choose(engine), limit)
+    note(_summary(plan))
+    bar = _bar()
+    with targets.busy(target, sweep.stack.name, f"sweep in {directory}"), bar:
+        if target == "lab":
+            refuse_foreign(sweep.stack)
+        left = sweep.prepare(resume=resume)
+        ran = 0
+        task = bar.add_task("", total=len(plan.runs), completed=len(plan.runs) - len(left))
+        last = ""
+
+        def started(run: Run) -> None:
+            state = f"{run.configuration} x {run.replicas}"
+            bar.update(task, description=f"block {run.block} {state:<15} {last}")
+            if events:
+                events.started(run)
+
+        def finished(done: Done) -> None:
+            nonlocal last, ran
+            ran = done.finished
+            last = f"last {_result(done)}" if done.record.valid else "last invalid"
+            bar.update(task, completed=done.finished)
+            if not err.is_terminal or not done.record.valid:
+                bar.console.print(escape(_line(done)))
+            if events:
+                events.recorded(done)
+
+        def cleaning() -> None:
+            bar.update(task, description="putting back")
+            if events:
+                events.putting_back()
+
+        sweep.on_run, sweep.on_done, sweep.on_cleanup = started, finished, cleaning
+        why: Why = "failed"
+        unmade = len(left)
+        go_on = f"go on with ./steerlab sweep --resume --out {directory}"
+        if events:
+            events.planned(unmade)
+        try:
+            unmade = sweep.run(left)
+            why = "time" if unmade else "complete"
+        except BaseException as error:
+            why = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            unmade = len(plan.runs) - ran if ran else unmade
+            note(f"not finished: {go_on}")
+            raise
+        finally:
+            if events:
+                events.ended(why, unmade)
+    if unmade:
+        note(f"the time is up with {unmade} runs left: {go_on}")
+    conclude(directory, json=json)
+
+
+def _bar() -> Progress:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -281,60 +293,30 @@ def _run(plan: Plan, directory: Path, resume: bool, engine: str, json: bool) -> 
         TimeRemainingColumn,
     )
 
-    from experiments import targets
-    from experiments.engines.choice import choose
-    from experiments.sweep import Sweep
-
-    target = dict(plan.settings).get("target", "lab")
-    targets.require(target)
-    chosen = choose(engine)
-    note(_summary(plan))
-    bar = Progress(
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(elapsed_when_finished=False),
         console=err,
         refresh_per_second=REFRESH,
         disable=not err.is_terminal,
+        speed_estimate_period=600,  # a run takes seconds: the last ten minutes tell the rest
     )
-    sweep = Sweep(directory, plan, chosen)
-    with targets.busy(target, sweep.stack.name, f"sweep in {directory}"), bar:
-        if target == "lab":
-            refuse_foreign(sweep.stack)
-        left = sweep.prepare(resume=resume)
-        task = bar.add_task("", total=len(plan.runs), completed=len(plan.runs) - len(left))
 
-        def started(run: Run) -> None:
-            name = f"{run.configuration} x {run.replicas}"
-            bar.update(task, description=f"{name:<16}")
 
-        def finished(done: Done) -> None:
-            bar.update(task, completed=done.finished)
-            if not err.is_terminal or not done.record.valid:
-                bar.console.print(escape(_line(done)))
+def _result(done: Done) -> str:
+    from experiments.measure import mean_bitrate
 
-        sweep.on_run = started
-        sweep.on_done = finished
-        sweep.on_cleanup = lambda: bar.update(task, description="putting back    ")
-        try:
-            sweep.run(left)
-        except BaseException:
-            note(f"not finished: go on with ./steerlab sweep --resume --out {directory}")
-            raise
-    conclude(directory, json=json)
+    rate = mean_bitrate(done.record)
+    return f"{rate:.0f} Mbit/s a pair" if rate is not None else "no result"
 
 
 def _line(done: Done) -> str:
-    from experiments.measure import mean_bitrate
-
     record = done.record
-    rate = mean_bitrate(record)
-    result = f"{rate:.0f} Mbit/s a pair" if rate is not None else "no result"
-    if not record.valid:
-        result = "invalid: " + "; ".join(record.reasons)
+    result = _result(done) if record.valid else "invalid: " + "; ".join(record.reasons)
     return (
         f"{done.finished}/{done.total} block {record.block} {record.path} "
         f"{record.configuration} x {record.replicas}: {result}"

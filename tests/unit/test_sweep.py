@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -196,7 +197,7 @@ def test_a_run_that_stays_invalid_is_kept_and_the_sweep_goes_on(
 
     monkeypatch.setattr(measure, "run", always)
     job = Sweep(rig.directory, make(), rig.engine)
-    assert job.run(job.prepare()) == 1
+    assert job.run(job.prepare()) == 0
     assert rig.measured == [0, 1, 2, 3, 3, 4, 5, 6, 7]
     assert [r.order for r in load(rig.directory).records if not r.valid] == [3]
 
@@ -344,3 +345,34 @@ def test_a_resumed_sweep_counts_the_runs_that_were_made(rig: Rig) -> None:
     made = make(blocks=20, replicas=[1], until_ci=0.1)
     rig.sweep(made)
     assert rig.sweep(made, resume=True) == []
+
+
+def test_a_fresh_sweep_makes_each_run_a_lab_of_its_own(rig: Rig) -> None:
+    made = make(isolation="fresh")
+    assert made.digest != make().digest
+    rig.sweep(made)
+    runs = len(made.runs)
+    assert rig.engine.verbs == ["up", *(["destroy", "up"] * (runs - 1)), "destroy"]
+    ups = [stack for verb, stack in rig.engine.asked if verb == "up"]
+    counts = [int(stack.config["steerlab:replicas"]) for stack in ups]
+    assert counts == [run.replicas for run in made.runs]
+    assert all(record.idle_pairs == 0 for record in load(rig.directory).records)
+
+
+def test_a_sweep_begins_no_run_that_would_end_late(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def takes_its_time(_: int) -> None:
+        nonlocal now
+        now += 3.6
+
+    rig.before = takes_its_time
+    made = make()
+    job = Sweep(rig.directory, made, rig.engine, max_seconds=11.0)
+    assert job.run(job.prepare()) == len(made.runs) - 3
+    assert rig.measured == [0, 1, 2]
+    assert rig.engine.verbs[-1] == "destroy"
+    assert len(Sweep(rig.directory, made, rig.engine).prepare(resume=True)) == len(made.runs) - 3
