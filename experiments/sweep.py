@@ -1,7 +1,13 @@
 """A sweep: every state of a plan, converged by an engine and measured, record by record.
 
-    plan = matrix.plan(matrix.named("quick") | {"seed": 7})
+    from pathlib import Path
+    from experiments import matrix
+    from experiments.engines.choice import choose
+    from experiments.sweep import Sweep
+
+    plan = matrix.plan(matrix.named("quick") | {"replicas": "4", "seed": 7})
     sweep = Sweep(Path("results/mine"), plan, choose("auto"))
+    sweep.on_done = lambda done: print(done.finished, "of", done.total, done.record.configuration)
     sweep.run(sweep.prepare())
 
 The stack is the sweep's own and its state lives in the results directory. The pods of the largest

@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -155,3 +157,19 @@ def test_a_full_disk_ends_a_sweep_that_later_goes_on(project: Project) -> None:
         assert _records(project)[: len(kept)] == kept
     finally:
         subprocess.run(["umount", out], check=True)
+
+
+def test_the_example_of_a_sweep_from_python_runs(project: Project) -> None:
+    source = (project.folder / "experiments/sweep.py").read_text()
+    example = textwrap.dedent(source.split("record by record.\n")[1].split("The stack is")[0])
+    short = example.replace('"seed": 7', '"seed": 7, "runs": 1, "duration": 1, "omit": 0')
+    assert short != example
+    done = subprocess.run(
+        [sys.executable, "-c", short.replace("auto", "embedded")],
+        cwd=project.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("6 of 6 ")

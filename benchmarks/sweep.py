@@ -1,0 +1,153 @@
+"""Where a sweep's time goes: the share in which measured traffic flows, and --until-ci's saving.
+
+    .venv/bin/python benchmarks/sweep.py > benchmarks/sweep.json        (root, about 15 minutes)
+
+`share` is omit + duration of all runs over the wall time from the first word of the plan to the
+end of the clean-up; `command` that of the whole command with its set-up, report and plots. The
+share at 30 s is extrapolated: each measured transition, set-up and clean-up with longer traffic.
+Beside it the published study's timing re-enacted: all made anew for a run of 30 s, taken away
+after it, and waits up to the 55 s of wall time that its runs took.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+DURATION, OMIT, BLOCKS = 5, 1, 4
+CONFIGURATIONS = "baseline,rps,rfs,pipeline"
+STUDY_WALL_S, STUDY_TRAFFIC_S = 55.0, 30
+FIXED_BLOCKS, FIXED_DURATION = 20, 2
+
+
+def main() -> None:
+    """Measure and print the figures."""
+    with TemporaryDirectory(prefix="steerlab-") as folder:
+        figures = {
+            "machine": {"kernel": platform.release(), "cores": _cores()},
+            "shares": [_share(pairs, Path(folder, str(pairs))) for pairs in (1, 16)],
+            "study": _study(Path(folder, "study")),
+            "until_ci": _until_ci(Path(folder)),
+        }
+    print(json.dumps(figures, indent=1))  # noqa: T201
+
+
+def _share(pairs: int, out: Path) -> dict[str, Any]:
+    wall, events = _sweep(
+        out, "--configurations", CONFIGURATIONS, "--replicas", str(pairs),
+        "--runs", str(BLOCKS), "--duration", str(DURATION), "--omit", str(OMIT),
+    )  # fmt: skip
+    started = [_at(event) for event in events if event["event"] == "started"]
+    recorded = [_at(event) for event in events if event["event"] == "recorded"]
+    first, last = _at(events[0]), _at(events[-1])
+    traffic = (DURATION + OMIT) * len(recorded)
+    between = [b - a - DURATION - OMIT for a, b in zip(started, [*started[1:], recorded[-1]])]  # noqa: B905
+    around = (started[0] - first) + (last - recorded[-1])
+    longer = (30 + OMIT) * len(recorded)
+    return {
+        "pairs": pairs,
+        "runs": len(recorded),
+        "share": round(traffic / (last - first), 3),
+        "share_at_30_s": round(longer / (longer + sum(between) + around), 3),
+        "command": round(traffic / wall, 3),
+        "transition_s": _spread(between[1:]),
+        "set_up_and_clean_up_s": round(around, 2),
+    }
+
+
+def _study(out: Path) -> dict[str, Any]:
+    """Two runs in the study's manner; the waits stand for its fixed sleeps."""
+    walls = []
+    for number in range(2):
+        since = time.monotonic()
+        _sweep(
+            out / str(number), "--configurations", "baseline", "--replicas", "4", "--runs", "1",
+            "--duration", str(STUDY_TRAFFIC_S), "--omit", "0", "--isolation", "fresh",
+        )  # fmt: skip
+        time.sleep(max(0.0, STUDY_WALL_S - (time.monotonic() - since)))
+        walls.append(time.monotonic() - since)
+    return {"wall_s": _spread(walls), "share": round(STUDY_TRAFFIC_S / statistics.mean(walls), 3)}
+
+
+def _until_ci(folder: Path) -> dict[str, Any]:
+    """A fixed plan, then one that stops at the half-width which that has reached."""
+    from analysis.load import load
+    from analysis.sequential import relative_half_width
+    from analysis.summary import summarise
+
+    words = (
+        "--configurations", CONFIGURATIONS, "--replicas", "4",
+        "--duration", str(FIXED_DURATION), "--omit", "1",
+    )  # fmt: skip
+    _sweep(folder / "fixed", *words, "--runs", str(FIXED_BLOCKS))
+    fixed = load(folder / "fixed").records
+    contrasts = summarise(fixed).contrasts
+    widths = [relative_half_width(one.effect) for one in contrasts]
+    widest = max(width for width in widths if width is not None)
+    _sweep(folder / "until", *words, "--until-ci", f"{widest:.4f}", "--runs", "40")
+    until = load(folder / "until").records
+    verdicts = {one.b: [one.verdict] for one in contrasts}
+    for one in summarise(until).contrasts:
+        verdicts[one.b].append(one.verdict)
+    return {
+        "half_width": round(widest, 4),
+        "runs_fixed": len(fixed),
+        "runs_until": len(until),
+        "verdicts": verdicts,
+        "agree": all(len(set(pair)) == 1 for pair in verdicts.values()),
+    }
+
+
+def _sweep(out: Path, *words: str) -> tuple[float, list[dict[str, Any]]]:
+    """Wall seconds of the command and its events."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    told = out.with_suffix(".events")
+    since = time.monotonic()
+    subprocess.run(
+        [
+            ROOT / "steerlab",
+            "sweep",
+            "--engine",
+            "embedded",
+            "--out",
+            out,
+            "--events",
+            told,
+            *words,
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wall = time.monotonic() - since
+    return wall, [json.loads(line) for line in told.read_text().splitlines()]
+
+
+def _at(event: dict[str, Any]) -> float:
+    return datetime.fromisoformat(event["at"]).timestamp()
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    found = {"median": statistics.median(values), "least": min(values), "most": max(values)}
+    return {name: round(value, 2) for name, value in found.items()} | {"count": len(values)}
+
+
+def _cores() -> int:
+    from infra.config import online_cores
+
+    return len(online_cores())
+
+
+if __name__ == "__main__":
+    main()
