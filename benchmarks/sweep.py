@@ -1,6 +1,6 @@
 """Where a sweep's time goes: the share in which measured traffic flows, and --until-ci's saving.
 
-    .venv/bin/python benchmarks/sweep.py > benchmarks/sweep.json        (root, about 15 minutes)
+    .venv/bin/python benchmarks/sweep.py > benchmarks/sweep.json        (root, about 20 minutes)
 
 `share` is omit + duration of all runs over the wall time from the first word of the plan to the
 end of the clean-up; `command` that of the whole command with its set-up, report and plots. The
@@ -38,6 +38,7 @@ def main() -> None:
             "machine": {"kernel": platform.release(), "cores": _cores()},
             "shares": [_share(pairs, Path(folder, str(pairs))) for pairs in (1, 16)],
             "study": _study(Path(folder, "study")),
+            "isolation": _isolation(Path(folder, "isolation")),
             "until_ci": _until_ci(Path(folder)),
         }
     print(json.dumps(figures, indent=1))  # noqa: T201
@@ -78,6 +79,27 @@ def _study(out: Path) -> dict[str, Any]:
         time.sleep(max(0.0, STUDY_WALL_S - (time.monotonic() - since)))
         walls.append(time.monotonic() - since)
     return {"wall_s": _spread(walls), "share": round(STUDY_TRAFFIC_S / statistics.mean(walls), 3)}
+
+
+def _isolation(folder: Path) -> dict[str, Any]:
+    """The same question asked of pods that stay and of pods made for each run."""
+    from analysis.load import load
+    from analysis.summary import summarise
+
+    found = {}
+    for how in ("incremental", "fresh"):
+        _sweep(
+            folder / how, "--configurations", "baseline,rfs", "--replicas", "4", "--runs", "12",
+            "--duration", "2", "--omit", "1", "--isolation", how,
+        )  # fmt: skip
+        (contrast,) = summarise(load(folder / how).records).contrasts
+        effect = contrast.effect
+        found[how] = {
+            "ratio": round(effect.estimate or 0, 3),
+            "interval_95": [round(effect.low or 0, 3), round(effect.high or 0, 3)],
+            "verdict": contrast.verdict,
+        }
+    return found
 
 
 def _until_ci(folder: Path) -> dict[str, Any]:
