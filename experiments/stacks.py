@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from infra.refusals import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent
 _PREFIX = f"{PROJECT}:"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def load(name: str, changes: Mapping[str, str] | None = None) -> tuple[StackRef, State]:
@@ -33,7 +31,7 @@ def load(name: str, changes: Mapping[str, str] | None = None) -> tuple[StackRef,
 
 def named(name: str) -> StackRef:
     """A stack whose configuration is not asked: to destroy it or to read its outputs."""
-    return StackRef(ROOT, ROOT, _checked(name))
+    return StackRef(ROOT, ROOT, config.checked(name))
 
 
 def own(directory: Path, name: str, values: Mapping[str, str]) -> tuple[StackRef, State]:
@@ -74,15 +72,8 @@ def changes(words: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _checked(name: str) -> str:
-    """A stack's name, which becomes that of files."""
-    if not _NAME.fullmatch(name):
-        raise BadInput(f"stack: {name!r} must be letters, digits, dots, dashes and underscores")
-    return name
-
-
 def _path(name: str) -> Path:
-    return ROOT / f"Pulumi.{_checked(name)}.yaml"
+    return ROOT / f"Pulumi.{config.checked(name)}.yaml"
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -172,17 +172,23 @@ def stack_name(name: str, known: Mapping[str, Any]) -> tuple[str | None, str | N
     return (name, None) if name in known else (None, None)
 
 
+def checked(stack: str) -> str:
+    """A stack's name, which becomes that of files. Raises `BadInput`."""
+    if not _STACK.fullmatch(stack):
+        raise BadInput(
+            f"stack: {shown(stack)} must be letters, digits, dots, dashes and underscores, "
+            "at most 100, a letter or digit first"
+        )
+    return stack
+
+
 def state(stack: str, values: Mapping[str, str], online: tuple[int, ...] | None = None) -> State:
     """The validated state of a stack from its configuration values (texts, keys in camelCase).
 
     Raises `BadInput` naming the key, the value and what is allowed; `Cannot` where the machine
     has too few cores. `online` is this machine's cores where the caller knows them.
     """
-    if not _STACK.fullmatch(stack):
-        raise BadInput(
-            f"stack: {shown(stack)} must be letters, digits, dots, dashes and underscores, "
-            "at most 100, a letter or digit first"
-        )
+    checked(stack)
     for key in values:
         if key not in KEYS:
             raise BadInput(unknown_key(key, KEYS))
