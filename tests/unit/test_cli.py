@@ -383,3 +383,18 @@ def test_help_needs_none_of_the_heavy_modules() -> None:
     ).stdout.split()
     assert "experiments.cli.sweep" in loaded
     assert not {"pulumi", "pydantic", "yaml", "scipy", "pandas", "numpy"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        ("Job steer-w1: create failed: Job steer-w1 failed: exit status 3: no table", 3),
+        ("Command steer-w1: create failed: exit status 2: plan: mask", 2),
+        ("Command steer-w1: create failed: exit status 1: writing", 1),
+        ("Command pod-1: create failed: exit status 2: RTNETLINK answers", 1),
+    ],
+)
+def test_a_node_that_cannot_gives_the_exit_code(failure: str, code: int) -> None:
+    from experiments import cli
+
+    assert cli._status(failure) == code

@@ -1,0 +1,123 @@
+"""docker/build: its words, what it refuses, and the commands that each builder gets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+BUILD = Path(__file__).resolve().parents[2] / "docker/build"
+TOOLS = ("bash", "cat", "dirname", "env", "mkdir", "mktemp", "readlink", "rm")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A PATH with what the script needs besides builders."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for tool in TOOLS:
+        found = next(
+            Path(one, tool) for one in os.environ["PATH"].split(":") if Path(one, tool).exists()
+        )
+        (folder / tool).symlink_to(found)
+    return folder
+
+
+def tool(folder: Path, name: str, exits: int = 0) -> Path:
+    """A builder that writes down what it was asked."""
+    said = folder / f"{name}.said"
+    (folder / name).write_text(f'#!/bin/bash\necho "$*" >> {said}\nexit {exits}\n')
+    (folder / name).chmod(0o755)
+    return said
+
+
+def build(path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BUILD, *words], env={"PATH": str(path)}, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--nonsense"], 2, "unknown: --nonsense"),
+        (["--tag"], 2, "--tag needs a value"),
+        (["--load", "moon"], 2, "neither kind"),
+        (["--builder", "kaniko"], 2, "none of docker, podman, buildah"),
+        ([], 3, "install docker, podman or buildah"),
+        (["--builder", "podman"], 3, "podman does not work here"),
+        (["--load", "kind"], 3, "needs the command kind"),
+        (["--load", "containerd"], 3, "ctr"),
+    ],
+)
+def test_what_it_refuses(path: Path, words: list[str], code: int, said: str) -> None:
+    done = build(path, *words)
+    assert done.returncode == code
+    assert said in done.stderr
+
+
+def test_help_asks_for_no_builder(path: Path) -> None:
+    done = build(path, "--help")
+    assert done.returncode == 0
+    assert "--load kind" in done.stdout
+
+
+def test_a_docker_without_its_daemon_is_passed_over(path: Path) -> None:
+    tool(path, "docker", exits=1)
+    said = tool(path, "podman")
+    done = build(path, "--repository", "registry.example/net", "--tag", "7", "--push")
+    assert done.returncode == 0, done.stderr
+    folder = BUILD.parent
+    name = "registry.example/net"
+    assert said.read_text().splitlines() == [
+        f"build -t {name}/iperf3:7 {folder}/iperf3",
+        f"push {name}/iperf3:7",
+        f"build -t {name}/steering:7 {folder}/steering",
+        f"push {name}/steering:7",
+    ]
+    assert done.stdout == (
+        f'images: {{"iperf3": "{name}/iperf3:7", "steering": "{name}/steering:7"}}\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("builder", "asked"),
+    [
+        ("docker", "save -o {out}/iperf3.tar docker.io/steerlab/iperf3:1"),
+        (
+            "podman",
+            "save -q --format docker-archive -o {out}/iperf3.tar docker.io/steerlab/iperf3:1",
+        ),
+        (
+            "buildah",
+            "push -q docker.io/steerlab/iperf3:1 "
+            "docker-archive:{out}/iperf3.tar:docker.io/steerlab/iperf3:1",
+        ),
+    ],
+)
+def test_each_builder_saves_an_archive(
+    path: Path, tmp_path: Path, builder: str, asked: str
+) -> None:
+    said = tool(path, builder)
+    out = tmp_path / "a folder"
+    assert build(path, "--builder", builder, "--save", str(out)).returncode == 0
+    assert asked.format(out=out) in said.read_text().splitlines()
+
+
+def test_kind_gets_the_archives_of_its_cluster(path: Path) -> None:
+    tool(path, "podman")
+    said = tool(path, "kind")
+    assert build(path, "--load", "kind:mine").returncode == 0
+    lines = said.read_text().splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("load image-archive /") for line in lines)
+    assert all(line.endswith("--name mine") for line in lines)
+
+
+def test_a_build_that_fails_ends_it(path: Path) -> None:
+    tool(path, "buildah", exits=5)
+    done = build(path)
+    assert done.returncode == 5
+    assert not done.stdout
