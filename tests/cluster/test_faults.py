@@ -53,7 +53,7 @@ def test_a_second_stack_is_refused_with_the_owner_s_name(
     project: Project, cluster: Cluster
 ) -> None:
     project.run(*words(cluster))
-    said = project.run(*words(cluster, stack="rps-2"), code=1).err
+    said = project.run(*words(cluster, stack="rps-2"), code=3).err
     assert f"is steered by owner {STACK}/worker1" in said
     project.run("destroy", "-s", "rps-2", "--engine", "embedded")
     assert table(cluster) == "32768"  # still the first stack's
