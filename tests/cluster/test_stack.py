@@ -20,11 +20,12 @@ def converged(project: Project, *changes: str, engine: str = "embedded") -> Answ
 
 
 def operations(answer: Answer) -> dict[str, str]:
-    """What happened to each resource but the components, of which the engines tell differently."""
+    """What happened to each resource that is something of the cluster or of its nodes."""
+    own = ("kubernetes:", "command:")
     return {
         step["name"]: step["operation"]
         for step in answer.json["changes"]
-        if "steerlab:" not in step["urn"].split("::")[2].rpartition("$")[2]
+        if step["urn"].split("::")[2].rpartition("$")[2].startswith(own)
     }
 
 
