@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Findings:
     irqbalance: bool | None
     cgroup: str
     nics: dict[str, int]
+    interrupts: dict[str, list[int]]
     tools: dict[str, str | None]
     pulumi: str | None
     steering: dict[str, Any] | str
@@ -40,7 +42,11 @@ class Findings:
     missing: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "hints": hints(self.nics, len(self.cores))}
+        return {
+            **asdict(self),
+            "hints": hints(self.nics, len(self.cores)),
+            "advice": advice(self.nics, len(self.cores)),
+        }
 
     def text(self) -> str:
         """A row a subject."""
@@ -64,10 +70,13 @@ class Findings:
             ("irqbalance", "runs" if self.irqbalance else "does not run"),
             ("queues", queues or "no physical NIC"),
             *(("", hint) for hint in hints(self.nics, len(self.cores))),
+            ("interrupts", busiest(self.interrupts) or "of no NIC yet"),
             ("cgroup", self.cgroup),
             ("tools", tools),
             ("Pulumi", self.pulumi or "not on PATH: --engine embedded does without"),
             *(("steering" * (not index), line) for index, line in enumerate(held.splitlines())),
+            *(("steered now", steered(s)) for s in (self.steering,) if isinstance(s, dict)),
+            ("try first", advice(self.nics, len(self.cores))),
             ("lab", lab),
             *(("lacks", reason) for reason in self.missing),
         ]
@@ -86,6 +95,7 @@ def examine() -> Findings:
         irqbalance=machine.confounders().irqbalance,
         cgroup=_cgroup(),
         nics=_nics(),
+        interrupts=machine.confounders().nic_interrupts,
         tools={tool: version(tool) for tool in (*requirements.TOOLS, *_ALSO)},
         pulumi=version("pulumi"),
         steering=_steering(),
@@ -105,6 +115,43 @@ def hints(nics: dict[str, int], cores: int) -> list[str]:
                 f"{name} interrupts at most {queues} of {cores} cores: RPS can use the others"
             )
     return words
+
+
+def busiest(interrupts: Mapping[str, Sequence[int]]) -> str:
+    """Which core handles each NIC interrupt, and how much of it (pure)."""
+    words = []
+    for name, counts in interrupts.items():
+        if whole := sum(counts):
+            core = max(range(len(counts)), key=lambda one: counts[one])
+            words.append(f"{name.partition(' ')[2]} core {core} ({counts[core] / whole:.0%})")
+    return ", ".join(words)
+
+
+def steered(steering: Mapping[str, Any]) -> str:
+    """How many receive queues have a mask or flows (pure)."""
+    queues = steering.get("queues", ())
+    masks = sum(bool(queue["rps_cpus"].strip("0,")) for queue in queues)
+    flows = sum(bool(queue["rps_flow_cnt"]) for queue in queues)
+    table = steering.get("sock_flow_entries")
+    return (
+        f"{masks} of {len(queues)} queues by RPS, {flows} by RFS, "
+        f"flow table of {table if table is not None else 'no'} entries"
+    )
+
+
+def advice(nics: Mapping[str, int], cores: int) -> str:
+    """What to try first on this machine, and why, after Documentation/networking/scaling.rst."""
+    if cores < 2:
+        return "nothing: steering hands packets to other cores, and there are none"
+    if nics and all(queues >= cores for queues in nics.values()):
+        return (
+            "nothing: each core has a queue of its own; a sweep shows whether the overlay's "
+            "second pass still fills one"
+        )
+    return (
+        "rfs: packets go to the core where their reader runs, with no mask to choose; then rps, "
+        "which spreads flows also where readers move: ./steerlab sweep --quick compares them"
+    )
 
 
 def version(tool: str) -> str | None:

@@ -27,9 +27,15 @@ NODE: dict[str, Any] = {
     "irqbalance": True,
     "cgroup": "v2",
     "nics": {"ens5": 1, "ens6": 8},
+    "interrupts": {"27 ens5": [10, 30, 0, 0], "28 ens6-rx": [0, 0, 0, 0]},
     "tools": {"ip": "6.1.0", "iperf3": None},
     "pulumi": None,
     "steering": {
+        "sock_flow_entries": 0,
+        "queues": [
+            {"rps_cpus": "00000000,00000003", "rps_flow_cnt": 0},
+            {"rps_cpus": "0", "rps_flow_cnt": 0},
+        ],
         "snapshots": [
             {
                 "owner": "rps-2/server",
@@ -40,7 +46,7 @@ NODE: dict[str, Any] = {
                 "watchdog": 7,
             },
             {"owner": "old", "error": "of an earlier boot"},
-        ]
+        ],
     },
     "lab": "rps-2 in /srv/steerlab",
     "missing": ["install iperf3"],
@@ -58,21 +64,39 @@ def test_a_machine_in_words() -> None:
         "queues      ens5 1 rx, ens6 8 rx",
         "            ens5 interrupts at most 1 of 4 cores: RPS can use the others",
         "            ens6 has a queue for each core: RSS spreads already, RPS adds little",
+        "interrupts  ens5 core 1 (75%)",
         "cgroup      v2",
         "tools       ip 6.1.0, iperf3 missing",
         "Pulumi      not on PATH: --engine embedded does without",
         "steering    held by rps-2/server since 2026-01-01T00:00:00Z: 6 queues and the flow table, "
         "lease for another 1m",
         "            held by old: of an earlier boot",
+        "steered now 1 of 2 queues by RPS, 0 by RFS, flow table of 0 entries",
+        f"try first   {doctor.advice({'ens5': 1}, 4)}",
         "lab         cannot run here; up: stack rps-2 in /srv/steerlab",
         "lacks       install iperf3",
     ]
     calm = {**NODE, "steering": {"snapshots": []}, "lab": None, "missing": [], "nics": {}}
     text = Findings(**calm).text()
-    assert "\nqueues      no physical NIC\ncgroup" in text
-    assert text.endswith("\nsteering    held by nobody\nlab         can run here; none is up")
+    assert "\nqueues      no physical NIC\ninterrupts" in text
+    assert "\nsteering    held by nobody\nsteered now 0 of 0 queues" in text
+    assert text.endswith("\nlab         can run here; none is up")
     text = Findings(**{**calm, "steering": "unknown: why"}).text()
-    assert text.endswith("\nsteering    unknown: why\nlab         can run here")
+    assert "\nsteering    unknown: why\ntry first" in text
+    assert text.endswith("\nlab         can run here")
+
+
+@pytest.mark.parametrize(
+    ("nics", "cores", "words"),
+    [
+        ({"eth0": 1}, 1, "nothing: steering hands packets to other cores"),
+        ({"eth0": 4}, 4, "nothing: each core has a queue"),
+        ({"eth0": 1}, 4, "rfs"),
+        ({}, 4, "rfs"),
+    ],
+)
+def test_what_to_try_first(nics: dict[str, int], cores: int, words: str) -> None:
+    assert doctor.advice(nics, cores).startswith(words)
 
 
 @pytest.mark.parametrize(
