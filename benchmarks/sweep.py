@@ -2,6 +2,8 @@
 
     .venv/bin/python benchmarks/sweep.py > benchmarks/sweep.json        (root, about 20 minutes)
 
+With names of figures after it (shares, study, isolation, until_ci) it measures these alone.
+
 `share` is omit + duration of all runs over the wall time from the first word of the plan to the
 end of the clean-up; `command` that of the whole command with its set-up, report and plots. The
 share at 30 s is extrapolated: each measured transition, set-up and clean-up with longer traffic.
@@ -17,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,17 +34,19 @@ STUDY_WALL_S, STUDY_TRAFFIC_S = 55.0, 30
 FIXED_BLOCKS, FIXED_DURATION = 20, 2
 
 
-def main() -> None:
+def main(asked: list[str]) -> None:
     """Measure and print the figures."""
-    with TemporaryDirectory(prefix="steerlab-") as folder:
-        figures = {
-            "machine": {"kernel": platform.release(), "cores": _cores()},
-            "shares": [_share(pairs, Path(folder, str(pairs))) for pairs in (1, 16)],
-            "study": _study(Path(folder, "study")),
-            "isolation": _isolation(Path(folder, "isolation")),
-            "until_ci": _until_ci(Path(folder)),
-        }
-    print(json.dumps(figures, indent=1))  # noqa: T201
+    figures: dict[str, Callable[[Path], Any]] = {
+        "shares": lambda folder: [_share(pairs, folder / str(pairs)) for pairs in (1, 16)],
+        "study": _study,
+        "isolation": _isolation,
+        "until_ci": _until_ci,
+    }
+    found: dict[str, Any] = {"machine": {"kernel": platform.release(), "cores": _cores()}}
+    for name in asked or figures:
+        with TemporaryDirectory(prefix="steerlab-") as folder:
+            found[name] = figures[name](Path(folder))
+    print(json.dumps(found, indent=1))  # noqa: T201
 
 
 def _share(pairs: int, out: Path) -> dict[str, Any]:
@@ -172,4 +177,4 @@ def _cores() -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
