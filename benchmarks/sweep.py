@@ -114,7 +114,7 @@ def _until_ci(folder: Path) -> dict[str, Any]:
     from analysis.summary import summarise
 
     words = (
-        "--configurations", CONFIGURATIONS, "--replicas", "4",
+        "--configurations", "baseline,rfs", "--replicas", "4",
         "--duration", str(FIXED_DURATION), "--omit", "1",
     )  # fmt: skip
     _sweep(folder / "fixed", *words, "--runs", str(FIXED_BLOCKS))
