@@ -11,7 +11,7 @@ import yaml
 
 from experiments.engines import StackRef
 from experiments.records import atomically
-from infra import config
+from infra import checkpoint, config
 from infra.config import PROJECT, State
 from infra.refusals import BadInput
 
@@ -41,11 +41,7 @@ def own(directory: Path, name: str, values: Mapping[str, str]) -> tuple[StackRef
 
 def recorded(name: str) -> list[dict[str, Any]]:
     """The resources of the stack's last checkpoint, whichever engine wrote it."""
-    path = ROOT / ".pulumi" / "stacks" / PROJECT / f"{name}.json"
-    if not path.exists():
-        return []
-    latest = json.loads(path.read_text())["checkpoint"].get("latest") or {}
-    return list(latest.get("resources") or [])
+    return checkpoint.resources(checkpoint.path_of(ROOT, PROJECT, name))
 
 
 def save(name: str, changes: Mapping[str, str]) -> None:

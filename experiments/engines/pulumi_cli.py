@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from experiments.engines import (
     Step,
     silent,
 )
+from infra import checkpoint
 from infra.kubernetes import made_by
 
 # The CLI's operations in the contract's words; a replacement is told by its own event alone.
@@ -98,11 +98,7 @@ class PulumiCli:
         return {}
 
     def resources(self, stack: StackRef) -> list[dict[str, Any]]:
-        path = stack.home / ".pulumi" / "stacks" / stack.project / f"{stack.name}.json"
-        if not path.exists():
-            return []
-        latest = json.loads(path.read_text())["checkpoint"].get("latest") or {}
-        return list(latest.get("resources") or [])
+        return checkpoint.resources(checkpoint.path_of(stack.home, stack.project, stack.name))
 
     def _run(
         self, stack: StackRef, do: Callable[[automation.Stack, str], object], seen: _Events

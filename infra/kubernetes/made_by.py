@@ -7,11 +7,11 @@ have no such owner and go from one engine to the other.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from infra import checkpoint
 from infra.refusals import BadInput
 
 # The component whose inputs say it, and the configuration by which the embedded engine says so.
@@ -49,8 +49,6 @@ def refuse_embedded(stack: str, root: Path) -> None:
     """The same for plain Pulumi, which has no other way to know: `root` is the project's."""
     import pulumi
 
-    path = root / ".pulumi" / "stacks" / pulumi.get_project() / f"{stack}.json"
-    if running() == EMBEDDED or not path.exists():
-        return
-    latest = json.loads(path.read_text())["checkpoint"].get("latest") or {}
-    refuse_other(stack, latest.get("resources") or (), PULUMI)
+    if running() != EMBEDDED:
+        path = checkpoint.path_of(root, pulumi.get_project(), stack)
+        refuse_other(stack, checkpoint.resources(path), PULUMI)

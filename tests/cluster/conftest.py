@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,6 +15,7 @@ from lab_project import Project, copy
 from rig import packages
 from rig.cluster import Cluster, absent, down, up
 
+from infra import checkpoint
 from infra.kubernetes import made_by
 
 
@@ -43,10 +42,5 @@ def project(cluster: Cluster, tmp_path: Path) -> Iterator[Project]:
             process.kill()
             process.wait()
     for state in (tmp_path / ".pulumi/stacks/steerlab").glob("*.json"):
-        engine = made_by.recorded(_resources(state)) or "embedded"
+        engine = made_by.recorded(checkpoint.resources(state)) or "embedded"
         project.run("destroy", "-s", state.stem, "--engine", engine)
-
-
-def _resources(state: Path) -> list[dict[str, Any]]:
-    latest = json.loads(state.read_text())["checkpoint"].get("latest") or {}
-    return list(latest.get("resources") or [])

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from experiments.engines import EngineError, StackRef
 from experiments.engines.embedded import command, kubernetes, planning
 from experiments.engines.embedded.planning import Resource
+from infra import checkpoint
 
 Doing = Literal["creating", "updating", "deleting"]
 
@@ -33,7 +34,7 @@ class Checkpoint:
 
 def path_of(stack: StackRef) -> Path:
     """Where Pulumi's file backend keeps the stack."""
-    return stack.home / ".pulumi/stacks" / stack.project / f"{stack.name}.json"
+    return checkpoint.path_of(stack.home, stack.project, stack.name)
 
 
 def load(stack: StackRef) -> Checkpoint:
