@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pulumi
+from pulumi_command import local
 
 from infra.config import State
 
@@ -24,9 +26,25 @@ def describe(state: State) -> dict[str, Any]:
     }
 
 
-def export_result(stdout: pulumi.Output[str]) -> None:
-    """Make what the measurement printed stack outputs."""
-    result = stdout.apply(_parsed)
+def declare(state: State, of: Callable[[], str], *, stands_on: Sequence[pulumi.Resource]) -> None:
+    """Declare the stack's outputs and, where `runs` asks for one, its measurement.
+
+    `of` gives the measurement's stdin, asked for only where there is one.
+    """
+    for name, value in describe(state).items():
+        pulumi.export(name, value)
+    if state.runs == 0:
+        return
+    measured = local.Command(
+        "measurement",
+        create=MEASURE,
+        stdin=of(),
+        triggers=[state.digest()],
+        logging=local.Logging.NONE,
+        add_previous_output_in_env=False,
+        opts=pulumi.ResourceOptions(depends_on=stands_on, delete_before_replace=True),
+    )
+    result = measured.stdout.apply(_parsed)
     for name in _RESULTS:
         pulumi.export(name, result[name])
 

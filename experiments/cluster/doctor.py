@@ -23,7 +23,7 @@ from infra import steering
 from infra.config import State
 from infra.kubernetes import agent, pods, rights
 from infra.kubernetes.access import CALL_S, connect, explained
-from infra.kubernetes.names import MEASURED, NODE_LEVEL, OVERLAY_LEVEL, Names
+from infra.kubernetes.names import MEASURED, NODE_LEVEL, OVERLAY_LEVEL, Names, admits
 from infra.kubernetes.nodes import Node, Nodes, find, owners_of_table
 from infra.refusals import Refusal
 from infra.steering import Device
@@ -228,8 +228,7 @@ def _namespace(api: ApiClient, name: str, level: str) -> Iterator[None]:
     from kubernetes.client import CoreV1Api
 
     core = CoreV1Api(api)
-    labels = {f"pod-security.kubernetes.io/{mode}": level for mode in ("enforce", "warn")}
-    body = {"metadata": {"name": name, "labels": labels}}
+    body = {"metadata": {"name": name, "labels": admits(level)}}
     with explained(f"making the namespace {name}"):
         core.create_namespace(body, _request_timeout=CALL_S)
     try:

@@ -12,7 +12,7 @@ from experiments.cluster.shell import Answer, PodShell, Shell, SshShell, run
 from infra.kubernetes import agent as pods
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.guard import Guard, restored
-from infra.kubernetes.names import NODE_LEVEL, Names, label
+from infra.kubernetes.names import NODE_LEVEL, Names, admits, label
 from infra.refusals import BadInput, Cannot
 
 # A restore Job that is not done by then is said to have failed; seconds.
@@ -124,9 +124,9 @@ def _room(core: Any, names: Names) -> bool:
             raise
     else:
         return False
-    modes = {f"pod-security.kubernetes.io/{mode}": NODE_LEVEL for mode in ("enforce", "warn")}
+    metadata = {"name": names.steering, "labels": admits(NODE_LEVEL)}
     try:
-        core.create_namespace({"metadata": {"name": names.steering, "labels": modes}})
+        core.create_namespace({"metadata": metadata})
         made = True
     except ApiException as error:
         if error.status != 409:

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import pulumi
 import pulumi_kubernetes as kubernetes
-from pulumi_command import local
 from pulumi_kubernetes.core.v1 import Namespace, ServiceAccount
 
+from infra import measured
 from infra.config import State
 from infra.kubernetes import agent, made_by, measurement
 from infra.kubernetes.access import CALL_S, connect, explained
-from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names
+from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names, admits
 from infra.kubernetes.nodes import Nodes, of_state, owners_of_table
 from infra.kubernetes.pods import PodPair
 from infra.kubernetes.steering import NodeSteering, node_plan
-from infra.measured import MEASURE, describe, export_result
 from infra.refusals import BadInput
 
 
@@ -102,11 +101,9 @@ class Cluster(pulumi.ComponentResource):
 def _namespace(
     name: str, level: str, parent: pulumi.Resource, options: pulumi.ResourceOptions
 ) -> Namespace:
-    modes = ("enforce", "audit", "warn")
-    labels = {f"pod-security.kubernetes.io/{mode}": level for mode in modes}
     return Namespace(
         name,
-        metadata={"name": name, "labels": labels | {"app.kubernetes.io/name": "steerlab"}},
+        metadata={"name": name, "labels": admits(level) | {"app.kubernetes.io/name": "steerlab"}},
         opts=pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(parent=parent)),
     )
 
@@ -143,17 +140,6 @@ def declare(state: State, nodes: Nodes | None = None) -> None:
             f"node {least.name} has {least.cpus}"
         )
     cluster = Cluster(state, nodes)
-    for name, value in describe(state).items():
-        pulumi.export(name, value)
-    if state.runs == 0:
-        return
-    measured = local.Command(
-        "measurement",
-        create=MEASURE,
-        stdin=measurement.of(state, nodes).to_stdin(),
-        triggers=[state.digest()],
-        logging=local.Logging.NONE,
-        add_previous_output_in_env=False,
-        opts=pulumi.ResourceOptions(depends_on=cluster.ready, delete_before_replace=True),
+    measured.declare(
+        state, lambda: measurement.of(state, nodes).to_stdin(), stands_on=cluster.ready
     )
-    export_result(measured.stdout)

@@ -23,6 +23,12 @@ def label(text: str) -> str:
     return f"{plain[:_LONGEST].rstrip('-')}-{digest}"
 
 
+def admits(level: str) -> dict[str, str]:
+    """The labels of a namespace whose pods must pass a pod-security level."""
+    modes = ("enforce", "audit", "warn")
+    return {f"pod-security.kubernetes.io/{mode}": level for mode in modes}
+
+
 @dataclass(frozen=True)
 class Names:
     """What a stack's objects are called."""

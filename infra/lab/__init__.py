@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pulumi
-from pulumi_command import local
 
+from infra import measured
 from infra.config import State
 from infra.lab import layout, measurement
 from infra.lab.claim import Claim
@@ -15,7 +15,6 @@ from infra.lab.overlay import Overlay
 from infra.lab.pods import PodPair
 from infra.lab.steering import Steering
 from infra.lab.wire import Wire
-from infra.measured import MEASURE, describe, export_result
 
 
 class Lab(pulumi.ComponentResource):
@@ -59,17 +58,4 @@ class Lab(pulumi.ComponentResource):
 def declare(state: State) -> None:
     """Declare the lab, its measurement where `runs` asks for one, and the stack's outputs."""
     lab = Lab(state)
-    for name, value in describe(state).items():
-        pulumi.export(name, value)
-    if state.runs == 0:
-        return
-    measured = local.Command(
-        "measurement",
-        create=MEASURE,
-        stdin=measurement.of(state).to_stdin(),
-        triggers=[state.digest()],
-        logging=local.Logging.NONE,
-        add_previous_output_in_env=False,
-        opts=pulumi.ResourceOptions(depends_on=lab.ready, delete_before_replace=True),
-    )
-    export_result(measured.stdout)
+    measured.declare(state, lambda: measurement.of(state).to_stdin(), stands_on=lab.ready)
