@@ -15,9 +15,8 @@ QUEUE = "/sys/class/net/eth1/queues/rx-0"
 
 
 def up(project: Project, cluster: Cluster, stack: str, *changes: str, code: int = 0) -> Any:
-    words = ("target=kubernetes", f"kubeconfig={cluster.kubeconfig}", *changes)
-    options = [word for change in words for word in ("-c", change)]
-    return project.run("up", "-s", stack, "--engine", "embedded", *options, "--json", code=code)
+    where = ("target=kubernetes", f"kubeconfig={cluster.kubeconfig}")
+    return project.up(stack, *where, *changes, code=code)
 
 
 def record(project: Project, stack: str) -> dict[str, Any]:
@@ -50,7 +49,7 @@ def test_pairs_are_spread_over_two_server_nodes_and_both_are_steered(
         assert flows.strip() == "32768", name
     # one kernel: the first node has its table, and its cores are counted once
     assert {core["node"] for core in found["cores"]} == {"worker1"}
-    project.run("destroy", "-s", "rfs-4", "--engine", "embedded")
+    project.destroy("rfs-4")
     for name in ("worker1", "worker3"):
         assert cluster.nodes[name].exec("cat", f"{QUEUE}/rps_flow_cnt").strip() == "0"
 
@@ -65,7 +64,7 @@ def test_a_node_without_the_sysctl_takes_rps_and_refuses_rfs_with_3(
     assert node.exec("cat", f"{QUEUE}/rps_flow_cnt").strip() == "0"
     up(project, cluster, "rfs-1", "configuration=rps", "runs=0")
     assert int(node.exec("cat", f"{QUEUE}/rps_cpus").replace(",", ""), 16) > 0
-    project.run("destroy", "-s", "rfs-1", "--engine", "embedded")
+    project.destroy("rfs-1")
     assert int(node.exec("cat", f"{QUEUE}/rps_cpus").replace(",", ""), 16) == 0
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from lab_project import Project
+from lab_project import Answer, Project
 from rig import ssh
 from rig.cluster import Cluster
 
@@ -21,17 +21,15 @@ def access(cluster: Cluster) -> Access:
     return ssh.serve(cluster.nodes["worker1"])
 
 
-def words(cluster: Cluster, access: Access, *more: str) -> list[str]:
-    changes = [
-        "target=kubernetes", f"kubeconfig={cluster.kubeconfig}", "nodeAccess=ssh",
-        f"ssh={json.dumps(access)}", "duration=1", "omit=0", *more,
-    ]  # fmt: skip
-    options = [word for change in changes for word in ("-c", change)]
-    return ["up", "-s", STACK, "--engine", "embedded", *options, "--json"]
+def up(project: Project, cluster: Cluster, access: Access, code: int = 0) -> Answer:
+    return project.up(
+        STACK, "target=kubernetes", f"kubeconfig={cluster.kubeconfig}", "nodeAccess=ssh",
+        f"ssh={json.dumps(access)}", "duration=1", "omit=0", code=code,
+    )  # fmt: skip
 
 
 def test_a_state_over_ssh(project: Project, cluster: Cluster, access: Access) -> None:
-    answer = project.run(*words(cluster, access))
+    answer = up(project, cluster, access)
     names = {step["name"] for step in answer.json["changes"]}
     assert {"steer-worker1", "measurement"} <= names
     assert not any("agent" in name or "guard" in name for name in names)
@@ -43,9 +41,9 @@ def test_a_state_over_ssh(project: Project, cluster: Cluster, access: Access) ->
     state = (project.folder / f".pulumi/stacks/steerlab/{STACK}.json").read_text()
     assert Path(str(access["identityFile"])).read_text().splitlines()[1] not in state
 
-    again = project.run(*words(cluster, access)).json
+    again = up(project, cluster, access).json
     assert again["changes"] == []
-    project.run("destroy", "-s", STACK, "--engine", "embedded")
+    project.destroy(STACK)
     assert cluster.nodes["worker1"].exec("cat", TABLE).strip() == "0"
 
 
@@ -57,7 +55,7 @@ def test_a_wrong_host_key_ends_with_3_and_touches_nothing(
     address = cluster.nodes["worker1"].layout.address
     other.write_text(f"[{address}]:{access['port']} ssh-ed25519 {key}\n")
     wrong = {**access, "knownHostsFile": str(other)}
-    said = project.run(*words(cluster, wrong), code=3).err
+    said = up(project, cluster, wrong, code=3).err
     assert "Host key verification failed" in said
     assert "steerlab" not in cluster.kubectl("get", "namespaces")
 
@@ -65,5 +63,5 @@ def test_a_wrong_host_key_ends_with_3_and_touches_nothing(
 def test_an_unreachable_node_ends_with_3(
     project: Project, cluster: Cluster, access: Access
 ) -> None:
-    said = project.run(*words(cluster, {**access, "port": 2}), code=3).err
+    said = up(project, cluster, {**access, "port": 2}, code=3).err
     assert "ssh to" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,6 @@ from rig.cluster import Cluster
 
 STACK = "rfs-plus-4"
 STEERING = f"steerlab-{STACK}-steering"
-
-
-def converged(project: Project, *changes: str, engine: str = "embedded") -> Answer:
-    config = [word for change in changes for word in ("-c", change)]
-    return project.run("up", "-s", STACK, "--engine", engine, *config, "--json")
 
 
 def operations(answer: Answer) -> dict[str, str]:
@@ -49,8 +45,10 @@ def records(project: Project) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("engine", ["embedded", pytest.param("pulumi", marks=pytest.mark.cli)])
 def test_a_state_from_nothing_to_nothing(project: Project, cluster: Cluster, engine: str) -> None:
+    project = dataclasses.replace(project, engine=engine)
+
     def up(*changes: str) -> dict[str, str]:
-        return operations(converged(project, *changes, engine=engine))
+        return operations(project.up(STACK, *changes))
 
     before = values(cluster)
     overlay_before = received(cluster)
@@ -91,14 +89,14 @@ def test_a_state_from_nothing_to_nothing(project: Project, cluster: Cluster, eng
     assert up("configuration=rps") == again
     assert values(cluster)["/proc/sys/net/core/rps_sock_flow_entries"] == "0"
 
-    project.run("destroy", "-s", STACK, "--engine", engine)
+    project.destroy(STACK)
     assert values(cluster) == before
     assert STACK not in cluster.kubectl("get", "namespaces")
 
 
 @pytest.fixture
 def standing(project: Project, cluster: Cluster) -> Project:
-    converged(project, "target=kubernetes", f"kubeconfig={cluster.kubeconfig}", "runs=0")
+    project.up(STACK, "target=kubernetes", f"kubeconfig={cluster.kubeconfig}", "runs=0")
     return project
 
 
@@ -106,18 +104,18 @@ def test_what_is_deleted_by_hand_is_found_and_made_anew(
     standing: Project, cluster: Cluster
 ) -> None:
     cluster.kubectl("delete", "pod", "-n", f"steerlab-{STACK}", "-l", "steerlab/pair=2")
-    assert operations(converged(standing)) == {"steer-worker1": "replace"}
+    assert operations(standing.up(STACK)) == {"steer-worker1": "replace"}
     cluster.kubectl("delete", "job", "-n", STEERING, "steer-worker1")
-    assert operations(converged(standing)) == {"steer-worker1": "replace"}
+    assert operations(standing.up(STACK)) == {"steer-worker1": "replace"}
     cluster.nodes["worker1"].exec("sh", "-c", "echo 1 > /sys/class/net/eth1/queues/rx-0/rps_cpus")
-    assert operations(converged(standing)) == {"steer-worker1": "replace"}
-    assert operations(converged(standing)) == {}
+    assert operations(standing.up(STACK)) == {"steer-worker1": "replace"}
+    assert operations(standing.up(STACK)) == {}
 
 
 def test_a_deleted_namespace_leaves_no_node_steered(standing: Project, cluster: Cluster) -> None:
     cluster.kubectl("delete", "namespace", STEERING)
     assert values(cluster)["/proc/sys/net/core/rps_sock_flow_entries"] == "0"
-    standing.run("destroy", "-s", STACK, "--engine", "embedded")
+    standing.destroy(STACK)
     assert "steerlab" not in cluster.kubectl("get", "namespaces")
 
 
