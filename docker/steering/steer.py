@@ -1172,10 +1172,15 @@ def inspect(
 
     met = {target.entry.key for target in targets}
     seen = {target.entry.place for target in targets}
+    # What a pattern finds may go, with its pod; a rule that then finds nothing has said so above.
+    rules = [rule for rule in plan.rules if rule.namespace in by_path]
+    named = {(rule.namespace, device) for rule in rules for device in rule.devices}
     for entry in entries:
-        if entry.key not in met and locate(entry, by_cookie):
+        if entry.key in met:
+            continue
+        if locate(entry, by_cookie):
             note("unplanned", f"{entry} is steered but not in this plan", *entry.place)
-        elif entry.key not in met and entry.place not in seen and entry.namespace in by_path:
+        elif entry.place not in seen and (entry.namespace, entry.device) in named:
             note("missing", f"{entry} is gone", *entry.place)
     answer = report(machine, plan, targets)
     table, wanted_table = answer["sock_flow_entries"] or 0, plan.sock_flow_entries

@@ -39,6 +39,9 @@ def test_more_replicas_add_pairs_and_leave_the_others_alone(either: Project) -> 
     back = {**dict.fromkeys(PAIRS_5_TO_8, "delete"), "steer-server": "update"}
     assert either.preview(STACK, "replicas=4").changes == back
     assert either.up(STACK, "replicas=4").changes == back
+    # the devices of the pods that went are no drift
+    assert either.up(STACK).changes == {}
+    either.run("measure", "-s", STACK)
 
 
 def test_another_configuration_touches_steering_and_measurement_only(either: Project) -> None:

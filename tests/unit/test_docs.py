@@ -1,4 +1,4 @@
-"""The docs keep up: commands that they show are taken, links lead somewhere, defaults are right."""
+"""The docs keep up: each command that they show is run by a test, and links lead somewhere."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ import shlex
 from pathlib import Path
 
 import pytest
+import shown
 import typer
 
 from experiments.cli import app
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
-COMMAND = re.compile(r"\./steerlab [^\n`|]*")
-
-
-def commands() -> list[str]:
-    found = {}
-    for page in PAGES:
-        text = page.read_text().replace("\\\n", " ")
-        blocks = re.findall(r"^    (.*)$", text, re.MULTILINE) + re.findall(r"`([^`\n]+)`", text)
-        for block in blocks:
-            for line in COMMAND.findall(block):
-                for one in re.split(r"&&|;", re.sub(r"\s+#.*", "", line)):
-                    if one.strip().startswith("./steerlab "):
-                        found[one.strip().rstrip(".:")] = page.name
-    return sorted(found)
+ROOT = shown.ROOT
+TRIED = {*shown.LAB, *shown.CLUSTER, *shown.ELSEWHERE, *shown.NOT_RUN}
+OURS = sorted(line for line in shown.commands() if line.startswith("./steerlab"))
 
 
 def test_there_are_commands_to_try() -> None:
-    assert len(commands()) > 30
+    assert len(OURS) > 30
 
 
-@pytest.mark.parametrize("line", commands())
+def test_every_command_is_tried() -> None:
+    untried = {line: page for line, page in shown.commands().items() if line not in TRIED}
+    assert not untried
+
+
+def test_nothing_is_tried_that_is_not_shown() -> None:
+    assert not TRIED - shown.commands().keys()
+
+
+@pytest.mark.parametrize("place", sorted(set(shown.ELSEWHERE.values())))
+def test_the_places_named_are_there(place: str) -> None:
+    assert (ROOT / "tests" / place).is_file()
+
+
+@pytest.mark.parametrize("line", OURS)
 def test_a_command_of_the_docs_is_taken(line: str) -> None:
-    """Its words are parsed as the command line does; nothing is run."""
+    """Its words, as they stand there, are parsed as the command line does; nothing is run."""
     words = shlex.split(line.replace('"$IMAGES"', "'{}'"))[1:]
     command = typer.main.get_command(app)
     context = command.make_context("./steerlab", words, resilient_parsing=False)
@@ -47,7 +49,7 @@ def test_a_command_of_the_docs_is_taken(line: str) -> None:
     assert context.params is not None
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", shown.PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if "://" not in target:

@@ -92,8 +92,16 @@ def test_verify_names_devices_and_namespaces_that_are_gone(tree: Tree) -> None:
     (tree.root / POD.lstrip("/")).rename(tree.root / "elsewhere")
     assert drift(tree) == [
         ("missing", f"rules[2]: there is no namespace {POD}"),
-        ("missing", "cali1 rx-0 in the own namespace is gone"),
+        ("missing", "rules[1]: no veth device of this namespace matches cali*; it has eth1"),
     ]
+
+
+def test_a_device_that_went_with_its_pod_is_no_drift(tree: Tree) -> None:
+    """Fewer replicas: the pattern still finds the other pods' devices."""
+    tree.device("cali2", mask="3")
+    tree.apply(PLAN)
+    (tree.root / "sys/class/net/cali2").rename(tree.root / "cali2")
+    assert drift(tree) == []
 
 
 def test_verify_names_a_rule_that_means_nothing_any_more(tree: Tree) -> None:

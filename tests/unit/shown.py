@@ -1,0 +1,136 @@
+"""What README and docs show to be typed, and how each command is tried.
+
+Every command is run as it is shown, or, where that would take hours or names something that only
+its reader has, as the words beside it. `None`: as shown.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+
+_PROGRAM = r"(\./steerlab|docker/build|kubectl|sudo -E pulumi|pulumi|python3|\S*\.venv/bin/python)"
+_COMMAND = re.compile(rf"(?:^|&& |; ){_PROGRAM}( [^;&]*|$)")
+
+# One state's seconds, and no more of a sweep than some runs of one second.
+SHORT = "-c duration=1 -c omit=0"
+SOME = "--duration 1 --omit 0 --max-time 5s"
+ONLY = "--nic stlb0 --overlay none --no-pods"
+
+# In this order, in one folder; the results and the raw text that they name are made before.
+LAB: dict[str, str | None] = {
+    "./steerlab doctor": None,
+    "./steerlab sweep --plan": None,
+    "./steerlab sweep --quick": f"./steerlab sweep --quick --out results/quick {SOME}",
+    "./steerlab sweep --resume --out results/sweep-20261123-101500": (
+        "./steerlab sweep --resume --out results/quick --max-time 5s"
+    ),
+    "./steerlab sweep --resume --out DIR": (
+        "./steerlab sweep --resume --out results/quick --max-time 5s"
+    ),
+    "./steerlab sweep --matrix study": f"./steerlab sweep --matrix study {SOME}",
+    "./steerlab sweep --matrix study --max-time 8h": (
+        f"./steerlab sweep --matrix study --max-time 8h --out results/again {SOME}"
+    ),
+    "./steerlab sweep --path overlay,host": (
+        f"./steerlab sweep --path overlay,host --out results/host {SOME}"
+    ),
+    "./steerlab sweep --replicas 4 --until-ci 0.05": (
+        f"./steerlab sweep --replicas 4 --until-ci 0.05 --out results/until {SOME}"
+    ),
+    "./steerlab sweep --configurations baseline,rps,rfs,rps-plus,rfs-plus,rps-7,rps-plus-7,pipeline"
+    " --replicas 1,2,4,8,16 --runs 10 --duration 3 --omit 1 --seed 20261123": (
+        "./steerlab sweep --configurations baseline,rps,rfs,rps-plus,rfs-plus,rps-7,rps-plus-7,"
+        f"pipeline --replicas 1,2,4,8,16 --runs 10 --seed 20261123 --out results/all {SOME}"
+    ),
+    "./steerlab report results/mine": None,
+    "./steerlab report DIR": "./steerlab report results/mine",
+    "./steerlab compare results/mine baseline rfs-plus --at 4": None,
+    "./steerlab compare results/before rfs rfs --to results/after --force": None,
+    "./steerlab import raw-text --out results/study": None,
+    "./steerlab report results/study": None,
+    "./steerlab import DIR --out results/study": (
+        "./steerlab import raw-text --out results/study-again"
+    ),
+    "./steerlab published raw-text": None,
+    "./steerlab published DIR": "./steerlab published raw-text",
+    "./steerlab up -s rfs-plus-16": f"./steerlab up -s rfs-plus-16 {SHORT}",
+    "./steerlab up -s rfs-plus-16 -c replicas=8": None,
+    "./steerlab preview -s rfs-plus-16 -c configuration=rps": None,
+    "./steerlab measure -s rfs-plus-16": None,
+    "./steerlab up -s STACK": "./steerlab up -s rfs-plus-16",
+    "./steerlab up -s STACK -c key=value": "./steerlab up -s rfs-plus-16 -c runs=2",
+    "./steerlab destroy -s rfs-plus-16": None,
+    "./steerlab destroy -s X": "./steerlab destroy -s rfs-plus-16",
+    "./steerlab nodes show": None,
+    "./steerlab nodes apply rfs-plus": f"./steerlab nodes apply rfs-plus {ONLY}",
+    "./steerlab nodes restore": None,
+    "./steerlab nodes apply rps": f"./steerlab nodes apply rps {ONLY} && ./steerlab nodes restore",
+    "python3 docker/steering/steer.py show": None,
+}
+
+# On the tests' own cluster, with $KUBECONFIG and $IMAGES as a user would have set them.
+CLUSTER: dict[str, str | None] = {
+    "kubectl label node NODE-A iperf=server": "kubectl label node worker1 iperf=server",
+    "kubectl label node NODE-B iperf=client": "kubectl label node worker2 iperf=client",
+    "../../.venv/bin/python -m rig kubectl get nodes": None,
+    './steerlab doctor --target kubernetes -c images="$IMAGES"': None,
+    './steerlab sweep --target kubernetes -c images="$IMAGES" --replicas 1,4,16 --runs 10': (
+        './steerlab sweep --target kubernetes -c images="$IMAGES" --replicas 1,4,16 --runs 10'
+        f" --out results/mine {SOME}"
+    ),
+    './steerlab sweep --matrix study --target kubernetes -c images="$IMAGES" --pod-cpu-limit 200m': (
+        './steerlab sweep --matrix study --target kubernetes -c images="$IMAGES"'
+        f" --pod-cpu-limit 200m --out results/study {SOME}"
+    ),
+    "./steerlab up -s rfs-plus-4 -c target=kubernetes": (
+        f"./steerlab up -s rfs-plus-4 -c target=kubernetes {SHORT}"
+        " && ./steerlab destroy -s rfs-plus-4"
+    ),
+}
+
+# Run by another test: it holds what these do at more length, or needs what is optional.
+ELSEWHERE = {
+    "docker/build --repository registry.example/net --push": "unit/test_docker_build.py",
+    "docker/build": "unit/test_docker_build.py",
+    "docker/build --save DIR": "cluster/images.py",
+    "docker/build --load kind": "unit/test_docker_build.py",
+    "./steerlab up -s rfs-plus-4 -c target=kubernetes -c nodeAccess=ssh"
+    """ -c ssh='{"user": "root", "identityFile": "/home/me/.ssh/id_ed25519"}'""": (
+        "cluster/test_ssh.py"
+    ),
+    "kubectl auth can-i --list --as=system:serviceaccount:NAMESPACE:ACCOUNT": (
+        "cluster/test_manifests.py"
+    ),
+    "../../.venv/bin/python -m rig up": "cluster/test_down.py",
+    "../../.venv/bin/python -m rig down": "cluster/test_down.py",
+    "./steerlab nodes apply rfs-plus --persist": "lab/test_persist.py",
+    "pulumi stack select --create rfs-plus-16": "lab/test_pulumi_cli.py",
+    "sudo -E pulumi up": "lab/test_pulumi_cli.py",
+    "pulumi config set key value": "lab/test_pulumi_cli.py",
+    "pulumi up": "lab/test_pulumi_cli.py",
+}
+
+# Not run by a test: what runs the tests, and what fetches an optional program from elsewhere.
+NOT_RUN = {
+    "./steerlab test",
+    "./steerlab test --cluster",
+    "./steerlab test --long",
+    ".venv/bin/python -m pytest tests/unit -k plan",
+    "./steerlab setup --pulumi",
+}
+
+
+def commands() -> dict[str, str]:
+    """Every command that a page shows, in a block or between backquotes, and that page's name."""
+    found: dict[str, str] = {}
+    for page in PAGES:
+        text = re.sub(r"\\\n *", "", page.read_text())
+        blocks = re.findall(r"^    (.*)$", text, re.MULTILINE) + re.findall(r"`([^`\n]+)`", text)
+        for line in blocks:
+            for program, words in _COMMAND.findall(re.sub(r"\s+#.*", "", line)):
+                found.setdefault((program + words).strip(), page.name)
+    return found
