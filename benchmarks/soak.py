@@ -45,6 +45,7 @@ def main(out: Path, words: list[str]) -> None:
                 "exit": process.returncode,
                 "minutes": round((time.monotonic() - since) / 60, 1),
                 "growth": {name: _growth([one[name] for one in samples]) for name in samples[0]},
+                "memory_mb_by_tenth": _tenths([one["memory_mb"] for one in samples]),
                 "left_behind": {
                     name: left[name] - before[name] for name in before if left[name] != before[name]
                 },
@@ -75,10 +76,25 @@ def _machine() -> dict[str, float]:
     names = Path("/run/netns")
     return {
         "namespaces": len(list(names.iterdir())) if names.is_dir() else 0,
-        "processes": len(list(Path("/proc").glob("[0-9]*"))),
+        "processes": sum(map(_is_program, Path("/proc").glob("[0-9]*"))),
         "mounts": len(Path("/proc/self/mounts").read_text().splitlines()),
         "files_in_run": len(list(Path("/run/steerlab").rglob("*"))),
     }
+
+
+def _is_program(process: Path) -> bool:
+    """Not a thread of the kernel's, of which there are now more, now fewer."""
+    try:
+        return bool((process / "cmdline").read_bytes())
+    except OSError:
+        return False
+
+
+def _tenths(values: list[float]) -> list[float]:
+    tenth = max(1, len(values) // 10)
+    return [
+        round(statistics.median(values[at : at + tenth]), 1) for at in range(0, len(values), tenth)
+    ]
 
 
 def _growth(values: list[float]) -> dict[str, float]:

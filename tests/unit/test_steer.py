@@ -91,8 +91,8 @@ def test_verify_names_devices_and_namespaces_that_are_gone(tree: Tree) -> None:
     (tree.root / "sys/class/net/cali1").rename(tree.root / "cali1")
     (tree.root / POD.lstrip("/")).rename(tree.root / "elsewhere")
     assert drift(tree) == [
-        ("missing", f"rules[2]: there is no namespace {POD}"),
         ("missing", "rules[1]: no veth device of this namespace matches cali*; it has eth1"),
+        ("missing", f"rules[2]: there is no namespace {POD}"),
     ]
 
 
