@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from rig import binaries
@@ -40,23 +41,38 @@ def archives() -> list[Path]:
 
 
 def _build(out: Path) -> None:
-    """Some 20 s. buildah keeps its layers in a folder that is gone afterwards."""
+    """Some 20 s."""
+    with builder() as environment:
+        words = ("--builder", "buildah", "--base", BASE, "--save", str(out))
+        _run(environment, str(DOCKER / "build"), *words)
+
+
+@contextmanager
+def builder(*insecure: str) -> Iterator[dict[str, str]]:
+    """An environment in which buildah has the base; its layers are gone afterwards.
+
+    `insecure` are registries that speak plain HTTP.
+    """
     with tempfile.TemporaryDirectory(prefix=".buildah-", dir=_cache()) as room:
-        storage = Path(room, "storage.conf")
+        storage, registries = Path(room, "storage.conf"), Path(room, "registries.conf")
         storage.write_text(
             f'[storage]\ndriver = "vfs"\ngraphroot = "{room}/graph"\nrunroot = "{room}/run"\n'
+        )
+        registries.write_text(
+            "".join(f'[[registry]]\nlocation = "{one}"\ninsecure = true\n' for one in insecure)
         )
         environment = {
             **os.environ,
             "CONTAINERS_STORAGE_CONF": str(storage),
+            "CONTAINERS_REGISTRIES_CONF": str(registries),
             "BUILDAH_ISOLATION": "chroot",
+            "BASE": BASE,
         }
         container = _run(environment, "buildah", "from", "scratch").strip()
         _run(environment, "buildah", "add", "--quiet", container, str(_base()), "/")
         _run(environment, "buildah", "commit", "--quiet", container, BASE)
         _run(environment, "buildah", "rm", container)
-        words = ("--builder", "buildah", "--base", BASE, "--save", str(out))
-        _run(environment, str(DOCKER / "build"), *words)
+        yield environment
 
 
 def _run(environment: Mapping[str, str], *command: str) -> str:

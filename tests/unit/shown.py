@@ -74,9 +74,14 @@ LAB: dict[str, str | None] = {
 
 # On the tests' own cluster, with $KUBECONFIG and $IMAGES as a user would have set them.
 CLUSTER: dict[str, str | None] = {
+    "docker/build --repository registry.example/net --push": (
+        'docker/build --repository "$REGISTRY/net" --push --builder buildah --base "$BASE"'
+    ),
     "kubectl label node NODE-A iperf=server": "kubectl label node worker1 iperf=server",
     "kubectl label node NODE-B iperf=client": "kubectl label node worker2 iperf=client",
-    "../../.venv/bin/python -m rig kubectl get nodes": None,
+    "../../.venv/bin/python -m rig kubectl get nodes": (
+        'cd "$ROOT/tests/cluster" && PYTHONPATH= "$PYTHON" -m rig kubectl get nodes'
+    ),
     './steerlab doctor --target kubernetes -c images="$IMAGES"': None,
     './steerlab sweep --target kubernetes -c images="$IMAGES" --replicas 1,4,16 --runs 10': (
         './steerlab sweep --target kubernetes -c images="$IMAGES" --replicas 1,4,16 --runs 10'
@@ -94,7 +99,6 @@ CLUSTER: dict[str, str | None] = {
 
 # Run by another test: it holds what these do at more length, or needs what is optional.
 ELSEWHERE = {
-    "docker/build --repository registry.example/net --push": "unit/test_docker_build.py",
     "docker/build": "unit/test_docker_build.py",
     "docker/build --save DIR": "cluster/images.py",
     "docker/build --load kind": "unit/test_docker_build.py",

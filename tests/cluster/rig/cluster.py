@@ -35,6 +35,7 @@ PACKAGES = {
     "/usr/bin/python3": "python3",
     "mmdebstrap": "mmdebstrap",
     "buildah": "buildah",
+    "docker-registry": "docker-registry",
 }
 
 

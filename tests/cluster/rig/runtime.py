@@ -12,6 +12,7 @@ from pathlib import Path
 from rig.command import RigError, run, wait_until
 from rig.layout import PAUSE, STATE
 from rig.node import Node
+from rig.registry import HOSTS
 
 BIN, CNI = STATE / "bin", STATE / "cni"
 _PYTHON = "/usr/bin/python3"
@@ -111,6 +112,8 @@ def start(node: Node) -> None:
   sandbox_image = "{PAUSE}"
   restrict_oom_score_adj = true
   disable_apparmor = true
+[plugins."io.containerd.grpc.v1.cri".registry]
+  config_path = "{HOSTS}"
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = "{CNI}"
   conf_dir = "{networks}"
