@@ -1,4 +1,4 @@
-"""Which runs stand against which: the two arms of a comparison, by block where blocks exist."""
+"""Which runs stand against which: the two sides of a comparison, by block where blocks exist."""
 
 from __future__ import annotations
 

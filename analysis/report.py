@@ -94,7 +94,7 @@ def sections(summary: Summary) -> list[Section]:
     every = [
         Section("States", cells.states(summary),
                 f"Means over valid runs ± {level} t interval. MDE: the smallest relative "
-                "difference that a repetition would find in 80 % of cases, before adjustment. "
+                "difference that another sweep would find in 80 % of cases, before adjustment. "
                 "Softirq and idle are of the server's cores."),
         Section("Against the baseline", cells.contrasts(summary, summary.contrasts),
                 f"Ratios of geometric means with {level} intervals: t on paired log ratios where "

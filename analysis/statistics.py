@@ -1,7 +1,7 @@
 """What the numbers support: ratios with intervals, tests, power, dependence (pure, scipy).
 
 Everything here works on runs, never on pairs, and on logarithms of positive run values: a
-ratio is that of geometric means, so it does not depend on the unit or on which arm is divided.
+ratio is that of geometric means, so it does not depend on the unit or on which side is divided.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Effect:
     """B against A: `estimate` with its interval; a ratio, or a difference in points.
 
     `p` is two-sided; `mde` the smallest effect (relative, 0.08 is x1.08 or /1.08; or points)
-    that a repetition of the experiment would find in 80 % of cases at two-sided 5 %;
+    that another sweep would find in 80 % of cases at two-sided 5 %;
     `median` the median of the paired ratios (of all runs where unpaired); `check` the
     bootstrap's interval. None is "cannot be said", and `problem` says why.
     """
@@ -186,7 +186,7 @@ def spread(grouped: SeriesGroupBy[Any, Any], confidence: float = 0.95) -> pd.Dat
 def detectable(
     freedom: int, power: float = POWER, alpha: float = 0.05, *, series: int = 1
 ) -> float:
-    """The effect, in observed standard errors, that a repetition would find with this power.
+    """The effect, in observed standard errors, that another sweep would find with this power.
 
     Solves the power of the two-sided t test (noncentral t, scipy.stats.nct). The observed
     standard error is itself uncertain, so the power is the mean over its chi distribution: with

@@ -264,7 +264,7 @@ def _parsed(key: str, value: str) -> Any:
 def _check_cluster(state: State) -> None:
     """What the lab has and a cluster has not."""
     if state.path == "host":
-        raise BadInput("path: host is an arm of the lab alone: on kubernetes it must be overlay")
+        raise BadInput("path: host is a path of the lab alone: on kubernetes it must be overlay")
     if state.cpus is not None:
         raise BadInput("cpus: it chooses the lab's cores; a cluster's nodes use all of theirs")
 
