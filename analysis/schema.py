@@ -26,11 +26,11 @@ class Model(BaseModel):
 class Pair(Model):
     """One iperf3 client and server, measured at the receiver."""
 
-    index: Annotated[int, Field(ge=1)]
+    index: Annotated[int, Field(ge=1)] = Field(description="From 1.")
     bitrate_mbps: Annotated[float, Field(ge=0)] | None = Field(
         description="Mean goodput at the receiver over the measured window, Mbit/s."
     )
-    retransmits: Count | None = None
+    retransmits: Count | None = Field(default=None, description="TCP retransmits of the sender.")
     reason: str | None = Field(default=None, description="Why there is no bitrate.")
     throttled_periods: Count | None = Field(
         default=None, description="nr_throttled of the server pod's CPU quota during the run."
@@ -40,15 +40,15 @@ class Pair(Model):
 class Core(Model):
     """Time of one core over the window, percent of the window as mpstat defines the fields."""
 
-    node: str
-    core: Count
+    node: str = Field(description="The lab's side, or the cluster's node.")
+    core: Count = Field(description="The kernel's number of it.")
     usr: Percent | None = None
     nice: Percent | None = None
     sys: Percent | None = None
     iowait: Percent | None = None
     irq: Percent | None = None
-    soft: Percent | None = None
-    steal: Percent | None = None
+    soft: Percent | None = Field(default=None, description="In softirq: here packets climb.")
+    steal: Percent | None = Field(default=None, description="Taken by the hypervisor.")
     idle: Percent | None = None
 
 
@@ -61,11 +61,11 @@ class Softnet(Model):
 
     node: str
     core: Count
-    processed: Count
-    dropped: Count
-    squeezed: Count
-    received_rps: Count
-    flow_limit: Count
+    processed: Count = Field(description="Packets.")
+    dropped: Count = Field(description="Packets that a full backlog refused.")
+    squeezed: Count = Field(description="Times that the budget or the time of NET_RX ran out.")
+    received_rps: Count = Field(description="Inter-processor interrupts that RPS sent here.")
+    flow_limit: Count = Field(description="Packets dropped by the flow limit.")
     net_rx: Count | None = Field(default=None, description="NET_RX softirqs of /proc/softirqs.")
 
 
@@ -75,33 +75,41 @@ class QueueSteering(Model):
     node: str
     role: Literal["nic", "overlay", "veth", "pod"]
     device: str
-    queue: str
-    rps_cpus: str
-    rps_flow_cnt: Count
-    pod: str | None = None
+    queue: str = Field(description="rx-N.")
+    rps_cpus: str = Field(description="The mask, as the kernel prints it.")
+    rps_flow_cnt: Count = Field(description="Entries of the queue's flow table.")
+    pod: str | None = Field(default=None, description="The pod that the device is in.")
 
 
 class Steering(Model):
     """Steering of the steered nodes as read back: every queue and the machine's flow table."""
 
-    sock_flow_entries: Count | None
+    sock_flow_entries: Count | None = Field(
+        description="net.core.rps_sock_flow_entries; null where it cannot be seen."
+    )
     queues: list[QueueSteering]
 
 
 class Machine(Model):
     """What the run ran on. Two records are comparable where `kernel`, `cpu` and `cores` agree."""
 
-    kernel: str
-    cpu: str
-    cores: Annotated[int, Field(ge=1)]
-    server_cores: list[int] = []
-    client_cores: list[int] = []
-    irq_core: int | None = None
-    irq_time_accounting: bool | None = None
-    mtu: dict[str, int] = {}
-    offloads: dict[str, dict[str, bool]] = {}
-    queues: dict[str, int] = {}
-    versions: dict[str, str] = {}
+    kernel: str = Field(description="uname -r.")
+    cpu: str = Field(description="Model name.")
+    cores: Annotated[int, Field(ge=1)] = Field(description="Cores online.")
+    server_cores: list[int] = Field(default=[], description="Cores of the servers (lab).")
+    client_cores: list[int] = Field(default=[], description="Cores of the clients (lab).")
+    irq_core: int | None = Field(
+        default=None, description="Where packets of the emulated NIC start (lab)."
+    )
+    irq_time_accounting: bool | None = Field(
+        default=None, description="Whether softirq time is exact, not sampled at the tick."
+    )
+    mtu: dict[str, int] = Field(default={}, description="Bytes, by device.")
+    offloads: dict[str, dict[str, bool]] = Field(
+        default={}, description="By device, as ethtool -k names them."
+    )
+    queues: dict[str, int] = Field(default={}, description="Receive queues, by device.")
+    versions: dict[str, str] = Field(default={}, description="Of iperf3 and Python.")
 
 
 class Confounders(Model):
@@ -110,10 +118,12 @@ class Confounders(Model):
     nic_interrupts: dict[str, list[int]] = Field(
         default={}, description="Interrupts per core of each NIC queue, cumulative."
     )
-    irqbalance: bool | None = None
-    rps_default_mask: str | None = None
-    xps: dict[str, str] = {}
-    governor: str | None = None
+    irqbalance: bool | None = Field(default=None, description="Whether the daemon runs.")
+    rps_default_mask: str | None = Field(
+        default=None, description="net.core.rps_default_mask, which new devices get."
+    )
+    xps: dict[str, str] = Field(default={}, description="Transmit steering masks, by queue.")
+    governor: str | None = Field(default=None, description="CPU frequency governor.")
 
 
 class Harness(Model):
@@ -128,30 +138,36 @@ class Record(Model):
     schema_version: Literal[1] = SCHEMA_VERSION
     target: Literal["lab", "kubernetes", "published"]
     stack: str | None = None
-    configuration: Annotated[str, Field(min_length=1)]
-    replicas: Annotated[int, Field(ge=1)]
-    path: Literal["overlay", "host"] = "overlay"
-    valid: bool
+    configuration: Annotated[str, Field(min_length=1)] = Field(description="Name of the steering.")
+    replicas: Annotated[int, Field(ge=1)] = Field(description="Pairs that were measured.")
+    path: Literal["overlay", "host"] = Field(
+        default="overlay", description="Through the overlay, or from node to node."
+    )
+    valid: bool = Field(description="Only valid runs are concluded from.")
     reasons: list[str] = Field(default=[], description="Why the run is not valid.")
-    warnings: list[str] = []
+    warnings: list[str] = Field(default=[], description="What may mislead in a valid run.")
     pairs: list[Pair]
-    idle_pairs: Count = 0
+    idle_pairs: Count = Field(default=0, description="Pairs that stood by, without traffic.")
     cores: list[Core] = []
     softnet: list[Softnet] = []
-    block: Count | None = None
-    order: Count | None = Field(default=None, description="Position of the run in the whole sweep.")
-    seed: int | None = None
+    block: Count | None = Field(default=None, description="Block of the sweep, from 0.")
+    order: Count | None = Field(
+        default=None, description="Position of the run in the whole sweep, from 0."
+    )
+    seed: int | None = Field(default=None, description="Seed of the sweep's order.")
     plan: str | None = Field(default=None, description="Hash of the sweep's plan.")
-    start: datetime | None = None
-    duration: Annotated[float, Field(gt=0)]
-    omit: Annotated[float, Field(ge=0)] = 0
+    start: datetime | None = Field(default=None, description="When traffic began, UTC.")
+    duration: Annotated[float, Field(gt=0)] = Field(description="Seconds measured.")
+    omit: Annotated[float, Field(ge=0)] = Field(
+        default=0, description="Seconds of traffic before them."
+    )
     window: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="Seconds between the two edge reads."
     )
-    streams: Annotated[int, Field(ge=1)] = 1
-    pod_cpu_limit: str | None = None
-    steering_before: Steering | None = None
-    steering_after: Steering | None = None
+    streams: Annotated[int, Field(ge=1)] = Field(default=1, description="TCP streams a pair.")
+    pod_cpu_limit: str | None = Field(default=None, description="CPU quota of each pod.")
+    steering_before: Steering | None = Field(default=None, description="Read before the traffic.")
+    steering_after: Steering | None = Field(default=None, description="Read after it.")
     machine: Machine | None = None
     confounders_before: Confounders | None = None
     confounders_after: Confounders | None = None

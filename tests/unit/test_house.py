@@ -71,3 +71,9 @@ def test_the_page_of_keys_is_the_model_s() -> None:
     from infra import reference
 
     assert (ROOT / "docs/configuration.md").read_text() == reference.page()
+
+
+def test_the_page_of_the_record_is_the_model_s() -> None:
+    from analysis import reference
+
+    assert (ROOT / "docs/record.md").read_text() == reference.page()
