@@ -124,6 +124,9 @@ NOT_RUN = {
     "./steerlab test --cluster",
     "./steerlab test --long",
     ".venv/bin/python -m pytest tests/unit -k plan",
+    ".venv/bin/python -m coverage run -m pytest tests/unit tests/lab/test_steer_devices.py",
+    ".venv/bin/python -m coverage combine",
+    ".venv/bin/python -m coverage report",
     "./steerlab setup --pulumi",
 }
 

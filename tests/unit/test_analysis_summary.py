@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +12,17 @@ from analysis.schema import Record
 from analysis.statistics import Dependence, Effect
 from analysis.summary import Summary, summarise, text_table
 from analysis.synthetic import sweep
-from analysis.verdict import Contrast, PathRatio, Verdict, judge, sentences
+from analysis.verdict import (
+    Contrast,
+    PathRatio,
+    Verdict,
+    interval,
+    judge,
+    measured,
+    percent,
+    sentences,
+    times,
+)
 
 RATIOS = {"baseline": 1.0, "rfs": 1.3, "rfs-plus": 1.32, "rps": 1.0, "worst": 0.7}
 
@@ -227,6 +237,21 @@ def test_machine_of_the_lab_says_what_it_is() -> None:
     assert "8 cores" in text
 
 
+def test_machine_of_a_cluster_says_what_it_is() -> None:
+    def on_cluster(record: Record) -> Record:
+        machine = record.machine
+        assert machine
+        machine = machine.model_copy(
+            update={"versions": {"iperf3": "3.12"}, "irq_time_accounting": False}
+        )
+        return record.model_copy(update={"target": "kubernetes", "machine": machine})
+
+    text = " ".join(summarise([on_cluster(one) for one in sweep({"baseline": 1})]).machine)
+    assert "A Kubernetes cluster: kernel" in text
+    assert "8 cores a node" in text
+    assert "Versions: iperf3 3.12. Softirq time is sampled at the tick" in text
+
+
 def effect(
     estimate: float, *, p: float | None = 0.01, lag1: float = 0.0, problem: str | None = None
 ) -> Effect:
@@ -295,6 +320,27 @@ def test_sentences_for_losses_doubt_and_nothing() -> None:
     ]
     mixed = [*lost, contrast("baseline", "rfs", effect(1.3, lag1=0.5), 0.001)]
     assert "rfs not established (the runs are not independent" in sentences(mixed, [])[0]
+
+
+def test_what_is_not_known_is_not_said_as_a_number() -> None:
+    few = replace(effect(1.02), mde=4.0)
+    assert (
+        "so few runs would not show a doubling"
+        in sentences([contrast("baseline", "rps", few, 0.5)], [])[0]
+    )
+    one_run = replace(
+        effect(1.0, p=None, problem="1 run"), estimate=None, low=None, high=None, mde=None
+    )
+    assert sentences([contrast("baseline", "rps", one_run, 1)], []) == [
+        "At 16 pairs nothing can be said: 1 run."
+    ]
+    no_interval = replace(effect(1.2), low=None, high=None)
+    assert measured(no_interval) == "1.20x the baseline"
+    assert interval(no_interval) == "1.20x"
+    assert times(None) == "?"
+    assert [percent(value) for value in (None, 12.0, 0.25, 0.05)] == [
+        "–", ">1000 %", "25 %", "5.0 %",
+    ]  # fmt: skip
 
 
 def test_a_rival_that_is_not_established_is_not_called_alike() -> None:
