@@ -16,6 +16,7 @@ from experiments.engines import EngineError
 from infra.refusals import Refusal
 
 INTERRUPTED = 130
+_MOST_LINES = 12
 
 app = typer.Typer(
     name="steerlab",
@@ -49,6 +50,16 @@ def _status(failure: str) -> int:
     return int(match[1]) if match else 1
 
 
+def _beginning(failures: str) -> str:
+    """As much as one screen has room for: with 16 pairs one cause has 32 failures."""
+    lines = failures.splitlines()
+    if len(lines) <= _MOST_LINES:
+        return failures
+    return "\n".join(
+        [*lines[:_MOST_LINES], f"and {len(lines) - _MOST_LINES} lines more like these"]
+    )
+
+
 def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -63,7 +74,7 @@ def _run() -> int:
         complain(str(refusal))
         return refusal.exit_code
     except EngineError as error:
-        complain(str(error))
+        complain(_beginning(str(error)))
         return _status(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -353,6 +353,22 @@ def test_a_failure_ends_a_sweep_with_1_its_words_and_the_way_on(
     assert sweeping.engine.asked[-1] == "destroy"
 
 
+def test_one_cause_of_many_failures_fits_a_screen_and_keeps_its_exit_code(
+    sweeping: Sweeping, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = [f"Deployment iperf-server-{index}: create failed: no image" for index in range(32)]
+
+    def fail(_: int) -> None:
+        raise EngineError("\n".join([*many, "steer-server: create failed: exit status 3"]))
+
+    sweeping.on = fail
+    assert sweeping(sweeping.line) == 3
+    said = capsys.readouterr().err
+    assert many[11] in said
+    assert many[12] not in said
+    assert "and 21 lines more like these" in said
+
+
 def test_a_second_command_is_told_who_works_here(
     sweeping: Sweeping, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,9 @@ def serve(node: Node) -> str:
     )
     hosts = HOSTS / name / "hosts.toml"
     hosts.parent.mkdir(parents=True, exist_ok=True)
-    hosts.write_text(f'server = "http://{name}"\n')
+    hosts.write_text(
+        f'server = "http://{name}"\n[host."http://{name}"]\ncapabilities = ["pull", "resolve"]\n'
+    )
     node.daemon("registry", "/usr/bin/docker-registry", "serve", config)
     wait_until("the registry", lambda: f":{PORT}" in node.exec("ss", "-Hltn"), 10)
     return name
