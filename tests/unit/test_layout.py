@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from itertools import chain
+from shlex import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.config import _STACK
 from infra.lab import layout
 from infra.lab.layout import Node, Pair, Pod
 
 MOST = 1024
 SERVER, CLIENT = layout.nodes("rfs-plus-16")
-STACKS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True)
+STACKS = st.from_regex(_STACK, fullmatch=True)
 
 
 def pairs(*, host: bool = False) -> list[Pair]:
@@ -30,6 +32,16 @@ def test_names_as_a_reader_of_ip_netns_sees_them():
     assert pair.server.namespace == "steerlab-rfs-plus-16-iperf-server-3"
     assert pair.client.namespace == "steerlab-rfs-plus-16-iperf-client-3"
     assert layout.netns(pair.server.namespace) == f"/run/netns/{pair.server.namespace}"
+
+
+@given(STACKS, st.integers(1, MOST), st.booleans())
+def test_every_name_stands_in_a_script_as_it_is(stack: str, index: int, host: bool) -> None:
+    """The lab's scripts write most of them without quotes."""
+    pair = layout.pair(stack, index, host=host)
+    words = [pair.pidfile, pair.server_namespace]
+    for pod in (pair.server, pair.client):
+        words += [pod.namespace, pod.node.namespace, pod.veth, pod.cgroup, str(pod.address)]
+    assert [quote(word) for word in words] == words
 
 
 @pytest.mark.parametrize("what", ["namespace", "address", "veth", "cgroup"])
