@@ -35,11 +35,11 @@ def _when(holds: Callable[[], object], process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-def test_every_state_is_measured_once_a_block_and_concluded(project: Project) -> None:
+def test_every_state_is_measured_once_a_block_and_concluded(either: Project) -> None:
     before = Standing.now()
-    done = project.run(*MATRIX, "--json")
+    done = either.run(*MATRIX, "--engine", either.engine, "--json")
     assert Standing.now() == before
-    records = _records(project)
+    records = _records(either)
     assert [record["order"] for record in records] == list(range(8))
     states = {(r["block"], r["replicas"], r["configuration"]) for r in records}
     assert len(states) == 8
@@ -51,7 +51,7 @@ def test_every_state_is_measured_once_a_block_and_concluded(project: Project) ->
         assert (32768 in flows) == (record["configuration"] == "rfs")
         assert record["steering_before"] == record["steering_after"]
     assert done.json["verdict"]
-    assert "<svg" in (project.folder / "out/report.html").read_text()
+    assert "<svg" in (either.folder / "out/report.html").read_text()
 
 
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
