@@ -58,7 +58,7 @@ def test_changed_input_runs_update_or_else_create(project):
     """)
     assert sorted(project.diary) == ["create without", "update with"]
     assert done(outcome) == {"with": "update", "without": "update"}
-    assert {step.detail for step in outcome.changes} == {"environment"}
+    assert {step.detail for step in outcome.changes} == {"A: 1 -> 2"}
     assert ids == (project["with"]["id"], project["without"]["id"])
 
 

@@ -167,3 +167,18 @@ def test_ignored_changes_take_the_recorded_value_and_its_absence():
         "dir": "there",
     }
     assert planning.keep_ignored(None, new) is new
+
+
+def test_a_change_is_said_with_its_texts_where_they_are_short() -> None:
+    def resource(**inputs: object) -> planning.Resource:
+        return {"inputs": inputs}
+
+    old = resource(stdin="{}", environment={"SAYS": "rfs", "STAYS": "x"})
+    new = resource(stdin="[]", environment={"SAYS": "rps", "STAYS": "x"})
+    both = ("stdin", "environment")
+    assert planning.in_words(both, old, new) == "stdin, SAYS: rfs -> rps"
+    assert planning.in_words(("deletedWith",), old, old) == "deletedWith"
+    for value in (7, "x" * 61, "", planning.UNKNOWN):
+        unsaid = resource(stdin="{}", environment={"SAYS": value, "STAYS": "x"})
+        assert planning.in_words(("environment",), old, unsaid) == "environment"
+    assert planning.in_words(("environment",), None, new) == "environment"

@@ -104,7 +104,8 @@ class Deployment:
         if plan is None:
             self._report("update" if urn in self._olds else "create", urn, "skipped")
             return None
-        operation, detail = plan.decision.operation, ", ".join(plan.decision.changed)
+        operation = plan.decision.operation
+        detail = planning.in_words(plan.decision.changed, plan.old, plan.wanted)
         self._report(operation, urn, "start", detail)
         try:
             self._delete_first(plan)

@@ -19,6 +19,9 @@ PROVIDER = "pulumi:providers:"
 # The text that stands for a value which is not known yet, as in Pulumi's own wire format.
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
+# Texts that a line of a preview has room for.
+_SHORT = 60
+
 _SEGMENT = re.compile(r'\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|\[(\*)\]|([^.\[]+)')
 
 
@@ -68,6 +71,27 @@ def decide(
     if interrupted and not paths:
         changed = (f"interrupted while {interrupted}",)
     return Decision("update", changed) if changed else Decision("same")
+
+
+def in_words(changed: Iterable[str], old: Resource | None, wanted: Resource) -> str:
+    """The inputs that differ; of a map its entries with both texts, where these are short."""
+    before, after = ((one or {}).get("inputs", {}) for one in (old, wanted))
+    said = [_entries(before.get(name), after.get(name)) or [name] for name in changed]
+    return ", ".join(word for words in said for word in words)
+
+
+def _entries(before: Any, after: Any) -> list[str]:
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return []
+    words = []
+    for key in dict.fromkeys((*before, *after)):
+        texts = before.get(key), after.get(key)
+        if texts[0] == texts[1]:
+            continue
+        if not all(isinstance(text, str) and text and len(text) <= _SHORT for text in texts):
+            return []
+        words.append(f"{key}: {texts[0]} -> {texts[1]}")
+    return [] if unknown(after) else words
 
 
 def in_the_way(old: Resource | None, wanted: Resource) -> bool:
