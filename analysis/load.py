@@ -59,24 +59,30 @@ def load(directory: Path) -> Loaded:
     return loaded
 
 
-def read(path: Path) -> Record | Fault:
-    """One record, or what is wrong with its file."""
+def text_of(path: Path) -> bytes | Fault:
+    """The bytes of a file of UTF-8 text, or what is wrong with it."""
     try:
         data = path.read_bytes()
     except OSError as error:
         return Fault(path, None, f"cannot be read: {error.strerror}")
     if not data.strip():
         return Fault(path, 1, "is empty")
-    undecodable = undecodable_line(data)
-    if undecodable:
-        return Fault(path, undecodable, "is not UTF-8 text")
+    undecodable = _undecodable_line(data)
+    return Fault(path, undecodable, "is not UTF-8 text") if undecodable else data
+
+
+def read(path: Path) -> Record | Fault:
+    """One record, or what is wrong with its file."""
+    data = text_of(path)
+    if isinstance(data, Fault):
+        return data
     try:
         return Record.model_validate_json(data)
     except ValidationError as error:
         return _fault(path, error)
 
 
-def undecodable_line(data: bytes) -> int | None:
+def _undecodable_line(data: bytes) -> int | None:
     """The line of the first byte that is not UTF-8."""
     try:
         data.decode("utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from analysis.load import Fault, Loaded, undecodable_line
+from analysis.load import Fault, Loaded, text_of
 from analysis.schema import Core, Pair, Record
 from analysis.study_text import Damaged, Experiment, parse
 
@@ -60,15 +60,9 @@ def write_records(loaded: Loaded, out: Path) -> list[Path]:
 
 
 def _experiments(path: Path, replicas: int) -> list[Experiment] | Fault:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        return Fault(path, None, f"cannot be read: {error.strerror}")
-    if not data.strip():
-        return Fault(path, 1, "is empty")
-    undecodable = undecodable_line(data)
-    if undecodable:
-        return Fault(path, undecodable, "is not UTF-8 text")
+    data = text_of(path)
+    if isinstance(data, Fault):
+        return data
     try:
         return parse(data.decode("utf-8"), replicas)
     except Damaged as damage:

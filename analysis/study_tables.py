@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from analysis.load import Fault, undecodable_line
+from analysis.load import Fault, text_of
 
 Kind = Literal["mean", "interval"]
 
@@ -80,12 +80,9 @@ def _read(path: Path) -> list[Cell] | Fault:
     name = _NAME.fullmatch(path.stem)
     if not name:
         return Fault(path, None, "is not named finalized_... or confidence_... as the tables are")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        return Fault(path, None, f"cannot be read: {error.strerror}")
-    if undecodable := undecodable_line(data):
-        return Fault(path, undecodable, "is not UTF-8 text")
+    data = text_of(path)
+    if isinstance(data, Fault):
+        return data
     rows = list(csv.reader(data.decode("utf-8").splitlines()))
     if len(rows) < 2:
         return Fault(path, 1, "has no rows")
