@@ -9,12 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from experiments import plan as plans
 from experiments.plan import Plan
-from infra import config
+from infra import config, documents
 from infra import configurations as definitions
 from infra.complaints import complaint, whole
 from infra.refusals import BadInput
@@ -109,11 +108,9 @@ def named(name: str) -> Options:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = documents.read(path, "matrix")
     except FileNotFoundError:
         raise BadInput(f"matrix: there is no file {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadInput(f"matrix: {path} is not readable YAML: {error}") from None
     if not isinstance(document, dict):
         raise BadInput(f"matrix: {path} must map {', '.join(Matrix.model_fields)}")
     return document

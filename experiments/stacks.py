@@ -11,7 +11,7 @@ import yaml
 
 from experiments.engines import StackRef
 from experiments.records import atomically
-from infra import checkpoint, config
+from infra import checkpoint, config, documents
 from infra.config import PROJECT, State
 from infra.refusals import BadInput
 
@@ -74,11 +74,9 @@ def _path(name: str) -> Path:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = documents.read(path, "stack")
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadInput(f"stack: {path.name} is not readable YAML: {error}") from None
     if document is None:
         return {}
     if not isinstance(document, dict) or not isinstance(document.get("config") or {}, dict):

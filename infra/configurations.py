@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from infra import documents
 from infra.complaints import complaint, shown, unknown_key, whole
 from infra.cores import MAX_CPUS
 from infra.refusals import BadInput
@@ -105,12 +105,9 @@ def load(own: str | Path | None = None) -> dict[str, Configuration]:
 
 def _read(path: Path) -> dict[str, Configuration]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = documents.read(path, "configurations")
     except FileNotFoundError:
         raise BadInput(f"configurations: there is no file {path}") from None
-    # ValueError: not UTF-8, and a date or number that only looks like one
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise BadInput(f"configurations: {path} is not readable YAML: {error}") from None
     if not isinstance(document, dict) or not document:
         raise BadInput(
             f"configurations: {path} must map names to steering, as {BUILT_IN.name} does"
