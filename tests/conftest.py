@@ -44,6 +44,7 @@ def _turn(item: pytest.Item) -> tuple[bool, ...]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("lab"):
         _require("lab", _no_lab())
+        _clear(item.config)
     if item.get_closest_marker("cluster"):
         if not CLUSTER_ASKED:
             pytest.skip("a cluster is started for ./steerlab test --cluster alone")
@@ -66,6 +67,16 @@ def _no_lab() -> str:
     from experiments import requirements
 
     return "; ".join(requirements.missing())
+
+
+@cache
+def _clear(config: pytest.Config) -> None:
+    """Nothing of an earlier run of the tests that was killed is in the way of this one's labs."""
+    from lab_project import clear_dead_lab, live_in
+
+    base = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    live_in(base)
+    clear_dead_lab(base)
 
 
 @cache

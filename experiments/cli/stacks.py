@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments.cli.terminal import err, note, show, show_json, waiting
-from experiments.engines import Engine, OnStep, Outcome, StackRef, Step
+from experiments.engines import Engine, OnStep, Outcome, Step
 
 if TYPE_CHECKING:
     from experiments.site import AnyMeasurement
@@ -54,7 +54,7 @@ def up(
     stack: Stack, config: Config = None, engine: EngineName = "auto", json: Json = False
 ) -> None:
     """Converge a state and measure it; what drifted is found and repaired."""
-    from experiments import stacks, targets
+    from experiments import stacks, standing, targets
     from experiments.engines.choice import choose
 
     changes = stacks.changes(config or [])
@@ -63,7 +63,7 @@ def up(
     chosen = choose(engine)
     with targets.busy(state.target, stack, f"up of {stack}"):
         if state.target == "lab":
-            refuse_foreign(ref)
+            standing.refuse_foreign(ref)
         stacks.save(stack, changes)
         drift = targets.drifted(chosen.resources(ref))
         _tell(drift)
@@ -92,13 +92,48 @@ def preview(
     _conclude(outcome, chosen, json, "planned")
 
 
-def destroy(stack: Stack, engine: EngineName = "auto", json: Json = False) -> None:
-    """Put every node back as it was and take the stack's lab away."""
-    from experiments import stacks, targets
-    from experiments.engines.choice import choose
+def destroy(
+    stack: Annotated[
+        str, typer.Option("--stack", "-s", help="The stack to destroy.", metavar="STACK")
+    ] = "",
+    lab: Annotated[
+        bool,
+        typer.Option(
+            "--lab",
+            help="The lab that stands on this machine, also of a stack whose state is lost.",
+        ),
+    ] = False,
+    engine: EngineName = "auto",
+    json: Json = False,
+) -> None:
+    """Put every node back as it was and take the stack's lab away.
 
+    \b
+    ./steerlab destroy -s rfs-plus-16
+    ./steerlab destroy --lab
+
+    The second needs no state: for what a killed sweep or a deleted folder left standing.
+    """
+    from experiments import stacks, standing, targets
+    from experiments.engines.choice import choose
+    from infra.refusals import BadInput, Refusal
+
+    if lab == bool(stack):
+        raise BadInput("destroy: give either --stack STACK or --lab")
+    stands = standing.lab()
+    if lab:
+        if stands is None or stands.folder != str(stacks.ROOT) or not stacks.recorded(stands.stack):
+            _take_away(json)
+            return
+        stack = stands.stack
     ref = stacks.named(stack)
-    target = targets.of(stacks.recorded(stack))
+    recorded = stacks.recorded(stack)
+    if not recorded and stands and stands.stack == stack:
+        raise Refusal(
+            f"stack {stack} has no state in {stacks.ROOT}, but the lab of {stands} stands on this "
+            "machine: ./steerlab destroy --lab (a sweep: ./steerlab sweep --resume --out DIR)"
+        )
+    target = targets.of(recorded)
     targets.require(target)
     chosen = choose(engine)
     with targets.busy(target, stack, f"destroy of {stack}"):
@@ -106,6 +141,22 @@ def destroy(stack: Stack, engine: EngineName = "auto", json: Json = False) -> No
         with _told(json) as listen:
             outcome = chosen.destroy(ref, on_step=listen)
     _conclude(outcome, chosen, json, f"in {time.monotonic() - started:.1f} s")
+
+
+def _take_away(json: bool) -> None:
+    from experiments import lock, standing, targets
+
+    targets.require("lab")
+    with lock.machine("destroy of the lab"):
+        stands = standing.lab()
+        with waiting("putting back", 1):
+            answer = standing.take_away(stands) if stands else None
+    if json:
+        show_json(answer or {"stack": None})
+    elif answer is None:
+        show("no lab stands on this machine")
+    else:
+        show(f"restored {answer['restored']} values; the lab of stack {stands} is gone")
 
 
 def outputs(stack: Stack, engine: EngineName = "auto", json: Json = False) -> None:
@@ -141,19 +192,6 @@ def measure(
         show_json(result)
     else:
         _print_outputs(result)
-
-
-def refuse_foreign(stack: StackRef) -> None:
-    """Say early, before any engine starts, whose lab stands on this machine."""
-    from pathlib import Path
-
-    from experiments.lock import Busy
-    from infra.lab.claim import OWNER
-
-    path = Path(OWNER)
-    owner = path.read_text().strip() if path.exists() else ""
-    if owner and owner != f"{stack.name} in {stack.root}":
-        raise Busy(f"the lab of this machine is taken by stack {owner}: destroy that one first")
 
 
 def _tell(drift: Sequence[Drift]) -> None:

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from experiments.cli.results import conclude
-from experiments.cli.stacks import EngineName, Json, refuse_foreign
+from experiments.cli.stacks import EngineName, Json
 from experiments.cli.terminal import REFRESH, err, note, show
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _run(
     limit: float | None,
     events: Events | None,
 ) -> None:
-    from experiments import targets
+    from experiments import standing, targets
     from experiments.engines.choice import choose
     from experiments.sweep import Sweep
 
@@ -234,7 +234,7 @@ def _run(
     bar = _bar()
     with targets.busy(target, sweep.stack.name, f"sweep in {directory}"), bar:
         if target == "lab":
-            refuse_foreign(sweep.stack)
+            standing.refuse_foreign(sweep.stack)
         left = sweep.prepare(resume=resume)
         ran = 0
         task = bar.add_task("", total=len(plan.runs), completed=len(plan.runs) - len(left))

@@ -17,6 +17,32 @@ _MADE_MOUNT = f"{RUN}/lab/.netns"
 _IS_MOUNT = f"grep -q ' {NETNS} ' /proc/self/mountinfo"
 
 
+def taken(owner: str) -> str:
+    """What whoever comes second is told; `owner` is a stack and its folder."""
+    return (
+        f"the lab of this machine is taken by stack {owner}: destroy that one first"
+        " (./steerlab destroy --lab does, whosever it is)"
+    )
+
+
+def release() -> list[str]:
+    """The lines that give the claim up, and the mount with it where the lab had made that."""
+    return [
+        # what others keep there by now stays where it is
+        f'if [ -e {_MADE_MOUNT} ] && {_IS_MOUNT} && [ -z "$(ls -A {NETNS})" ]; then',
+        f"  umount {NETNS}",
+        "fi",
+        f"rm -f {_MADE_MOUNT} {OWNER} {OWNER}.*",
+    ]
+
+
+def remove_folders(stack: str) -> str:
+    """The line that removes the stack's folders, and those of all labs, where nothing is in them."""
+    roots = (f"{RUN}/lab", *(f"{root}/steerlab" for root in CGROUPS))
+    empty = [folder for root in roots for folder in (f"{root}/{quote(stack)}", root)]
+    return f"rmdir {' '.join(empty)} 2>/dev/null || true"
+
+
 class Claim(pulumi.ComponentResource):
     """Writes the owner's name, stack and project folder, where every other stack looks first."""
 
@@ -24,8 +50,6 @@ class Claim(pulumi.ComponentResource):
         super().__init__("steerlab:lab:Claim", "claim", None, pulumi.ResourceOptions(parent=parent))
         mine = f'mine={quote(stack)}" in $PWD"'
         read = f"owner=$(cat {OWNER} 2>/dev/null || true)"
-        roots = (f"{RUN}/lab", *(f"{root}/steerlab" for root in CGROUPS))
-        empty = [folder for root in roots for folder in (f"{root}/{quote(stack)}", root)]
         self.command = lab_command(
             "claim-file",
             create="\n".join(
@@ -33,12 +57,13 @@ class Claim(pulumi.ComponentResource):
                     "set -eu",
                     mine,
                     f"mkdir -p -m 0700 {RUN} {RUN}/lab",
-                    # noclobber makes the creation atomic: of two racing stacks one wins
-                    f"(set -C; printf '%s\\n' \"$mine\" > {OWNER}) 2>/dev/null || true",
+                    # a link is made whole or not at all: of two racing stacks one wins
+                    f"printf '%s\\n' \"$mine\" > {OWNER}.$$",
+                    f"ln {OWNER}.$$ {OWNER} 2>/dev/null || true",
+                    f"rm {OWNER}.$$",
                     read,
                     'if [ "$owner" != "$mine" ]; then',
-                    '  echo "the lab of this machine is taken by stack $owner:'
-                    ' destroy that one first" >&2',
+                    f'  echo "{taken("$owner")}" >&2',
                     "  exit 1",
                     "fi",
                     # once, here: `ip netns add` does it too, but many at once do it many times
@@ -56,13 +81,9 @@ class Claim(pulumi.ComponentResource):
                     mine,
                     read,
                     'if [ "$owner" = "$mine" ]; then',
-                    # what others keep there by now stays where it is
-                    f'  if [ -e {_MADE_MOUNT} ] && {_IS_MOUNT} && [ -z "$(ls -A {NETNS})" ]; then',
-                    f"    umount {NETNS}",
-                    "  fi",
-                    f"  rm -f {_MADE_MOUNT} {OWNER}",
+                    *(f"  {line}" for line in release()),
                     "fi",
-                    f"rmdir {' '.join(empty)} 2>/dev/null || true",
+                    remove_folders(stack),
                 ]
             ),
             triggers=[boot_id],

@@ -40,7 +40,7 @@ class PodPair(pulumi.ComponentResource):
             "steerlab:lab:Pair", f"pair-{pair.index}", None, pulumi.ResourceOptions(parent=parent)
         )
         self.pods = None if pair.host else self._pods(pair, limit, stands_on)
-        undo = [*_stop(pair.pidfile), f"rm -f {pair.pidfile}"]
+        undo = stop_server(pair)
         self.server = lab_command(
             f"iperf-server-{pair.index}",
             create=create_script(_start(pair, cores, limit), undo, {"process": pair.pidfile}),
@@ -54,7 +54,7 @@ class PodPair(pulumi.ComponentResource):
         self, pair: Pair, limit: str, stands_on: Sequence[pulumi.Input[str]]
     ) -> pulumi.CustomResource:
         both = (pair.server, pair.client)
-        remove = [line for pod in both for line in _remove(pod)]
+        remove = remove_pods(pair)
         veths = [remove_link(pod.node.namespace, pod.veth) for pod in both]
         stands = {pod.namespace: ["eth0"] for pod in both}
         build = [line for pod in both for line in _bring_up(pod)]
@@ -100,11 +100,13 @@ def _bring_up(pod: Pod) -> list[str]:
     ]
 
 
-def _remove(pod: Pod) -> list[str]:
-    return [
-        remove_namespace(pod.namespace),
-        *(f"rmdir {root}/{pod.cgroup} 2>/dev/null || true" for root in CGROUPS),
-    ]
+def remove_pods(pair: Pair) -> list[str]:
+    """The lines that take a pair's pods and their CPU quotas away, where they are there."""
+    lines = []
+    for pod in (pair.server, pair.client):
+        lines.append(remove_namespace(pod.namespace))
+        lines += [f"rmdir {root}/{pod.cgroup} 2>/dev/null || true" for root in CGROUPS]
+    return lines
 
 
 def _limit(pod: Pod, limit: str) -> list[str]:
@@ -155,8 +157,9 @@ def _start(pair: Pair, cores: Sequence[int], limit: str) -> list[str]:
     ]
 
 
-def _stop(pidfile: str) -> list[str]:
-    """End the recorded process, if it still is that process, and wait until it is gone."""
+def stop_server(pair: Pair) -> list[str]:
+    """End the recorded iperf3 server, if it still is that process, and wait until it is gone."""
+    pidfile = pair.pidfile
     return [
         f"pid= start= tries=0; [ ! -e {pidfile} ] || read -r pid start <{pidfile} || true",
         'while [ -n "$start" ] && read -r stat 2>/dev/null </proc/$pid/stat; do',
@@ -166,4 +169,5 @@ def _stop(pidfile: str) -> list[str]:
         '  if [ $tries -lt 500 ]; then kill "$pid"; else kill -KILL "$pid"; fi 2>/dev/null || true',
         "  tries=$((tries + 1)); sleep 0.01",
         "done",
+        f"rm -f {pidfile}",
     ]

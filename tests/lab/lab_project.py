@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -11,13 +12,44 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments import standing
+
 SOURCE = Path(__file__).resolve().parents[2]
 PROGRAM = ("infra", "experiments", "analysis", "docker")
 FILES = ("__main__.py", "Pulumi.yaml", "Pulumi.lab.yaml", "requirements.txt", "steerlab")
 TABLE = Path("/proc/sys/net/core/rps_sock_flow_entries")
 RUN = Path("/run/steerlab")
+ALIVE = ".alive"
 # what runs between two commands and holds nothing
 LOCKS = {"busy", "lock"}
+
+
+def live_in(base: Path) -> None:
+    """Hold a run's temporary folder, as long as this process lives, for `clear_dead_lab` to see."""
+    descriptor = os.open(base / ALIVE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def clear_dead_lab(base: Path) -> None:
+    """Take away the lab of a test run that was killed; `base` is the temporary folder of this."""
+    stands = standing.lab()
+    if stands is None or not Path(stands.folder).is_relative_to(base.parent):
+        return
+    for other in base.parent.glob(f"*/{ALIVE}"):
+        if Path(stands.folder).is_relative_to(other.parent) and _locked(other):
+            return
+    subprocess.run(
+        [sys.executable, "-m", "experiments", "destroy", "--lab"], cwd=SOURCE, check=True
+    )
+
+
+def _locked(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def copy(folder: Path) -> Path:

@@ -65,9 +65,11 @@ LAB: dict[str, str | None] = {
     "./steerlab up -s STACK -c key=value": "./steerlab up -s rfs-plus-16 -c runs=2",
     "./steerlab destroy -s rfs-plus-16": None,
     "./steerlab destroy -s X": "./steerlab destroy -s rfs-plus-16",
+    "./steerlab destroy --lab": None,
     "./steerlab nodes show": None,
     "./steerlab nodes apply rfs-plus": f"./steerlab nodes apply rfs-plus {ONLY}",
     "./steerlab nodes restore": None,
+    "./steerlab nodes restore --owner X": "./steerlab nodes restore --owner rfs-plus-16/server",
     "./steerlab nodes apply rps": f"./steerlab nodes apply rps {ONLY} && ./steerlab nodes restore",
     "python3 docker/steering/steer.py show": None,
 }

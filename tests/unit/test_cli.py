@@ -108,6 +108,8 @@ def untouched(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("up -s rps-4 --jsno", ["--jsno", "--json"]),
         ("upp", ["upp"]),
         ("measure", ["--stack", "--declared"]),
+        ("destroy", ["--stack", "--lab"]),
+        ("destroy -s rps-1 --lab", ["--stack", "--lab"]),
         ("measure --declared -s rps-4", ["--stack", "--declared"]),
         ("report nowhere", ["nowhere"]),
         ("report .", ["no run record"]),
@@ -223,6 +225,28 @@ def test_a_lab_of_another_stack_is_in_the_way(
         assert steerlab(*line.split()) == 1
         assert "taken by stack rfs-4 in /elsewhere" in capsys.readouterr().err
     assert list(project.iterdir()) == []
+
+
+def test_a_lab_whose_stack_has_no_state_here_is_not_called_destroyed(
+    steerlab: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "owner").write_text("sweep-0123 in /elsewhere\n")
+    monkeypatch.setattr(choice, "choose", touched)
+    assert steerlab(*["destroy", "-s", "sweep-0123"]) == 1
+    said = capsys.readouterr().err
+    assert "sweep-0123 in /elsewhere" in said
+    assert "destroy --lab" in said
+
+
+def test_no_lab_is_nothing_to_take_away(
+    steerlab: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(agent, "call", touched)
+    assert steerlab("destroy", "--lab") == 0
+    assert capsys.readouterr().out == "no lab stands on this machine\n"
+    assert steerlab("destroy", "--lab", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"stack": None}
 
 
 class Engine:

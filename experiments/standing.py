@@ -1,0 +1,85 @@
+"""The lab that stands on this machine: whose it is, and its removal where its state is lost.
+
+A lab whose sweep was killed, whose folder was deleted or whose checkpoint is gone still has its
+names: everything that a stack makes is named after it (`infra/lab/layout.py`).
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import agent
+from experiments.engines import StackRef
+from experiments.lock import Busy
+from infra import config
+from infra.lab import claim, layout, removal
+from infra.lab.measurement import owner
+from infra.refusals import Refusal
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A lab's stack and the project folder that it was made from."""
+
+    stack: str
+    folder: str
+
+    def __str__(self) -> str:
+        return f"{self.stack} in {self.folder}"
+
+
+def lab() -> Lab | None:
+    """The lab that stands here, by its claim."""
+    try:
+        stack, _, folder = Path(claim.OWNER).read_text().strip().partition(" in ")
+    except FileNotFoundError:
+        return None
+    return Lab(stack, folder)
+
+
+def refuse_foreign(stack: StackRef) -> None:
+    """Say early, before any engine starts, that another stack's lab stands on this machine."""
+    stands = lab()
+    if stands and str(stands) != f"{stack.name} in {stack.root}":
+        raise Busy(claim.taken(str(stands)))
+
+
+def take_away(stands: Lab) -> dict[str, Any]:
+    """Restore what the lab steers, then end and delete all that has its name.
+
+    Raises `Refusal` where something could not be undone; what was undone stays so, and it may be
+    run again.
+    """
+    config.checked(stands.stack)  # it becomes part of a script
+    restored = [
+        agent.call("restore", "--owner", owner(node)) for node in layout.nodes(stands.stack)
+    ]
+    done = subprocess.run(
+        ["/bin/sh", "-c", removal.script(stands.stack, _pairs(stands.stack))],
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise Refusal(f"the lab of stack {stands} could not be taken away: {done.stderr.strip()}")
+    return {
+        "stack": stands.stack,
+        "folder": stands.folder,
+        "restored": sum(answer["restored"] for answer in restored),
+    }
+
+
+def _pairs(stack: str) -> list[int]:
+    """The pairs of which anything is left: a namespace, a pid file or a CPU quota."""
+    pod = re.compile(r"iperf-(?:server|client)-([0-9]+)")
+    prefix = f"steerlab-{stack}-"
+    names = [path.name.removeprefix(prefix) for path in Path(layout.NETNS).glob(f"{prefix}*")]
+    for root in (f"{layout.RUN}/lab", *(f"{root}/steerlab" for root in layout.CGROUPS)):
+        names += [path.name for path in Path(root, stack).glob("iperf-*")]
+    return sorted({int(match[1]) for match in map(pod.fullmatch, names) if match})
