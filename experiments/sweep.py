@@ -90,7 +90,7 @@ class Sweep:
         if path.exists():
             if not resume:
                 raise BadInput(f"out: {self.directory} holds a sweep already: give --resume")
-            kept = from_json(path.read_text())
+            kept = kept_plan(self.directory)
             if kept.digest != self.plan.digest:
                 raise BadInput(
                     f"resume: {self.directory} holds plan {kept.digest}, not {self.plan.digest}: "
@@ -221,6 +221,17 @@ class Sweep:
         except (FileNotFoundError, ValidationError):
             return False
         return record.plan == self.plan.digest and record.order == run.order
+
+
+def kept_plan(directory: Path) -> Plan:
+    """The plan of the sweep in a results directory. Raises `BadInput` where there is none."""
+    path = directory / PLAN
+    try:
+        return from_json(path.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"resume: there is no sweep in {directory}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInput(f"resume: {path} is not a plan: {error}") from None
 
 
 def _set_aside(path: Path) -> None:

@@ -133,6 +133,8 @@ def sweep(
     if plan:
         _print_plan(wanted, json)
         return
+    if limit is not None and limit < wanted.seconds_of(1):
+        raise BadInput(f"max-time: one run takes {wanted.seconds_of(1):g} s, {max_time} is less")
     directory = out or Path("results") / f"sweep-{time.strftime('%Y%m%d-%H%M%S')}"
     with _told(events, wanted) as teller:
         _run(wanted, directory, resume, engine, json, limit, teller)
@@ -176,18 +178,12 @@ def _config(words: list[str] | None, target: str | None) -> dict[str, str] | Non
 
 def _kept_plan(out: Path | None) -> Plan:
     """The plan of the directory to go on with."""
-    from experiments import plan
-    from experiments.sweep import PLAN
+    from experiments.sweep import kept_plan
     from infra.refusals import BadInput
 
     if out is None:
         raise BadInput("resume: say which sweep with --out DIR")
-    try:
-        return plan.from_json((out / PLAN).read_text())
-    except FileNotFoundError:
-        raise BadInput(f"resume: there is no sweep in {out}") from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise BadInput(f"resume: {out / PLAN} is not a plan: {error}") from None
+    return kept_plan(out)
 
 
 def _print_plan(plan: Plan, json: bool) -> None:

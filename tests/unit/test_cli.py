@@ -100,6 +100,8 @@ def untouched(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("sweep -c kubeconf=x", ["kubeconf", "did you mean kubeconfig"]),
         ("sweep --target kubernetes --path host", ["path", "host", "overlay"]),
         ("nodes apply", ["configuration", "rfs-plus"]),
+        ("sweep --max-time soon", ["max-time", "soon", "30m"]),
+        ("sweep --max-time 2s", ["max-time", "one run takes", "2s"]),
         ("sweep --resume", ["resume", "--out"]),
         ("sweep --resume --out nowhere", ["resume", "nowhere"]),
         ("up -s rps-4 -c replica=8", ["replica", "did you mean replicas"]),
