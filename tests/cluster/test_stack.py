@@ -112,10 +112,13 @@ def test_what_is_deleted_by_hand_is_found_and_made_anew(
     assert operations(standing.up(STACK)) == {}
 
 
-def test_a_deleted_namespace_leaves_no_node_steered(standing: Project, cluster: Cluster) -> None:
+def test_a_deleted_namespace_leaves_no_node_steered(project: Project, cluster: Cluster) -> None:
+    before = values(cluster)
+    project.up(STACK, "target=kubernetes", f"kubeconfig={cluster.kubeconfig}", "runs=0")
+    assert values(cluster) != before
     cluster.kubectl("delete", "namespace", STEERING)
-    assert values(cluster)["/proc/sys/net/core/rps_sock_flow_entries"] == "0"
-    standing.destroy(STACK)
+    assert values(cluster) == before
+    project.destroy(STACK)
     assert "steerlab" not in cluster.kubectl("get", "namespaces")
 
 
