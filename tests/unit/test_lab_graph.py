@@ -15,7 +15,7 @@ from declared_graph import MEASURED, Graph
 import infra
 from infra import config, lab
 from infra.config import State
-from infra.lab import claim, layout
+from infra.lab import claim, layout, removal
 from infra.refusals import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,6 +196,18 @@ def test_every_command_has_its_inverse_and_is_quiet(path: str) -> None:
         assert inputs["logging"] == "none"
         assert inputs["addPreviousOutputInEnv"] is False
         assert ("delete" in inputs) == (name != "measurement")
+
+
+@pytest.mark.parametrize("path", ["overlay", "host"])
+def test_a_removal_by_names_undoes_all_that_the_stack_would(path: str) -> None:
+    """The agent's part aside: it restores before; and the claim is given up whosever it is."""
+    undone = {line.strip() for line in removal.script("rfs-plus-4", (1, 2, 3, 4)).splitlines()}
+    mine = ("mine=", "owner=", 'if [ "$owner" = "$mine"')
+    for name, inputs in declared(state(path=path, podCpuLimit="500m")).inputs.items():
+        if name in ("steer-server", "measurement"):
+            continue
+        lines = {line.strip() for line in inputs["delete"].splitlines()}
+        assert {line for line in lines if not line.startswith(mine)} <= undone, name
 
 
 @pytest.mark.parametrize("file", [claim.OWNER, claim._MADE_MOUNT])
