@@ -6,7 +6,6 @@ names: everything that a stack makes is named after it (`infra/lab/layout.py`).
 
 from __future__ import annotations
 
-import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,9 @@ from experiments import agent
 from experiments.engines import StackRef
 from experiments.lock import Busy
 from infra import config
+from infra.config import MOST_REPLICAS
 from infra.lab import claim, layout, removal
+from infra.lab.layout import Pair
 from infra.lab.measurement import owner
 from infra.refusals import Refusal
 
@@ -44,7 +45,7 @@ def lab() -> Lab | None:
 def refuse_foreign(stack: StackRef) -> None:
     """Say early, before any engine starts, that another stack's lab stands on this machine."""
     stands = lab()
-    if stands and str(stands) != f"{stack.name} in {stack.root}":
+    if stands and stands != Lab(stack.name, str(stack.root)):
         raise Busy(claim.taken(str(stands)))
 
 
@@ -75,11 +76,16 @@ def take_away(stands: Lab) -> dict[str, Any]:
     }
 
 
-def _pairs(stack: str) -> list[int]:
+def _pairs(stack: str) -> list[Pair]:
     """The pairs of which anything is left: a namespace, a pid file or a CPU quota."""
-    pod = re.compile(r"iperf-(?:server|client)-([0-9]+)")
-    prefix = f"steerlab-{stack}-"
-    names = [path.name.removeprefix(prefix) for path in Path(layout.NETNS).glob(f"{prefix}*")]
-    for root in (f"{layout.RUN}/lab", *(f"{root}/steerlab" for root in layout.CGROUPS)):
-        names += [path.name for path in Path(root, stack).glob("iperf-*")]
-    return sorted({int(match[1]) for match in map(pod.fullmatch, names) if match})
+    every = (layout.pair(stack, index, host=False) for index in range(1, MOST_REPLICAS + 1))
+    return [pair for pair in every if any(place.exists() for place in _places(pair))]
+
+
+def _places(pair: Pair) -> list[Path]:
+    pods = (pair.server, pair.client)
+    return [
+        Path(pair.pidfile),
+        *(Path(layout.netns(pod.namespace)) for pod in pods),
+        *(Path(root, pod.cgroup) for root in layout.CGROUPS for pod in pods),
+    ]

@@ -19,6 +19,7 @@ from infra.cores import Cores
 from infra.refusals import BadInput, Refusal
 
 PROJECT = "steerlab"
+MOST_REPLICAS = 1024
 
 _STACK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _CPU_LIMIT = re.compile(r"([0-9]+)m|([0-9]+(?:\.[0-9]+)?)")
@@ -78,7 +79,7 @@ class State(BaseModel):
     steering: Configuration
 
     configuration: str
-    replicas: Annotated[int, whole(1, 1024)]
+    replicas: Annotated[int, whole(1, MOST_REPLICAS)]
     target: Literal["lab", "kubernetes"] = "lab"
     runs: Annotated[int, whole(0, 10_000)] = 1
     duration: Annotated[int, whole(1, 86_400)] = 10

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 
 import images
 import pytest
 import shown
-from lab_project import Project, copy
+from lab_project import Project, copy, typed
 from rig import registry
 from rig.cluster import Cluster
 
@@ -38,18 +37,8 @@ def shell(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.mark.parametrize("line", shown.CLUSTER)
 def test_a_command_of_the_docs_runs_on_a_cluster(shell: Shell, line: str) -> None:
-    done = subprocess.run(
-        ["bash", "-c", shown.CLUSTER[line] or line],
-        cwd=shell["PWD"],
-        env=shell,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    done = typed(shown.CLUSTER[line] or line, shell["PWD"], shell, seconds=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
     if line.startswith("docker/build"):
         shell["IMAGES"] = done.stdout.strip().splitlines()[-1].removeprefix("images: ")
         assert shell["REGISTRY"] in shell["IMAGES"]

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,24 @@ def copy(folder: Path) -> Path:
     if (environment / ".steerlab").exists():
         (folder / ".venv").symlink_to(environment)
     return folder
+
+
+def typed(
+    line: str, folder: str | Path, environment: Mapping[str, str], seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """A line as a user types it into a shell; however it ends, not with a traceback."""
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
+    assert "Traceback" not in done.stderr
+    return done
 
 
 @dataclass(frozen=True)

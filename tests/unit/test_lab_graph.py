@@ -201,7 +201,8 @@ def test_every_command_has_its_inverse_and_is_quiet(path: str) -> None:
 @pytest.mark.parametrize("path", ["overlay", "host"])
 def test_a_removal_by_names_undoes_all_that_the_stack_would(path: str) -> None:
     """The agent's part aside: it restores before; and the claim is given up whosever it is."""
-    undone = {line.strip() for line in removal.script("rfs-plus-4", (1, 2, 3, 4)).splitlines()}
+    pairs = [layout.pair("rfs-plus-4", index, host=False) for index in (1, 2, 3, 4)]
+    undone = {line.strip() for line in removal.script("rfs-plus-4", pairs).splitlines()}
     mine = ("mine=", "owner=", 'if [ "$owner" = "$mine"')
     for name, inputs in declared(state(path=path, podCpuLimit="500m")).inputs.items():
         if name in ("steer-server", "measurement"):
