@@ -50,6 +50,10 @@ class Core(Model):
     soft: Percent | None = Field(default=None, description="In softirq: here packets climb.")
     steal: Percent | None = Field(default=None, description="Taken by the hypervisor.")
     idle: Percent | None = None
+    server: bool | None = Field(
+        default=None,
+        description="Whether this core serves a measured pair of this run; null in older records.",
+    )
 
 
 class Softnet(Model):
@@ -140,6 +144,9 @@ class Record(Model):
     stack: str | None = None
     configuration: Annotated[str, Field(min_length=1)] = Field(description="Name of the steering.")
     replicas: Annotated[int, Field(ge=1)] = Field(description="Pairs that were measured.")
+    definition: str | None = Field(
+        default=None, description="Hash of the configuration's definition; null in older records."
+    )
     path: Literal["overlay", "host"] = Field(
         default="overlay", description="Through the overlay, or from node to node."
     )
@@ -150,6 +157,9 @@ class Record(Model):
     idle_pairs: Count = Field(default=0, description="Pairs that stood by, without traffic.")
     cores: list[Core] = []
     softnet: list[Softnet] = []
+    attempt: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="Attempt at this run of the sweep, from 1. Each leaves a record."
+    )
     block: Count | None = Field(default=None, description="Block of the sweep, from 0.")
     order: Count | None = Field(
         default=None, description="Position of the run in the whole sweep, from 0."
@@ -165,6 +175,14 @@ class Record(Model):
         default=None, description="Seconds between the two edge reads."
     )
     streams: Annotated[int, Field(ge=1)] = Field(default=1, description="TCP streams a pair.")
+    congestion: str | None = Field(
+        default=None, description="TCP congestion control of the senders, as iperf3 reports it."
+    )
+    foreign_cpu: Annotated[float, Field(ge=0)] | None = Field(
+        default=None,
+        description="CPU time of other programs over the window, in cores, "
+        "on the nodes of the experiment; null where it is not measured.",
+    )
     pod_cpu_limit: str | None = Field(default=None, description="CPU quota of each pod.")
     steering_before: Steering | None = Field(default=None, description="Read before the traffic.")
     steering_after: Steering | None = Field(default=None, description="Read after it.")
