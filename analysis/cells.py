@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
+from analysis.plaintext import one_line, visible
 from analysis.state import State
 from analysis.statistics import Effect
 from analysis.summary import Summary
@@ -103,16 +107,35 @@ def aligned(table: Table) -> str:
     )
 
 
-def markdown(table: Table) -> str:
+def markdown(table: Table) -> Markup:
     """A Markdown table."""
     rule = tuple("--:" if right else "---" for right in table.numeric)
-    body = [[escaped(cell).replace("|", "\\|") for cell in row] for row in table.rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [table.head, rule, *body])
+    body = [[_escaped(cell) for cell in row] for row in table.rows]
+    return Markup("\n".join(f"| {' | '.join(line)} |" for line in [table.head, rule, *body]))  # noqa: S704 (escaped)
 
 
-def escaped(text: str) -> str:
-    """Text that Markdown must not take for a tag."""
-    return text.replace("&", "&amp;").replace("<", "&lt;")
+def in_markdown(value: object) -> object:
+    """What a Markdown template shows: text is text, and only `Markup` is Markdown."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _LINE_START.sub(r"\\\1", _escaped(value))
+
+
+def fenced(text: str) -> Markup:
+    """A block of code; no line of the text ends it."""
+    runs = [len(run) for run in re.findall("`+", text)]
+    fence = "`" * max(3, *(run + 1 for run in runs), 3)
+    return Markup(f"{fence}\n{visible(text)}\n{fence}")  # noqa: S704 (code, no markup)
+
+
+# What Markdown would take for emphasis, code, a link, a cell's end, a tag or an entity.
+_MARKS = re.compile(r"[\\`*|~]|(?<![^\W_])_|_(?![^\W_])|(?<=\])[(\[:]|(?<=!)\[")
+_LINE_START = re.compile(r"^([#>+=-])")
+
+
+def _escaped(text: str) -> str:
+    text = re.sub(r"&(?=#|\w+;)", "&amp;", one_line(text)).replace("<", "&lt;")
+    return _MARKS.sub(lambda match: f"\\{match[0]}", text)
 
 
 def number(value: float | None, digits: int) -> str:

@@ -12,7 +12,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from analysis import statistics
-from analysis.plot_style import Look, figure, legend, legend_rows
+from analysis.plot_style import Look, figure, label, legend, legend_rows
 from analysis.summary import Summary
 from analysis.verdict import pairs
 
@@ -47,7 +47,7 @@ def heat_map(
         labels = _labels(_places(table))
         step = -(-len(labels) // MOST_BARS)
         axis.set_xticks(np.arange(0, len(labels), step) + 0.5, labels[::step])
-        axis.set_yticks(np.arange(len(means)) + 0.5, list(means.index))
+        axis.set_yticks(np.arange(len(means)) + 0.5, [label(name) for name in means.index])
         axis.invert_yaxis()
         axis.grid(visible=False)
         axis.set_title(title)
@@ -159,4 +159,4 @@ def _places(table: pd.DataFrame) -> list[tuple[str, int]]:
 
 def _labels(places: Sequence[tuple[str, int]]) -> list[str]:
     several = len({node for node, _ in places}) > 1
-    return [f"{node}\n{core}" if several else str(core) for node, core in places]
+    return [f"{label(node)}\n{core}" if several else str(core) for node, core in places]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from analysis import files
 from analysis.garbage import uncollected
+from analysis.plaintext import one_line
 
 # Okabe and Ito's palette, told apart by every common kind of colour vision; black is the
 # baseline's. Markers and hatches say the same again without colour.
@@ -43,6 +46,7 @@ STYLE: dict[str, Any] = {
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "steerlab",
+    "text.parse_math": False,  # a $ in a name is a $
 }
 # No dates: the same runs give the same files. PNG is written fast rather than small.
 _FORMATS: dict[str, dict[str, Any]] = {
@@ -95,12 +99,18 @@ def legend(
 ) -> None:
     """The configurations above all panels, as points or as filled bars."""
     handles = [
-        Patch(facecolor=look.colour, hatch=look.hatch, edgecolor="white", label=name)
+        Patch(facecolor=look.colour, hatch=look.hatch, edgecolor="white", label=label(name))
         if filled
-        else Line2D([], [], color=look.colour, marker=look.marker, ls="", label=name)
+        else Line2D([], [], color=look.colour, marker=look.marker, ls="", label=label(name))
         for name, look in ((name, styles[name]) for name in names)
     ]
     made.legend(handles=handles, loc="upper center", ncols=_columns(names))
+
+
+def label(name: str) -> str:
+    """A name as a figure shows it; matplotlib leaves out of a legend what begins with _."""
+    text = one_line(name)
+    return f" {text}" if text.startswith("_") else text
 
 
 def legend_rows(names: Sequence[str]) -> int:
@@ -118,9 +128,9 @@ def save(made: Figure, directory: Path, name: str, book: PdfPages) -> list[Path]
     book.savefig(made)  # type: ignore[no-untyped-call]
     paths = []
     for kind, options in _FORMATS.items():
-        path = directory / f"{name}.{kind}"
-        made.savefig(path, **options)
-        paths.append(path)
+        drawn = io.BytesIO()
+        made.savefig(drawn, format=kind, **options)
+        paths.append(files.write(directory / f"{name}.{kind}", drawn.getvalue()))
     return paths
 
 

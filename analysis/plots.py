@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
-from analysis import plot_bitrate, plot_cores
+from analysis import files, plot_bitrate, plot_cores
 from analysis.plot_style import Look, looks, save, styled
 from analysis.summary import Summary
 from analysis.tables import configuration_order
@@ -65,9 +66,10 @@ def write(summary: Summary, directory: Path) -> list[Plot]:
     """Draw every figure that these records have data for, as SVG and PNG, and all in one PDF.
 
     Creates `directory`. A figure without data is left out. One PDF carries its fonts once, as
-    outlines that publishers take (Type 42); `page` says where a figure is.
+    outlines that publishers take (Type 42); `page` says where a figure is. Raises OSError where
+    `directory` is a symbolic link.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    files.folder(directory)
     names = configuration_order(
         summary.runs.loc[summary.runs["valid"], "configuration"], summary.baseline
     )
@@ -75,11 +77,14 @@ def write(summary: Summary, directory: Path) -> list[Plot]:
     level = f"{summary.confidence * 100:g} %"
     found: list[Plot] = []
     pdf = directory / "figures.pdf"
-    with styled(), PdfPages(pdf, metadata={"CreationDate": None}) as book:
+    pages = io.BytesIO()
+    with styled(), PdfPages(pages, metadata={"CreationDate": None}) as book:
         for name, title, caption, draw in _PLOTS:
             figure = draw(summary, names, styles)
             if figure is not None:
                 svg, png = save(figure, directory, name, book)
                 words = caption.format(level=level)
                 found.append(Plot(name, title, words, svg, png, pdf, page=len(found) + 1))
+    if found:
+        files.write(pdf, pages.getvalue())
     return found

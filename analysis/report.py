@@ -11,9 +11,10 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import cells, plots, statistics
+from analysis import cells, files, plots, statistics
 from analysis.cells import Table
 from analysis.load import Fault
+from analysis.plaintext import visible
 from analysis.schema import Record
 from analysis.summary import Summary
 from analysis.verdict import Contrast
@@ -55,9 +56,10 @@ def write_report(
     """Write report.html, report.md, three CSV files and plots/ into `directory`.
 
     `records` are those that `summary` was made from, `reproduce` the commands that made them
-    and `keep` those that make the winner stay on a node. Raises OSError where `directory` cannot be written.
+    and `keep` those that make the winner stay on a node. Raises OSError where
+    `directory` cannot be written, or its plots/ is a symbolic link.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = files.folder(directory.resolve())  # the folder that was named may be a link
     drawn = plots.write(summary, directory / "plots")
     words = {
         "title": title,
@@ -66,13 +68,13 @@ def write_report(
         "plots": [(plot, inlined(plot)) for plot in drawn],
         "sections": sections(summary),
         "markdown": cells.markdown,
-        "escaped": cells.escaped,
+        "fenced": cells.fenced,
         "reproduce": reproduce.strip(),
         "keep": keep.strip(),
         "winner": summary.winner,
         "reproducible": _reproducible(records),
     }
-    files = ReportFiles(
+    made = ReportFiles(
         html=directory / "report.html",
         markdown=directory / "report.md",
         csv=directory / "report.csv",
@@ -80,12 +82,12 @@ def write_report(
         cores=directory / "cores.csv",
         plots=list(dict.fromkeys(file for one in drawn for file in (one.svg, one.png, one.pdf))),
     )
-    files.html.write_text(_render("report.html.jinja", words), encoding="utf-8")
-    files.markdown.write_text(_render("report.md.jinja", words), encoding="utf-8")
-    summary.runs.to_csv(files.csv, index=False)
-    comparison_table(summary).to_csv(files.comparisons, index=False)
-    core_means(summary).to_csv(files.cores, index=False)
-    return files
+    files.write(made.html, _render("report.html.jinja", words))
+    files.write(made.markdown, _render("report.md.jinja", words))
+    files.write(made.csv, spreadsheet(summary.runs))
+    files.write(made.comparisons, spreadsheet(comparison_table(summary)))
+    files.write(made.cores, spreadsheet(core_means(summary)))
+    return made
 
 
 def sections(summary: Summary) -> list[Section]:
@@ -135,6 +137,16 @@ def core_means(summary: Summary) -> pd.DataFrame:
     return pd.concat(parts, axis=1).reset_index()
 
 
+def spreadsheet(table: pd.DataFrame) -> str:
+    """CSV in which no text is a formula: what begins as one gets an apostrophe before it."""
+    return table.map(_no_formula).to_csv(index=False)
+
+
+def _no_formula(value: object) -> object:
+    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if formula else value
+
+
 def inlined(plot: plots.Plot) -> Markup:
     """The plot's SVG for a page with several: ids its own, a name for who cannot see it."""
     text = plot.svg.read_text(encoding="utf-8")
@@ -180,10 +192,16 @@ def _render(template: str, words: dict[str, object]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=template.endswith(".html.jinja"),
+        finalize=cells.in_markdown if template.endswith(".md.jinja") else _visible,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
     return environment.get_template(template).render(words)
+
+
+def _visible(value: object) -> object:
+    """What a template shows; text without control characters, markup as it is."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _reproducible(records: Sequence[Record]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from analysis import files
 from analysis.load import Fault, Loaded, text_of
 from analysis.schema import Core, Pair, Record
 from analysis.study_text import Damaged, Experiment, parse
@@ -45,17 +46,14 @@ def write_records(loaded: Loaded, out: Path) -> list[Path]:
     records, so that two imports never mix.
     """
     folder = out / "records"
-    folder.mkdir(parents=True, exist_ok=True)
+    files.folder(folder)
     if any(folder.glob("run-*.json")):
         raise FileExistsError(f"{folder} already holds records")
     written = []
     for number, record in enumerate(loaded.records, 1):
         path = folder / f"run-{number:04}.json"
         text = json.dumps(record.model_dump(mode="json"), indent=1)
-        partial = path.with_suffix(".part")
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
-        written.append(path)
+        written.append(files.write(path, text + "\n"))
     return written
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis import files
+from analysis.files import write as atomically
 from analysis.schema import Record
+
+__all__ = ["atomically", "write"]
 
 
 def write(directory: Path, name: str, record: Record, raw: Sequence[bytes]) -> Path:
@@ -17,7 +19,7 @@ def write(directory: Path, name: str, record: Record, raw: Sequence[bytes]) -> P
 
     The record is the last to appear: where it stands, everything of its run does.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    files.folder(directory)
     traffic = [
         json.loads(text) if _is_json(text) else text.decode(errors="replace") for text in raw
     ]
@@ -34,23 +36,3 @@ def _is_json(text: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a power cut, finds the old one or the new one."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -129,7 +129,7 @@ def test_markdown_says_the_same(files: ReportFiles, summary: Summary) -> None:
     text = files.markdown.read_text(encoding="utf-8")
     assert text.startswith("# A & B\n")
     for sentence in summary.verdict:
-        assert sentence in text
+        assert sentence.replace("<", "&lt;") in text
     assert "a\\|b &lt;died>" in text
     for line in text.splitlines():
         if line.startswith("!["):
