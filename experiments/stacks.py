@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from experiments.engines import StackRef
 from experiments.records import atomically
 from infra import checkpoint, config, documents
@@ -45,16 +43,17 @@ def recorded(name: str) -> list[dict[str, Any]]:
 
 
 def save(name: str, changes: Mapping[str, str]) -> None:
-    """Keep `changes` in the stack's file, as `pulumi up -c` does; other lines keep their values."""
-    if not changes:
-        return
+    """Keep `changes` in the stack's file, as `pulumi up -c` does.
+
+    Its comments, its order and its other keys stay; a file that has these values is not written.
+    """
     path = _path(name)
-    document = _document(path)
-    section = document.get("config") or {}
-    section |= {key: _typed(key, value) for key, value in _full(changes).items()}
-    document["config"] = section
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    atomically(path, text.encode())
+    kept = _read(name)
+    new = {key: value for key, value in _full(changes).items() if not _same(kept.get(key), value)}
+    if new:
+        spelled = {_full_key(str(key)): key for key in _section(path)}
+        values = {spelled.get(key, key): _typed(key, value) for key, value in new.items()}
+        atomically(path, documents.changed(path, "config", values))
 
 
 def changes(words: list[str]) -> dict[str, str]:
@@ -72,26 +71,29 @@ def _path(name: str) -> Path:
     return ROOT / f"Pulumi.{config.checked(name)}.yaml"
 
 
-def _document(path: Path) -> dict[str, Any]:
+def _section(path: Path) -> dict[Any, Any]:
+    """The file's `config`."""
     try:
         document = documents.read(path, "stack")
     except FileNotFoundError:
         return {}
-    if document is None:
-        return {}
-    if not isinstance(document, dict) or not isinstance(document.get("config") or {}, dict):
+    section = (document or {}).get("config") if isinstance(document or {}, dict) else document
+    if not isinstance(section or {}, dict):
         raise BadInput(f"stack: {path.name} must be a mapping with `config` in it")
-    return document
+    return section or {}
 
 
 def _read(name: str) -> dict[str, str]:
     path = _path(name)
-    values = {}
-    for key, value in (_document(path).get("config") or {}).items():
+    values: dict[str, str] = {}
+    for key, value in _section(path).items():
         if isinstance(value, dict) and "secure" in value:
             raise BadInput(f"{key}: {path.name} has a secret; this project has none")
-        values[str(key)] = _text(value)
-    return _full(values)
+        full = _full_key(str(key))
+        if full in values:
+            raise BadInput(f"{key}: {path.name} has it twice, with and without {_PREFIX}")
+        values[full] = _text(value)
+    return values
 
 
 def _text(value: Any) -> str:
@@ -105,8 +107,23 @@ def _typed(key: str, value: str) -> Any:
     return json.loads(value) if structured else value
 
 
+def _same(kept: str | None, value: str) -> bool:
+    """Whether two texts of a key mean one value: JSON can be written in several ways."""
+    if kept is None or kept == value:
+        return kept == value
+    try:
+        one, other = (json.dumps(json.loads(text), sort_keys=True) for text in (kept, value))
+    except (ValueError, RecursionError):
+        return False
+    return one == other
+
+
 def _full(values: Mapping[str, str]) -> dict[str, str]:
-    return {key if ":" in key else _PREFIX + key: value for key, value in values.items()}
+    return {_full_key(key): value for key, value in values.items()}
+
+
+def _full_key(key: str) -> str:
+    return key if ":" in key else _PREFIX + key
 
 
 def _own(values: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,10 @@
-"""YAML that people write: whatever cannot be read is named, and so is a key that stands twice."""
+"""YAML that people write: read within bounds, and changed with its comments and order kept."""
 
 from __future__ import annotations
 
+import codecs
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,40 @@ import yaml
 
 from infra.refusals import BadInput
 
+MOST_BYTES = 1 << 20
+# Nodes of a document with every alias written out.
+MOST_NODES = 100_000
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """Of a repeated key YAML's own loader silently takes the last (YAML 1.2, 3.2.1.3 forbids it)."""
+_TEXT = "tag:yaml.org,2002:str"
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+# UTF-32 first: its mark begins with that of UTF-16.
+_OTHER_ENCODINGS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's own loader without its surprises.
+
+    A repeated key is refused, where YAML silently takes the last (1.2, 3.2.1.3 forbids it). Dates
+    and numbers of base 60 (12:30) stay text. Aliases may not multiply without bound.
+    """
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        tag = str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
+        if tag == _TIMESTAMP or (tag in _NUMBERS and ":" in value):
+            return _TEXT
+        return tag
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _check_size(node)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -25,15 +59,94 @@ class _EachKeyOnce(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.add_constructor(_TIMESTAMP, yaml.SafeLoader.construct_yaml_str)  # type: ignore[type-var]
+
+
 def read(path: Path, what: str) -> Any:
     """The document of a file; `what` is the key or option that names it.
 
     Raises `BadInput` where it cannot be read, `FileNotFoundError` where there is none.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_EachKeyOnce)  # noqa: S506
+        return yaml.load(_text(path), Loader=_Loader)  # noqa: S506
     except FileNotFoundError:
         raise
-    # ValueError: not UTF-8, and a date or number that only looks like one
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
+        raise BadInput(f"{what}: {path} is not readable YAML: {_where(error)}") from None
+    # ValueError: not UTF-8, and a number that only looks like one
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{what}: {path} is not readable YAML: {error}") from None
+
+
+def changed(path: Path, section: str, values: Mapping[str, Any]) -> bytes:
+    """The file's bytes with `values` in one of its mappings; comments and order stay.
+
+    The file must be one that `read` takes, or none.
+    """
+    from ruamel.yaml import YAML
+
+    text = _text(path) if path.exists() else ""
+    line_end = "\r\n" if path.exists() and b"\r\n" in path.read_bytes() else "\n"
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = MOST_BYTES  # no line is folded
+    document = editor.load(text)
+    if document is None:
+        document = editor.map()
+    if document.get(section) is None:
+        document[section] = editor.map()
+    document[section].update(values)
+    written = io.StringIO()
+    editor.dump(document, written)
+    head = text if _only_comments(text) else ""  # which an empty document would lose
+    return (head + written.getvalue()).replace("\n", line_end).encode()
+
+
+def _only_comments(text: str) -> bool:
+    return all(not line.strip() or line.lstrip().startswith("#") for line in text.splitlines())
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+    for mark, encoding in _OTHER_ENCODINGS.items():
+        if content.startswith(mark):
+            raise ValueError(f"its encoding is {encoding}: save it as UTF-8")
+    return content.decode("utf-8-sig").replace("\r\n", "\n")
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Refuse a document whose aliases refer to themselves or multiply beyond `MOST_NODES`."""
+    sizes: dict[int, int | None] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) in sizes:
+            known = sizes[id(node)]
+            if known is None:
+                raise ValueError("an alias stands inside its own anchor")
+            return known
+        sizes[id(node)] = None
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        elif isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        total = 1 + sum(size(part) for part in parts)
+        if total > MOST_NODES:
+            raise ValueError(f"with its aliases written out it has more than {MOST_NODES} nodes")
+        sizes[id(node)] = total
+        return total
+
+    size(root)
+
+
+def _where(error: yaml.YAMLError) -> str:
+    """The fault in one line, with its place where the parser knows that."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    said = getattr(error, "problem", None) or getattr(error, "context", None) or "a fault"
+    tab = ": indent with spaces" if r"'\t'" in said else ""
+    return f"{said}{tab} (line {mark.line + 1}, column {mark.column + 1})"

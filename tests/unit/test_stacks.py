@@ -142,6 +142,58 @@ def test_saved_where_there_was_nothing(file: Write, root: Path, text: str | None
     }
 
 
+FILE = """\
+# The stack of this page.
+config:
+  # measured seconds
+  steerlab:duration: 7  # short
+  omit: "2"
+
+  steerlab:cpus: {server: [0], client: [0], irq: 0}  # two cores
+encryptionsalt: v1:a=:b
+"""
+
+
+def test_a_change_keeps_comments_and_order(file: Write) -> None:
+    path = file(FILE)
+    stacks.save("rps-4", {"duration": "9", "omit": "3"})
+    before, after = (text.splitlines() for text in (FILE, path.read_text()))
+    changed = [line for line in after if line not in before]
+    assert [yaml.safe_load(line) for line in changed] == [{"steerlab:duration": "9"}, {"omit": "3"}]
+    assert changed[0].endswith("# short")
+    assert [before.index(line) for line in after if line in before] == [0, 1, 2, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    "same", [{"duration": "7"}, {"omit": "2"}, {"cpus": '{"irq":0,"server":[0],"client":[0]}'}]
+)
+def test_a_file_that_has_the_value_is_not_written(file: Write, same: dict[str, str]) -> None:
+    path = file(FILE)
+    before = path.stat()
+    stacks.save("rps-4", same)
+    assert path.stat() == before
+
+
+def test_one_and_true_are_two_values(file: Write) -> None:
+    path = file("config:\n  aws:x: 1\n")
+    stacks.save("rps-4", {"aws:x": "true"})
+    assert yaml.safe_load(path.read_text()) == {"config": {"aws:x": "true"}}
+
+
+def test_a_file_of_another_editor_is_read_and_kept_as_it_is(file: Write) -> None:
+    path = file("")
+    path.write_bytes(b"\xef\xbb\xbfconfig:\r\n  steerlab:duration: 7 # s\r\n")
+    assert stacks.load("rps-4")[1].duration == 7
+    stacks.save("rps-4", {"duration": "9"})
+    assert path.read_bytes() == b"config:\r\n  steerlab:duration: '9' # s\r\n"
+
+
+def test_a_key_with_and_without_its_prefix_is_refused(file: Write) -> None:
+    file("config:\n  omit: 2\n  steerlab:omit: 3\n")
+    with pytest.raises(BadInput, match="omit"):
+        stacks.load("rps-4")
+
+
 def test_no_changes_touch_nothing(root: Path) -> None:
     stacks.save("rps-4", {})
     assert list(root.iterdir()) == []
