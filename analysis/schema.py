@@ -98,7 +98,7 @@ class Machine(Model):
     """What the run ran on. Two records are comparable where `kernel`, `cpu` and `cores` agree."""
 
     kernel: str = Field(description="uname -r.")
-    cpu: str = Field(description="Model name.")
+    cpu: str = Field(description="Model name, or the numbers of implementer and part.")
     cores: Annotated[int, Field(ge=1)] = Field(description="Cores online.")
     server_cores: list[int] = Field(default=[], description="Cores of the servers (lab).")
     client_cores: list[int] = Field(default=[], description="Cores of the clients (lab).")
@@ -112,7 +112,7 @@ class Machine(Model):
     offloads: dict[str, dict[str, bool]] = Field(
         default={}, description="By device, as ethtool -k names them."
     )
-    queues: dict[str, int] = Field(default={}, description="Receive queues, by device.")
+    queues: dict[str, int] = Field(default={}, description="Receive queues in use, by device.")
     versions: dict[str, str] = Field(default={}, description="Of iperf3 and Python.")
 
 
@@ -120,7 +120,8 @@ class Confounders(Model):
     """What could move a result without being steering, at one edge of the window."""
 
     nic_interrupts: dict[str, list[int]] = Field(
-        default={}, description="Interrupts per core of each NIC queue, cumulative."
+        default={},
+        description="Interrupts of each NIC vector by core, cumulative; 0 where it is offline.",
     )
     irqbalance: bool | None = Field(default=None, description="Whether the daemon runs.")
     rps_default_mask: str | None = Field(

@@ -87,7 +87,7 @@ def examine() -> Findings:
     """Read only; what needs root says so where there is none."""
     return Findings(
         kernel=platform.release(),
-        cpu=machine.cpu_model((machine.PROC / "cpuinfo").read_text()),
+        cpu=machine.cpu_model((machine.PROC / "cpuinfo").read_text(), platform.machine()),
         cores=list(online_cores()),
         isolated=_read(machine.SYS / "devices/system/cpu/isolated"),
         rps=(machine.PROC / "sys/net/core/rps_sock_flow_entries").exists(),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from analysis.schema import Confounders, Machine
-from experiments.cluster.look import read_files
+from experiments.cluster import look
 from infra.lab.measurement import Measurement
+from infra.refusals import Cannot
 
 PROC = Path("/proc")
 SYS = Path("/sys")
@@ -26,36 +28,68 @@ _OFFLOADS = {
 }
 
 
-def describe(measurement: Measurement) -> Machine:
-    """The machine and the devices of a converged lab. Read once; it does not change in a sweep."""
-    links = _links(measurement.server_node)
-    devices = [name for name in links if name in ("eth1", "vxlan.calico")]
+# Files and words that describe a node, beside the confounders.
+_ABOUT = (
+    "proc/cpuinfo",
+    "proc/sys/kernel/osrelease",
+    "sys/devices/system/cpu/online",
+    "sys/class/net/*/mtu",
+    "sys/class/net/*/queues/rx-*",
+)
+_ARCHITECTURE = ("uname", "-m")
+
+
+def about(devices: Iterable[str]) -> dict[str, Any]:
+    """What `look` must bring from a node so that `described` can describe it (pure)."""
+    return {"files": _ABOUT, "commands": [_ARCHITECTURE, *map(_features, devices)]}
+
+
+def described(said: Mapping[str, Any], devices: Iterable[str], iperf_version: str) -> Machine:
+    """A node from its files and from what ethtool prints of its devices (pure).
+
+    A device that this node does not have, as nodes with other NICs, is left out.
+    """
+    files, printed = said["files"], said["commands"]
+    queues = [path.split("/")[4] for path in files if "/queues/rx-" in path]
+    here = [name for name in devices if f"/sys/class/net/{name}/mtu" in files]
     return Machine(
-        kernel=platform.release(),
-        cpu=cpu_model((PROC / "cpuinfo").read_text()),
-        cores=os.cpu_count() or 1,
-        server_cores=list(measurement.cores.server),
-        client_cores=list(measurement.cores.client),
-        irq_core=measurement.cores.irq,
-        irq_time_accounting=irq_time_accounting(),
-        mtu={name: links[name]["mtu"] for name in devices},
-        offloads={name: _offloads(measurement.server_node, name) for name in devices},
-        queues={name: links[name]["queues"] for name in devices},
-        versions={"iperf3": _iperf3_version(), "python": platform.python_version()},
+        kernel=files["/proc/sys/kernel/osrelease"].strip(),
+        cpu=cpu_model(files["/proc/cpuinfo"], printed[" ".join(_ARCHITECTURE)].strip()),
+        cores=len(parse_cpu_list(files["/sys/devices/system/cpu/online"])),
+        mtu={name: int(files[f"/sys/class/net/{name}/mtu"]) for name in here},
+        offloads={name: offloads(printed[" ".join(_features(name))]) for name in here},
+        queues={name: queues.count(name) for name in here},
+        versions={"iperf3": iperf_version},
     )
 
 
-def _links(namespace: str) -> dict[str, dict[str, int]]:
-    listed = _output("ip", "-n", namespace, "-details", "-json", "link", "show")
-    return {
-        link["ifname"]: {"mtu": link["mtu"], "queues": link.get("num_rx_queues", 1)}
-        for link in json.loads(listed or "[]")
-    }
+def _features(device: str) -> tuple[str, ...]:
+    return ("ethtool", "--show-features", device)
 
 
-def _offloads(namespace: str, device: str) -> dict[str, bool]:
-    text = _output("ip", "netns", "exec", namespace, "ethtool", "--show-features", device)
-    return offloads(text)
+def describe(measurement: Measurement) -> Machine:
+    """The machine and the devices of a converged lab."""
+    devices = ("eth1", "vxlan.calico")
+    # ip netns exec mounts the sysfs of the namespace, which has its devices' queues
+    said = _output(
+        "ip", "netns", "exec", measurement.server_node,
+        sys.executable, look.__file__, json.dumps(about(devices)),
+    )  # fmt: skip
+    try:
+        seen = json.loads(said)
+    except ValueError:
+        raise Cannot(f"the node {measurement.server_node} cannot be described: {said}") from None
+    found = described(seen, devices, _iperf3_version())
+    return Machine.model_validate(
+        found.model_dump()
+        | {
+            "server_cores": list(measurement.cores.server),
+            "client_cores": list(measurement.cores.client),
+            "irq_core": measurement.cores.irq,
+            "irq_time_accounting": irq_time_accounting(),
+            "versions": {**found.versions, "python": platform.python_version()},
+        }
+    )
 
 
 def offloads(text: str) -> dict[str, bool]:
@@ -64,10 +98,36 @@ def offloads(text: str) -> dict[str, bool]:
     return {name: value.startswith("on") for name, value in pairs if name in _OFFLOADS}
 
 
-def cpu_model(cpuinfo: str) -> str:
-    """The first `model name` of /proc/cpuinfo (pure); some architectures have none."""
-    match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    return match[1] if match else platform.machine()
+# The model's name in /proc/cpuinfo, by architecture: x86 and s390, MIPS, POWER, RISC-V.
+_MODEL = ("model name", "cpu model", "cpu", "uarch")
+# What arm64 prints instead: numbers of ARM and its licensees (arch/arm64/include/asm/cputype.h).
+_PART = ("CPU implementer", "CPU part", "CPU revision")
+
+
+def cpu_model(cpuinfo: str, architecture: str) -> str:
+    """The CPU of a node from its /proc/cpuinfo (pure): its name, or the numbers that tell it.
+
+    Unlike cores of one machine (big.LITTLE) are all named.
+    """
+    cpus = [
+        {key.strip(): value.strip() for key, _, value in (row.partition(":") for row in block)}
+        for block in (text.splitlines() for text in cpuinfo.split("\n\n"))
+    ]
+    for key in _MODEL:
+        if names := dict.fromkeys(cpu[key] for cpu in cpus if cpu.get(key)):
+            return " and ".join(names)
+    parts = dict.fromkeys(
+        " ".join(f"{key.removeprefix('CPU ')} {cpu[key]}" for key in _PART if key in cpu)
+        for cpu in cpus
+    )
+    named = " and ".join(part for part in parts if part)
+    return f"{architecture} {named}".strip() or "not known"
+
+
+def parse_cpu_list(text: str) -> list[int]:
+    """The CPUs of a list such as `0-3,8` (pure)."""
+    ranges = (part.partition("-") for part in text.strip().split(",") if part[:1].isdigit())
+    return [cpu for low, _, high in ranges for cpu in range(int(low), int(high or low) + 1)]
 
 
 def irq_time_accounting() -> bool | None:
@@ -100,6 +160,9 @@ CONFOUNDERS = (
     "proc/[0-9]*/comm",
     "proc/sys/net/core/rps_default_mask",
     "sys/class/net/*/device",
+    "sys/class/net/*/device/..",
+    "sys/class/net/*/device/msi_irqs/*",
+    "sys/class/net/*/device/../msi_irqs/*",
     "sys/class/net/*/queues/tx-*/xps_cpus",
     "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
 )
@@ -107,7 +170,7 @@ CONFOUNDERS = (
 
 def confounders() -> Confounders:
     """Those of this machine."""
-    return confounders_in(read_files(CONFOUNDERS, PROC.parent))
+    return confounders_in(look.read_files(CONFOUNDERS, PROC.parent))
 
 
 def confounders_in(files: Mapping[str, str]) -> Confounders:
@@ -116,9 +179,9 @@ def confounders_in(files: Mapping[str, str]) -> Confounders:
     def text(path: str) -> str | None:
         return files[path].strip() if path in files else None
 
-    physical = sorted(path.split("/")[4] for path in files if path.endswith("/device"))
+    nics = nics_in(files)
     return Confounders(
-        nic_interrupts=nic_interrupts(files["/proc/interrupts"], physical),
+        nic_interrupts=nic_interrupts(files["/proc/interrupts"], nics.values()),
         irqbalance=any(
             path.endswith("/comm") and name.strip() == "irqbalance" for path, name in files.items()
         ),
@@ -128,7 +191,7 @@ def confounders_in(files: Mapping[str, str]) -> Confounders:
             for path, mask in files.items()
             if path.endswith("/xps_cpus")
             for device, queue in [(path.split("/")[4], path.split("/")[6])]
-            if device in physical
+            if device in nics
         },
         governor=text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
     )
@@ -140,22 +203,59 @@ def throttled(cpu_stat: str) -> int | None:
     return int(rows["nr_throttled"]) if "nr_throttled" in rows else None
 
 
-def nic_interrupts(text: str, devices: Iterable[str]) -> dict[str, list[int]]:
-    """Interrupts per core of the lines of /proc/interrupts that belong to a NIC (pure).
+class Nic(NamedTuple):
+    """A physical NIC and what its interrupts are known by: words of a line, or the number."""
 
-    A NIC's line ends in its device's name (`eth0-TxRx-0`) or in a virtio queue (`virtio1-input.0`;
-    without a number it is the random number generator's).
+    words: frozenset[str]
+    numbers: frozenset[str]
+
+
+def nics_in(files: Mapping[str, str]) -> dict[str, Nic]:
+    """The NICs of the texts of `CONFOUNDERS`, by device (pure).
+
+    The device's own name, its bus address (`0000:03:00.0`) and its numbers in msi_irqs; a virtio
+    device (`virtio2`) has them at its parent.
+    """
+    nics = {}
+    for path in sorted(files):
+        if not (path.startswith("/sys/class/net/") and path.endswith("/device")):
+            continue
+        device, bus = path.split("/")[4], files[path].strip()
+        above = [".."] if bus.startswith("virtio") else []
+        buses = {bus, *(files.get(f"{path}/{up}", "").strip() for up in above)}
+        places = tuple(f"{'/'.join([path, *some])}/msi_irqs/" for some in ([], above))
+        numbers = {name.rpartition("/")[2] for name in files if name.startswith(places)}
+        words = {device, *(name for name in buses if _is_bus_name(name))}
+        nics[device] = Nic(frozenset(words), frozenset(numbers))
+    return nics
+
+
+def _is_bus_name(name: str) -> bool:
+    """Whether a directory of /sys/devices names one device: a PCI address or a virtio device."""
+    return bool(re.fullmatch(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]|virtio\d+", name))
+
+
+def nic_interrupts(text: str, nics: Iterable[Nic]) -> dict[str, list[int]]:
+    """Interrupts of the lines of /proc/interrupts that belong to a NIC, by core (pure).
+
+    The header names the cores that are online; an offline core has 0 here. Drivers name their
+    interrupts freely: `eth0-TxRx-0`, `mlx5_comp0@pci:0000:03:00.0`, `virtio1-input.0`.
     """
     header, *lines = text.splitlines()
-    count = len(header.split())
-    names = (rf"\b{re.escape(device)}\b" for device in devices)
-    found = re.compile("|".join([r"virtio\d+-(input|output)\.\d", *names]))
+    cores = [int(name.removeprefix("CPU")) for name in header.split()]
+    known = list(nics)
+    numbers = {number for nic in known for number in nic.numbers}
+    words = sorted({re.escape(word) for nic in known for word in nic.words})
+    found = re.compile(rf"(?<![\w.])(?:{'|'.join(words)})(?![\w:])") if words else None
     rows = {}
     for line in lines:
         label, _, rest = line.partition(":")
-        words = rest.split()
-        if len(words) > count and found.search(" ".join(words[count:])):
-            rows[f"{label.strip()} {words[-1]}"] = [int(word) for word in words[:count]]
+        counts, name = rest.split()[: len(cores)], rest.split(maxsplit=len(cores))[len(cores) :]
+        if not name or not (label.strip() in numbers or (found and found.search(name[0]))):
+            continue
+        by_core = dict(zip(cores, map(int, counts), strict=True))
+        row = [by_core.get(core, 0) for core in range(max(cores) + 1)]
+        rows[f"{label.strip()} {name[0].split()[-1]}"] = row
     return rows
 
 

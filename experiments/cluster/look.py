@@ -18,13 +18,18 @@ EDGE = {"stat": "/proc/stat", "softirqs": "/proc/softirqs", "softnet": "/proc/ne
 
 
 def read_files(patterns: Iterable[str], root: Path = Path("/")) -> Dict[str, str]:  # noqa: UP006
-    """Each file by its path below `root`; a directory is empty text, what is gone is left out."""
+    """Each file by its path below `root`; a directory's text is the name of what it leads to.
+
+    A file that cannot be read, or is gone by then, is left out.
+    """
     found = {}
     for pattern in patterns:
         for path in sorted(root.glob(pattern)):
             name = f"/{path.relative_to(root)}"
             with suppress(OSError):
-                found[name] = "" if path.is_dir() else path.read_text(errors="replace")
+                found[name] = (
+                    path.resolve().name if path.is_dir() else path.read_text(errors="replace")
+                )
     return found
 
 
@@ -50,17 +55,21 @@ def window(omit: float, duration: float) -> List[Dict[str, Any]]:  # noqa: UP006
     return edges
 
 
+def printed(words: List[str]) -> str:  # noqa: UP006
+    """What a command prints; nothing where this node does not have it."""
+    try:
+        done = subprocess.run(words, stdout=subprocess.PIPE, check=False)
+    except OSError:
+        return ""
+    return done.stdout.decode(errors="replace")
+
+
 def main(request: Dict[str, Any]) -> None:  # noqa: UP006
     if "window" in request:
         answer: Any = window(*request["window"])
     else:
         files = read_files(request["files"])
-        said = {
-            " ".join(words): subprocess.run(
-                words, stdout=subprocess.PIPE, check=False
-            ).stdout.decode()
-            for words in request.get("commands", ())
-        }
+        said = {" ".join(words): printed(words) for words in request.get("commands", ())}
         answer = {"files": files, "commands": said}
     sys.stdout.write(json.dumps(answer) + "\n")
 

@@ -28,12 +28,6 @@ READY_S = 15.0
 # The shell says that it is there, waits for a line, and becomes the client.
 _WAIT = 'echo ready; read -r _ || exit 1; exec "$@" </dev/null'
 
-# Files and words that describe a server node, beside the confounders.
-_ABOUT = (
-    "proc/cpuinfo", "sys/class/net/*/mtu", "sys/class/net/*/queues/rx-*",
-    "proc/sys/kernel/osrelease",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Running:
@@ -96,9 +90,8 @@ class ClusterSite:
         server = self._measured()[0]
         devices = sorted({queue["device"] for _, said in self.verify() for queue in said["queues"]
                           if queue["role"] in ("nic", "overlay")})  # fmt: skip
-        commands = [["ethtool", "--show-features", device] for device in devices]
-        said = looked(self._shell(server), {"files": _ABOUT, "commands": commands})
-        return described(said, devices, self._iperf_version())
+        said = looked(self._shell(server), machine.about(devices))
+        return machine.described(said, devices, self._iperf_version())
 
     def _iperf_version(self) -> str:
         servers, _ = self._pods()
@@ -274,21 +267,3 @@ def moved(
             elif new.restarts != old.restarts:
                 reasons.append(f"{name} was restarted")
     return reasons
-
-
-def described(said: Mapping[str, Any], devices: Sequence[str], iperf_version: str) -> Machine:
-    """A server node from its files and from what ethtool says of its devices (pure)."""
-    files, features = said["files"], said["commands"]
-    cpuinfo = files["/proc/cpuinfo"]
-    queues = [path.split("/")[4] for path in files if "/queues/rx-" in path]
-    return Machine(
-        kernel=files["/proc/sys/kernel/osrelease"].strip(),
-        cpu=machine.cpu_model(cpuinfo),
-        cores=max(1, cpuinfo.count("\nprocessor") + cpuinfo.startswith("processor")),
-        mtu={name: int(files[f"/sys/class/net/{name}/mtu"]) for name in devices},
-        offloads={
-            name: machine.offloads(features[f"ethtool --show-features {name}"]) for name in devices
-        },
-        queues={name: queues.count(name) for name in devices},
-        versions={"iperf3": iperf_version},
-    )

@@ -15,8 +15,9 @@ from experiments.agent import AgentFailed
 from experiments.cluster import drift, look, steer
 from experiments.cluster.doctor import NodeFindings, concluded, why_not_running
 from experiments.cluster.shell import LOOK, Answer, SshShell
-from experiments.cluster.site import command, described, moved, running
+from experiments.cluster.site import command, moved, running
 from experiments.engines.embedded import kubernetes as kinds
+from experiments.machine import described
 from infra import config
 from infra.config import Ssh
 from infra.kubernetes import measurement
@@ -88,7 +89,7 @@ def test_an_answer_that_is_no_json_is_a_failure() -> None:
 def test_look_runs_anywhere_and_leaves_out_what_is_gone(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/mtu").write_text("1450\n")
-    assert look.read_files(("a", "a/*", "b"), tmp_path) == {"/a": "", "/a/mtu": "1450\n"}
+    assert look.read_files(("a", "a/*", "b"), tmp_path) == {"/a": "a", "/a/mtu": "1450\n"}
     request = json.dumps({"files": ["proc/sys/kernel/osrelease"], "commands": [["echo", "hi"]]})
     said = subprocess.run(
         [sys.executable, "-I", "-S", "-c", LOOK, request], capture_output=True, check=True
@@ -110,7 +111,7 @@ def test_a_window_has_two_edges_and_begins_when_it_is_told() -> None:
         assert process.stdout.readline() == "ready\n"
         out, _ = process.communicate("go\n", timeout=20)
     first, last = json.loads(out)
-    assert last["at"] - first["at"] >= 0.2
+    assert last["at"] - first["at"] == pytest.approx(0.2, abs=0.1)
     assert first.keys() >= {"stat", "softirqs", "softnet", "own_cpu"}
 
 
@@ -171,15 +172,21 @@ def test_pods_that_moved_spoil_a_run(after: list[Any], said: list[str]) -> None:
 
 
 def test_a_node_is_described_by_its_files() -> None:
+    """Of unlike nodes' NICs only those that this node has."""
     files = {
         "/proc/cpuinfo": "processor\t: 0\nmodel name\t: X\n\nprocessor\t: 1\nmodel name\t: X\n",
         "/proc/sys/kernel/osrelease": "6.1.0\n",
+        "/sys/devices/system/cpu/online": "0-1\n",
         "/sys/class/net/eth1/mtu": "1500\n",
-        "/sys/class/net/eth1/queues/rx-0": "",
-        "/sys/class/net/eth1/queues/rx-1": "",
+        "/sys/class/net/eth1/queues/rx-0": "rx-0",
+        "/sys/class/net/eth1/queues/rx-1": "rx-1",
     }
-    features = {"ethtool --show-features eth1": "generic-receive-offload: on\nother: off\n"}
-    found = described({"files": files, "commands": features}, ["eth1"], "3.12")
+    printed = {
+        "uname -m": "x86_64\n",
+        "ethtool --show-features eth1": "generic-receive-offload: on\nother: off\n",
+        "ethtool --show-features enp3s0": "",
+    }
+    found = described({"files": files, "commands": printed}, ["enp3s0", "eth1"], "3.12")
     assert (found.cores, found.cpu, found.kernel) == (2, "X", "6.1.0")
     assert found.mtu == {"eth1": 1500}
     assert found.queues == {"eth1": 2}

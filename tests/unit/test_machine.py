@@ -12,6 +12,8 @@ import pytest
 
 from analysis.schema import Confounders
 from experiments import machine
+from experiments.cluster import look
+from experiments.machine import Nic
 from infra.config import state as config_of
 from infra.lab import measurement
 
@@ -51,11 +53,68 @@ large-receive-offload: off [fixed]
 """
 
 
+def nic(*words: str, numbers: tuple[str, ...] = ()) -> Nic:
+    return Nic(frozenset(words), frozenset(numbers))
+
+
 def test_interrupts_of_nics_alone() -> None:
-    assert machine.nic_interrupts(INTERRUPTS, ["ens5"]) == {
+    assert machine.nic_interrupts(INTERRUPTS, [nic("ens5"), nic("virtio2")]) == {
+        "37 virtio2-config": [0, 0],
         "38 virtio2-input.0": [0, 35207],
         "39 virtio2-output.0": [26834, 0],
         "120 ens5-TxRx-0": [7, 991822],
+    }
+
+
+# As these drivers name their vectors: a bus address, a name of their own, or nothing to go by.
+DRIVERS = """\
+            CPU0       CPU2       CPU3
+  50:          1          2          3  PCI-MSI 1048576-edge      mlx5_comp0@pci:0000:03:00.0
+  51:          4          5          6  PCI-MSI 524289-edge      mlx4-3@0000:81:00.0
+  52:          7          8          9  PCI-MSIX-7870:00:00.0    1-edge      mana_q0@pci:7870:00:00.0
+  53:         10         11         12  PCI-MSIX-0000:00:04.0    0-edge      gve-ntfy-blk0@pci:0000:00:04.0
+  54:         13         14         15  ITS-MSI 65537 Edge      opaque 7
+  55:         16         17         18  PCI-MSI 1048577-edge      mlx5_comp0@pci:0000:03:00.1
+  56:         19         20         21  ITS-MSI 65538 Edge
+"""
+
+
+@pytest.mark.parametrize(
+    ("known", "found"),
+    [
+        (nic("ib0", "0000:03:00.0"), {"50 mlx5_comp0@pci:0000:03:00.0": [1, 0, 2, 3]}),
+        (nic("ib0", "0000:81:00.0"), {"51 mlx4-3@0000:81:00.0": [4, 0, 5, 6]}),
+        (nic("ib0", "7870:00:00.0"), {"52 mana_q0@pci:7870:00:00.0": [7, 0, 8, 9]}),
+        (nic("ib0", "0000:00:04.0"), {"53 gve-ntfy-blk0@pci:0000:00:04.0": [10, 0, 11, 12]}),
+        (nic("ib0", numbers=("54",)), {"54 7": [13, 0, 14, 15]}),
+        (nic("ib0", numbers=("56",)), {"56 Edge": [19, 0, 20, 21]}),
+    ],
+)
+def test_interrupts_by_bus_address_or_number_with_an_offline_core(
+    known: Nic, found: dict[str, list[int]]
+) -> None:
+    """CPU1 is offline: a row's second number is CPU2's."""
+    assert machine.nic_interrupts(DRIVERS, [known]) == found
+
+
+def test_a_nic_is_known_by_its_bus_and_its_vectors(tmp_path: Path) -> None:
+    """Two NICs as sysfs has them: virtio with its vectors at the parent, PCI with its own."""
+    for device, place, bus in (
+        ("eth0", "pci0000:00/0000:00:03.0/virtio2", "0000:00:03.0"),
+        ("ib0", "pci0000:00/0000:00:1c.0/0000:03:00.0", "0000:00:1c.0/0000:03:00.0"),
+    ):
+        there = tmp_path / "sys/devices" / place
+        (there / "net" / device).mkdir(parents=True)
+        (there / "net" / device / "device").symlink_to("../..")
+        vectors = tmp_path / "sys/devices/pci0000:00" / bus / "msi_irqs"
+        vectors.mkdir()
+        (vectors / ("38" if device == "eth0" else "54")).write_text("msix\n")
+        (tmp_path / "sys/class/net").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sys/class/net" / device).symlink_to(there / "net" / device)
+    files = look.read_files(machine.CONFOUNDERS, tmp_path)
+    assert machine.nics_in(files) == {
+        "eth0": nic("eth0", "virtio2", "0000:00:03.0", numbers=("38",)),
+        "ib0": nic("ib0", "0000:03:00.0", numbers=("54",)),
     }
 
 
@@ -97,10 +156,45 @@ def test_offloads_that_matter() -> None:
     assert machine.offloads("") == {}
 
 
-def test_the_cpus_name_where_it_has_one() -> None:
-    text = "processor\t: 0\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n\nmodel name\t: other\n"
-    assert machine.cpu_model(text) == "AMD EPYC"
-    assert machine.cpu_model("processor\t: 0\nBogoMIPS\t: 100.00\n") == platform.machine()
+GRAVITON2 = """\
+processor\t: 0
+BogoMIPS\t: 243.75
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x3
+CPU part\t: 0xd0c
+CPU revision\t: 1
+
+processor\t: 1
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x3
+CPU part\t: 0xd0c
+CPU revision\t: 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "cpu"),
+    [
+        ("processor\t: 0\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n", "AMD EPYC"),
+        ("processor\t: 0\ncpu\t\t: POWER9, altivec supported\n", "POWER9, altivec supported"),
+        ("processor\t: 0\nhart\t: 1\nuarch\t: sifive,u74-mc\n", "sifive,u74-mc"),
+        (GRAVITON2, "aarch64 implementer 0x41 part 0xd0c revision 1"),
+        (GRAVITON2.replace("0xd0c", "0xd4f"), "aarch64 implementer 0x41 part 0xd4f revision 1"),
+        ("processor\t: 0\nBogoMIPS\t: 100.00\n", "aarch64"),
+        ("", "aarch64"),
+    ],
+)  # fmt: skip
+def test_the_cpu_is_named_by_the_nodes_own_words(text: str, cpu: str) -> None:
+    assert machine.cpu_model(text, "aarch64") == cpu
+
+
+def test_unlike_cores_of_one_machine_are_all_named() -> None:
+    little = GRAVITON2.partition("\n\n")[0].replace("0xd0c", "0xd05")
+    assert machine.cpu_model(f"{little}\n\n{GRAVITON2}", "aarch64") == (
+        "aarch64 implementer 0x41 part 0xd05 revision 1 and implementer 0x41 part 0xd0c revision 1"
+    )
 
 
 @pytest.fixture
@@ -182,16 +276,30 @@ def test_the_machine_of_a_lab(
 ) -> None:
     if config:
         (tree / "proc/config.gz").write_bytes(gzip.compress(config.encode()))
-    links = [
-        {"ifname": "lo", "mtu": 65536, "num_rx_queues": 1},
-        {"ifname": "eth1", "mtu": 1500, "num_rx_queues": 2},
-        {"ifname": "vxlan.calico", "mtu": 1450},
-    ]
-    answers = {"ip -n": json.dumps(links), "ip netns": FEATURES, "iperf3 --version": "iperf 3.12 x"}
+    said = {
+        "files": {
+            "/proc/cpuinfo": "processor\t: 0\nmodel name\t: AMD EPYC\n",
+            "/proc/sys/kernel/osrelease": "0.0-none\n",
+            "/sys/devices/system/cpu/online": "0,2-3\n",
+            "/sys/class/net/lo/mtu": "65536\n",
+            "/sys/class/net/eth1/mtu": "1500\n",
+            "/sys/class/net/vxlan.calico/mtu": "1450\n",
+            "/sys/class/net/eth1/queues/rx-0": "rx-0",
+            "/sys/class/net/eth1/queues/rx-1": "rx-1",
+            "/sys/class/net/vxlan.calico/queues/rx-0": "rx-0",
+        },
+        "commands": {
+            "uname -m": "x86_64\n",
+            "ethtool --show-features eth1": FEATURES,
+            "ethtool --show-features vxlan.calico": "",
+        },
+    }
+    answers = {"ip netns": json.dumps(said), "iperf3 --version": "iperf 3.12 x"}
     monkeypatch.setattr(machine, "_output", lambda *words: answers[" ".join(words[:2])])
     monkeypatch.setattr(platform, "release", lambda: "0.0-none")
     seen = machine.describe(measurement.of(config_of("rps-2", {}, (0, 1))))
-    assert (seen.kernel, seen.cpu, seen.irq_time_accounting) == ("0.0-none", "AMD EPYC", exact)
+    assert (seen.kernel, seen.cpu, seen.cores) == ("0.0-none", "AMD EPYC", 3)
+    assert seen.irq_time_accounting is exact
     assert seen.mtu == {"eth1": 1500, "vxlan.calico": 1450}
     assert seen.queues == {"eth1": 2, "vxlan.calico": 1}
     assert seen.offloads["eth1"]["tcp-segmentation-offload"] is True
