@@ -26,17 +26,23 @@ from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
     Check = Callable[[Any], bool]
-    Field = tuple[Check, str]  # what a key may hold, and that in words
     Key = tuple[str, str, int, str]
     Change = tuple["Setting", str, str]  # found, wanted
 
 ROLES = ("nic", "overlay", "veth", "pod")
 WORDS = ("none", "all", "first", "middle", "last")
 OVERLAYS = "vxlan.calico flannel.1 cilium_vxlan geneve_sys_* genev_sys_* antrea-* vxlan* geneve*"
+# What stands on another device and passes its packets through RPS once more, unpacked.
+DECIDE_AGAIN = ("vxlan", "geneve", "wireguard", "macsec")
 VETHS = "cali* veth* lxc* azv* eni*"
 MASK = r"[0-9a-fA-F]+(,[0-9a-fA-F]{1,8})*"
 MAX_FLOWS = 2**30  # rps_flow_cnt: one more is ENOMEM
 MAX_SOCK_FLOWS = 2**29  # rps_sock_flow_entries: one more is EINVAL
+MAX_RULES = 10_000
+# Bytes an entry: struct rps_dev_flow (8 before Linux 6.18), and a u32. Memory of vmalloc, which no
+# control group's limit holds.
+ENTRY_BYTES = {"rps_flow_cnt": 12, "rps_sock_flow_entries": 4}
+MEMORY_SHARE = 10  # the flow tables of a plan may take one part in so many of the free memory
 LOCK_PATIENCE = 60.0
 POD = "pod:"  # instead of a path: the network namespace of the pod with this uid
 POD_UID = r"[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}"
@@ -84,6 +90,21 @@ def mask_of(cpus: Iterable[int]) -> int:
     return sum(1 << cpu for cpu in set(cpus))
 
 
+def cpus_of(mask: int) -> list[int]:
+    return [cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1]
+
+
+def as_list(cpus: Iterable[int]) -> str:
+    """`0-3,8` of 0, 1, 2, 3, 8."""
+    spans: list[list[int]] = []
+    for cpu in sorted(set(cpus)):
+        if spans and cpu == spans[-1][1] + 1:
+            spans[-1][1] = cpu
+        else:
+            spans.append([cpu, cpu])
+    return ",".join(f"{low}-{high}" if high > low else f"{low}" for low, high in spans)
+
+
 def rounded_flows(entries: int) -> int:
     """What the kernel makes of a number of flow table entries: the next power of two, or 0."""
     return 1 << (entries - 1).bit_length() if entries else 0
@@ -100,13 +121,29 @@ class Cpus(NamedTuple):
     """The machine's CPUs by number."""
 
     online: list[int]
-    possible: list[int]
+    present: list[int]
     isolated: list[int]
 
     @property
     def unusable(self) -> int:
-        """The mask of those that the kernel takes out of any mask it is given."""
-        return mask_of({*self.possible} - {*self.online} | {*self.isolated})
+        """The mask of those that take no packets: offline, or isolated for other work."""
+        return mask_of({*self.present} - {*self.online} | {*self.isolated})
+
+    @property
+    def usable(self) -> list[int]:
+        return [cpu for cpu in self.online if cpu not in self.isolated]
+
+    def faults(self, mask: int) -> str:
+        """Why each unusable CPU of a mask is that, in words."""
+        offline = sorted({*self.present} - {*self.online} - {*self.isolated})
+        states = (("offline", offline), ("isolated", sorted({*self.isolated})))
+        found = ((state, [cpu for cpu in cpus if mask >> cpu & 1]) for state, cpus in states)
+        return ", ".join(
+            f"CPU{'s' * (len(cpus) > 1)} {','.join(map(str, cpus))} {'are' if len(cpus) > 1 else 'is'}"
+            f" {state}"
+            for state, cpus in found
+            if cpus
+        )
 
 
 def agrees(name: str, wanted: str, got: str, unusable: int) -> bool:
@@ -128,35 +165,53 @@ def like(pattern: str) -> Check:
     return lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None
 
 
-def each(check: Check, least: int = 1) -> Check:
-    return lambda v: isinstance(v, list) and len(v) >= least and all(map(check, v))
+def each(check: Check, least: int = 1, most: int = 2**16) -> Check:
+    return lambda v: isinstance(v, list) and least <= len(v) <= most and all(map(check, v))
 
 
-PLAN_FIELDS: dict[str, Field] = {
-    "version": (whole(1, 1), "1"),
-    "owner": (like(r"[A-Za-z0-9._/-]{1,128}"), "1 to 128 characters of A-Z a-z 0-9 . _ / -"),
-    "cores": (
+class Field(NamedTuple):
+    """What a key may hold, that in words, and whether null (or no key) will do too."""
+
+    fits: Check
+    words: str
+    nullable: bool = False
+
+
+PLAN_FIELDS = {
+    "version": Field(whole(1, 1), "1"),
+    "owner": Field(like(r"[A-Za-z0-9._/-]{1,128}"), "1 to 128 characters of A-Z a-z 0-9 . _ / -"),
+    "cores": Field(
         lambda v: each(whole(0, 2**16))(v) and len(set(v)) == len(v),
-        "a list of different CPUs or null",
+        "a list of different CPUs",
+        nullable=True,
     ),
-    "queue_core": (whole(0, 2**16), "a CPU or null"),
-    "sock_flow_entries": (whole(0, MAX_SOCK_FLOWS), f"0 to {MAX_SOCK_FLOWS} or null"),
-    "lease_seconds": (whole(1, 2**31), "a whole number of seconds from 1 or null"),
-    "rules": (each(lambda v: isinstance(v, dict), 0), "a list of rules"),
+    "queue_core": Field(whole(0, 2**16), "a CPU", nullable=True),
+    "sock_flow_entries": Field(whole(0, MAX_SOCK_FLOWS), f"0 to {MAX_SOCK_FLOWS}", nullable=True),
+    "lease_seconds": Field(whole(1, 2**31), "a whole number of seconds from 1", nullable=True),
+    "rules": Field(
+        each(lambda v: isinstance(v, dict), 0, MAX_RULES), f"a list of at most {MAX_RULES} rules"
+    ),
 }
-RULE_FIELDS: dict[str, Field] = {
-    "role": (lambda v: v in ROLES, f"one of {', '.join(ROLES)}"),
-    "namespace": (
+RULE_FIELDS = {
+    "role": Field(lambda v: v in ROLES, f"one of {', '.join(ROLES)}"),
+    "namespace": Field(
         like(rf"/[ -~]+|{POD}{POD_UID}"),
-        f"the path of network namespaces, it may have *, {POD} and the uid of a pod, or null",
+        f"the path of network namespaces, it may have *, or {POD} and the uid of a pod",
+        nullable=True,
     ),
-    "devices": (each(like(r"[^/\0]+")), "a list of device names, patterns or auto"),
-    "cpus": (like("|".join((*WORDS, MASK))), f"one of {', '.join(WORDS)} or a hexadecimal mask"),
-    "flows": (whole(0, MAX_FLOWS), f"0 to {MAX_FLOWS}"),
-    "pod": (like(r"(?s).*"), "a string or null"),
-    "generation": (like(r"(?s).*"), "a string or null"),
-    "optional": (lambda v: isinstance(v, bool), "true, false or null"),
+    "devices": Field(each(like(r"[^/\0]+")), "a list of device names, patterns or auto"),
+    "cpus": Field(
+        like("|".join((*WORDS, MASK))), f"one of {', '.join(WORDS)} or a hexadecimal mask"
+    ),
+    "flows": Field(whole(0, MAX_FLOWS), f"0 to {MAX_FLOWS}"),
+    "pod": Field(like(r"(?s).*"), "a string", nullable=True),
+    "generation": Field(like(r"(?s).*"), "a string", nullable=True),
+    "optional": Field(lambda v: isinstance(v, bool), "true or false", nullable=True),
 }
+
+
+def shortened(text: str, most: int = 200) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def read_fields(document: Any, fields: Mapping[str, Field], where: str) -> dict[str, Any]:
@@ -167,10 +222,11 @@ def read_fields(document: Any, fields: Mapping[str, Field], where: str) -> dict[
         if key not in fields:
             known = ", ".join(fields)
             raise SteerError(f"plan: {where}{key} is unknown; the keys are {known}", BAD_PLAN)
-    for key, (fits, words) in fields.items():
+    for key, field in fields.items():
         value = document.get(key)
-        if not fits(value) and not (value is None and words.endswith("or null")):
-            said = json.dumps(value) if key in document else "missing"
+        if not field.fits(value) and not (value is None and field.nullable):
+            said = shortened(json.dumps(value)) if key in document else "missing"
+            words = f"{field.words} or null" if field.nullable else field.words
             raise SteerError(f"plan: {where}{key} is {said}: it must be {words}", BAD_PLAN)
     return {key: document.get(key) for key in fields}
 
@@ -218,22 +274,22 @@ def parse_plan(document: Any) -> Plan:
     return Plan(**{**values, "rules": rules}, document=document)
 
 
-def wanted_masks(plan: Plan, cpus: Cpus) -> list[int]:
-    """The mask of each rule; refuses any CPU that this machine does not have."""
+def asked_masks(plan: Plan, cpus: Cpus) -> list[int]:
+    """The mask that each rule asks for; refuses any CPU that this machine does not have."""
 
     def known(mask: int, where: str, value: Any) -> int:
-        absent = mask & ~mask_of(cpus.online)
+        absent = mask & ~mask_of(cpus.present)
         if absent:
             cpu = absent.bit_length() - 1
-            state = "is offline" if cpu in cpus.possible else "does not exist"
-            online = ",".join(map(str, cpus.online))
-            words = f"plan: {where} is {json.dumps(value)}: CPU {cpu} {state}, online are {online}"
-            raise SteerError(words, BAD_PLAN)
+            words = f"plan: {where} is {shortened(json.dumps(value))}: CPU {cpu} does not exist"
+            raise SteerError(f"{words}, this machine has {as_list(cpus.present)}", BAD_PLAN)
         return mask
 
-    known(mask_of(plan.cores or ()), "cores", plan.cores)
+    cores = plan.cores or cpus.usable
+    known(mask_of(cores), "cores", plan.cores)
     irq = [] if plan.queue_core is None else [plan.queue_core]
     queue = known(mask_of(irq), "queue_core", plan.queue_core)
+    usable = [cpu for cpu in cores if cpu in cpus.usable]
     masks = []
     for index, rule in enumerate(plan.rules):
         if rule.cpus not in WORDS:
@@ -241,8 +297,104 @@ def wanted_masks(plan: Plan, cpus: Cpus) -> list[int]:
         elif rule.role == "nic" and rule.cpus == "none":
             masks.append(queue)
         else:
-            masks.append(mask_of(place(rule.cpus, plan.cores or cpus.online)))
+            # with no usable core among them the word means those, which `wanted_masks` refuses
+            masks.append(mask_of(place(rule.cpus, usable or cores)))
     return masks
+
+
+def wanted_masks(plan: Plan, cpus: Cpus) -> list[int]:
+    """The mask of each rule without offline and isolated CPUs.
+
+    Refuses a rule that asks for none but these: such a mask is no steering (the kernel would make
+    it 0, or refuse it), and a CPU that was isolated is not to be given packets.
+    """
+    masks = []
+    for index, (rule, asked) in enumerate(zip(plan.rules, asked_masks(plan, cpus))):  # noqa: B905
+        mask = asked & ~cpus.unusable
+        if asked and not mask:
+            words = f"plan: rules[{index}].cpus is {json.dumps(rule.cpus)}, which means "
+            words += f"{as_list(cpus_of(asked))}: {cpus.faults(asked)}: "
+            raise SteerError(f"{words}steer to some of {as_list(cpus.usable)}", CANNOT)
+        masks.append(mask)
+    return masks
+
+
+def reductions(plan: Plan, cpus: Cpus) -> list[str]:
+    """What the masks of a plan lose on this machine, and why."""
+    words = []
+    cores = mask_of(plan.cores or ())
+    if cores & cpus.unusable:
+        words.append(f"cores: left out: {cpus.faults(cores)}")
+    for rule, asked in zip(plan.rules, asked_masks(plan, cpus)):  # noqa: B905
+        mask = asked & ~cpus.unusable
+        if mask != asked:
+            change = f"{format_mask(asked)} becomes {format_mask(mask)}"
+            words.append(f"mask of {rule.role} {', '.join(rule.devices)}: {change}: ")
+            words[-1] += cpus.faults(asked)
+    return words
+
+
+def refuse_exhaustion(changes: Iterable[Change], available: int | None) -> None:
+    """Refuse flow tables that would take a large share of the node's free memory (in bytes)."""
+    growth = 0
+    largest = 0
+    for setting, found, wanted in changes:
+        size = ENTRY_BYTES.get(setting.path.name)
+        if size:
+            growth += size * (rounded_flows(int(wanted)) - int(found))
+            largest = max(largest, int(wanted))
+    if available is None or growth <= available // MEMORY_SHARE:
+        return
+    limit = available // MEMORY_SHARE
+    raise SteerError(
+        f"plan: its flow tables take {growth / 1e6:.1f} MB more memory, of which {available / 1e6:.1f}"
+        f" MB are available and a plan may use one part in {MEMORY_SHARE} ({limit / 1e6:.1f} MB): "
+        f"lower flows or sock_flow_entries, the largest is {largest} entries",
+        CANNOT,
+    )
+
+
+# --- known faults of kernels (pure) ---
+
+# CVE-2026-43208: an index into one queue's flow table was used with another's. Fixed from these on,
+# and in 7.0-rc2.
+TABLE_FAULT = {(6, 18): 16, (6, 19): 6}
+
+
+def has_table_fault(release: str) -> bool:
+    """Whether RFS tables of a device that differ in size can crash this release of Linux.
+
+    By its version alone: a distribution may have the fix in an older one.
+    """
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?(-rc1\b)?", release)
+    if not found:
+        return False
+    major, minor, patch = (int(number or 0) for number in found.groups()[:3])
+    if (major, minor) == (7, 0):
+        return found.group(4) is not None
+    return patch < TABLE_FAULT.get((major, minor), 0)
+
+
+def table_fault_words(release: str) -> str:
+    return (
+        f"Linux {release} can crash while the RFS tables of a device differ in size "
+        "(CVE-2026-43208, fixed in 6.18.16, 6.19.6 and 7.0; a distribution may have the fix in an "
+        "older version): update the kernel before you use RFS"
+    )
+
+
+def without_unequal_tables(changes: Sequence[Change]) -> list[Change]:
+    """The same changes in steps between which no two queues have tables of different sizes.
+
+    A queue without a table is safe beside any other: so every table that is to get another size
+    goes first.
+    """
+    resized = {
+        c[0] for c in changes if c[0].path.name == "rps_flow_cnt" and int(c[1]) and int(c[2])
+    }
+    first = [(setting, found, "0") for setting, found, _ in changes if setting in resized]
+    then = [(s, "0" if s in resized else found, wanted) for s, found, wanted in changes]
+    return first + then
 
 
 def matching(patterns: Iterable[str], names: Sequence[str]) -> list[str]:
@@ -522,6 +674,42 @@ class Namespace(NamedTuple):
         except (OSError, ValueError):
             return 0
 
+    def receivers(self, device: str) -> list[str]:
+        """The devices that receive the packets of a device first: itself, or some below it.
+
+        A bond's slave, a VLAN's parent or a virtual function below Azure's synthetic device hands
+        a packet on within its own receive function, after the only decision of RPS. Of a bridge
+        these are its hardware ports, where it has some.
+        """
+        below = sorted(link.name[len("lower_") :] for link in (self.net / device).glob("lower_*"))
+        if not below or self._kind(device) in DECIDE_AGAIN:
+            return [device]
+        if self._kind(device) == "bridge":
+            below = [port for port in below if self._on_hardware(port)] or below
+        lowest = [name for port in below for name in self.receivers(port)]
+        # also hardware itself: it receives what its virtual function does not
+        own = [device] if (self.net / device / "device").exists() else []
+        return list(dict.fromkeys(own + lowest))
+
+    def receiving(self, devices: Iterable[str]) -> Iterator[tuple[str, Entry, Path]]:
+        """The queues that receive the packets of devices, each with the device it is for."""
+        for named in devices:
+            for device in self.receivers(named):
+                for entry, directory in self.queues(device):
+                    yield named, entry, directory
+
+    def _on_hardware(self, device: str) -> bool:
+        return any((self.net / name / "device").exists() for name in self.receivers(device))
+
+    def _kind(self, device: str) -> str:
+        """DEVTYPE, such as bond, vlan, bridge; many kinds have none."""
+        try:
+            text = (self.net / device / "uevent").read_text()
+        except OSError:
+            return ""
+        found = re.search(r"^DEVTYPE=(.*)$", text, re.MULTILINE)
+        return found.group(1) if found else ""
+
     def queues(self, device: str) -> Iterator[tuple[Entry, Path]]:
         """The receive queues of a device with what they hold now; nothing where it is gone."""
         folders = [*(self.net / device / "queues").glob("rx-*")]
@@ -633,9 +821,19 @@ class Machine:
         self.store = Store(root / "run/steerlab", self.boot_id)
         self.table = Setting(root / "proc/sys/net/core/rps_sock_flow_entries", "this machine")
         cpus = root / "sys/devices/system/cpu"
-        lists = (cpus / name for name in ("online", "possible", "isolated", "nohz_full"))
-        known = [parse_cpu_list(file.read_text() if file.exists() else "") for file in lists]
-        self.cpus = Cpus(known[0], known[1], known[2] + known[3])
+        self.cpus = Cpus(
+            self._cpu_list(cpus / "online"),
+            self._cpu_list(cpus / "present") or self._cpu_list(cpus / "possible"),
+            sorted(
+                {
+                    *self._cpu_list(cpus / "isolated"),
+                    *self._cpu_list(cpus / "nohz_full"),
+                    # isolated while the machine runs: the kernel leaves these in a mask
+                    *self._cpu_list(root / "sys/fs/cgroup/cpuset.cpus.isolated"),
+                    *self._cpu_list(root / "sys/fs/cgroup/unified/cpuset.cpus.isolated"),
+                }
+            ),
+        )
 
     def __enter__(self) -> Machine:
         return self
@@ -644,6 +842,28 @@ class Machine:
         for mount in self._mounts:
             os.close(mount)
         self._mounts.clear()
+
+    @staticmethod
+    def _cpu_list(file: Path) -> list[int]:
+        try:
+            return parse_cpu_list(file.read_text())
+        except OSError:
+            return []
+
+    def release(self) -> str:
+        try:
+            return (self.root / "proc/sys/kernel/osrelease").read_text().strip()
+        except OSError:
+            return ""
+
+    def memory_available(self) -> int | None:
+        """Bytes, of the whole machine; None where it cannot be read."""
+        try:
+            text = (self.root / "proc/meminfo").read_text()
+        except OSError:
+            return None
+        found = re.search(r"^MemAvailable:\s*(\d+) kB$", text, re.MULTILINE)
+        return int(found.group(1)) * 1024 if found else None
 
     def sock_flow_entries(self) -> str | None:
         """The machine's flow table; None outside the first namespace, where it cannot be seen."""
@@ -767,6 +987,7 @@ class Target(NamedTuple):
     """One queue: what it holds, and what it is to hold."""
 
     rule: Rule
+    named: str  # the device that the rule means; the queue is its own, or of one below it
     entry: Entry
     directory: Path
     rps_cpus: str
@@ -808,9 +1029,9 @@ def find_targets(
                 what = f"rules[{index}]: no {rule.role} device of {where}"
                 has = ", ".join(namespace.devices()) or "only lo"
                 absent.append((rule, f"{what} matches {', '.join(rule.devices)}; it has {has}"))
-            for entry, directory in (pair for name in devices for pair in namespace.queues(name)):
+            for name, entry, directory in namespace.receiving(devices):
                 wanted = format_mask(masks[index]), str(rule.flows)
-                target = found.setdefault(entry.key, Target(rule, entry, directory, *wanted))
+                target = found.setdefault(entry.key, Target(rule, name, entry, directory, *wanted))
                 if (target.rps_cpus, target.rps_flow_cnt) != wanted:
                     twin = plan.rules.index(target.rule)
                     words = f"plan: rules[{twin}] and rules[{index}] want different values for"
@@ -833,16 +1054,20 @@ def values_of(entry: Entry) -> dict[str, Any]:
 def report(machine: Machine, plan: Plan, targets: Iterable[Target]) -> dict[str, Any]:
     """What stands, in the order of the plan; nothing in it differs from run to run."""
     queues, warnings = [], []
-    for rule, entry, _, mask, _ in targets:
+    release = machine.release()
+    warnings += reductions(plan, machine.cpus)
+    asked = dict(zip(map(id, plan.rules), asked_masks(plan, machine.cpus)))  # noqa: B905
+    for rule, named, entry, _, _, flows in targets:
         row: dict[str, Any] = {"role": rule.role, "pod": rule.pod, **values_of(entry)}
-        reduced = parse_mask(entry.rps_cpus) != parse_mask(mask)
-        if reduced and agrees("rps_cpus", mask, entry.rps_cpus, machine.cpus.unusable):
-            row.update(reduced_by_kernel=True, wanted_rps_cpus=mask)
-            words = f"the kernel made {entry.rps_cpus} of {mask}"
-            warnings.append(f"{entry}: {words}: it leaves out offline and isolated CPUs")
+        if named != entry.device:
+            row["for"] = named
+        if asked[id(rule)] & machine.cpus.unusable:
+            row["asked_rps_cpus"] = format_mask(asked[id(rule)])
         queues.append(row)
         if entry.cookie.startswith("inode"):
             warnings.append("before Linux 5.14 a recreated namespace may pass for the old one")
+        if has_table_fault(release) and (int(flows) or int(entry.rps_flow_cnt)):
+            warnings.append(table_fault_words(release))
     table = machine.sock_flow_entries() if plan.sock_flow_entries is not None else None
     return {
         "owner": plan.owner,
@@ -886,8 +1111,12 @@ def apply(machine: Machine, plan: Plan) -> dict[str, Any]:
                 dropped.append(entry)
         held, table_values = plan_table(machine, plan, mine)
         values += table_values
-        unusable = machine.cpus.unusable
-        changes = [v for v in values if not agrees(v[0].path.name, v[2], v[1], unusable)]
+        # What is wanted has no unusable CPU, so a mask that has lost one is written again.
+        changes = [v for v in values if not agrees(v[0].path.name, v[2], v[1], 0)]
+        refuse_exhaustion(changes, machine.memory_available())
+        steps = changes
+        if has_table_fault(machine.release()):
+            steps = without_unequal_tables(changes)
 
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         lease = start_lease(machine, plan)
@@ -898,7 +1127,7 @@ def apply(machine: Machine, plan: Plan) -> dict[str, Any]:
         # Until the last write is made, the file holds what the old plan and the new one need.
         also = mine.sock_flow_entries if mine else None
         during = final._replace(entries=kept + dropped, sock_flow_entries=held or also)
-        commit(machine, mine, during, final, changes)
+        commit(machine, mine, during, final, steps)
         if mine and mine.lease:
             end_watchdog(machine.root, plan.owner, mine.lease)
         return {**report(machine, plan, read_again(targets)), "changed": len(changes)}
@@ -1266,11 +1495,21 @@ def show(machine: Machine, paths: Sequence[str]) -> dict[str, Any]:
             raise SteerError(f"there is no namespace {path}", CANNOT)
     found = (pair for ns in seen.values() for name in ns.devices() for pair in ns.queues(name))
     table = machine.sock_flow_entries()
+    release = machine.release()
+    warnings = [table_fault_words(release)] if has_table_fault(release) else []
     return {
         "boot_id": machine.boot_id,
         "cpus": machine.cpus._asdict(),
         "sock_flow_entries": None if table is None else int(table),
         "queues": [values_of(entry) for entry, _ in found],
+        "uppers": [
+            {"namespace": ns.path, "device": name, "receives_on": below}
+            for ns in seen.values()
+            for name in ns.devices()
+            for below in (ns.receivers(name),)
+            if below != [name]
+        ],
+        "warnings": warnings,
         "snapshots": [describe(machine, owner) for owner in machine.store.owners()],
     }
 

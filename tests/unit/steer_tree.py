@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,11 @@ class Tree:
         mask: str = "0",
         flows: int = 0,
         iflink: int | None = None,
+        on: Iterable[str] = (),
+        kind: str = "",
+        hardware: bool = False,
     ) -> int:
-        """Add a device; returns its ifindex."""
+        """Add a device, `on` others of its namespace; returns its ifindex."""
         self._ifindex += 1
         base = f"{namespace}/sys/class/net/{name}"
         self.write(f"{base}/ifindex", self._ifindex)
@@ -91,7 +94,17 @@ class Tree:
         for queue in range(queues):
             self.write(f"{base}/queues/rx-{queue}/rps_cpus", mask)
             self.write(f"{base}/queues/rx-{queue}/rps_flow_cnt", flows)
+        self.write(f"{base}/uevent", f"DEVTYPE={kind}\nINTERFACE={name}" if kind else "")
+        if hardware:
+            self.write(f"{base}/device/vendor", "0x15b3")
+        for lower in on:
+            self.enslave(lower, name, namespace)
         return self._ifindex
+
+    def enslave(self, lower: str, upper: str, namespace: str = "") -> None:
+        base = self.root / namespace.lstrip("/") / "sys/class/net"
+        (base / upper / f"lower_{lower}").symlink_to(f"../{lower}")
+        (base / lower / f"upper_{upper}").symlink_to(f"../{upper}")
 
     def queue(self, device: str, queue: int = 0, namespace: str = "") -> Path:
         base = self.root / namespace.lstrip("/") / "sys/class/net"

@@ -234,7 +234,7 @@ def test_show_lists_every_queue_and_who_steers(tree: Tree) -> None:
         (None, "eth1", "rx-1", "0", 32768),
         (POD, "eth0", "rx-0", "2", 64),
     ]
-    assert done.answer["cpus"] == {"online": [0, 1], "possible": [0, 1], "isolated": []}
+    assert done.answer["cpus"] == {"online": [0, 1], "present": [0, 1], "isolated": []}
     assert done.answer["sock_flow_entries"] == 32768
     (snapshot,) = done.answer["snapshots"]
     assert (snapshot["owner"], snapshot["entries"]) == ("rfs-plus-4/server", 2)

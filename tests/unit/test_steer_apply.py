@@ -312,21 +312,6 @@ def test_a_snapshot_of_an_earlier_boot_is_worthless(tree: Tree) -> None:
     tree.apply({**RFS, "owner": "third"})  # nobody of an earlier boot owns anything
 
 
-def test_values_that_the_kernel_reduced_are_accepted_and_shown(tree: Tree) -> None:
-    """Isolated CPU 1: the kernel makes 1 of 3, so 1 reads back and there is nothing to write."""
-    tree.cpus(isolated="1")
-    tree.apply(plan(rule("nic", "eth1", cpus="1")))
-    answer = tree.apply(plan(rule("nic", "eth1", cpus="3")))
-    assert answer["changed"] == 0
-    for queue in answer["queues"]:
-        assert queue["reduced_by_kernel"] is True
-        assert (queue["rps_cpus"], queue["wanted_rps_cpus"]) == ("1", "3")
-    assert "the kernel made 1 of 3" in answer["warnings"][0]
-    assert tree.verify()["drift"] == []
-    tree.cpus(isolated="")
-    assert [drift["kind"] for drift in tree.verify()["drift"]] == ["value", "value"]
-
-
 def read_only(tree: Tree) -> Path:
     """Makes the flow count of the last queue to be written readable and not writable."""
     file = tree.queue("eth0", namespace=POD) / "rps_flow_cnt"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -212,6 +214,34 @@ def test_a_missing_key_is_named(missing: str) -> None:
         steer.parse_plan(plan(half))
 
 
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [(steer.PLAN_FIELDS, key) for key in steer.PLAN_FIELDS]
+    + [(steer.RULE_FIELDS, key) for key in steer.RULE_FIELDS],
+)
+def test_null_is_taken_where_the_field_allows_it_and_nowhere_else(fields: dict, key: str) -> None:
+    ruled = fields is steer.RULE_FIELDS
+    document = plan({**rule("nic", "d"), key: None}) if ruled else {**plan(), key: None}
+    if fields[key].nullable:
+        steer.parse_plan(document)
+        return
+    with pytest.raises(steer.SteerError, match=f"{key} is null"):
+        steer.parse_plan(document)
+
+
+def test_the_words_of_a_field_decide_nothing() -> None:
+    check = lambda v: v == 1  # noqa: E731
+    with pytest.raises(steer.SteerError):
+        steer.read_fields({"a": None}, {"a": steer.Field(check, "1 or null")}, "")
+    assert steer.read_fields({}, {"a": steer.Field(check, "1", nullable=True)}, "") == {"a": None}
+
+
+def test_a_plan_without_end_is_refused_in_few_words() -> None:
+    with pytest.raises(steer.SteerError, match="rules is") as refusal:
+        steer.parse_plan(plan(*[rule("nic", "d")] * (steer.MAX_RULES + 1)))
+    assert len(str(refusal.value)) < 500
+
+
 @pytest.mark.parametrize("document", [[], "plan", 3, True])
 def test_a_plan_that_is_no_object_is_refused(document: object) -> None:
     with pytest.raises(steer.SteerError, match="must be a JSON object"):
@@ -253,9 +283,138 @@ def test_a_cpu_that_the_machine_does_not_have_is_refused(
     assert refusal.value.status == 2
 
 
-def test_an_offline_cpu_is_refused_as_such() -> None:
-    with pytest.raises(steer.SteerError, match=r"CPU 1 is offline, online are 0,2"):
-        masks(rule("nic", "d", cpus="3"), cpus=steer.Cpus([0, 2], [0, 1, 2], []))
+EIGHT = steer.Cpus([0, 1, 2, 3, 4, 5], list(range(8)), [4, 5])
+
+
+@pytest.mark.parametrize(
+    ("rules", "more", "named"),
+    [
+        ([rule("nic", "d", cpus="10")], {}, ["CPU 4 is isolated"]),
+        ([rule("nic", "d", cpus="30")], {}, ["CPUs 4,5 are isolated"]),
+        ([rule("nic", "d", cpus="c0")], {}, ["CPUs 6,7 are offline"]),
+        ([rule("nic", "d", cpus="60")], {}, ["CPU 6 is offline", "CPU 5 is isolated"]),
+        ([rule("nic", "d", cpus="all")], {"cores": [4, 5]}, ["CPUs 4,5 are isolated"]),
+        ([rule("nic", "d", cpus="none")], {"queue_core": 5}, ["CPU 5 is isolated"]),
+    ],
+)
+def test_a_mask_of_no_usable_cpu_is_refused_and_each_of_them_named(
+    rules: list[dict], more: dict, named: list[str]
+) -> None:
+    with pytest.raises(steer.SteerError) as refusal:
+        masks(rule("veth", "v", cpus="1"), *rules, cpus=EIGHT, **more)
+    assert refusal.value.status == 3
+    assert "rules[1].cpus" in str(refusal.value)
+    assert all(words in str(refusal.value) for words in named)
+
+
+def test_placement_words_count_the_cpus_that_take_packets() -> None:
+    words = ("all", "first", "middle", "last")
+    rules = [rule("nic", "d", cpus=word) for word in words]
+    assert masks(*rules, cpus=EIGHT) == [0b1111, 0b0001, 0b0010, 0b1100]
+    assert masks(*rules, cpus=EIGHT, cores=[4, 0, 1, 7]) == [0b11, 0b01, 0b00, 0b10]
+    first_isolated = steer.Cpus([0, 1, 2, 3], [0, 1, 2, 3], [0])
+    assert masks(*rules, cpus=first_isolated) == [0b1110, 0b0010, 0b0100, 0b1000]
+
+
+def test_a_mask_that_mixes_loses_the_unusable_cpus_and_says_which() -> None:
+    parsed = steer.parse_plan(plan(rule("nic", "d", cpus="d1"), rule("veth", "v", cpus="3")))
+    assert steer.wanted_masks(parsed, EIGHT) == [1, 3]
+    (words,) = steer.reductions(parsed, EIGHT)
+    assert "d1 becomes 1" in words
+    assert "CPUs 6,7 are offline" in words
+    assert "CPU 4 is isolated" in words
+    explicit = steer.parse_plan(plan(rule("veth", "v", cpus="all"), cores=[1, 4]))
+    assert steer.wanted_masks(explicit, EIGHT) == [2]
+    assert len(steer.reductions(explicit, EIGHT)) == 1
+    assert steer.reductions(steer.parse_plan(plan(rule("nic", "d", cpus="all"))), EIGHT) == []
+
+
+@given(st.sets(st.integers(0, 300)))
+def test_a_list_of_cpus_reads_back(cpus: set[int]) -> None:
+    assert steer.parse_cpu_list(steer.as_list(cpus)) == sorted(cpus)
+    assert steer.cpus_of(steer.mask_of(cpus)) == sorted(cpus)
+
+
+# --- guards ---
+
+
+def change(name: str, found: int, wanted: int, device: str = "eth0 rx-0") -> tuple:
+    return steer.Setting(Path("/sys") / device / name, device), str(found), str(wanted)
+
+
+@pytest.mark.parametrize(
+    ("changes", "available", "fits"),
+    [
+        ([change("rps_flow_cnt", 0, 2**20)], 200 * 10**6, True),  # 12.6 MB
+        ([change("rps_flow_cnt", 0, 2**20)], 100 * 10**6, False),
+        ([change("rps_flow_cnt", 0, 2**20 - 5)], 100 * 10**6, False),  # the kernel rounds it up
+        ([change("rps_flow_cnt", 2**20, 2**20)], 10**6, True),  # it has that already
+        ([change("rps_flow_cnt", 2**20, 0)], 10**6, True),
+        ([change("rps_flow_cnt", 0, 2**14, f"rx-{n}") for n in range(64)], 100 * 10**6, False),
+        ([change("rps_sock_flow_entries", 0, 2**20)], 100 * 10**6, True),  # 4.2 MB
+        ([change("rps_sock_flow_entries", 0, 2**22)], 100 * 10**6, False),
+        ([change("rps_cpus", 0, 3)], 1, True),
+        ([change("rps_flow_cnt", 0, 2**30)], None, True),  # nothing is known
+    ],
+)
+def test_flow_tables_may_take_a_tenth_of_the_free_memory(
+    changes: list, available: int | None, fits: bool
+) -> None:
+    if fits:
+        steer.refuse_exhaustion(changes, available)
+        return
+    with pytest.raises(steer.SteerError) as refusal:
+        steer.refuse_exhaustion(changes, available)
+    assert refusal.value.status == 3
+    assert "10.0 MB" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("release", "faulty"),
+    [
+        ("6.17.13", False),
+        ("6.18.0-rc3", True),
+        ("6.18.0", True),
+        ("6.18.9-200.fc43.x86_64", True),
+        ("6.18.15", True),
+        ("6.18.16", False),
+        ("6.18.44-fc-v657", False),
+        ("6.19.5-arch1-1", True),
+        ("6.19.6", False),
+        ("6.19-rc8", True),
+        ("7.0.0-rc1", True),
+        ("7.0.0-rc2", False),
+        ("7.0.0-rc10", False),
+        ("7.0.0", False),
+        ("5.15.0-1.el8", False),
+        ("", False),
+    ],
+)
+def test_kernels_that_tables_of_unequal_size_can_crash(release: str, faulty: bool) -> None:
+    assert steer.has_table_fault(release) is faulty
+
+
+SIZES = st.sampled_from([0, 64, 128, 4096])
+
+
+@given(st.lists(SIZES, min_size=1, max_size=6), SIZES)
+def test_tables_of_one_device_never_differ_in_size_on_the_way(found: list[int], to: int) -> None:
+    """A queue without a table is safe; what the machine had before may differ."""
+    names = [f"eth0 rx-{n}" for n in range(len(found))]
+    changes = [
+        change("rps_flow_cnt", size, to, name)
+        for name, size in zip(names, found, strict=True)
+        if size != to
+    ]
+    steps = steer.without_unequal_tables(changes)
+    held = {steer.Setting(Path("/sys") / name / "rps_flow_cnt", name): size
+            for name, size in zip(names, found, strict=True)}  # fmt: skip
+    before = {*held.values(), 0}
+    for setting, expected, wanted in steps:
+        assert held[setting] == int(expected)  # so a rollback in reverse takes the same way
+        held[setting] = int(wanted)
+        assert {*held.values(), 0} == {0, to} or {*held.values()} <= before
+    assert set(held.values()) == {to}
 
 
 ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
