@@ -1,7 +1,13 @@
-"""Reads a directory of run records; names every file that is not one."""
+"""Reads a directory of run records; names every file that is not one.
+
+The directory may be anybody's: a file is read only where it is a plain one inside the directory,
+and no more of it than a record can have.
+"""
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +16,11 @@ from pydantic import ValidationError
 
 from analysis.garbage import uncollected
 from analysis.schema import Record
+
+# Largest file that is read, bytes: a record of 1,024 pairs on ten nodes of 256 cores has 3 MB.
+LARGEST = 4 * 2**20
+# A file with more faults than this is not described by the first of them.
+_MOST_FAULTS = 100
 
 
 @dataclass(frozen=True)
@@ -37,15 +48,16 @@ class Loaded:
 def load(directory: Path) -> Loaded:
     """The records `run-*.json` directly under `directory` and its `records/`, sorted by name.
 
-    A file that is empty, truncated, not UTF-8, foreign or against the schema becomes a fault and
-    the others are read on; so does a second copy of one run. Raises OSError where `directory`
+    A file that is empty, truncated, not UTF-8, foreign, too large, no plain file, outside of
+    `directory` or against the schema becomes a fault and the others are read on; so does a second
+    copy of one run. Raises OSError where `directory`
     is not a readable directory. A caller with faults ends with exit code 1.
     """
     loaded = Loaded()
     seen: dict[object, Path] = {}
     files = list(_files(directory))
     with uncollected():
-        outcomes = [read(path) for path in files]
+        outcomes = [_outside(path, directory) or read(path) for path in files]
     for path, outcome in zip(files, outcomes, strict=True):
         if isinstance(outcome, Record):
             twin = seen.setdefault(_identity(outcome), path) if outcome.start else path
@@ -59,12 +71,19 @@ def load(directory: Path) -> Loaded:
     return loaded
 
 
-def text_of(path: Path) -> bytes | Fault:
+def text_of(path: Path, largest: int = LARGEST) -> bytes | Fault:
     """The bytes of a file of UTF-8 text, or what is wrong with it."""
     try:
-        data = path.read_bytes()
+        # opening a FIFO or a device must not wait for its other end
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return Fault(path, None, "is not a plain file")
+            data = file.read(largest + 1)
     except OSError as error:
         return Fault(path, None, f"cannot be read: {error.strerror}")
+    if len(data) > largest:
+        return Fault(path, None, f"is larger than {largest // 2**20} MiB, which no record is")
     if not data.strip():
         return Fault(path, 1, "is empty")
     undecodable = _undecodable_line(data)
@@ -91,6 +110,18 @@ def _undecodable_line(data: bytes) -> int | None:
     return None
 
 
+def _outside(path: Path, directory: Path) -> Fault | None:
+    """The fault of a symbolic link that leads out of the directory, or to nothing."""
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "a loop of symbolic links"
+        return Fault(path, None, f"cannot be read: {reason}")
+    if real.is_relative_to(directory.resolve()):
+        return None
+    return Fault(path, None, f"leads out of {directory}, to {real}: copy the file instead")
+
+
 def _files(directory: Path) -> Iterator[Path]:
     for folder in (directory, directory / "records"):
         if folder == directory or folder.is_dir():
@@ -103,11 +134,14 @@ def _files(directory: Path) -> Iterator[Path]:
 
 def _identity(record: Record) -> object:
     return (record.plan, record.stack, record.configuration, record.replicas, record.path,
-            record.block, record.order, record.start)  # fmt: skip
+            record.block, record.order, record.attempt, record.start)  # fmt: skip
 
 
 def _fault(path: Path, error: ValidationError) -> Fault:
-    first = error.errors()[0]
+    if error.error_count() > _MOST_FAULTS:
+        # to list them all takes more memory than the file
+        return Fault(path, None, f"is not a run record: {error.error_count()} faults")
+    first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         reason = str(first["ctx"]["error"])
         words = reason.split()

@@ -7,14 +7,32 @@ it is never zero. The JSON Schema beside this file is generated from these model
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 SCHEMA_VERSION: Literal[1] = 1
 
+# The largest whole number that every reader of JSON keeps exact (RFC 8259).
+MOST = 2**53 - 1
+
+T = TypeVar("T")
+
+
+def _readable(value: object) -> object:
+    """Text that UTF-8 can carry: a device may be named by bytes that are none."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "backslashreplace").decode()
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_readable)]
 Percent = Annotated[float, Field(ge=0, le=100.5)]
-Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Number = Annotated[int, Field(ge=1, le=MOST)]
+# One that is wrong is enough to refuse the list: a hostile file may hold a million.
+Rows = Annotated[list[T], FailFast()]
 
 
 class Model(BaseModel):
@@ -26,12 +44,12 @@ class Model(BaseModel):
 class Pair(Model):
     """One iperf3 client and server, measured at the receiver."""
 
-    index: Annotated[int, Field(ge=1)] = Field(description="From 1.")
-    bitrate_mbps: Annotated[float, Field(ge=0)] | None = Field(
+    index: Number = Field(description="From 1.")
+    bitrate_mbps: Annotated[float, Field(ge=0, le=1e9)] | None = Field(
         description="Mean goodput at the receiver over the measured window, Mbit/s."
     )
     retransmits: Count | None = Field(default=None, description="TCP retransmits of the sender.")
-    reason: str | None = Field(default=None, description="Why there is no bitrate.")
+    reason: Text | None = Field(default=None, description="Why there is no bitrate.")
     throttled_periods: Count | None = Field(
         default=None, description="nr_throttled of the server pod's CPU quota during the run."
     )
@@ -40,7 +58,7 @@ class Pair(Model):
 class Core(Model):
     """Time of one core over the window, percent of the window as mpstat defines the fields."""
 
-    node: str = Field(description="The lab's side, or the cluster's node.")
+    node: Text = Field(description="The lab's side, or the cluster's node.")
     core: Count = Field(description="The kernel's number of it.")
     usr: Percent | None = None
     nice: Percent | None = None
@@ -63,7 +81,7 @@ class Softnet(Model):
     core's backlog, not packets.
     """
 
-    node: str
+    node: Text
     core: Count
     processed: Count = Field(description="Packets.")
     dropped: Count = Field(description="Packets that a full backlog refused.")
@@ -76,13 +94,13 @@ class Softnet(Model):
 class QueueSteering(Model):
     """Steering of one receive queue as read back from the kernel."""
 
-    node: str
+    node: Text
     role: Literal["nic", "overlay", "veth", "pod"]
-    device: str
-    queue: str = Field(description="rx-N.")
-    rps_cpus: str = Field(description="The mask, as the kernel prints it.")
+    device: Text
+    queue: Text = Field(description="rx-N.")
+    rps_cpus: Text = Field(description="The mask, as the kernel prints it.")
     rps_flow_cnt: Count = Field(description="Entries of the queue's flow table.")
-    pod: str | None = Field(default=None, description="The pod that the device is in.")
+    pod: Text | None = Field(default=None, description="The pod that the device is in.")
 
 
 class Steering(Model):
@@ -91,50 +109,50 @@ class Steering(Model):
     sock_flow_entries: Count | None = Field(
         description="net.core.rps_sock_flow_entries; null where it cannot be seen."
     )
-    queues: list[QueueSteering]
+    queues: Rows[QueueSteering]
 
 
 class Machine(Model):
     """What the run ran on. Two records are comparable where `kernel`, `cpu` and `cores` agree."""
 
-    kernel: str = Field(description="uname -r.")
-    cpu: str = Field(description="Model name, or the numbers of implementer and part.")
-    cores: Annotated[int, Field(ge=1)] = Field(description="Cores online.")
-    server_cores: list[int] = Field(default=[], description="Cores of the servers (lab).")
-    client_cores: list[int] = Field(default=[], description="Cores of the clients (lab).")
-    irq_core: int | None = Field(
+    kernel: Text = Field(description="uname -r.")
+    cpu: Text = Field(description="Model name, or the numbers of implementer and part.")
+    cores: Number = Field(description="Cores online.")
+    server_cores: Rows[Count] = Field(default=[], description="Cores of the servers (lab).")
+    client_cores: Rows[Count] = Field(default=[], description="Cores of the clients (lab).")
+    irq_core: Count | None = Field(
         default=None, description="Where packets of the emulated NIC start (lab)."
     )
     irq_time_accounting: bool | None = Field(
         default=None, description="Whether softirq time is exact, not sampled at the tick."
     )
-    mtu: dict[str, int] = Field(default={}, description="Bytes, by device.")
-    offloads: dict[str, dict[str, bool]] = Field(
+    mtu: dict[Text, Count] = Field(default={}, description="Bytes, by device.")
+    offloads: dict[Text, dict[Text, bool]] = Field(
         default={}, description="By device, as ethtool -k names them."
     )
-    queues: dict[str, int] = Field(default={}, description="Receive queues in use, by device.")
-    versions: dict[str, str] = Field(default={}, description="Of iperf3 and Python.")
+    queues: dict[Text, Count] = Field(default={}, description="Receive queues in use, by device.")
+    versions: dict[Text, Text] = Field(default={}, description="Of iperf3 and Python.")
 
 
 class Confounders(Model):
     """What could move a result without being steering, at one edge of the window."""
 
-    nic_interrupts: dict[str, list[int]] = Field(
+    nic_interrupts: dict[Text, Rows[Count]] = Field(
         default={},
         description="Interrupts of each NIC vector by core, cumulative; 0 where it is offline.",
     )
     irqbalance: bool | None = Field(default=None, description="Whether the daemon runs.")
-    rps_default_mask: str | None = Field(
+    rps_default_mask: Text | None = Field(
         default=None, description="net.core.rps_default_mask, which new devices get."
     )
-    xps: dict[str, str] = Field(default={}, description="Transmit steering masks, by queue.")
-    governor: str | None = Field(default=None, description="CPU frequency governor.")
+    xps: dict[Text, Text] = Field(default={}, description="Transmit steering masks, by queue.")
+    governor: Text | None = Field(default=None, description="CPU frequency governor.")
 
 
 class Harness(Model):
     """What the measuring process itself used between the edges of the window, seconds."""
 
-    cpu_seconds: Annotated[float, Field(ge=0)]
+    cpu_seconds: Seconds
 
 
 class Record(Model):
@@ -142,56 +160,59 @@ class Record(Model):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     target: Literal["lab", "kubernetes", "published"]
-    stack: str | None = None
-    configuration: Annotated[str, Field(min_length=1)] = Field(description="Name of the steering.")
-    replicas: Annotated[int, Field(ge=1)] = Field(description="Pairs that were measured.")
-    definition: str | None = Field(
+    stack: Text | None = None
+    configuration: Annotated[Text, Field(min_length=1)] = Field(description="Name of the steering.")
+    replicas: Number = Field(description="Pairs that were measured.")
+    definition: Text | None = Field(
         default=None, description="Hash of the configuration's definition; null in older records."
     )
     path: Literal["overlay", "host"] = Field(
         default="overlay", description="Through the overlay, or from node to node."
     )
     valid: bool = Field(description="Only valid runs are concluded from.")
-    reasons: list[str] = Field(default=[], description="Why the run is not valid.")
-    warnings: list[str] = Field(default=[], description="What may mislead in a valid run.")
-    pairs: list[Pair]
+    reasons: Rows[Text] = Field(default=[], description="Why the run is not valid.")
+    causes: Rows[Text] = Field(
+        default=[], description="The kinds of the reasons, one word each; empty in older records."
+    )
+    warnings: Rows[Text] = Field(default=[], description="What may mislead in a valid run.")
+    pairs: Rows[Pair]
     idle_pairs: Count = Field(default=0, description="Pairs that stood by, without traffic.")
-    cores: list[Core] = []
-    softnet: list[Softnet] = []
-    attempt: Annotated[int, Field(ge=1)] = Field(
+    cores: Rows[Core] = []
+    softnet: Rows[Softnet] = []
+    attempt: Number = Field(
         default=1, description="Attempt at this run of the sweep, from 1. Each leaves a record."
     )
     block: Count | None = Field(default=None, description="Block of the sweep, from 0.")
     order: Count | None = Field(
         default=None, description="Position of the run in the whole sweep, from 0."
     )
-    seed: int | None = Field(default=None, description="Seed of the sweep's order.")
-    plan: str | None = Field(default=None, description="Hash of the sweep's plan.")
-    start: datetime | None = Field(default=None, description="When traffic began, UTC.")
-    duration: Annotated[float, Field(gt=0)] = Field(description="Seconds measured.")
-    omit: Annotated[float, Field(ge=0)] = Field(
-        default=0, description="Seconds of traffic before them."
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = Field(
+        default=None, description="Seed of the sweep's order."
     )
-    window: Annotated[float, Field(gt=0)] | None = Field(
+    plan: Text | None = Field(default=None, description="Hash of the sweep's plan.")
+    start: datetime | None = Field(default=None, description="When traffic began, UTC.")
+    duration: Annotated[float, Field(gt=0, le=1e9)] = Field(description="Seconds measured.")
+    omit: Seconds = Field(default=0, description="Seconds of traffic before them.")
+    window: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
         default=None, description="Seconds between the two edge reads."
     )
-    streams: Annotated[int, Field(ge=1)] = Field(default=1, description="TCP streams a pair.")
-    congestion: str | None = Field(
+    streams: Number = Field(default=1, description="TCP streams a pair.")
+    congestion: Text | None = Field(
         default=None, description="TCP congestion control of the senders, as iperf3 reports it."
     )
-    foreign_cpu: Annotated[float, Field(ge=0)] | None = Field(
+    foreign_cpu: Seconds | None = Field(
         default=None,
         description="CPU time of other programs over the window, in cores, "
         "on the nodes of the experiment; null where it is not measured.",
     )
-    pod_cpu_limit: str | None = Field(default=None, description="CPU quota of each pod.")
+    pod_cpu_limit: Text | None = Field(default=None, description="CPU quota of each pod.")
     steering_before: Steering | None = Field(default=None, description="Read before the traffic.")
     steering_after: Steering | None = Field(default=None, description="Read after it.")
     machine: Machine | None = None
     confounders_before: Confounders | None = None
     confounders_after: Confounders | None = None
     harness: Harness | None = None
-    source: str | None = Field(default=None, description="The file this run was imported from.")
+    source: Text | None = Field(default=None, description="The file this run was imported from.")
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,12 +1,17 @@
 """Reading records: what is wrong is named, the rest is read."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis import load as loading
 from analysis.load import Fault, load, read
 from analysis.schema import Record
 from analysis.synthetic import sweep
@@ -95,3 +100,97 @@ def test_no_truncation_passes(tmp_path_factory: pytest.TempPathFactory, cut: int
     path = tmp_path_factory.mktemp("cut") / "run-1.json"
     path.write_text(TEXT[:cut])
     assert isinstance(read(path), Fault)
+
+
+def link_out(path: Path) -> None:
+    path.symlink_to("/etc/hostname")
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def huge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(2**40)
+
+
+def of(**changes: object) -> Callable[[Path], None]:
+    return lambda path: path.write_text(json.dumps({**json.loads(TEXT), **changes})) and None
+
+
+def text(content: str) -> Callable[[Path], None]:
+    return lambda path: path.write_text(content) and None
+
+
+PAIR = {"index": 1, "bitrate_mbps": 1.0}
+HOSTILE: dict[str, Callable[[Path], None]] = {
+    "fifo": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "link out": link_out,
+    "link to nothing": lambda path: path.symlink_to("nothing"),
+    "loop": loop,
+    "huge": huge,
+    "huge integer": of(pairs=[{**PAIR, "retransmits": 10**4000}]),
+    "integer beyond 64 bits": of(pairs=[{**PAIR, "retransmits": 2**64}]),
+    "huge index": of(pairs=[{**PAIR, "index": 10**30}]),
+    "huge rate": of(pairs=[{**PAIR, "bitrate_mbps": 1e300}]),
+    "huge duration": of(duration=1e300),
+    "deep": text("[" * 2_000_000),
+    "deep inside": text(TEXT[:-2] + ', "x": ' + '{"x":' * 300_000),
+    "many faults": of(reasons=[1] * 1_000_000),
+    "many faults in objects": of(cores=[{}] * 1_000_000),
+    "many unknown keys": of(**{f"{number:x}": 1 for number in range(300_000)}),
+    "many wrong values": of(
+        confounders_before={"xps": {f"{number:x}": 1 for number in range(300_000)}}
+    ),
+    "lone surrogate": text(TEXT.replace('"baseline"', r'"\ud800"')),
+}
+
+# Prints the faults, and the memory that reading took, KiB.
+READ = r"""
+import re, sys
+from pathlib import Path
+from analysis.load import load
+loaded = load(Path(sys.argv[1]))
+print(len(loaded.records), *(fault.file.name for fault in loaded.faults))
+print(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_file_is_named_and_left_out(good: Path, kind: str) -> None:
+    HOSTILE[kind](good / "run-bad.json")
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(good)],
+        cwd=Path(loading.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told, memory = done.stdout.splitlines()
+    assert told == "4 run-bad.json"
+    assert int(memory) < 200 * 1024
+
+
+def test_a_folder_of_records_elsewhere_is_named(
+    good: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for path in (good / "records").iterdir():
+        path.rename(elsewhere / path.name)
+    (good / "records").rmdir()
+    (good / "records").symlink_to(elsewhere)
+    loaded = load(good)
+    assert len(loaded.records) == 2
+    assert all("leads out of" in fault.message for fault in loaded.faults)
+    assert len(loaded.faults) == 2
+
+
+def test_a_link_within_the_directory_is_read(good: Path) -> None:
+    (good / "elsewhere").mkdir()
+    (good / "run-1.json").rename(good / "elsewhere/it")
+    (good / "run-1.json").symlink_to("elsewhere/it")
+    assert load(good).faults == []
