@@ -10,8 +10,11 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
+from experiments import options
+from experiments.options import Options
 from infra.configurations import Configuration
 from infra.refusals import BadInput
 
@@ -19,8 +22,6 @@ from infra.refusals import BadInput
 OVERHEAD_S = 0.6
 # The same where everything is made anew for each run.
 FRESH_OVERHEAD_S = 1.5
-
-ISOLATIONS = ("incremental", "fresh")
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Run:
     configuration: str
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, kw_only=True)
+class Plan(Options):
     """What a sweep will do; two plans with one `digest` are the same experiment.
 
     `definitions` holds a hash of what each configuration's name stood for: a user's file may change.
@@ -44,24 +45,20 @@ class Plan:
     made for it and taken away, as the published study had; else the pods stay and steering changes.
     """
 
-    seed: int
-    blocks: int
-    configurations: tuple[str, ...]
-    replicas: tuple[int, ...]
-    paths: tuple[str, ...]
-    duration: int
-    omit: int
-    streams: int
-    settings: tuple[tuple[str, str], ...]
     left_out: tuple[tuple[str, str], ...]
     definitions: tuple[tuple[str, str], ...]
-    until_ci: float | None
-    isolation: str
     runs: tuple[Run, ...]
 
     @property
+    def asked(self) -> Options:
+        """The options that it was made from, with the configurations that it left out."""
+        own = {one.name: getattr(self, one.name) for one in fields(Options)}
+        names = (*self.configurations, *(name for name, _ in self.left_out))
+        return Options(**own | {"configurations": names})
+
+    @property
     def digest(self) -> str:
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps(_document(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -74,60 +71,31 @@ class Plan:
         return round(runs * (self.duration + self.omit + overhead), 1)
 
 
-def make(
-    *,
-    seed: int,
-    blocks: int,
-    configurations: Sequence[str],
-    replicas: Sequence[int],
-    paths: Sequence[str],
-    duration: int,
-    omit: int,
-    streams: int,
-    known: Mapping[str, Configuration],
-    cpus: int,
-    settings: Mapping[str, str] | None = None,
-    until_ci: float | None = None,
-    isolation: str = "incremental",
-) -> Plan:
+def make(asked: Options, *, known: Mapping[str, Configuration], cpus: int) -> Plan:
     """The plan of a matrix. A configuration that this machine has no cores for is left out.
 
-    Raises `BadInput` for an unknown or a repeated name, and where there is nothing to run.
+    Raises `BadInput` for an unknown name, and where there is nothing to run.
     """
-    for name in configurations:
+    for name in asked.configurations:
         if name not in known:
             raise BadInput(f"configurations: {name!r} is unknown (known: {', '.join(known)})")
-    for key, values in (("configurations", configurations), ("replicas", replicas)):
-        if not values:
-            raise BadInput(f"{key}: name at least one")
-        if len(set(values)) != len(values):
-            raise BadInput(f"{key}: {', '.join(map(str, values))} names one of them twice")
     left_out = tuple(
         (name, f"needs {known[name].needs_cpus} CPUs")
-        for name in configurations
+        for name in asked.configurations
         if known[name].needs_cpus > cpus
     )
-    possible = [name for name in configurations if known[name].needs_cpus <= cpus]
+    possible = tuple(name for name in asked.configurations if known[name].needs_cpus <= cpus)
     if not possible:
         raise BadInput(
             "configurations: this machine can run none of them: "
             + ", ".join(f"{name} {why}" for name, why in left_out)
         )
+    own = {one.name: getattr(asked, one.name) for one in fields(Options)}
     return Plan(
-        seed=seed,
-        blocks=blocks,
-        configurations=tuple(possible),
-        replicas=tuple(replicas),
-        paths=tuple(paths),
-        duration=duration,
-        omit=omit,
-        streams=streams,
-        settings=tuple(sorted((settings or {}).items())),
+        **own | {"configurations": possible},
         left_out=left_out,
         definitions=tuple((name, _definition(known[name])) for name in possible),
-        until_ci=until_ci,
-        isolation=isolation,
-        runs=tuple(_order(seed, blocks, possible, replicas, paths)),
+        runs=tuple(_order(asked.seed, asked.blocks, possible, asked.replicas, asked.paths)),
     )
 
 
@@ -154,15 +122,35 @@ def _order(
 
 
 def from_json(text: str) -> Plan:
-    """A plan as `to_json` wrote it."""
-    fields = json.loads(text)
-    fields["runs"] = tuple(Run(**run) for run in fields["runs"])
-    for key in ("settings", "left_out", "definitions"):
-        fields[key] = tuple((name, value) for name, value in fields[key])
-    for key in ("configurations", "replicas", "paths"):
-        fields[key] = tuple(fields[key])
-    return Plan(**fields)
+    """A plan as `to_json` wrote it. Raises ValueError, KeyError or TypeError for any other text."""
+    from pydantic import TypeAdapter
+
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(document, dict):
+        raise TypeError("it is not a mapping")
+    try:
+        own = options.of_kept(document)
+    except BadInput as error:
+        raise ValueError(str(error)) from None
+    return Plan(
+        **{one.name: getattr(own, one.name) for one in fields(Options)},
+        left_out=tuple((str(name), str(why)) for name, why in document["left_out"]),
+        definitions=tuple((str(name), str(what)) for name, what in document["definitions"]),
+        runs=TypeAdapter(tuple[Run, ...]).validate_python(document["runs"]),
+    )
 
 
 def to_json(plan: Plan) -> str:
-    return json.dumps(asdict(plan), indent=1) + "\n"
+    return json.dumps(_document(plan), indent=1) + "\n"
+
+
+def _document(plan: Plan) -> dict[str, Any]:
+    return {
+        **options.kept(plan),
+        "left_out": plan.left_out,
+        "definitions": plan.definitions,
+        "runs": [asdict(run) for run in plan.runs],
+    }

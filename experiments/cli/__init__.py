@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import signal
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import Abort, TyperException
 
+from experiments import VERSION
 from experiments.cli import machine, results, stacks, sweep
-from experiments.cli.terminal import complain
+from experiments.cli.terminal import Group, complain, pasted, show
 from experiments.engines import EngineError
 from infra.refusals import Refusal
 
@@ -20,16 +21,38 @@ _MOST_LINES = 12
 
 app = typer.Typer(
     name="steerlab",
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Measure what Linux packet steering (RPS, RFS) buys a container overlay.\n\n"
-    "First time: [bold]./steerlab sweep --quick[/] measures this machine's lab and writes a "
-    "report.\n\n"
+    + pasted("First time: ./steerlab sweep --quick measures this machine's lab and writes a ")
+    + "report.\n\n"
     "Exit codes: 0 done, 1 failed, 2 bad input, 3 this machine cannot, 4 compare found it worse, "
     "130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        show(f"steerlab {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    del version  # its callback has shown it
+
+
 sweep.register(app)
 stacks.register(app)
 results.register(app)
@@ -66,7 +89,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 def _run() -> int:
     try:
-        code = app(prog_name="./steerlab", standalone_mode=False) or 0
+        code = app(prog_name=pasted("./steerlab"), standalone_mode=False) or 0
         if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
             complain("interrupted")
         return code

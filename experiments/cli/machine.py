@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from experiments.cli import terminal
 from experiments.cli.stacks import Json
 from experiments.cli.terminal import note, show, show_json, waiting
 
@@ -21,19 +22,20 @@ if TYPE_CHECKING:
     from infra.kubernetes.guard import Guard
 
 nodes = typer.Typer(
+    cls=terminal.Group,
     help="Show, apply or restore the steering of this node, without any experiment.",
     no_args_is_help=True,
 )
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(setup)
-    app.command()(doctor)
+    terminal.register(app, setup)
+    terminal.register(app, doctor)
     app.add_typer(nodes, name="nodes")
-    nodes.command("show")(nodes_show)
-    nodes.command("apply")(nodes_apply)
-    nodes.command("restore")(nodes_restore)
-    app.command()(test)
+    terminal.register(nodes, nodes_show, "show")
+    terminal.register(nodes, nodes_apply, "apply")
+    terminal.register(nodes, nodes_restore, "restore")
+    terminal.register(app, test)
 
 
 def setup(

@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from experiments.cli import terminal
 from experiments.cli.stacks import Json
-from experiments.cli.terminal import complain, note, show, show_json
+from experiments.cli.terminal import complain, note, pasted, show, show_json
+from infra.commands import command
 
 if TYPE_CHECKING:
     from analysis.load import Fault, Loaded
+    from experiments.plan import Plan
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(report)
-    app.command()(compare)
-    app.command("import")(import_)
-    app.command()(published)
+    terminal.register(app, report)
+    terminal.register(app, compare)
+    terminal.register(app, import_, "import")
+    terminal.register(app, published)
 
 
 class Metric(StrEnum):
@@ -34,7 +36,9 @@ class Metric(StrEnum):
 
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's results directory.")],
-    baseline: Annotated[str, typer.Option(help="The configuration compared with.")] = "baseline",
+    baseline: Annotated[
+        str, typer.Option(help="The configuration compared with; else the sweep's own.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Analyse records again: table, verdict, plots and one HTML file to send."""
@@ -154,20 +158,26 @@ def _complain(faults: Iterable[Fault]) -> None:
         complain(str(fault))
 
 
-def conclude(directory: Path, *, baseline: str = "baseline", json: bool = False) -> None:
+def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None:
     """Print table and verdict of a directory of records and write its report."""
     from analysis.report import write_report
     from analysis.summary import summarise, text_table
+    from infra.refusals import BadInput
 
     loaded = _loaded(directory)
-    summary = summarise(loaded.records, baseline=baseline)
+    plan = _plan(directory)
+    against = baseline or (plan.baseline if plan else "baseline")
+    known = {record.configuration for record in loaded.records}
+    if baseline and baseline not in known:
+        raise BadInput(f"baseline: {directory} has no {baseline} ({', '.join(sorted(known))})")
+    summary = summarise(loaded.records, baseline=against)
     files = write_report(
         loaded.records,
         summary,
         directory,
         faults=loaded.faults,
-        reproduce=_reproduce(directory),
-        keep=_keep(summary.winner) if summary.winner else "",
+        reproduce=pasted(_reproduce(plan, directory)),
+        keep=pasted(_keep(summary.winner)) if summary.winner else "",
     )
     if json:
         show_json({**summary.to_json(), "report": str(files.html)})
@@ -182,40 +192,30 @@ def conclude(directory: Path, *, baseline: str = "baseline", json: bool = False)
 
 
 def _keep(winner: str) -> str:
+    keep = command("nodes", "apply", winner, "--persist")
+    undo = command("nodes", "restore")
+    width = max(len(keep), len(undo))
     return (
-        f"./steerlab nodes apply {winner} --persist   # on each node, over reboots\n"
-        "./steerlab nodes restore                   # and back to exactly what it was"
+        f"{keep:<{width}}   # on each node, over reboots\n"
+        f"{undo:<{width}}   # and back to exactly what it was"
     )
 
 
-def _reproduce(directory: Path) -> str:
-    """The command that measures the same plan again."""
-    from experiments.plan import from_json
-    from experiments.sweep import PLAN
+def _plan(directory: Path) -> Plan | None:
+    """The plan that made these records; imported ones have none."""
+    from experiments.sweep import kept_plan
+    from infra.refusals import BadInput
 
     try:
-        plan = from_json((directory / PLAN).read_text())
-    except (OSError, ValueError, TypeError, KeyError):  # imported records have no plan
-        return f"./steerlab report {quote(str(directory))}"
-    settings = dict(plan.settings)
-    words = {
-        "--configurations": ",".join(plan.configurations),
-        "--replicas": ",".join(map(str, plan.replicas)),
-        "--runs": plan.blocks,
-        "--duration": plan.duration,
-        "--omit": plan.omit,
-        "--streams": plan.streams,
-        "--path": ",".join(plan.paths),
-        "--own": settings.get("configurations"),
-        "--pod-cpu-limit": settings.get("podCpuLimit"),
-        "--until-ci": plan.until_ci,
-        "--seed": plan.seed,
-    }
-    planned = ("configurations", "podCpuLimit")
-    others = "".join(
-        f" -c {quote(f'{key}={value}')}" for key, value in plan.settings if key not in planned
-    )
-    given = (
-        f"{option} {quote(str(value))}" for option, value in words.items() if value is not None
-    )
-    return f"./steerlab sweep {' '.join(given)}{others}"
+        return kept_plan(directory)
+    except (BadInput, OSError):
+        return None
+
+
+def _reproduce(plan: Plan | None, directory: Path) -> str:
+    """The command that measures the same plan again."""
+    from experiments import options
+
+    if plan is None:
+        return command("report", directory.resolve())
+    return command("sweep", *options.words(plan.asked))

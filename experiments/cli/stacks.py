@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from experiments.cli import terminal
 from experiments.cli.terminal import err, note, show, show_json, waiting
 from experiments.engines import Engine, OnStep, Outcome, Step
 
@@ -47,7 +48,7 @@ _COLOURS = {"create": "green", "update": "yellow", "replace": "magenta", "delete
 
 def register(app: typer.Typer) -> None:
     for command in (up, preview, destroy, outputs, measure):
-        app.command()(command)
+        terminal.register(app, command)
 
 
 def up(

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
+from experiments import options
+from experiments.cli import terminal
 from experiments.cli.results import conclude
 from experiments.cli.stacks import EngineName, Json
-from experiments.cli.terminal import REFRESH, err, note, show
+from experiments.cli.terminal import REFRESH, err, note, safe, show
+from experiments.options import Option
+from infra.commands import command
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -25,70 +30,68 @@ if TYPE_CHECKING:
 
 # With --until-ci: the most blocks, where the command line does not say.
 MOST_BLOCKS = 40
+# Of --plan without --verbose: as many as a screen has room for.
+MOST_LINES = 12
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(sweep)
+    terminal.register(app, _with_options(sweep))
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, whose `**given` are the options of a sweep."""
+    *own, _ = inspect.signature(command, eval_str=True).parameters.values()
+    place = [one.name for one in own].index("matrix") + 1
+    own[place:place] = [_parameter(field, option) for field, option in options.declared()]
+    by_name = [one.replace(kind=one.KEYWORD_ONLY) for one in own]
+    command.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in by_name}
+    return command
+
+
+def _parameter(field: str, option: Option) -> inspect.Parameter:
+    names = [name for name in (options.flag(field), option.short) if name]
+    kind = list[str] | None if option.short else str | None
+    shown = typer.Option(*names, help=option.help, metavar=option.metavar)
+    return inspect.Parameter(
+        field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, shown]
+    )
 
 
 def sweep(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Six configurations x 1 and 4 pairs x 6 blocks of 2 s.")
+        bool, typer.Option("--quick", help="Six configurations x 1 and 4 pairs x 6 runs of 2 s.")
     ] = False,
     matrix: Annotated[
         str | None,
-        typer.Option(help="usual, quick, study, or a file of one.", metavar="NAME|FILE.yaml"),
-    ] = None,
-    configurations: Annotated[
-        str | None, typer.Option(help="Names, comma-separated; the baseline among them.")
-    ] = None,
-    replicas: Annotated[str | None, typer.Option(help="Pair counts, comma-separated.")] = None,
-    runs: Annotated[int | None, typer.Option(min=1, help="Blocks: runs of each state.")] = None,
-    duration: Annotated[int | None, typer.Option(min=1, help="Measured seconds a run.")] = None,
-    omit: Annotated[int | None, typer.Option(min=0, help="Seconds of traffic before.")] = None,
-    streams: Annotated[int | None, typer.Option(min=1, help="TCP streams a pair.")] = None,
-    path: Annotated[str | None, typer.Option(help="overlay, host, or overlay,host.")] = None,
-    own: Annotated[str | None, typer.Option(help="YAML file with further configurations.")] = None,
-    pod_cpu_limit: Annotated[str | None, typer.Option(help="CPU quota of each pod (200m).")] = None,
-    target: Annotated[
-        str | None, typer.Option(help="lab, or kubernetes.", metavar="TARGET")
-    ] = None,
-    config: Annotated[
-        list[str] | None,
-        typer.Option("--config", "-c", help="Any other key of a stack.", metavar="KEY=VALUE"),
-    ] = None,
-    until_ci: Annotated[
-        float | None,
-        typer.Option(help="End a state once its ratio is known to ± this share (0.05).", min=0.001),
-    ] = None,
-    isolation: Annotated[
-        str | None,
-        typer.Option(
-            help="incremental: pods stay, steering changes; fresh: all is made anew for each run.",
-            metavar="HOW",
-        ),
+        typer.Option(help="usual, quick, study, or a YAML file.", metavar="NAME|FILE"),
     ] = None,
     max_time: Annotated[
         str | None,
-        typer.Option(help="Begin no run that would end later (30m); --resume goes on."),
+        typer.Option(
+            help="Time limit (30m). No run starts that would exceed it; continue with --resume.",
+            metavar="TIME",
+        ),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the order; printed if not given.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the sweep in --out.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the sweep in --out.")] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print the plan and ETA, run nothing.")
+        bool, typer.Option("--plan", help="Print a summary of the plan and run nothing.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Results directory.")] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="With --plan: every run in its order.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Results directory; else results/sweep-TIME.", metavar="DIR")
+    ] = None,
     events: Annotated[
-        Path | None, typer.Option(help="Tell each moment as a line of JSON in this file or pipe.")
+        Path | None,
+        typer.Option(help="Append each event as a line of JSON to this file.", metavar="FILE"),
     ] = None,
     engine: EngineName = "auto",
     json: Json = False,
+    **given: Any,
 ) -> None:
-    """Measure a matrix of states and say what steering buys.
+    """Measure configurations in random blocks and compare them with the baseline.
 
     \b
     ./steerlab sweep --quick
@@ -97,41 +100,28 @@ def sweep(
     ./steerlab sweep --matrix study --max-time 8h
     ./steerlab sweep --quick --target kubernetes -c kubeconfig=admin.conf
 
-    The stack is the sweep's own and is taken away at the end, also after Ctrl-C; a sweep that was
-    interrupted goes on with --resume.
+    The sweep has a stack of its own, which is destroyed at the end, also after Ctrl-C. An
+    interrupted sweep continues with --resume.
     """
-    from experiments.matrix import named, options_of
-    from experiments.matrix import plan as make
+    from experiments import matrix as matrices
     from infra.refusals import BadInput
 
-    given: dict[str, Any] = {
-        "configurations": configurations,
-        "replicas": replicas,
-        "runs": runs,
-        "duration": duration,
-        "omit": omit,
-        "streams": streams,
-        "path": path,
-        "own": own,
-        "pod_cpu_limit": pod_cpu_limit,
-        "isolation": isolation,
-        "until_ci": until_ci,
-        "seed": seed,
-        "config": _config(config, target),
-    }
     if quick and matrix:
         raise BadInput("matrix: --quick is --matrix quick: give one of them")
     limit = _max_seconds(max_time)
-    options = {"seed": secrets.randbelow(2**31), **named("usual")}
+    asked = {"seed": secrets.randbelow(2**31), **matrices.named("usual")}
     if resume:
-        options |= options_of(_kept_plan(out))
+        asked |= matrices.options_of(_kept_plan(out))
     if quick or matrix:
-        options |= named("quick" if quick else matrix or "usual")
-    if until_ci is not None and options["until_ci"] is None:
-        options["runs"] = MOST_BLOCKS
-    wanted = make(options | {name: value for name, value in given.items() if value is not None})
+        asked |= matrices.named("quick" if quick else matrix or "usual")
+    typed = options.layer({name: value for name, value in given.items() if value is not None})
+    if "until_ci" in typed and asked.get("until_ci") is None:
+        asked["blocks"] = MOST_BLOCKS
+    wanted = matrices.plan(asked | typed)
+    if not resume:
+        matrices.refuse_without_baseline(wanted.asked)
     if plan:
-        _print_plan(wanted, json)
+        _print_plan(wanted, json=json, verbose=verbose)
         return
     if limit is not None and limit < wanted.seconds_of(1):
         raise BadInput(f"max-time: one run takes {wanted.seconds_of(1):g} s, {max_time} is less")
@@ -163,19 +153,6 @@ def _told(path: Path | None, plan: Plan) -> Iterator[Events | None]:
         yield Events(stream, plan)
 
 
-def _config(words: list[str] | None, target: str | None) -> dict[str, str] | None:
-    """The keys that the plan does not say itself; None where there are none."""
-    from experiments import stacks
-    from experiments.matrix import PLANNED
-    from infra.refusals import BadInput
-
-    said = stacks.changes(words or []) | ({"target": target} if target else {})
-    for key in said:
-        if key in PLANNED:
-            raise BadInput(f"-c {key}: a sweep says it with {PLANNED[key]}")
-    return said or None
-
-
 def _kept_plan(out: Path | None) -> Plan:
     """The plan of the directory to go on with."""
     from experiments.sweep import kept_plan
@@ -186,27 +163,37 @@ def _kept_plan(out: Path | None) -> Plan:
     return kept_plan(out)
 
 
-def _print_plan(plan: Plan, json: bool) -> None:
+def _print_plan(plan: Plan, *, json: bool, verbose: bool) -> None:
     if json:
         from experiments.plan import to_json
 
         show(to_json(plan))
         return
     show(_summary(plan))
-    for run in plan.runs:
+    runs = plan.runs if verbose else [run for run in plan.runs if run.block == 0]
+    show("" if verbose else f"order of the first block of {plan.blocks}:")
+    for run in runs[: None if verbose else MOST_LINES]:
         show(
-            f"{run.order:5d}  block {run.block}  {run.path:<7} {run.replicas:>3} pairs  {run.configuration}"
+            f"{run.order:5d}  block {run.block}  {run.path:<7} {run.replicas:>4} "
+            f"{'pair ' if run.replicas == 1 else 'pairs'}  {run.configuration}"
         )
+    if len(runs) > MOST_LINES and not verbose:
+        show(f"  ... {len(runs) - MOST_LINES} more in this block")
+    if not verbose:
+        note("every run: --verbose, or --json for scripts")
 
 
 def _summary(plan: Plan) -> str:
     minutes = plan.eta_s / 60
+    counts = ", ".join(map(str, plan.replicas))
     lines = [
-        f"{len(plan.configurations)} configurations x {len(plan.replicas)} replica counts"
-        f" x {plan.blocks} blocks = {len(plan.runs)} runs of {plan.omit}+{plan.duration} s,"
-        f" about {minutes:.0f} min; seed {plan.seed}, plan {plan.digest}"
+        f"configurations  {', '.join(plan.configurations)}",
+        f"replicas        {counts} (path {', '.join(plan.paths)})",
+        f"runs            {len(plan.runs)} in {plan.blocks} blocks, each {plan.omit} + "
+        f"{plan.duration} s; about {minutes:.0f} min",
+        f"seed            {plan.seed}, plan {plan.digest}",
     ]
-    lines += [f"left out: {name} ({why})" for name, why in plan.left_out]
+    lines += [f"left out        {name}: {why}" for name, why in plan.left_out]
     return "\n".join(lines)
 
 
@@ -233,34 +220,33 @@ def _run(
             standing.refuse_foreign(sweep.stack)
         left = sweep.prepare(resume=resume)
         ran = 0
-        task = bar.add_task("", total=len(plan.runs), completed=len(plan.runs) - len(left))
-        last = ""
+        task = bar.add_task("", last="", total=len(plan.runs), completed=len(plan.runs) - len(left))
 
         def started(run: Run) -> None:
             state = f"{run.configuration} x {run.replicas}"
-            bar.update(task, description=f"block {run.block} {state:<15} {last}")
+            bar.update(task, description=f"block {run.block} {state:<12}")
             if events:
                 events.started(run)
 
         def finished(done: Done) -> None:
-            nonlocal last, ran
+            nonlocal ran
             ran = done.finished
             last = f"last {_result(done)}" if done.record.valid else "last invalid"
-            bar.update(task, completed=done.finished)
+            bar.update(task, completed=done.finished, last=last)
             if not err.is_terminal or not done.record.valid:
-                bar.console.print(escape(_line(done)))
+                bar.console.print(Text(safe(_line(done))))
             if events:
                 events.recorded(done)
 
         def cleaning() -> None:
-            bar.update(task, description="putting back")
+            bar.update(task, description="restoring", last="")
             if events:
                 events.putting_back()
 
         sweep.on_run, sweep.on_done, sweep.on_cleanup = started, finished, cleaning
         why: Why = "failed"
         unmade = len(left)
-        go_on = f"go on with ./steerlab sweep --resume --out {directory}"
+        go_on = f"continue with {command('sweep', '--resume', '--out', directory)}"
         if events:
             events.planned(unmade)
         try:
@@ -280,22 +266,28 @@ def _run(
 
 
 def _bar() -> Progress:
+    """Progress in one line; a narrow terminal has fewer parts of it, none of them cut."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
+    parts: list[tuple[int, ProgressColumn]] = [  # with the width from which each has room
+        (0, TextColumn("{task.description}", markup=False)),
+        (70, TextColumn("{task.fields[last]}", markup=False)),
+        (110, BarColumn()),
+        (0, MofNCompleteColumn()),
+        (90, TimeElapsedColumn()),
+        (50, TextColumn("left")),
+        (50, TimeRemainingColumn(elapsed_when_finished=False)),
+    ]
     return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
+        *(column for width, column in parts if err.width >= width),
         console=err,
         refresh_per_second=REFRESH,
         disable=not err.is_terminal,

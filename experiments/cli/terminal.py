@@ -1,16 +1,24 @@
-"""What people see: colours only on a terminal; results on stdout, everything else on stderr."""
+"""What people see: text as text, commands as they can be pasted; results on stdout, the rest on stderr."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
+import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
+from typer.core import TyperGroup
+
+from analysis.plaintext import visible
+from infra.commands import PROGRAM
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -19,16 +27,52 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 REFRESH = 2
 
 
+_WRAPPER = Path(__file__).resolve().parents[2] / "steerlab"
+_SHOWN = re.compile(rf"(?<![\w./-]){re.escape(PROGRAM)}(?![\w/-])")
+
+
+def safe(text: str) -> str:
+    """Text for a terminal: no control characters, and commands as they work from here."""
+    return pasted(visible(text))
+
+
+def pasted(text: str) -> str:
+    """Commands that are shown, so that they can be pasted in the current folder."""
+    if Path(PROGRAM).resolve() == _WRAPPER:
+        return text
+    return _SHOWN.sub(lambda _: quote(str(_WRAPPER)), text)
+
+
+def register(app: typer.Typer, command: Callable[..., None], name: str | None = None) -> None:
+    """Add a command; its docstring is its help, with commands as they work from here."""
+    app.command(name, help=pasted(inspect.cleandoc(command.__doc__ or "")))(command)
+
+
+class Group(TyperGroup):
+    """Commands with the whole first sentence of each, however narrow the terminal is."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        names = self.list_commands(ctx)
+        commands = [(name, self.get_command(ctx, name)) for name in names]
+        rows = [
+            (name, (command.help or "").partition("\n\n")[0].replace("\n", " "))
+            for name, command in commands
+            if command is not None and not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 def complain(message: str) -> None:
-    err.print(f"[bold red]steerlab:[/] {escape(message)}")
+    err.print(Text.assemble(("steerlab:", "bold red"), " ", safe(message)))
 
 
 def note(message: str) -> None:
-    err.print(f"[dim]{escape(message)}[/]")
+    err.print(Text(safe(message), "dim"))
 
 
 def show(text: str) -> None:
-    out.print(escape(text))
+    out.print(Text(safe(text)))
 
 
 def show_json(value: Any) -> None:

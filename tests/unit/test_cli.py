@@ -91,7 +91,7 @@ def untouched(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("sweep --configurations ,", ["configurations", "at least one"]),
         ("up -s rps-4 -c duration=2 -c omit=2", ["duration", "2", "omit"]),
         ("sweep --duration 1 --omit 1", ["duration", "1", "omit"]),
-        ("sweep --runs 0", ["--runs", "equal to 1"]),
+        ("sweep --runs 0", ["runs", "1 to 10000"]),
         ("sweep --path moon", ["path", "moon", "overlay"]),
         ("sweep --own none.yaml", ["configurations", "none.yaml"]),
         ("sweep --pod-cpu-limit much", ["podCpuLimit", "much", "200m"]),
@@ -351,7 +351,7 @@ def test_a_signal_ends_a_sweep_as_ctrl_c_does(
     assert sweeping(sweeping.line) == 130
     said = capsys.readouterr().err
     assert "interrupted" in said
-    assert "./steerlab sweep --resume --out out" in said
+    assert "/steerlab sweep --resume --out out" in said
     assert sweeping.orders == [0, 1]
     assert sweeping.engine.asked[-1] == "destroy"
 
@@ -374,7 +374,7 @@ def test_a_failure_ends_a_sweep_with_1_its_words_and_the_way_on(
     assert sweeping(sweeping.line) == 1
     said = capsys.readouterr().err
     assert ("pods-1: EINVAL" if isinstance(error, EngineError) else "/out: No space") in said
-    assert "./steerlab sweep --resume --out out" in said
+    assert "/steerlab sweep --resume --out out" in said
     assert "Traceback" not in said
     assert sweeping.engine.asked[-1] == "destroy"
 

@@ -52,7 +52,7 @@ def test_a_file_is_over_the_usual_and_options_over_it(tmp_path: Path) -> None:
         ("runs: many", "runs: must be a whole number"),
         ("path: [moon]", "overlay"),
         ("isolation: some", "isolation"),
-        ("config: {duration: '3'}", "duration is a key of the matrix itself"),
+        ("config: {duration: '3'}", "duration is an option of the sweep itself"),
         ("- a", "must map"),
         ("a: [", "not readable YAML"),
     ],

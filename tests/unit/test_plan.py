@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import plan
+from experiments import options, plan
 from experiments.plan import Plan
 from infra import configurations
+from infra.configurations import Configuration
 from infra.refusals import BadInput
 
 KNOWN = configurations.load()
@@ -27,13 +29,11 @@ MATRIX: dict[str, Any] = {
     "duration": 5,
     "omit": 1,
     "streams": 1,
-    "known": KNOWN,
-    "cpus": 8,
 }
 
 
-def make(**changes: Any) -> Plan:
-    return plan.make(**MATRIX | changes)
+def make(known: Mapping[str, Configuration] = KNOWN, cpus: int = 8, **changes: Any) -> Plan:
+    return plan.make(options.read(MATRIX | changes), known=known, cpus=cpus)
 
 
 def some(values: st.SearchStrategy[Any], most: int) -> st.SearchStrategy[list[Any]]:
@@ -47,7 +47,7 @@ plans = st.builds(
     configurations=some(st.sampled_from(sorted(KNOWN)), 8),
     replicas=some(st.integers(1, 128), 5),
     paths=some(st.sampled_from(["overlay", "host"]), 2),
-    settings=st.dictionaries(st.text(), st.text()),
+    config=st.dictionaries(st.text().filter(lambda key: key not in options.decided()), st.text()),
 )
 
 
@@ -101,7 +101,9 @@ def test_the_seed_alone_orders_the_runs() -> None:
         {"duration": 6},
         {"omit": 0},
         {"streams": 2},
-        {"settings": {"podCpuLimit": "200m"}},
+        {"pod_cpu_limit": "200m"},
+        {"config": {"lease": "3h"}},
+        {"baseline": "rps"},
         {"known": KNOWN | {"rfs": KNOWN["rfs"].model_copy(update={"sock_flow_entries": 4096})}},
     ],
     ids=lambda change: next(iter(change)),

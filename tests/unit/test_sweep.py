@@ -15,7 +15,7 @@ import pytest
 from analysis import sequential
 from analysis.load import load
 from analysis.schema import Machine, Pair, Record
-from experiments import machine, measure, plan, sweep
+from experiments import machine, measure, options, plan, sweep
 from experiments.engines import EngineError, Outcome, StackRef
 from experiments.measure import Place
 from experiments.plan import Plan
@@ -119,9 +119,8 @@ def make(**changes: Any) -> Plan:
     fields: dict[str, Any] = {
         "seed": 7, "blocks": 2, "configurations": ["baseline", "rfs"], "replicas": [1, 2],
         "paths": ["overlay"], "duration": 2, "omit": 1, "streams": 1,
-        "known": configurations.load(), "cpus": 2,
     }  # fmt: skip
-    return plan.make(**fields | changes)
+    return plan.make(options.read(fields | changes), known=configurations.load(), cpus=2)
 
 
 def test_runs_follow_the_plan_and_leave_its_records(rig: Rig) -> None:
@@ -151,7 +150,7 @@ def test_the_engine_is_asked_only_where_the_steering_changes(rig: Rig) -> None:
 
 
 def test_the_stack_is_the_sweeps_own(rig: Rig) -> None:
-    made = make(settings={"podCpuLimit": "200m"})
+    made = make(pod_cpu_limit="200m")
     rig.sweep(made)
     stacks = [stack for _, stack in rig.engine.asked]
     assert {(stack.home, stack.name) for stack in stacks} == {

@@ -1,0 +1,211 @@
+"""An option of a sweep is one field: asked, kept, repeated and asked again, it is the same sweep."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from analysis.synthetic import sweep as synthetic
+from experiments import cli, matrix, options, plan
+from infra.refusals import BadInput
+
+OWN = "mine: {nic: {flows: 64}}\nbaseline: {}\n"
+# Another value than the usual one, for each option, as the command line has it.
+OTHER = {
+    "configurations": "rps-plus,baseline",
+    "replicas": "3,7",
+    "blocks": "3",
+    "duration": "4",
+    "omit": "0",
+    "streams": "2",
+    "paths": "host",
+    "own": "{folder}/mine here.yaml",
+    "pod_cpu_limit": "200m",
+    "target": "lab",
+    "config": "lease=3h",
+    "until_ci": "0.07",
+    "isolation": "fresh",
+    "seed": "77",
+    "baseline": "rps",
+}
+BASE = ["--configurations", "baseline,rps", "--replicas", "1", "--runs", "2", "--seed", "5"]
+
+Digest = Callable[[list[str]], str]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine here.yaml").write_text(OWN)
+    return tmp_path
+
+
+@pytest.fixture
+def planned(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[list[str]], plan.Plan]]:
+    """The plan of these words, as the command line makes it."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+
+    def run(words: list[str]) -> plan.Plan:
+        before, sys.argv = sys.argv, ["steerlab", "sweep", *words, "--plan", "--json"]
+        try:
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+        finally:
+            sys.argv = before
+        said = capsys.readouterr()
+        assert end.value.code == 0, said.err
+        return plan.from_json(said.out)
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_every_option_has_a_value_to_try() -> None:
+    assert set(OTHER) == {field for field, _ in options.declared()}
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_asked_kept_repeated_and_asked_again(
+    folder: Path, planned: Callable[[list[str]], plan.Plan], field: str
+) -> None:
+    words = [*BASE, options.flag(field), OTHER[field].format(folder=folder)]
+    made = planned(words)
+    assert made.digest != planned(BASE).digest, "the option changes nothing"
+    kept = plan.from_json(plan.to_json(made))
+    assert kept == made
+    assert planned(options.words(kept.asked)).digest == made.digest
+    assert matrix.plan(matrix.options_of(kept)).digest == made.digest
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_a_yaml_matrix_says_the_same(
+    folder: Path, planned: Callable[[list[str]], plan.Plan], field: str
+) -> None:
+    name = options._spellings(field)[0]
+    value = OTHER[field].format(folder=folder)
+    document = {name: dict([value.split("=")]) if field == "config" else value}
+    (folder / "m.yaml").write_text(yaml.safe_dump(document))
+    base = [
+        word
+        for pair in zip(BASE[::2], BASE[1::2], strict=True)
+        if pair[0] != options.flag(field)
+        for word in pair
+    ]
+    by_file = planned([*base, "--matrix", "m.yaml"])
+    assert by_file.digest == planned([*base, options.flag(field), value]).digest
+
+
+asked = st.fixed_dictionaries(
+    {
+        "configurations": st.permutations(["baseline", "rps", "rfs", "rps-7"]).map(tuple),
+        "replicas": st.lists(st.integers(1, 1024), min_size=1, max_size=4, unique=True),
+        "blocks": st.integers(1, 3),
+        "duration": st.integers(2, 60),
+        "omit": st.integers(0, 1),
+        "seed": st.integers(-(2**40), 2**40),
+    },
+    optional={
+        "streams": st.integers(1, 128),
+        "paths": st.permutations(["overlay", "host"]),
+        "pod_cpu_limit": st.sampled_from(["200m", "1", "0.5"]),
+        "until_ci": st.floats(0.001, 1),
+        "isolation": st.sampled_from(["incremental", "fresh"]),
+        "baseline": st.sampled_from(["baseline", "rps", "none"]),
+        "config": st.fixed_dictionaries(
+            {},
+            optional={
+                "lease": st.sampled_from(["3h", "none"]),
+                "cpus": st.just('{"server": [0], "client": [0], "irq": 0}'),
+            },
+        ),
+    },
+)
+
+
+@given(asked)
+@settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+def test_any_sweep_is_repeated_by_its_own_line(
+    planned: Callable[[list[str]], plan.Plan], asked: dict[str, object]
+) -> None:
+    try:
+        made = matrix.plan(asked)
+    except BadInput:
+        return
+    line = shlex.join(options.words(made.asked))
+    assert planned(shlex.split(line)).digest == made.digest
+
+
+def test_the_report_has_that_line(
+    folder: Path, planned: Callable[[list[str]], plan.Plan], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = planned([*BASE, "--isolation", "fresh", "--own", "mine here.yaml"])
+    results = folder / "results of mine"
+    (results / "records").mkdir(parents=True)
+    (results / "plan.json").write_text(plan.to_json(made))
+    for record in synthetic({"baseline": 1.0, "rps": 1.3}, blocks=3):
+        (results / "records" / f"run-{record.order}.json").write_text(record.model_dump_json())
+    sys.argv = ["steerlab", "report", str(results)]
+    with pytest.raises(SystemExit):
+        cli.main()
+    capsys.readouterr()
+    text = (results / "report.md").read_text()
+    (line,) = [line for line in text.splitlines() if "steerlab sweep" in line]
+    assert planned(shlex.split(line)[2:]).digest == made.digest
+
+
+def test_plans_of_the_first_version_are_the_same_experiments() -> None:
+    """What `plan.json` held then, and the digest that its records carry."""
+    document = {
+        "seed": 7, "blocks": 1, "configurations": ["baseline", "rfs"], "replicas": [1],
+        "paths": ["overlay"], "duration": 2, "omit": 1, "streams": 1,
+        "settings": [["podCpuLimit", "200m"], ["target", "lab"]],
+        "left_out": [["rps-7", "needs 3 CPUs"]],
+        "definitions": [["baseline", "36f39b0a6d04"], ["rfs", "8a1b9cd7c0ae"]],
+        "until_ci": None, "isolation": "incremental",
+        "runs": [
+            {"order": 0, "block": 0, "path": "overlay", "replicas": 1, "configuration": "rfs"},
+            {"order": 1, "block": 0, "path": "overlay", "replicas": 1, "configuration": "baseline"},
+        ],
+    }  # fmt: skip
+    kept = plan.from_json(json.dumps(document))
+    assert kept.digest == "4b6084f7abe1"
+    assert (kept.pod_cpu_limit, kept.target, kept.config) == ("200m", "lab", ())
+    assert kept.asked.configurations == ("baseline", "rfs", "rps-7")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"config": {"target": "kubernetes"}, "target": "lab"}, "target"),
+        ({"config": {"replicas": "3"}}, "--replicas"),
+        ({"config": {"configurations": "x"}}, "--own"),
+        ({"untilci": 3}, "until"),
+        ({"until_ci": "2"}, "0.001 to 1"),
+        ({"until_ci": "nan"}, "0.001 to 1"),
+        ({"seed": "x"}, "seed"),
+        ({"replicas": "1,1"}, "twice"),
+        ({"paths": "moon"}, "path: must be"),
+    ],
+)
+def test_a_wrong_value_is_named(given: dict[str, object], words: str) -> None:
+    base = {"configurations": "baseline", "replicas": "1", "runs": 1, "duration": 2, "omit": 0}
+    with pytest.raises(BadInput, match=words):
+        options.read(options.layer({"seed": 1, **base, **given}))
+
+
+def test_a_target_among_the_keys_is_the_target() -> None:
+    assert options.layer({"config": ["target=kubernetes", "lease=3h"]}) == {
+        "target": "kubernetes", "config": {"lease": "3h"},
+    }  # fmt: skip
