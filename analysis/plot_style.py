@@ -136,6 +136,8 @@ def save(made: Figure, directory: Path, name: str, book: PdfPages) -> list[Path]
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The context in which every figure is drawn and saved."""
-    with uncollected(), mpl.rc_context(STYLE):  # type: ignore[arg-type] # the stub lists every key
+    """The context in which every figure is drawn and saved, whatever a matplotlibrc asks for."""
+    with uncollected(), mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)  # type: ignore[arg-type] # the stub lists every key
         yield

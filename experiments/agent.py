@@ -39,7 +39,7 @@ def call(verb: str, *options: str, plan: dict[str, Any] | None = None) -> dict[s
 def _run(verb: str, *options: str, words: str) -> tuple[int, str, str]:
     """Exit status, stdout and stderr; an interrupted agent is let put back what it had begun."""
     with subprocess.Popen(
-        [sys.executable, str(AGENT), verb, *options],
+        [sys.executable, "-I", str(AGENT), verb, *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

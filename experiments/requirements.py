@@ -1,11 +1,15 @@
-"""What this machine must have for the lab, and how to get what it lacks."""
+"""What this machine must have for the lab, and how it gets what it lacks."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
+from experiments.privileges import become_root
 from infra.refusals import Cannot
 
 # tool -> Debian package
@@ -17,12 +21,13 @@ TOOLS = {
     "nsenter": "util-linux",
     "taskset": "util-linux",
 }
+# What the tests need besides.
+TESTED_WITH = {"mpstat": "sysstat"}
 
 
 def require_root() -> None:
-    """Raise `Cannot` where steering could not be written."""
-    if os.geteuid() != 0:
-        raise Cannot("root is needed to write steering: use sudo")
+    """Return as root; raises `Cannot` where steering could not be written."""
+    become_root("to read or write steering")
 
 
 def missing() -> list[str]:
@@ -30,8 +35,7 @@ def missing() -> list[str]:
     reasons = []
     if os.geteuid() != 0:
         reasons.append("root is needed for network namespaces and steering: use sudo")
-    absent = sorted({package for tool, package in TOOLS.items() if shutil.which(tool) is None})
-    if absent:
+    if absent := packages(TOOLS):
         reasons.append(f"install {' '.join(absent)} (apt-get install {' '.join(absent)})")
     if not Path("/proc/sys/net/core/rps_sock_flow_entries").exists():
         reasons.append(
@@ -44,7 +48,48 @@ def missing() -> list[str]:
     return reasons
 
 
+def packages(tools: dict[str, str]) -> list[str]:
+    """The packages of the tools that are not on PATH."""
+    return sorted({package for tool, package in tools.items() if shutil.which(tool) is None})
+
+
 def require_lab() -> None:
-    """Raise `Cannot` naming all that is missing."""
+    """Return as root on a machine that has the lab's tools.
+
+    Starts this command again under sudo and installs packages where it can. Raises `Cannot`
+    naming all that is missing.
+    """
+    with suppress(Cannot):  # that and all other reasons are named below
+        become_root("for network namespaces and steering")
+    if os.geteuid() == 0:
+        install(packages(TOOLS))
     if reasons := missing():
         raise Cannot("this machine cannot run the lab: " + "; ".join(reasons))
+
+
+def prepare_tests() -> None:
+    """As far as it goes, what the lab's tests need: they skip, with a reason, where it is missing."""
+    with suppress(Cannot):
+        become_root("for the tests of the lab")
+        install(packages(TOOLS | TESTED_WITH))
+
+
+def install(absent: list[str]) -> None:
+    """Install Debian packages, where there is apt. Raises `Cannot` where that fails."""
+    if not absent or shutil.which("apt-get") is None:
+        return
+    sys.stderr.write(f"steerlab: installing {' '.join(absent)}\n")
+    apt = ["apt-get", "-qq"]
+    for words in (["update"], ["install", "-y", "--no-install-recommends", *absent]):
+        done = subprocess.run(
+            [*apt, *words],
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode != 0:
+            said = " ".join((done.stderr or done.stdout).split())[-500:]
+            raise Cannot(f"apt-get {words[0]}: {said} (needed: {' '.join(absent)})")

@@ -34,7 +34,7 @@ class Lab:
 
 
 def lab() -> Lab | None:
-    """The lab that stands here, by its claim."""
+    """The lab that stands here, by its claim, which root alone can read."""
     try:
         stack, _, folder = Path(claim.OWNER).read_text().strip().partition(" in ")
     except FileNotFoundError:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from analysis import sequential
+from analysis import files, sequential
 from analysis.load import load
 from analysis.pairing import StateKey
 from analysis.schema import Machine, Record
@@ -97,7 +97,7 @@ class Sweep:
                     "the same options, --seed and configurations are needed to go on"
                 )
         else:
-            (self.directory / RECORDS).mkdir(parents=True, exist_ok=True)
+            files.folder(self.directory / RECORDS)
             records.atomically(path, to_json(self.plan).encode())
         return [run for run in self.plan.runs if not self._recorded(run)]
 

@@ -36,6 +36,9 @@ Selector = Annotated[
         r"[\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*", "must be labels as key=value, with commas between"
     ),
 ]
+PathOfFile = Annotated[
+    str, like(r'[^"\x00-\x1f\x7f]{0,4096}', "must be a file's path without quotes or line ends")
+]
 _ROOT = Path(__file__).resolve().parent.parent
 _LONGEST_LEASE = 365 * 24 * 3600
 
@@ -59,11 +62,13 @@ class Ssh(BaseModel):
         frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
     )
 
-    user: str = ""
+    user: Annotated[
+        str, like(r"|[A-Za-z0-9_][\w.@\\-]{0,63}", "must be a user's name, or empty")
+    ] = ""
     port: Annotated[int, whole(1, 65535)] = 22
-    identity_file: str = ""
-    known_hosts_file: str = ""
-    config_file: str = ""
+    identity_file: PathOfFile = ""
+    known_hosts_file: PathOfFile = ""
+    config_file: PathOfFile = ""
 
 
 class State(BaseModel):
@@ -100,7 +105,7 @@ class State(BaseModel):
     images: Images = Images()
     via: Literal["service", "pod"] = "service"
     overlay_device: Annotated[
-        str, like(r"auto|[^/\s]{1,15}", "must be auto or a device's name")
+        str, like(r"auto|[^-/\s][^/\s]{0,14}", "must be auto or a device's name")
     ] = "auto"
 
     @field_validator("lease")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
+import traceback
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -16,7 +19,9 @@ from experiments.cli.terminal import Group, complain, pasted, show
 from experiments.engines import EngineError
 from infra.refusals import Refusal
 
-INTERRUPTED = 130
+CANNOT, INTERRUPTED = 3, 130
+# A variable of the environment: show the traceback of an unexpected error.
+DEBUG = "STEERLAB_DEBUG"
 _MOST_LINES = 12
 
 app = typer.Typer(
@@ -99,6 +104,12 @@ def _run() -> int:
     except EngineError as error:
         complain(_beginning(str(error)))
         return _status(str(error))
+    except BrokenPipeError:  # who reads our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except PermissionError as error:
+        complain(_forbidden(error))
+        return CANNOT
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         complain(f"{where}{error.strerror or error}")
@@ -114,3 +125,45 @@ def _run() -> int:
         else:
             complain(error.format_message())
         return error.exit_code
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        complain(_unexpected(error))
+        return 1
+
+
+def _forbidden(error: PermissionError) -> str:
+    """Whose the file is, and what to do."""
+    path = Path(os.fsdecode(error.filename)) if error.filename else None
+    if path is None or os.geteuid() == 0:
+        return f"{path or 'the system'}: {error.strerror or error}"
+    holder = next((one for one in (path, *path.parents) if _exists(one)), path)
+    return (
+        f"{path}: you may not use it ({holder} belongs to {_owner(holder)}): run this as that user "
+        "(root: with sudo), or have the owner hand it over"
+    )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except (OSError, KeyError):  # KeyError: a number without a name
+        return "another user"
+
+
+def _unexpected(error: Exception) -> str:
+    """A fault of this program in one line, with what a report of it needs."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(str(error).split())[:300]
+    return (
+        f"unexpected {type(error).__name__}: {said or 'no message'} "
+        f"({Path(place.filename).name}:{place.lineno}); this is a fault of steerlab: {DEBUG}=1 "
+        "shows where it came from"
+    )

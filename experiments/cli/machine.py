@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 def setup(
     pulumi: Annotated[bool, typer.Option("--pulumi", help="Install the Pulumi CLI too.")] = False,
 ) -> None:
-    """Set this machine up; the wrapper has done so by the time this runs."""
+    """Install what the lab needs, as root; every command does this when it needs it."""
     if pulumi:
         _install_pulumi()
     from experiments import requirements
@@ -156,8 +156,9 @@ def nodes_show(namespace: Namespaces = None, json: Json = False) -> None:
     ./steerlab nodes show
     ./steerlab nodes show --json | jq '.queues[] | select(.rps_cpus != "0")'
     """
-    from experiments import nodes
+    from experiments import nodes, requirements
 
+    requirements.require_root()
     answer = nodes.show(namespace or [nodes.PODS])
     if json:
         show_json(answer)
@@ -326,6 +327,9 @@ def test(
     words: Annotated[list[str] | None, typer.Argument(help="More words for pytest.")] = None,
 ) -> None:
     """Run ruff, mypy and pytest; what is skipped is printed with its reason."""
+    from experiments import requirements
+
+    requirements.prepare_tests()
     root = Path(__file__).resolve().parent.parent.parent
     marks = [] if long else ["-m", "not long"]
     checks = [

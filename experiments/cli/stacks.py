@@ -121,21 +121,22 @@ def destroy(
 
     if lab == bool(stack):
         raise BadInput("destroy: give either --stack STACK or --lab")
-    stands = standing.lab()
+    recorded = stacks.recorded(stack) if stack else []
+    target = targets.of(recorded)
+    targets.require(target)
+    stands = standing.lab() if target == "lab" else None
     if lab:
         if stands is None or stands.folder != str(stacks.ROOT) or not stacks.recorded(stands.stack):
             _take_away(json)
             return
         stack = stands.stack
+        recorded = stacks.recorded(stack)
     ref = stacks.named(stack)
-    recorded = stacks.recorded(stack)
     if not recorded and stands and stands.stack == stack:
         raise Refusal(
             f"stack {stack} has no state in {stacks.ROOT}, but the lab of {stands} stands on this "
             "machine: ./steerlab destroy --lab (a sweep: ./steerlab sweep --resume --out DIR)"
         )
-    target = targets.of(recorded)
-    targets.require(target)
     chosen = choose(engine)
     with targets.busy(target, stack, f"destroy of {stack}"):
         started = time.monotonic()
@@ -145,9 +146,8 @@ def destroy(
 
 
 def _take_away(json: bool) -> None:
-    from experiments import lock, standing, targets
+    from experiments import lock, standing
 
-    targets.require("lab")
     with lock.machine("destroy of the lab"):
         stands = standing.lab()
         with waiting("putting back", 1):

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from experiments.cluster import look
 from infra.config import Ssh
 from infra.kubernetes.access import CALL_S, explained
+from infra.kubernetes.names import checked_address
 from infra.refusals import Cannot
 
 # Reads what the kernel counts; runs where nothing but Python is.
@@ -68,7 +69,7 @@ def run(shell: Shell, words: Sequence[str], seconds: float = CALL_S) -> Answer:
 
 def looked(shell: Shell, request: Mapping[str, Any]) -> dict[str, Any]:
     """The files and the words of commands that `look` brings from there. Raises `Cannot`."""
-    answer = run(shell, ("python3", "-c", LOOK, json.dumps(request)))
+    answer = run(shell, ("python3", "-I", "-c", LOOK, json.dumps(request)))
     if answer.status != 0:
         raise Cannot(f"reading files of {shell}: {answer.err.strip()[-300:]}")
     said: dict[str, Any] = json.loads(answer.out)
@@ -158,14 +159,14 @@ class SshShell:
         }
         options = [word for key, value in named.items() if value for word in (key, value)]
         if self.ssh.known_hosts_file:
-            options += ["-o", f"UserKnownHostsFile={self.ssh.known_hosts_file}"]
+            options += ["-o", f'UserKnownHostsFile="{self.ssh.known_hosts_file}"']
         remote = shlex.join(words)
         if self.ssh.user not in ("", "root"):
             remote = f"sudo -n {remote}"
         return [
             "ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",
             "-o", f"ConnectTimeout={DIAL_S}", "-o", "ServerAliveInterval=5",
-            "-p", str(self.ssh.port), *options, self.address, "--", remote,
+            "-p", str(self.ssh.port), *options, "--", checked_address(self.address), remote,
         ]  # fmt: skip
 
     def start(self, words: Sequence[str], stdin: bytes | None = None) -> SshSession:

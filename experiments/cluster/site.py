@@ -160,7 +160,11 @@ class ClusterSite:
         with ExitStack() as stack:
             readers = {
                 node.name: stack.enter_context(
-                    _ready(self._shell(node), ("python3", "-c", LOOK, window), f"node {node.name}")
+                    _ready(
+                        self._shell(node),
+                        ("python3", "-I", "-c", LOOK, window),
+                        f"node {node.name}",
+                    )
                 )
                 for node in self._measured()
             }

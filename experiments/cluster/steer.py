@@ -22,7 +22,7 @@ RESTORE_S = 120.0
 def verb(shell: Shell, *words: str) -> dict[str, Any]:
     """Run one verb of the agent on a node and return its JSON, as `experiments.agent.call` does."""
     if isinstance(shell, SshShell):
-        session = shell.start(("python3", "-", *words), AGENT.read_bytes())
+        session = shell.start(("python3", "-I", "-", *words), AGENT.read_bytes())
         answer = session.finish(time.monotonic() + RESTORE_S)
         session.close()
         if answer is None:

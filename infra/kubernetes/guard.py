@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from infra.config import Ssh
+from infra.kubernetes.names import Address
 from infra.kubernetes.nodes import Node
 
 
@@ -16,7 +17,7 @@ class Guard(BaseModel):
     stack: str
     node: str
     hostname: str
-    address: str
+    address: Address
     boot_id: str
     kubeconfig: str
     context: str

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from infra.config import Ssh, State
-from infra.kubernetes.names import Names
+from infra.kubernetes.names import Address, Names
 from infra.kubernetes.nodes import Node, Nodes
 
 
@@ -17,7 +17,7 @@ class NodeOf(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    address: str
+    address: Address
     boot_id: str
     side: Literal["server", "client"]
     steered: bool

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 IPERF_PORT = 5201
 MEASURED = "iperf3"  # the container of a measured pod
@@ -12,6 +16,9 @@ OVERLAY_LEVEL, NODE_LEVEL = "restricted", "privileged"  # pod-security levels of
 
 _LONGEST = 36  # with a hash, prefixes and what a Deployment adds below 63
 _LABEL = re.compile(r"[^a-z0-9]+")
+_DNS_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DNS_NAME = re.compile(rf"{_DNS_LABEL}(?:\.{_DNS_LABEL})*\.?")
+_LONGEST_DNS_NAME = 253
 
 
 def label(text: str) -> str:
@@ -21,6 +28,25 @@ def label(text: str) -> str:
         return plain
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{plain[:_LONGEST].rstrip('-')}-{digest}"
+
+
+def checked_address(text: str) -> str:
+    """An address as a program may be given it: an IP or a DNS name, and so never an option.
+
+    Raises ValueError for any other text.
+    """
+    if _DNS_NAME.fullmatch(text) and len(text) <= _LONGEST_DNS_NAME:
+        return text
+    try:
+        address = ip_address(text)
+    except ValueError:
+        address = None
+    if address is None or "%" in text:  # a zone is of this machine, and may be any text
+        raise ValueError(f"{text[:80]!r} is neither an IP address nor a DNS name")
+    return text
+
+
+Address = Annotated[str, AfterValidator(checked_address)]
 
 
 def admits(level: str) -> dict[str, str]:

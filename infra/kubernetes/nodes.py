@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.config import State
 from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.names import checked_address
 from infra.refusals import BadInput, Cannot
 
 if TYPE_CHECKING:
@@ -99,10 +100,15 @@ def _node(node: Any) -> Node:
     conditions = {condition.type: condition.status for condition in node.status.conditions or []}
     addresses = {address.type: address.address for address in node.status.addresses or []}
     labels = node.metadata.labels or {}
+    name = node.metadata.name
+    try:
+        address = checked_address(addresses.get("InternalIP", name))
+    except ValueError as error:
+        raise Cannot(f"node {name}: its address {error}: kubectl get node {name} -o wide") from None
     return Node(
-        name=node.metadata.name,
-        hostname=labels.get(HOSTNAME, node.metadata.name),
-        address=addresses.get("InternalIP", node.metadata.name),
+        name=name,
+        hostname=labels.get(HOSTNAME, name),
+        address=address,
         boot_id=node.status.node_info.boot_id,
         kernel=node.status.node_info.kernel_version,
         cpus=int(node.status.capacity["cpu"]),

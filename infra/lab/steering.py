@@ -16,7 +16,7 @@ from infra.lab import layout
 from infra.lab.measurement import owner
 from infra.steering import Device
 
-AGENT = "python3 docker/steering/steer.py"
+AGENT = "python3 -I docker/steering/steer.py"
 
 
 def node_plan(state: State, node: layout.Node, generations: Sequence[str | None]) -> dict[str, Any]:

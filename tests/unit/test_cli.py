@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -440,3 +441,45 @@ def test_a_node_that_cannot_gives_the_exit_code(failure: str, code: int) -> None
     from experiments import cli
 
     assert cli._status(failure) == code
+
+
+def failing(error: BaseException) -> Callable[..., NoReturn]:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", [KeyError("eth1"), RecursionError(), TypeError("a\nb")])
+def test_an_unexpected_error_is_one_line_and_its_traceback_is_kept_back(
+    steerlab: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+) -> None:
+    monkeypatch.setattr(choice, "choose", failing(error))
+    assert steerlab("outputs", "-s", "rps-4") == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert type(error).__name__ in said
+    monkeypatch.setenv(cli.DEBUG, "1")
+    monkeypatch.setattr(sys, "argv", ["steerlab", "outputs", "-s", "rps-4"])
+    with pytest.raises(type(error)):
+        cli.main()
+
+
+def test_a_file_of_another_user_is_named_with_its_owner(
+    steerlab: Cli,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    closed = tmp_path / "closed/.owner"
+    denied = PermissionError(errno.EACCES, "Permission denied", str(closed))
+    monkeypatch.setattr(choice, "choose", failing(denied))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert steerlab("outputs", "-s", "rps-4") == 3
+    said = capsys.readouterr().err
+    assert str(closed) in said
+    assert tmp_path.owner() in said
+    assert "Permission denied" not in said

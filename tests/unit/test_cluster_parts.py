@@ -10,6 +10,7 @@ from types import SimpleNamespace as Model
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from experiments.agent import AgentFailed
 from experiments.cluster import drift, look, steer
@@ -39,18 +40,64 @@ def test_ssh_is_strict_and_asks_nobody() -> None:
     words = SshShell("192.0.2.1", Ssh()).command(("python3", "-", "show"))
     assert "BatchMode=yes" in words
     assert "StrictHostKeyChecking=yes" in words
-    assert words[-3:] == ["192.0.2.1", "--", "python3 - show"]
+    assert words[-3:] == ["--", "192.0.2.1", "python3 - show"]
     assert "-i" not in words
     assert "-l" not in words
 
 
 def test_ssh_takes_the_files_that_are_named_and_sudo_for_others_than_root() -> None:
-    named = Ssh(user="ops", port=2222, identity_file="/k e/y", known_hosts_file="/hosts")
+    named = Ssh(user="ops", port=2222, identity_file="/k e/y", known_hosts_file="/ho sts")
     words = SshShell("node", named).command(("cat", "a file; rm -rf /"))
     assert words[words.index("-i") + 1] == "/k e/y"
     assert words[words.index("-p") + 1] == "2222"
-    assert "UserKnownHostsFile=/hosts" in words
+    assert 'UserKnownHostsFile="/ho sts"' in words
     assert words[-1] == "sudo -n cat 'a file; rm -rf /'"
+
+
+BAD_ADDRESSES = [
+    "-oProxyCommand=touch MARK", "--", "", "a b", "a;b", "a\nb", "root@node", "node:22", "[::1]",
+    "fe80::1%-oProxyCommand=x", "-n.example", "a..b", "a" * 64, "$(touch MARK)", "999.1.1.1/8",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", BAD_ADDRESSES)
+def test_an_address_that_is_none_runs_nothing(address: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="address"):
+        SshShell(address.replace("MARK", str(tmp_path / "mark")), Ssh()).start(("true",))
+    assert not (tmp_path / "mark").exists()
+    guard = {
+        "stack": "s", "node": "n", "hostname": "n", "address": address, "boot_id": "b",
+        "kubeconfig": "", "context": "", "image": "i:1", "ssh": None,
+    }  # fmt: skip
+    with pytest.raises(ValidationError):
+        Guard.model_validate(guard)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["192.0.2.1", "2001:db8::1", "node", "Node-1.example.com.", "ip-10-0-0-1.ec2.internal"],
+)
+def test_an_address_is_an_ip_or_a_dns_name(address: str) -> None:
+    assert SshShell(address, Ssh()).command(("true",))[-3:] == ["--", address, "true"]
+
+
+@pytest.mark.parametrize(
+    ("key", "word"),
+    [
+        ("user", "-oProxyCommand=x"),
+        ("user", "a b"),
+        ("knownHostsFile", '/h" "/other'),
+        ("knownHostsFile", "/h\nProxyCommand x"),
+        ("configFile", "/c\0"),
+    ],
+)
+def test_words_for_ssh_that_could_become_others_are_refused(key: str, word: str) -> None:
+    with pytest.raises(BadInput, match=rf"ssh\.{key}"):
+        config.state(
+            "rfs-plus-2",
+            {"target": "kubernetes", "nodeAccess": "ssh", "ssh": json.dumps({key: word})},
+            online=(0, 1),
+        )
 
 
 def test_a_client_s_command_is_the_state_s() -> None:
