@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from infra.refusals import BadInput, Cannot, Refusal
 
 AGENT = Path(__file__).resolve().parent.parent / "docker" / "steering" / "steer.py"
+
+
+@cache
+def source() -> Any:
+    """The agent's own module, for its pure functions."""
+    module = ModuleType("steer")
+    SourceFileLoader("steer", str(AGENT)).exec_module(module)
+    return module
 
 
 class AgentFailed(Refusal):

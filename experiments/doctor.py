@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import agent, machine, nodes, requirements
+from experiments import agent, machine, nodes, persist, requirements
 from infra.config import online_cores
 from infra.refusals import Refusal
 
@@ -29,6 +29,7 @@ class Findings:
     cpu: str
     cores: list[int]
     isolated: str
+    offline: str
     rps: bool
     irq_time_accounting: bool | None
     irqbalance: bool | None
@@ -38,12 +39,14 @@ class Findings:
     tools: dict[str, str | None]
     pulumi: str | None
     steering: dict[str, Any] | str
+    kept_by: dict[str, Any] | None
     lab: str | None
     missing: list[str]
 
     def to_json(self) -> dict[str, Any]:
         return {
             **asdict(self),
+            "warnings": kernel_faults(self.kernel),
             "hints": hints(self.nics, len(self.cores)),
             "advice": advice(self.nics, len(self.cores)),
         }
@@ -63,18 +66,21 @@ class Findings:
             lab += "; none is up"
         rows = [
             ("kernel", self.kernel),
+            *(("", words) for words in kernel_faults(self.kernel)),
             ("CPU", self.cpu),
-            ("cores", f"{nodes.ranges(self.cores)} online, {self.isolated or 'none'} isolated"),
+            ("cores", self._cores()),
             ("RPS, RFS", "yes" if self.rps else "no"),
             ("softirq", f"{exact[self.irq_time_accounting]} (CONFIG_IRQ_TIME_ACCOUNTING)"),
             ("irqbalance", "runs" if self.irqbalance else "does not run"),
             ("queues", queues or "no physical NIC"),
             *(("", hint) for hint in hints(self.nics, len(self.cores))),
+            *(("", line) for line in self._uppers()),
             ("interrupts", busiest(self.interrupts) or "of no NIC yet"),
             ("cgroup", self.cgroup),
             ("tools", tools),
             ("Pulumi", self.pulumi or "not on PATH: --engine embedded does without"),
             *(("steering" * (not index), line) for index, line in enumerate(held.splitlines())),
+            *(("", line) for line in nodes.kept_by(self.kept_by)),
             *(("steered now", steered(s)) for s in (self.steering,) if isinstance(s, dict)),
             ("try first", advice(self.nics, len(self.cores))),
             ("lab", lab),
@@ -82,14 +88,32 @@ class Findings:
         ]
         return "\n".join(f"{subject:<11} {words}" for subject, words in rows)
 
+    def _cores(self) -> str:
+        offline = f", {self.offline} offline" if self.offline else ""
+        return f"{nodes.ranges(self.cores)} online{offline}, {self.isolated or 'none'} isolated"
+
+    def _uppers(self) -> list[str]:
+        return nodes.uppers(
+            () if isinstance(self.steering, str) else self.steering.get("uppers", ())
+        )
+
+
+def kernel_faults(release: str) -> list[str]:
+    """Known faults of this kernel that steering can meet (pure)."""
+    steer = agent.source()
+    return [steer.table_fault_words(release)] if steer.has_table_fault(release) else []
+
 
 def examine() -> Findings:
     """Read only; what needs root says so where there is none."""
+    cpus = agent.source().Cpus.of(machine.SYS.parent)
+    health = persist.health()
     return Findings(
         kernel=platform.release(),
         cpu=machine.cpu_model((machine.PROC / "cpuinfo").read_text(), platform.machine()),
         cores=list(online_cores()),
-        isolated=_read(machine.SYS / "devices/system/cpu/isolated"),
+        isolated=nodes.ranges(cpus.isolated),
+        offline=nodes.ranges({*cpus.present} - {*cpus.online}),
         rps=(machine.PROC / "sys/net/core/rps_sock_flow_entries").exists(),
         irq_time_accounting=machine.irq_time_accounting(),
         irqbalance=machine.confounders().irqbalance,
@@ -99,6 +123,7 @@ def examine() -> Findings:
         tools={tool: version(tool) for tool in (*requirements.TOOLS, *_ALSO)},
         pulumi=version("pulumi"),
         steering=_steering(),
+        kept_by=asdict(health) if health else None,
         lab=_lab(),
         missing=requirements.missing(),
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,14 @@ class Choice:
     overlay: str = "auto"
     pods: Sequence[str] = (PODS,)
     own: str = ""
-    lease: str = "none"
+    lease: str = ""  # none, a time, or whatever the owner has now
     owner: str = "nodes"
 
 
-def show(namespaces: Sequence[str] = (PODS,)) -> dict[str, Any]:
-    return agent.call("show", *(f"--namespace={path}" for path in namespaces))
+def show(namespaces: Sequence[str] = (PODS,), root: Path = Path("/")) -> dict[str, Any]:
+    answer = agent.call("show", *(f"--namespace={path}" for path in namespaces))
+    health = persist.health(root)
+    return {**answer, "kept_by": asdict(health) if health else None}
 
 
 def planned(choice: Choice) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def plan(configuration: Configuration, choice: Choice) -> dict[str, Any]:
         devices=devices,
         cores=None,
         queue_core=None,
-        lease_seconds=lease.seconds(choice.lease),
+        lease_seconds=lease.seconds(choice.lease or "none"),
     )
 
 
@@ -94,12 +96,23 @@ def apply(choice: Choice, *, keep: bool = False, root: Path = Path("/")) -> dict
     """Apply a configuration to this node; with `keep` also at every boot and to new devices."""
     document = kept_plan(choice) if keep else planned(choice)
     _refuse_kept(persist.kept(root), choice.owner, keep)
+    if not keep and not choice.lease:
+        document["lease_seconds"] = _lease_of(choice.owner)
     if keep:
         persist.require(root)
-    answer = agent.call("apply", plan=document)
+    answer = {
+        **agent.call("apply", plan=document),
+        "lease_seconds": document["lease_seconds"],
+    }
     if keep:
         answer["kept_by"] = persist.install(document, choice.configuration, root)
     return answer
+
+
+def _lease_of(owner: str) -> int | None:
+    """The lease under which an owner steers now: applying again renews it."""
+    snapshots = agent.call("show")["snapshots"]
+    return next((s.get("lease_seconds") for s in snapshots if s["owner"] == owner), None)
 
 
 def _refuse_kept(kept: persist.Kept | None, owner: str, keep: bool) -> None:
@@ -148,21 +161,41 @@ def show_text(answer: dict[str, Any]) -> str:
         f"flow table  {_flow_table(answer['sock_flow_entries'])}",
         "",
         *_table(answer["queues"], ("device", "namespace")),
+        *uppers(answer["uppers"]),
         "",
         *(held(answer["snapshots"]) or ["held by nobody: nothing here waits for a restore"]),
+        *kept_by(answer["kept_by"]),
+        *(f"warning     {words}" for words in answer["warnings"]),
     ]
     return "\n".join(lines)
 
 
 def apply_text(answer: dict[str, Any]) -> str:
     """What stands by now, in the order of the plan."""
-    lines = _table(answer["queues"], ("role", "device", "namespace"))
+    lines = _table(map(_with_upper, answer["queues"]), ("role", "device", "namespace"))
     table = answer["sock_flow_entries"]
     lines += ["", f"flow table  {_flow_table(table)}", f"written     {_values(answer['changed'])}"]
     lines += [f"warning     {words}" for words in answer["warnings"]]
     if "kept_by" in answer:
         lines.append(f"kept        by {answer['kept_by']}: at every boot, and for new devices")
     return "\n".join(lines)
+
+
+def uppers(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """A line for each device whose packets others receive: the kernel never reads its masks."""
+    return [
+        f"{row['device']} receives on {', '.join(row['receives_on'])}: steering takes effect there"
+        for row in rows
+    ]
+
+
+def kept_by(health: Mapping[str, Any] | None) -> list[str]:
+    """How the unit that keeps the steering is doing; nothing where none does."""
+    if health is None:
+        return []
+    if health["why"]:
+        return [f"WARNING     {health['unit']} fails, {health['state']}: {health['why']}"]
+    return [f"kept        by {health['unit']}: {health['state']}"]
 
 
 def restore_text(answer: dict[str, Any]) -> str:
@@ -220,6 +253,12 @@ def _flow_table(entries: int | None) -> str:
     if entries is None:
         return "rps_sock_flow_entries is not this plan's, or not visible from here"
     return f"rps_sock_flow_entries {entries}"
+
+
+def _with_upper(queue: dict[str, Any]) -> dict[str, Any]:
+    """A queue whose device is named with the one that it receives for."""
+    upper = queue.get("for")
+    return {**queue, "device": f"{queue['device']} (for {upper})"} if upper else queue
 
 
 def _table(queues: Iterable[dict[str, Any]], keys: Sequence[str]) -> list[str]:

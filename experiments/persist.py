@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,11 @@ AGAIN = "steerlab-steering-again.service"
 TIMER = "steerlab-steering-again.timer"
 LINK = f"{UNITS}/multi-user.target.wants/{SERVICE}"
 
-# What the agent needs of root: setns and a sysfs of each namespace (CAP_SYS_ADMIN), writing
-# (CAP_NET_ADMIN), and files of pods in user namespaces, which are not root's (CAP_DAC_OVERRIDE).
+# What the agent needs of root: setns, a sysfs of each namespace and its read-only flag
+# (CAP_SYS_ADMIN), writing (CAP_NET_ADMIN), files of pods in user namespaces, which are not root's
+# (CAP_DAC_OVERRIDE), and /proc/PID/ns/net of processes with more capabilities than it
+# (CAP_SYS_PTRACE), where a namespace has no name any more. System calls: fsopen, fsconfig and fsmount
+# make a sysfs, fspick finds the one of a pod whose runtime made it read-only.
 _SERVICE = """\
 [Unit]
 Description=Packet steering {configuration} of owner {owner}, kept by steerlab
@@ -37,6 +40,8 @@ StartLimitIntervalSec=0
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+# the agent's words, for systemctl status and ./steerlab nodes show
+NotifyAccess=exec
 ExecStart={apply}
 ExecReload={apply}
 ExecStop={restore}
@@ -54,7 +59,7 @@ RuntimeDirectoryMode=0700
 RuntimeDirectoryPreserve=yes
 UMask=0077
 
-CapabilityBoundingSet=CAP_SYS_ADMIN CAP_NET_ADMIN CAP_DAC_OVERRIDE
+CapabilityBoundingSet=CAP_SYS_ADMIN CAP_NET_ADMIN CAP_DAC_OVERRIDE CAP_SYS_PTRACE
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=yes
@@ -72,7 +77,7 @@ RestrictNamespaces=net
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
-SystemCallFilter=@system-service fsopen fsconfig fsmount
+SystemCallFilter=@system-service fsopen fsconfig fsmount fspick
 SystemCallErrorNumber=EPERM
 """
 
@@ -175,6 +180,46 @@ def kept(root: Path = Path("/")) -> Kept | None:
         return Kept(None)
 
 
+@dataclass(frozen=True)
+class Health:
+    """How what keeps the steering is doing; `why` is empty where it does what it should."""
+
+    unit: str
+    state: str
+    why: str
+
+
+def health(root: Path = Path("/")) -> Health | None:
+    """None where nothing is kept here."""
+    if kept(root) is None:
+        return None
+    if not _runs(root):
+        return Health(SERVICE, "unknown", "systemd does not run here")
+    names = ("ActiveState", "SubState", "Result", "ReloadResult", "ExecMainStatus", "StatusText")
+    try:
+        said = _run(["systemctl", "show", SERVICE, *(f"--property={name}" for name in names)])
+    except (OSError, Refusal) as error:
+        return Health(SERVICE, "unknown", str(error))
+    return judged(dict(line.split("=", 1) for line in said.splitlines() if "=" in line))
+
+
+def judged(properties: Mapping[str, str]) -> Health:
+    """The health of the service by what systemd says of it (pure)."""
+    state = f"{properties.get('ActiveState', '')} ({properties.get('SubState', '')})"
+    results = {properties.get(name) or "success" for name in ("Result", "ReloadResult")}
+    if properties.get("ActiveState") in ("active", "reloading") and results == {"success"}:
+        return Health(SERVICE, state, "")
+    if properties.get("ActiveState") == "inactive" and results == {"success"}:
+        return Health(SERVICE, state, f"it is stopped: systemctl start {SERVICE}")
+    agent = properties.get("StatusText") or f"exit status {properties.get('ExecMainStatus', '?')}"
+    retried = "it is tried again every 15 seconds"
+    if properties.get("ActiveState") == "failed":
+        retried = f"it is not tried again: systemctl restart {SERVICE}"
+    elif properties.get("ActiveState") == "active":
+        retried = "what stood before stands still; it is tried again every minute"
+    return Health(SERVICE, state, f"{agent}; {retried}; journalctl -u {SERVICE} has more")
+
+
 def require(root: Path = Path("/")) -> None:
     """Raise `Cannot` where no systemd could keep anything."""
     if not _runs(root):
@@ -248,7 +293,7 @@ def _runs(root: Path) -> bool:
     return (root / "run/systemd/system").is_dir()  # sd_booted(3)
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
     except subprocess.TimeoutExpired:
@@ -256,6 +301,7 @@ def _run(command: list[str]) -> None:
     if done.returncode != 0:
         words = done.stderr.strip() or f"exit {done.returncode}"
         raise Refusal(f"{' '.join(command)}: {words}")
+    return done.stdout
 
 
 @contextmanager

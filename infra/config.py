@@ -221,7 +221,7 @@ def state(stack: str, values: Mapping[str, str], online: tuple[int, ...] | None 
     on_lab = fields.get("target", "lab") == "lab"
     machine = online or online_cores()
     if on_lab:
-        fields.setdefault("cpus", cores.share(machine).model_dump())
+        fields.setdefault("cpus", cores.share(online or _usable_cores()).model_dump())
     try:
         result = State.model_validate({**fields, "stack": stack, "steering": steering})
     except ValidationError as error:
@@ -302,12 +302,25 @@ def _listed(numbers: tuple[int, ...]) -> str:
 
 def online_cores() -> tuple[int, ...]:
     """The online CPUs of this machine (/sys/devices/system/cpu/online)."""
-    text = Path("/sys/devices/system/cpu/online").read_text().strip()
+    return _cpu_list(Path("/sys/devices/system/cpu/online").read_text())
+
+
+def _cpu_list(text: str) -> tuple[int, ...]:
     cores: list[int] = []
-    for part in text.split(","):
+    for part in text.strip().split(","):
         first, _, last = part.partition("-")
-        cores.extend(range(int(first), int(last or first) + 1))
+        if first.isdigit():  # not for an empty list, nor for the kernel's (null)
+            cores.extend(range(int(first), int(last or first) + 1))
     return tuple(cores)
+
+
+def _usable_cores() -> tuple[int, ...]:
+    """The online CPUs that nobody has isolated for other work."""
+    isolated: set[int] = set()
+    for name in ("isolated", "nohz_full"):
+        file = Path("/sys/devices/system/cpu") / name
+        isolated |= set(_cpu_list(file.read_text()) if file.exists() else ())
+    return tuple(core for core in online_cores() if core not in isolated)
 
 
 def from_pulumi() -> State:

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -42,6 +43,8 @@ MAX_RULES = 10_000
 # Bytes an entry: struct rps_dev_flow (8 before Linux 6.18), and a u32. Memory of vmalloc, which no
 # control group's limit holds.
 ENTRY_BYTES = {"rps_flow_cnt": 12, "rps_sock_flow_entries": 4}
+# CPUs of isolated partitions: unlike isolcpus the kernel leaves these in a mask.
+CPUSETS = ("fs/cgroup/cpuset.cpus.isolated", "fs/cgroup/unified/cpuset.cpus.isolated")
 MEMORY_SHARE = 10  # the flow tables of a plan may take one part in so many of the free memory
 LOCK_PATIENCE = 60.0
 POD = "pod:"  # instead of a path: the network namespace of the pod with this uid
@@ -123,6 +126,19 @@ class Cpus(NamedTuple):
     online: list[int]
     present: list[int]
     isolated: list[int]
+
+    @classmethod
+    def of(cls, root: Path) -> Cpus:
+        def read(file: str) -> list[int]:
+            try:
+                return parse_cpu_list((root / "sys" / file).read_text())
+            except OSError:
+                return []
+
+        folder = "devices/system/cpu"
+        present = read(f"{folder}/present") or read(f"{folder}/possible")
+        isolated = (read(file) for file in (f"{folder}/isolated", f"{folder}/nohz_full", *CPUSETS))
+        return cls(read(f"{folder}/online"), present, sorted({*chain.from_iterable(isolated)}))
 
     @property
     def unusable(self) -> int:
@@ -820,20 +836,7 @@ class Machine:
         self.boot_id = (root / "proc/sys/kernel/random/boot_id").read_text().strip()
         self.store = Store(root / "run/steerlab", self.boot_id)
         self.table = Setting(root / "proc/sys/net/core/rps_sock_flow_entries", "this machine")
-        cpus = root / "sys/devices/system/cpu"
-        self.cpus = Cpus(
-            self._cpu_list(cpus / "online"),
-            self._cpu_list(cpus / "present") or self._cpu_list(cpus / "possible"),
-            sorted(
-                {
-                    *self._cpu_list(cpus / "isolated"),
-                    *self._cpu_list(cpus / "nohz_full"),
-                    # isolated while the machine runs: the kernel leaves these in a mask
-                    *self._cpu_list(root / "sys/fs/cgroup/cpuset.cpus.isolated"),
-                    *self._cpu_list(root / "sys/fs/cgroup/unified/cpuset.cpus.isolated"),
-                }
-            ),
-        )
+        self.cpus = Cpus.of(root)
 
     def __enter__(self) -> Machine:
         return self
@@ -842,13 +845,6 @@ class Machine:
         for mount in self._mounts:
             os.close(mount)
         self._mounts.clear()
-
-    @staticmethod
-    def _cpu_list(file: Path) -> list[int]:
-        try:
-            return parse_cpu_list(file.read_text())
-        except OSError:
-            return []
 
     def release(self) -> str:
         try:
@@ -1130,7 +1126,11 @@ def apply(machine: Machine, plan: Plan) -> dict[str, Any]:
         commit(machine, mine, during, final, steps)
         if mine and mine.lease:
             end_watchdog(machine.root, plan.owner, mine.lease)
-        return {**report(machine, plan, read_again(targets)), "changed": len(changes)}
+        answer = {**report(machine, plan, read_again(targets)), "changed": len(changes)}
+        if mine and mine.lease and plan.lease_seconds is None:
+            lost = f"the lease of {mine.lease.seconds} s is gone with this plan, which has none"
+            answer["warnings"].append(f"{lost}: the steering stays until it is restored")
+        return answer
 
 
 def read_again(targets: Iterable[Target]) -> Iterator[Target]:
@@ -1526,6 +1526,7 @@ def describe(machine: Machine, owner: str) -> dict[str, Any]:
         "owner": owner,
         "since": snapshot.since,
         "pid": snapshot.pid,
+        "lease_seconds": lease and lease.seconds,
         "lease_seconds_left": lease and max(0.0, round(lease.expires - boot_time(), 1)),
         "watchdog": lease.pid if lease and lease.watched() else None,
         "entries": len(snapshot.entries),
@@ -1647,7 +1648,18 @@ def main(words: Sequence[str] | None = None) -> int:
     signals.ignore()
     if wrong:
         sys.stderr.write(f"steer: {'; '.join(wrong)}\n")
+    notify(f"{options.verb}: {'; '.join(wrong) or 'done'}")
     return status
+
+
+def notify(words: str) -> None:
+    """Tell systemd, where it runs this, what its status of the unit is to show; see sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    message = "STATUS=" + shortened(" ".join(words.split()), 2000)
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.sendto(message.encode(errors="replace"), address.replace("@", "\0", 1))
 
 
 if __name__ == "__main__":

@@ -187,8 +187,12 @@ def nodes_apply(
         str, typer.Option(help="YAML file with further configurations.", metavar="FILE")
     ] = "",
     lease: Annotated[
-        str, typer.Option(help="Restore by itself after so long (90s, 30m, 2h).", metavar="TIME")
-    ] = "none",
+        str,
+        typer.Option(
+            help="Restore by itself after so long (90s, 30m, 2h), or none (else what holds now).",
+            metavar="TIME",
+        ),
+    ] = "",
     owner: Owner = "nodes",
     persist: Annotated[
         bool,
@@ -217,6 +221,7 @@ def nodes_apply(
     Applying again brings new devices in and keeps what the first apply found.
     """
     from experiments import nodes, requirements
+    from infra.lease import words as in_words
     from infra.refusals import BadInput
 
     if declared:
@@ -252,7 +257,8 @@ def nodes_apply(
         show_json(answer)
     else:
         show(nodes.apply_text(answer))
-    by_itself = f"; by itself in {lease}" * (lease != "none")
+    seconds = answer["lease_seconds"]
+    by_itself = f"; by itself in {in_words(seconds)}" if seconds else ""
     note(f"undo it with {undo}{by_itself}")
 
 

@@ -216,3 +216,71 @@ def test_a_nic_that_comes_late_is_waited_for(systemd: Booted, wire: list[Path]) 
     assert wire[0].read_text() == "2\n"
     assert eventually(lambda: wire[0].read_text() != "2\n", 25)
     assert systemd("systemctl", "is-active", SERVICE) == "active\n"
+
+
+@contextlib.contextmanager
+def pod(systemd: Booted, name: str, *, read_only: bool) -> Iterator[Callable[[], str]]:
+    """A namespace cni-NAME with eth0 and a process; yields what eth0 holds.
+
+    Container runtimes mount a pod's sysfs read-only, and so its first mount.
+    """
+    systemd("ip", "netns", "add", f"cni-{name}")
+    peer = ("type", "veth", "peer", "name", f"stlb-{name}")
+    systemd("ip", "-n", f"cni-{name}", "link", "add", "eth0", *peer)
+    options = ("-o", "ro") if read_only else ()
+    mount = " ".join(("mount", "-t", "sysfs", *options, "sysfs", "/sys"))
+    inside = ("nsenter", f"--net=/run/netns/cni-{name}", "unshare", "--mount", "sh", "-c")
+    process = subprocess.Popen(
+        [*systemd.enter, *inside, f"{mount} && echo $$ && exec sleep 300"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    within = process.stdout.readline().strip()
+    files = "cat /sys/class/net/eth0/queues/rx-0/rps_flow_cnt"
+    try:
+        yield lambda: systemd("nsenter", "-t", within, "-m", "-n", "sh", "-c", files).strip()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_the_sandbox_lets_the_agent_steer_and_restore_every_kind_of_pod(
+    systemd: Booted, wire: list[Path]
+) -> None:
+    """Pods whose sysfs is read-only, and one whose namespace has lost its name."""
+    keep = ("--nic", "stlb0", "--overlay", "none", "--persist")
+    systemd.nodes("apply", "rps", *keep)
+    systemd("systemctl", "stop", SERVICE)
+    with (
+        pod(systemd, "ro", read_only=True) as locked,
+        pod(systemd, "rw", read_only=False) as plain,
+    ):
+        systemd.nodes("apply", "rfs-plus", *keep)
+        systemd("systemctl", "stop", SERVICE)
+        assert (locked(), plain()) == ("0", "0")
+        systemd("systemctl", "start", SERVICE)  # as at boot: all by the unit's own process
+        assert (locked(), plain()) == ("32768", "32768")
+        systemd("systemctl", "reload", SERVICE)
+        # the runtime has taken the name away, the pod's process is still there
+        for name in ("ro", "rw"):
+            systemd("ip", "netns", "del", f"cni-{name}")
+        systemd("systemctl", "stop", SERVICE)
+        assert (locked(), plain()) == ("0", "0")
+    assert wire[0].read_text() == "2\n"
+
+
+def test_a_unit_that_cannot_steer_is_told_with_its_cause(systemd: Booted, wire: list[Path]) -> None:
+    systemd.nodes("apply", "rps", "--nic", "stlb0", "--overlay", "none", "--persist")
+    assert f"kept        by {SERVICE}: active" in systemd.nodes("show")
+    assert len(wire) == 3
+    systemd("systemctl", "stop", SERVICE)
+    subprocess.run(["ip", "link", "set", "stlb0", "name", "stlb2"], check=True)
+    try:
+        systemd("systemctl", "start", SERVICE, status=1)
+        said = systemd.nodes("show")
+        assert "matches stlb0" in said
+        assert "tried again every 15 seconds" in said
+    finally:
+        subprocess.run(["ip", "link", "set", "stlb2", "name", "stlb0"], check=True)

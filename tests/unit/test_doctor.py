@@ -22,6 +22,7 @@ NODE: dict[str, Any] = {
     "cpu": "AMD EPYC",
     "cores": [0, 1, 2, 3],
     "isolated": "3",
+    "offline": "",
     "rps": True,
     "irq_time_accounting": False,
     "irqbalance": True,
@@ -48,6 +49,7 @@ NODE: dict[str, Any] = {
             {"owner": "old", "error": "of an earlier boot"},
         ],
     },
+    "kept_by": None,
     "lab": "rps-2 in /srv/steerlab",
     "missing": ["install iperf3"],
 }
@@ -84,6 +86,24 @@ def test_a_machine_in_words() -> None:
     text = Findings(**{**calm, "steering": "unknown: why"}).text()
     assert "\nsteering    unknown: why\ntry first" in text
     assert text.endswith("\nlab         can run here")
+
+
+def test_a_machine_with_what_could_mislead() -> None:
+    uppers = [{"namespace": None, "device": "bond0", "receives_on": ["ens5", "ens6"]}]
+    failing = {"unit": "steerlab-steering.service", "state": "failed (failed)", "why": "no pods"}
+    odd = {
+        **NODE,
+        "kernel": "6.18.3-arch1-1",
+        "offline": "4-7",
+        "steering": {**NODE["steering"], "uppers": uppers},
+        "kept_by": failing,
+    }
+    text = Findings(**odd).text()
+    for words in ("4-7 offline", "CVE-2026-43208", "bond0 receives on ens5, ens6", "no pods"):
+        assert words in text
+    said = Findings(**odd).to_json()
+    assert len(said["warnings"]) == 1
+    assert Findings(**NODE).to_json()["warnings"] == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,8 @@ class Node(Tree):
         self.told = folder / "told"
         self.told.touch()
         self.broken = folder / "broken"  # the words of systemctl that fail
+        self.status = folder / "status"  # what `systemctl show` prints
+        self.status.touch()
 
     def commands(self) -> list[str]:
         """What systemctl was told since this was last asked; `agent VERB` where the agent ran."""
@@ -115,6 +118,7 @@ class Node(Tree):
 
 
 SYSTEMCTL = """#!/bin/sh
+[ "$1" != show ] || exec cat {status}
 echo "$@" >> {told}
 if grep -qxF -- "$*" {broken} 2>/dev/null; then echo "no such luck" >&2; exit 1; fi
 """
@@ -125,7 +129,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     made = Node(tmp_path)
     command = tmp_path / "bin/systemctl"
     command.parent.mkdir()
-    command.write_text(SYSTEMCTL.format(told=made.told, broken=made.broken))
+    command.write_text(SYSTEMCTL.format(told=made.told, broken=made.broken, status=made.status))
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
     call = agent.call
@@ -137,6 +141,27 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
 
     monkeypatch.setattr(agent, "call", here)
     return made
+
+
+def test_applying_again_keeps_the_lease_that_holds(node: Node) -> None:
+    def apply(configuration: str, lease: str = "") -> dict[str, Any]:
+        choice = Choice(configuration, ["eth1"], "none", [], lease=lease)
+        return nodes.apply(choice, root=node.root)
+
+    def left() -> float | None:
+        (snapshot,) = nodes.show(root=node.root)["snapshots"]
+        return snapshot["lease_seconds_left"]
+
+    assert (apply("rfs")["lease_seconds"], left()) == (None, None)
+    assert apply("rfs", "2h")["lease_seconds"] == 7200
+    again = apply("rps")
+    assert (again["lease_seconds"], again["warnings"]) == (7200, [])
+    assert left() == pytest.approx(7200, abs=60)
+    dropped = apply("rps", "none")
+    assert dropped["lease_seconds"] is None
+    assert left() is None
+    assert any("lease of 7200 s" in words for words in dropped["warnings"])
+    assert apply("rps")["warnings"] == []
 
 
 # --- in words ---
@@ -377,6 +402,45 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     )
     named = [line for line in done.stderr.splitlines() if "steerlab" in line]
     assert (done.returncode, named) == (0, [])
+
+
+FAILS = "ActiveState={}\nSubState={}\nResult={}\nReloadResult={}\nStatusText=apply: no CPU\n"
+
+
+@pytest.mark.parametrize(
+    ("properties", "why"),
+    [
+        (("active", "exited", "success", "success"), ""),
+        (("reloading", "reload", "success", "success"), ""),
+        (("activating", "auto-restart", "exit-code", "success"), "apply: no CPU"),
+        (("failed", "failed", "exit-code", "success"), "is not tried again"),
+        (("active", "exited", "success", "exit-code"), "apply: no CPU"),
+        (("inactive", "dead", "success", "success"), "it is stopped"),
+    ],
+)
+def test_a_unit_that_does_not_steer_is_shown_with_its_cause(
+    node: Node, properties: tuple[str, ...], why: str
+) -> None:
+    assert nodes.show(root=node.root)["kept_by"] is None
+    node.keep("rps")
+    node.status.write_text(FAILS.format(*properties))
+    answer = nodes.show(root=node.root)
+    assert why in answer["kept_by"]["why"]
+    assert bool(why) is bool(answer["kept_by"]["why"])
+    assert (why or persist.SERVICE) in nodes.show_text(answer)
+
+
+def test_systemd_hears_what_the_agent_did(node: Node, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(5)
+        told = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        for rules, status, words in (
+            ([rule("nic", "eth1")], 0, "STATUS=apply: done"),
+            ([rule("nic", "eth7")], 3, "STATUS=apply: rules[0]: no nic device"),
+        ):
+            assert node.run("apply", plan=plan(*rules), env=told).returncode == status
+            assert manager.recv(4096).decode().startswith(words)
 
 
 # --- --print ---
