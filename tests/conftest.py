@@ -13,7 +13,12 @@ import signal
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # A shell's background job starts with these ignored, and so would every process under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
