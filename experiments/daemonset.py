@@ -11,7 +11,6 @@ import yaml
 from experiments.agent import AGENT
 
 NAME = "steerlab-steering"
-IMAGE = "python:3.11-slim"
 _FILES = "/etc/steerlab"
 
 # A shell as process 1: it hears SIGTERM while it sleeps, and lets an apply end first.
@@ -26,7 +25,7 @@ done
 """
 
 
-def manifest(plan: dict[str, Any], configuration: str, image: str = IMAGE) -> str:
+def manifest(plan: dict[str, Any], configuration: str, image: str) -> str:
     """YAML for `kubectl apply -f -`; deleting it gives every node back what it had.
 
     No lease: its watchdog would end with the container. A pod that was killed is made anew and

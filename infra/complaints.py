@@ -52,7 +52,10 @@ def unknown_key(key: object, known: Iterable[str]) -> str:
 
 def complaint(error: ValidationError, model: type[BaseModel]) -> str:
     """Pydantic's first complaint about a document: `nic.flows: must be ..., not -1`."""
-    first = error.errors()[0]
+    found = error.errors()
+    # a key that is spelled wrong is also missing: its own name says more
+    strange = [one for one in found if one["type"] == "extra_forbidden"]
+    first = strange[0] if strange and found[0]["type"] == "missing" else found[0]
     place = [str(part) for part in first["loc"]]
     where = ".".join(place)
     match first["type"]:

@@ -44,12 +44,12 @@ _LONGEST_LEASE = 365 * 24 * 3600
 
 
 class Images(BaseModel):
-    """The images of the cluster's pods; what a key leaves out is the default."""
+    """The images of the cluster's pods; there is no default, for they run on people's nodes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    iperf3: Image = "steerlab/iperf3:1"
-    steering: Image = "steerlab/steering:1"
+    iperf3: Image
+    steering: Image
 
 
 class Ssh(BaseModel):
@@ -102,7 +102,7 @@ class State(BaseModel):
     client_selector: Selector = "iperf=client"
     node_access: Literal["job", "ssh"] = "job"
     ssh: Ssh = Ssh()
-    images: Images = Images()
+    images: Images | None = None
     via: Literal["service", "pod"] = "service"
     overlay_device: Annotated[
         str, like(r"auto|[^-/\s][^/\s]{0,14}", "must be auto or a device's name")
@@ -130,6 +130,12 @@ class State(BaseModel):
         """The cores of the lab, which always has them."""
         assert self.cpus is not None  # noqa: S101
         return self.cpus
+
+    @property
+    def pod_images(self) -> Images:
+        """The images of a cluster's pods, which always has them."""
+        assert self.images is not None  # noqa: S101
+        return self.images
 
     @property
     def lease_seconds(self) -> int | None:
@@ -273,6 +279,12 @@ def _check_cluster(state: State) -> None:
         raise BadInput("path: host is a path of the lab alone: on kubernetes it must be overlay")
     if state.cpus is not None:
         raise BadInput("cpus: it chooses the lab's cores; a cluster's nodes use all of theirs")
+    if state.images is None:
+        raise BadInput(
+            "images: is missing: target kubernetes has no default images. Build and push them with "
+            "docker/build --repository REGISTRY/NAME --push, and give what it prints: "
+            '-c images=\'{"iperf3": ..., "steering": ...}\''
+        )
 
 
 def _check_cores(state: State, cpus: Cores, online: tuple[int, ...]) -> None:

@@ -24,7 +24,8 @@ _OTHERS = {
     "cpus": "Cores of the lab: those of the server, of the clients, and the irq core",
     "ssh": "How nodes are reached with `nodeAccess: ssh`: user, port, identityFile, "
     "knownHostsFile, configFile",
-    "images": "Images of the measured pods and of the node agent",
+    "images": "Images of the measured pods and of the node agent; a cluster's stack must name them "
+    "(`docker/build` prints them)",
 }
 
 _HEAD = """# Configuration

@@ -91,7 +91,7 @@ def doctor(
 
     \b
     ./steerlab doctor
-    ./steerlab doctor --target kubernetes -c kubeconfig=~/.kube/config
+    ./steerlab doctor --target kubernetes -c images="$IMAGES"
 
     Of a cluster: the API, rights, labels, and by two short-lived namespaces with a pod of each
     image on each node: images, overlay, kernel, offloads. Steering is read, never written.
@@ -205,7 +205,11 @@ def nodes_apply(
         typer.Option("--print", help="Change nothing: print what would keep it."),
     ] = None,
     image: Annotated[
-        str, typer.Option(help="Image of the daemonset: any with sh and python3.", metavar="IMAGE")
+        str,
+        typer.Option(
+            help="Image of the daemonset: any with sh and python3, such as steering of docker/build.",
+            metavar="IMAGE",
+        ),
     ] = "",
     declared: Declared = False,
     json: Json = False,
@@ -216,7 +220,7 @@ def nodes_apply(
     ./steerlab nodes apply rfs-plus --lease 2h          try it; it ends by itself
     ./steerlab nodes apply rfs-plus --persist           keep it, also over reboots
     ./steerlab nodes apply rps --nic ens5 --nic ens6 --overlay none --no-pods
-    ./steerlab nodes apply rfs-plus --print daemonset | kubectl apply -f -
+    ./steerlab nodes apply rfs-plus --print daemonset --image IMAGE | kubectl apply -f -
 
     Applying again brings new devices in and keeps what the first apply found.
     """
@@ -264,10 +268,16 @@ def nodes_apply(
 
 def _print(form: Form, choice: Choice, image: str, json: bool) -> None:
     from experiments import daemonset, nodes, persist
+    from infra.refusals import BadInput
 
     plan = nodes.kept_plan(choice)
     if form is Form.DAEMONSET:
-        typer.echo(daemonset.manifest(plan, choice.configuration, image or daemonset.IMAGE))
+        if not image:
+            raise BadInput(
+                "image: --print daemonset needs --image, with sh and python3 in it: "
+                "docker/build --repository REGISTRY/NAME --push prints one (steering)"
+            )
+        typer.echo(daemonset.manifest(plan, choice.configuration, image))
         return
     written = persist.files(plan, choice.configuration)
     if json:

@@ -6,6 +6,7 @@ is read, never written.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import time
@@ -13,9 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import machine
+from experiments.agent import AGENT
 from experiments.cluster import steer
 from experiments.cluster.shell import PodShell, Shell, SshShell, looked
 from experiments.doctor import hints
@@ -36,6 +39,8 @@ START_S = 60.0
 # What the outer headers of VXLAN over IPv4 add to a packet (RFC 7348, section 5), bytes.
 VXLAN_OVERHEAD = 50
 
+# Of the agent that the image holds; over SSH the project's own is sent.
+_HASH_OF_AGENT = ["sha256sum", agent.AGENT[-1]]
 _ABOUT = ("sys/class/net/*/mtu", "proc/sys/kernel/osrelease", *machine.CONFOUNDERS)
 
 
@@ -215,7 +220,7 @@ def _measured(state: State, names: Names, node: Node) -> dict[str, Any]:
 
 def _agent(state: State, names: Names, node: Node) -> dict[str, Any]:
     """What an agent's pod is, but that it waits and has no token's account to wait for."""
-    spec: dict[str, Any] = agent.pod_template(names, node, state.images.steering, (), job=True)[
+    spec: dict[str, Any] = agent.pod_template(names, node, state.pod_images.steering, (), job=True)[
         "spec"
     ]
     del spec["serviceAccountName"]
@@ -301,6 +306,8 @@ def _look(shell: Shell, state: State, found: NodeFindings, *, owns_table: bool) 
     meant = steer.verb(shell, "verify", "--owner", "doctor", "--plan", json.dumps(plan))
     names = {queue["device"] for queue in meant["queues"]}
     commands = [["ethtool", "--show-features", name] for name in sorted(names)]
+    if isinstance(shell, PodShell):
+        commands.append(_HASH_OF_AGENT)
     said = looked(shell, {"files": _ABOUT, "commands": commands})
     concluded(found, state, shown, meant, said)
 
@@ -345,6 +352,16 @@ def concluded(
                     f"more than {mtu[nic]} of {nic}: packets are fragmented or lost"
                 )
     found.cautions += _confounders(files, said["commands"], mtu)
+    printed = said["commands"].get(" ".join(_HASH_OF_AGENT))
+    if printed is not None and printed.split()[:1] != [_hash_of(AGENT)]:
+        found.lacks.append(
+            f"image {state.pod_images.steering} holds another node agent than this project: "
+            "docker/build --push, and give the key images what it prints"
+        )
+
+
+def _hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _confounders(

@@ -103,7 +103,7 @@ class NodeSteering(pulumi.ComponentResource):
             boot_id=node.boot_id,
             kubeconfig=state.kubeconfig,
             context=state.context,
-            image=state.images.steering,
+            image=state.pod_images.steering,
             ssh=ssh,
         ).model_dump_json()
         # The words of the change for whoever reads a preview: the plan is one long text there.
@@ -153,7 +153,7 @@ class NodeSteering(pulumi.ComponentResource):
         def meta(name: str) -> dict[str, Any]:
             return {"name": name, "namespace": names.steering, "annotations": says}
 
-        image = state.images.steering
+        image = state.pod_images.steering
         watch = Deployment(
             f"agent-{self._label}",
             metadata={"name": f"agent-{self._label}", "namespace": names.steering},

@@ -21,6 +21,8 @@ SOURCES = (
     DOCKER / "steering/Dockerfile",
     DOCKER / "steering/steer.py",
 )
+# The key of a stack whose pods have the images that every node is given.
+KEY = 'images={"iperf3": "steerlab/iperf3:1", "steering": "steerlab/steering:1"}'
 BASE = "localhost/steerlab/debian:12"
 RECIPE = ("mmdebstrap", "--variant=minbase", "--quiet", "bookworm")
 
@@ -43,7 +45,7 @@ def archives() -> list[Path]:
 def _build(out: Path) -> None:
     """Some 20 s."""
     with builder() as environment:
-        words = ("--builder", "buildah", "--base", BASE, "--save", str(out))
+        words = ("--builder", "buildah", "--base", BASE, "--tag", "1", "--save", str(out))
         _run(environment, str(DOCKER / "build"), *words)
 
 

@@ -39,6 +39,6 @@ def shell(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_a_command_of_the_docs_runs_on_a_cluster(shell: Shell, line: str) -> None:
     done = typed(shown.CLUSTER[line] or line, shell["PWD"], shell, seconds=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    if line.startswith("docker/build"):
-        shell["IMAGES"] = done.stdout.strip().splitlines()[-1].removeprefix("images: ")
+    if line.startswith("IMAGES="):
+        shell["IMAGES"] = done.stdout
         assert shell["REGISTRY"] in shell["IMAGES"]

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import images
 import pytest
 from lab_project import Answer, Project
 from rig import certificates
@@ -18,7 +19,7 @@ def looked(project: Project, cluster: Cluster) -> Any:
     def look(*changes: str, code: int = 0, json: bool = True) -> Answer:
         config = [
             word
-            for change in (f"kubeconfig={cluster.kubeconfig}", *changes)
+            for change in (f"kubeconfig={cluster.kubeconfig}", images.KEY, *changes)
             for word in ("-c", change)
         ]
         form = ["--json"] if json else []
@@ -63,8 +64,8 @@ def test_a_node_that_offers_no_sysctl_lacks_it_for_rfs_alone(looked: Any) -> Non
 
 
 def test_an_image_that_cannot_be_pulled_is_named(looked: Any, cluster: Cluster) -> None:
-    images = json.dumps({"steering": "registry.invalid/absent:1"})
-    (said,) = looked(f"images={images}", code=3).json["missing"]
+    absent = json.dumps({"iperf3": "steerlab/iperf3:1", "steering": "registry.invalid/absent:1"})
+    (said,) = looked(f"images={absent}", code=3).json["missing"]
     assert said.startswith("worker1: image registry.invalid/absent:1: ErrImage")
     assert "docker/build" in said
     assert "doctor" not in namespaces(cluster)

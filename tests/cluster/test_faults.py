@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 
+import images
 from lab_project import Project
 from rig import certificates
 from rig.cluster import Cluster
@@ -15,7 +16,7 @@ TABLE = "/proc/sys/net/core/rps_sock_flow_entries"
 
 
 def words(cluster: Cluster, *more: str, stack: str = STACK) -> list[str]:
-    changes = ["target=kubernetes", f"kubeconfig={cluster.kubeconfig}", "runs=0", *more]
+    changes = ["target=kubernetes", images.KEY, f"kubeconfig={cluster.kubeconfig}", "runs=0", *more]
     options = [word for change in changes for word in ("-c", change)]
     return ["up", "-s", stack, "--engine", "embedded", *options, "--json"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import declared_graph
+import images
 import pytest
 from declared_graph import Graph
 from rig.cluster import Cluster
@@ -28,7 +29,7 @@ NODES = Nodes(
 def declared(configuration: str, access: str, limit: str) -> Graph:
     values = {
         "target": "kubernetes", "configuration": configuration, "replicas": "2",
-        "nodeAccess": access, "podCpuLimit": limit,
+        "images": images.KEY.partition("=")[2], "nodeAccess": access, "podCpuLimit": limit,
     }  # fmt: skip
     state = config.state("dry", values, online=(0, 1))
     with pytest.MonkeyPatch.context() as patch:

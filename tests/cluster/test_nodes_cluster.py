@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import images
 import pytest
 from lab_project import Project
 from rig.cluster import Cluster
@@ -15,7 +16,7 @@ QUEUE = "/sys/class/net/eth1/queues/rx-0"
 
 
 def up(project: Project, cluster: Cluster, stack: str, *changes: str, code: int = 0) -> Any:
-    where = ("target=kubernetes", f"kubeconfig={cluster.kubeconfig}")
+    where = ("target=kubernetes", images.KEY, f"kubeconfig={cluster.kubeconfig}")
     return project.up(stack, *where, *changes, code=code)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import images
 import pytest
 from lab_project import Answer, Project
 from rig import ssh
@@ -23,7 +24,7 @@ def access(cluster: Cluster) -> Access:
 
 def up(project: Project, cluster: Cluster, access: Access, code: int = 0) -> Answer:
     return project.up(
-        STACK, "target=kubernetes", f"kubeconfig={cluster.kubeconfig}", "nodeAccess=ssh",
+        STACK, "target=kubernetes", images.KEY, f"kubeconfig={cluster.kubeconfig}", "nodeAccess=ssh",
         f"ssh={json.dumps(access)}", "duration=1", "omit=0", code=code,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 
 _PROGRAM = r"(\./steerlab|docker/build|kubectl|sudo -E pulumi|pulumi|python3|\S*\.venv/bin/python)"
-_COMMAND = re.compile(rf"(?:^|&& |; ){_PROGRAM}( [^;&]*|$)")
+_COMMAND = re.compile(rf"(?:^|&& |; )((?:[A-Z]+=\$\()?{_PROGRAM})( [^;&]*|$)")
 
 # One state's seconds, and no more of a sweep than some runs of one second.
 SHORT = "-c duration=1 -c omit=0"
@@ -76,8 +76,9 @@ LAB: dict[str, str | None] = {
 
 # On the tests' own cluster, with $KUBECONFIG and $IMAGES as a user would have set them.
 CLUSTER: dict[str, str | None] = {
-    "docker/build --repository registry.example/net --push": (
-        'docker/build --repository "$REGISTRY/net" --push --builder buildah --base "$BASE"'
+    "IMAGES=$(docker/build --repository registry.example/net --push | tail -1)": (
+        'IMAGES=$(docker/build --repository "$REGISTRY/net" --push --builder buildah --base "$BASE"'
+        ' | tail -1) && printf %s "$IMAGES"'
     ),
     "kubectl label node NODE-A iperf=server": "kubectl label node worker1 iperf=server",
     "kubectl label node NODE-B iperf=client": "kubectl label node worker2 iperf=client",
@@ -93,8 +94,8 @@ CLUSTER: dict[str, str | None] = {
         './steerlab sweep --matrix study --target kubernetes -c images="$IMAGES"'
         f" --pod-cpu-limit 200m --out results/study {SOME}"
     ),
-    "./steerlab up -s rfs-plus-4 -c target=kubernetes": (
-        f"./steerlab up -s rfs-plus-4 -c target=kubernetes {SHORT}"
+    './steerlab up -s rfs-plus-4 -c target=kubernetes -c images="$IMAGES"': (
+        f'./steerlab up -s rfs-plus-4 -c target=kubernetes -c images="$IMAGES" {SHORT}'
         " && ./steerlab destroy -s rfs-plus-4"
     ),
 }
@@ -104,7 +105,7 @@ ELSEWHERE = {
     "docker/build": "unit/test_docker_build.py",
     "docker/build --save DIR": "cluster/images.py",
     "docker/build --load kind": "unit/test_docker_build.py",
-    "./steerlab up -s rfs-plus-4 -c target=kubernetes -c nodeAccess=ssh"
+    './steerlab up -s rfs-plus-4 -c target=kubernetes -c images="$IMAGES" -c nodeAccess=ssh'
     """ -c ssh='{"user": "root", "identityFile": "/home/me/.ssh/id_ed25519"}'""": (
         "cluster/test_ssh.py"
     ),
@@ -140,6 +141,6 @@ def commands() -> dict[str, str]:
         text = re.sub(r"\\\n *", "", page.read_text())
         blocks = re.findall(r"^    (.*)$", text, re.MULTILINE) + re.findall(r"`([^`\n]+)`", text)
         for line in blocks:
-            for program, words in _COMMAND.findall(re.sub(r"\s+#.*", "", line)):
+            for program, _, words in _COMMAND.findall(re.sub(r"\s+#.*", "", line)):
                 found.setdefault((program + words).strip(), page.name)
     return found

@@ -16,6 +16,7 @@ from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node, Nodes, choose, owners_of_table
 from infra.refusals import BadInput, Cannot
 
+IMAGES = '{"iperf3": "registry.example/iperf3:1", "steering": "registry.example/steering:1"}'
 POD_UID = "0a1b2c3d-0000-4000-8000-00000000000{}"
 
 
@@ -27,7 +28,7 @@ NODES = Nodes((node("s1"), node("s2")), (node("c1"),))
 
 
 def state(stack: str = "rfs-plus-4", **values: str) -> State:
-    return config.state(stack, {"target": "kubernetes", **values}, online=(0, 1))
+    return config.state(stack, {"target": "kubernetes", "images": IMAGES, **values}, online=(0, 1))
 
 
 def declared(

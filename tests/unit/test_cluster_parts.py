@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from experiments.agent import AgentFailed
+from experiments.agent import AGENT, AgentFailed
 from experiments.cluster import drift, look, steer
 from experiments.cluster.doctor import NodeFindings, concluded, why_not_running
 from experiments.cluster.shell import LOOK, Answer, SshShell
@@ -30,7 +31,8 @@ NODES = Nodes(
     (Node("s1", "s1", "192.0.2.1", "boot 1", "6.1", 8, True),),
     (Node("c1", "c1", "192.0.2.2", "boot 2", "6.1", 8, True),),
 )
-STATE = config.state("rfs-plus-2", {"target": "kubernetes"}, online=(0, 1))
+IMAGES = '{"iperf3": "registry.example/iperf3:1", "steering": "registry.example/steering:1"}'
+STATE = config.state("rfs-plus-2", {"target": "kubernetes", "images": IMAGES}, online=(0, 1))
 WHAT = measurement.of(STATE, NODES)
 
 # --- commands ---
@@ -309,8 +311,18 @@ def examined(**more: Any) -> NodeFindings:
         {"role": "overlay", "device": "flannel.1"},
     ]
     meant = {"queues": queues, "drift": more.get("drift", [])}
-    concluded(found, STATE, shown, meant, {"files": FILES, "commands": FEATURES})
+    commands = FEATURES | more.get("commands", {})
+    concluded(found, STATE, shown, meant, {"files": FILES, "commands": commands})
     return found
+
+
+def test_an_image_with_another_agent_is_named() -> None:
+    own = hashlib.sha256(AGENT.read_bytes()).hexdigest()
+    same = examined(commands={"sha256sum /steer.py": f"{own}  /steer.py\n"})
+    assert not same.lacks
+    for printed in (f"{'0' * 64}  /steer.py\n", ""):
+        (said,) = examined(commands={"sha256sum /steer.py": printed}).lacks
+        assert "registry.example/steering:1" in said
 
 
 def test_a_node_s_devices_and_what_could_mislead() -> None:

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOUR = (0, 1, 2, 3)
 KNOWN = configurations.load()
 FROM_THE_NAME = {"configuration", "replicas"}
+IMAGES = '{"iperf3": "registry.local:5000/iperf3:2", "steering": "registry.local:5000/steering:2"}'
 FROM_THE_MACHINE = {"cpus", "ssh", "images"}  # mappings, which Pulumi.yaml cannot type
 
 NAMES = st.sampled_from(list(KNOWN))
@@ -193,6 +194,7 @@ def test_bad_cores_are_named(cpus, said):
         ("images", {"iperf3": "iperf3"}, "images.iperf3: must name an image and its tag"),
         ("images", {"iperf3": "iperf3:latest"}, "images.iperf3: must name an image and its tag"),
         ("images", {"iperf": "iperf3:1"}, "images.iperf: unknown key; did you mean iperf3?"),
+        ("images", {"iperf3": "iperf3:1"}, "images.steering: is missing"),
         ("ssh", {"port": 0}, "ssh.port: must be a whole number from 1 to 65535"),
         ("ssh", {"password": "x"}, "ssh.password: unknown key"),
         ("cpus", 1, "cpus: must map server, client, irq"),
@@ -202,12 +204,21 @@ def test_what_is_wrong_within_a_key_is_named(key, value, said):
     assert refusal(**{key: json.dumps(value)}).startswith(said)
 
 
+def test_a_cluster_has_no_default_images():
+    said = refusal(target="kubernetes")
+    assert said.startswith("images: ")
+    assert "docker/build" in said
+
+
 def test_a_cluster_has_no_cores_and_no_host_arm_of_ours():
-    assert state(target="kubernetes").cpus is None
+    assert state(target="kubernetes", images=IMAGES).cpus is None
     cpus = '{"server": [0], "client": [1]}'
     assert refusal(target="kubernetes", cpus=cpus).startswith("cpus: ")
     assert refusal(target="kubernetes", path="host").startswith("path: ")
-    assert config.state("rps-7-4", {"target": "kubernetes"}, (0, 1)).steering.needs_cpus == 3
+    images = {"images": IMAGES}
+    assert (
+        config.state("rps-7-4", {"target": "kubernetes", **images}, (0, 1)).steering.needs_cpus == 3
+    )
 
 
 def test_own_cores_are_taken_as_they_are():
@@ -393,7 +404,7 @@ ANOTHER = {
     "clientSelector": "role=client",
     "nodeAccess": "ssh",
     "ssh": '{"user": "steer", "port": 2222}',
-    "images": '{"iperf3": "registry.local:5000/iperf3:2"}',
+    "images": IMAGES,
     "via": "pod",
     "overlayDevice": "flannel.1",
 }

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import shown
+
+from infra import config
 
 BUILD = Path(__file__).resolve().parents[2] / "docker/build"
-TOOLS = ("bash", "cat", "dirname", "env", "mkdir", "mktemp", "readlink", "rm")
+TOOLS = ("bash", "cat", "dirname", "env", "mkdir", "mktemp", "readlink", "rm", "sha256sum", "tail")
+SAID = next(line for line in shown.commands() if line.startswith("IMAGES=$(docker/build"))
 
 
 @pytest.fixture
@@ -25,10 +31,11 @@ def path(tmp_path: Path) -> Path:
     return folder
 
 
-def tool(folder: Path, name: str, exits: int = 0) -> Path:
+def tool(folder: Path, name: str, exits: int = 0, talks: bool = False) -> Path:
     """A builder that writes down what it was asked."""
     said = folder / f"{name}.said"
-    (folder / name).write_text(f'#!/bin/bash\necho "$*" >> {said}\nexit {exits}\n')
+    talk = "echo some progress" * talks
+    (folder / name).write_text(f'#!/bin/bash\n{talk}\necho "$*" >> {said}\nexit {exits}\n')
     (folder / name).chmod(0o755)
     return said
 
@@ -44,6 +51,9 @@ def build(path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     [
         (["--nonsense"], 2, "unknown: --nonsense"),
         (["--tag"], 2, "--tag needs a value"),
+        (["--tag", "latest"], 2, "latest"),
+        (["--tag", "-x"], 2, "-x"),
+        (["--repository", "a b"], 2, "a b"),
         (["--load", "moon"], 2, "neither kind"),
         (["--builder", "kaniko"], 2, "none of docker, podman, buildah"),
         ([], 3, "install docker, podman or buildah"),
@@ -77,9 +87,44 @@ def test_a_docker_without_its_daemon_is_passed_over(path: Path) -> None:
         f"build -t {name}/steering:7 {folder}/steering",
         f"push {name}/steering:7",
     ]
-    assert done.stdout == (
-        f'images: {{"iperf3": "{name}/iperf3:7", "steering": "{name}/steering:7"}}\n'
-    )
+    assert json.loads(done.stdout) == {
+        "iperf3": f"{name}/iperf3:7", "steering": f"{name}/steering:7",
+    }  # fmt: skip
+
+
+def test_the_readme_s_line_gives_the_key_images(path: Path) -> None:
+    """As it is shown, with a builder that talks on stdout too."""
+    tool(path, "docker", talks=True)
+    done = subprocess.run(
+        ["bash", "-c", f'{SAID}\nprintf %s "$IMAGES"'], cwd=shown.ROOT, env={"PATH": str(path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    state = config.state("rfs-plus-4", {"target": "kubernetes", "images": done.stdout})
+    assert state.pod_images.steering.startswith("registry.example/net/steering:")
+
+
+def test_a_tag_is_a_hash_of_what_the_image_is_made_of(path: Path, tmp_path: Path) -> None:
+    tool(path, "docker")
+    copied = tmp_path / "docker"
+    shutil.copytree(BUILD.parent, copied, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def tags(*words: str) -> dict[str, str]:
+        done = subprocess.run(
+            [copied / "build", *words], env={"PATH": str(path)}, capture_output=True, check=True
+        )
+        images: dict[str, str] = json.loads(done.stdout)
+        return images
+
+    first = tags()
+    (copied / "steering/__pycache__").mkdir()
+    assert tags() == first
+    based = tags("--base", "mirror/debian:12")
+    assert all(based[name] != first[name] for name in first)
+    with (copied / "steering/steer.py").open("a") as file:
+        file.write("# more\n")
+    after = tags()
+    assert after["iperf3"] == first["iperf3"]
+    assert after["steering"] != first["steering"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +147,8 @@ def test_each_builder_saves_an_archive(
 ) -> None:
     said = tool(path, builder)
     out = tmp_path / "a folder"
-    assert build(path, "--builder", builder, "--save", str(out)).returncode == 0
+    words = ("--builder", builder, "--tag", "1", "--save", str(out))
+    assert build(path, *words).returncode == 0
     assert asked.format(out=out) in said.read_text().splitlines()
 
 

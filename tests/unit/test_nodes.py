@@ -483,7 +483,7 @@ def test_print_gives_a_daemonset_with_this_agent_and_plan() -> None:
     assert mounts == {volume["name"] for volume in pod["volumes"]}
     # another plan is another template, so Kubernetes rolls the pods
     first, second = (
-        list(yaml.safe_load_all(daemonset.manifest(nodes.planned(Choice(name)), name)))[2]
+        list(yaml.safe_load_all(daemonset.manifest(nodes.planned(Choice(name)), name, "i:1")))[2]
         for name in ("rps", "rfs")
     )
     assert first["spec"]["template"] != second["spec"]["template"]
@@ -493,7 +493,7 @@ def test_the_daemonsets_loop_steers_new_devices_and_restores_when_it_is_ended(
     node: Node, tmp_path: Path
 ) -> None:
     plan = nodes.planned(Choice("rps", ["eth1"], "none"))
-    _, files, daemons = yaml.safe_load_all(daemonset.manifest(plan, "rps"))
+    _, files, daemons = yaml.safe_load_all(daemonset.manifest(plan, "rps", "i:1"))
     folder = tmp_path / "mounted"
     folder.mkdir()
     for name, text in files["data"].items():
