@@ -6,7 +6,8 @@ from shlex import quote
 
 import pulumi
 
-from infra.lab.layout import CGROUPS, NETNS, RUN
+from infra.lab import quota
+from infra.lab.layout import NETNS, RUN
 from infra.lab.script import delete_script, lab_command
 
 # The pid files of stack X are in lab/X: a dot keeps other files clear of every stack's name.
@@ -26,21 +27,21 @@ def taken(owner: str) -> str:
 
 
 def release() -> list[str]:
-    """The lines that give the claim up, and the mount with it where the lab had made that."""
+    """The lines that give the claim up, and with it what the lab changed on the machine."""
     return [
+        *quota.release(),
         # what others keep there by now stays where it is
         f'if [ -e {_MADE_MOUNT} ] && {_IS_MOUNT} && [ -z "$(ls -A {NETNS})" ]; then',
         f"  umount {NETNS}",
+        f'  [ "$(cat {_MADE_MOUNT})" != folder ] || rmdir {NETNS} 2>/dev/null || true',
         "fi",
         f"rm -f {_MADE_MOUNT} {OWNER} {OWNER}.*",
     ]
 
 
 def remove_folders(stack: str) -> str:
-    """The line that removes the stack's folders, and those of all labs, where nothing is in them."""
-    roots = (f"{RUN}/lab", *(f"{root}/steerlab" for root in CGROUPS))
-    empty = [folder for root in roots for folder in (f"{root}/{quote(stack)}", root)]
-    return f"rmdir {' '.join(empty)} 2>/dev/null || true"
+    """The line that removes the stack's folder, and that of all labs, where nothing is in them."""
+    return f"rmdir {RUN}/lab/{quote(stack)} {RUN}/lab 2>/dev/null || true"
 
 
 class Claim(pulumi.ComponentResource):
@@ -68,7 +69,7 @@ class Claim(pulumi.ComponentResource):
                     "fi",
                     # once, here: `ip netns add` does it too, but many at once do it many times
                     f"if ! {_IS_MOUNT}; then",
-                    f"  : > {_MADE_MOUNT}",
+                    f"  if [ -d {NETNS} ]; then echo mount; else echo folder; fi > {_MADE_MOUNT}",
                     f"  mkdir -p {NETNS}",
                     f"  mount --bind {NETNS} {NETNS}",
                     f"  mount --make-shared {NETNS}",
@@ -80,6 +81,7 @@ class Claim(pulumi.ComponentResource):
                 [
                     mine,
                     read,
+                    *quota.remove_folders(stack),
                     'if [ "$owner" = "$mine" ]; then',
                     *(f"  {line}" for line in release()),
                     "fi",

@@ -7,7 +7,7 @@ from shlex import quote
 
 import pulumi
 
-from infra.config import cpu_limit
+from infra.lab import quota
 from infra.lab.layout import CGROUPS, GATEWAY, OVERLAY_MTU, Pair, Pod, netns
 from infra.lab.script import (
     create_script,
@@ -17,8 +17,6 @@ from infra.lab.script import (
     remove_link,
     remove_namespace,
 )
-
-_QUOTA_PERIOD_US = 100_000
 
 
 class PodPair(pulumi.ComponentResource):
@@ -59,7 +57,7 @@ class PodPair(pulumi.ComponentResource):
         stands = {pod.namespace: ["eth0"] for pod in both}
         build = [line for pod in both for line in _bring_up(pod)]
         if limit:
-            build += [line for pod in both for line in _limit(pod, limit)]
+            build += [line for pod in both for line in quota.limit(pod, limit)]
         return lab_command(
             f"pods-{pair.index}",
             # the kernel takes a deleted namespace's veths away later: in the way of a new build
@@ -105,26 +103,8 @@ def remove_pods(pair: Pair) -> list[str]:
     lines = []
     for pod in (pair.server, pair.client):
         lines.append(remove_namespace(pod.namespace))
-        lines += [f"rmdir {root}/{pod.cgroup} 2>/dev/null || true" for root in CGROUPS]
+        lines += quota.remove(pod)
     return lines
-
-
-def _limit(pod: Pod, limit: str) -> list[str]:
-    """The pod's CPU quota: cpu.cfs_quota_us (cgroup v1) or cpu.max (v2)."""
-    quota = round(cpu_limit(limit) * _QUOTA_PERIOD_US)
-    v1, v2 = (f"{root}/{pod.cgroup}" for root in CGROUPS)
-    parents = [v2.rsplit("/", depth)[0] for depth in (3, 2, 1)]
-    return [
-        f"if [ -e {CGROUPS[0]}/cpu.cfs_quota_us ]; then",
-        f"  mkdir -p {v1}",
-        f"  echo {_QUOTA_PERIOD_US} > {v1}/cpu.cfs_period_us",
-        f"  echo {quota} > {v1}/cpu.cfs_quota_us",
-        "else",
-        f"  mkdir -p {v2}",
-        *(f"  echo +cpu > {parent}/cgroup.subtree_control" for parent in parents),
-        f"  echo '{quota} {_QUOTA_PERIOD_US}' > {v2}/cpu.max",
-        "fi",
-    ]
 
 
 def _start(pair: Pair, cores: Sequence[int], limit: str) -> list[str]:

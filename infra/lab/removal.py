@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infra.lab import claim, layout
+from infra.lab import claim, layout, quota
 from infra.lab.layout import Pair
 from infra.lab.pods import remove_pods, stop_server
 from infra.lab.script import delete_script, remove_link, remove_namespace
@@ -23,6 +23,7 @@ def script(stack: str, pairs: Sequence[Pair]) -> str:
             *(line for pair in pairs for line in remove_pods(pair)),
             *(remove_link(node.namespace, device) for node in nodes for device in devices),
             *(remove_namespace(node.namespace) for node in nodes),
+            *quota.remove_folders(stack),
             *claim.release(),
             claim.remove_folders(stack),
         ]

@@ -19,6 +19,7 @@ SOURCE = Path(__file__).resolve().parents[2]
 PROGRAM = ("infra", "experiments", "analysis", "docker")
 FILES = ("__main__.py", "Pulumi.yaml", "Pulumi.lab.yaml", "requirements.txt", "steerlab")
 TABLE = Path("/proc/sys/net/core/rps_sock_flow_entries")
+CONTROLLERS = Path("/sys/fs/cgroup/cgroup.subtree_control")
 RUN = Path("/run/steerlab")
 ALIVE = ".alive"
 # what runs between two commands and holds nothing
@@ -162,6 +163,7 @@ class Standing:
     files: frozenset[str]
     cgroups: frozenset[str]
     table: str
+    controllers: str
 
     @classmethod
     def now(cls) -> Standing:
@@ -181,6 +183,7 @@ class Standing:
                 if path.is_dir()
             ),
             table=TABLE.read_text().strip(),
+            controllers=CONTROLLERS.read_text() if CONTROLLERS.exists() else "",
         )
 
 
