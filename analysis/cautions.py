@@ -1,31 +1,88 @@
-"""What a reader must be warned of before believing the figures (pure)."""
+"""What a reader must be warned of before believing the figures, or before acting on them (pure)."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
+import pandas as pd
+
 from analysis import machine, verdict
+from analysis.evidence import FEWEST_RUNS, Evidence
+from analysis.recommend import Recommendation
 from analysis.schema import Record
 from analysis.state import State
+from analysis.tables import reasons
 from analysis.verdict import ALPHA, Contrast
 
-FEW_RUNS = 6
 MOST_SHOWN = 10
+LONGEST = 200
+
+# A cost is named where it is this many times the baseline's and above it by more than the floor,
+# both per Gbit: 100 retransmits are about 0.1 % of full-sized segments.
+TIMES_BASELINE = 2.0
+FLOORS = {
+    "retransmits": ("retransmits", 100.0),
+    "dropped": ("packets dropped by a full backlog", 1.0),
+}
+# Fairness is named where the slowest pair's share of the fastest one's bitrate is lower by this.
+LESS_FAIR = 0.2
+
+
+def caveats(
+    states: Sequence[State],
+    contrasts: Sequence[Contrast],
+    recommendation: Recommendation | None,
+    baseline: str,
+) -> list[str]:
+    """What a gain costs, against the baseline: of every "better" and of what is recommended."""
+    known = {(one.path, one.replicas, one.configuration): one for one in states}
+    recommended = recommendation.configuration if recommendation else None
+    found = []
+    for one in contrasts:
+        if one.verdict == "better" or one.b == recommended:
+            state = known.get((one.path, one.replicas, one.b))
+            reference = known.get((one.path, one.replicas, baseline))
+            costs = _costs(state, reference) if state and reference else []
+            if state and costs:
+                found.append(f"{_name(state)}: {'; '.join(costs)}.")
+    return found
+
+
+def _costs(state: State, reference: State) -> list[str]:
+    costs = []
+    for field, (words, floor) in FLOORS.items():
+        mine, other = getattr(state, field), getattr(reference, field)
+        if mine is None or other is None:
+            continue
+        if mine > TIMES_BASELINE * other and mine - other > floor:
+            costs.append(f"{mine:.0f} {words} per Gbit, the baseline {other:.0f}")
+    mine, other = state.slowest, reference.slowest
+    if mine is not None and other is not None and other - mine > LESS_FAIR:
+        costs.append(
+            f"the slowest pair has {mine:.2f} of the fastest one's bitrate, under the baseline "
+            f"{other:.2f}"
+        )
+    return costs
 
 
 def warnings(
     records: Sequence[Record],
+    runs: pd.DataFrame,
     states: Sequence[State],
     contrasts: Sequence[Contrast],
+    evidence: Evidence,
     baseline: str,
 ) -> list[str]:
     """One sentence each; empty where there is nothing to watch."""
-    valid = [record for record in records if record.valid]
+    valid = [record for record, why in zip(records, reasons(records), strict=True) if not why]
     found = _mixed(valid)
-    excluded = sum(one.invalid for one in states)
+    excluded = int((~runs["valid"]).sum())
     if excluded:
-        found.append(f"{_runs(excluded)} of {len(records)} do not count: see the reasons.")
+        found.append(
+            f"{excluded} of {len(records)} attempts are invalid and do not count: see the reasons."
+        )
     compared = {(one.path, one.replicas) for one in contrasts}
     for path, replicas in dict.fromkeys((one.path, one.replicas) for one in states):
         names = {s.configuration for s in states if (s.path, s.replicas) == (path, replicas)}
@@ -40,16 +97,16 @@ def warnings(
                 f"{_name(one)} drifts: {one.drift.change:+.0%} over its {one.runs} runs "
                 f"(Kendall's p {verdict.p_value(one.drift_p_holm)} after Holm)."
             )
-        if one.dependence.strong:
-            found.append(
-                f"{_name(one)}: runs are not independent, lag-1 autocorrelation "
-                f"{one.dependence.lag1:.2f}."
-            )
-    fewest = min((min(one.effect.n_a, one.effect.n_b) for one in contrasts), default=FEW_RUNS)
-    if fewest < FEW_RUNS:
+    if evidence.check.found:
         found.append(
-            f"Comparisons over fewer than {FEW_RUNS} runs (here {fewest}) cannot show dependence "
-            "between runs and seldom establish anything."
+            f"The blocks of the sweep are not independent (lag-1 {evidence.check.lag1:.2f}, p "
+            f"{verdict.p_value(evidence.check.p)}): effects wander from block to block, and the "
+            "intervals are too narrow."
+        )
+    fewest = min((min(one.effect.n_a, one.effect.n_b) for one in contrasts), default=FEWEST_RUNS)
+    if fewest < FEWEST_RUNS:
+        found.append(
+            f"Comparisons over fewer than {FEWEST_RUNS} runs (here {fewest}) are inconclusive."
         )
     throttled = sum(
         any((pair.throttled_periods or 0) > 0 for pair in record.pairs) for record in valid
@@ -67,22 +124,40 @@ def warnings(
 def _mixed(valid: Sequence[Record]) -> list[str]:
     """Conditions that changed within a path; a path's own devices are no mixture."""
     paths = dict.fromkeys(record.path for record in valid)
+    several = len({record.replicas for record in valid}) > 1
     mixed = [
         difference
         for path in paths
         for difference in machine.mixtures(
             machine.conditions(record for record in valid if record.path == path)
         )
+        if not (several and difference.startswith("idle pairs:"))
     ]
     return [f"The runs are not alike in {difference}." for difference in dict.fromkeys(mixed)]
 
 
 def _of_runs(valid: Sequence[Record]) -> list[str]:
-    """The runs' own warnings, the most frequent first."""
-    counted = Counter(warning for record in valid for warning in dict.fromkeys(record.warnings))
-    shown = [f"{warning} ({_runs(count)})" for warning, count in counted.most_common(MOST_SHOWN)]
+    """The runs' own warnings, those that differ in figures only as one; the most frequent first."""
+    examples: dict[str, str] = {}
+    counted: Counter[str] = Counter()
+    for record in valid:
+        for kind, text in {_kind(text): text for text in reversed(record.warnings)}.items():
+            examples.setdefault(kind, text)
+            counted[kind] += 1
+    shown = [
+        f"{_short(examples[kind])} ({_runs(count)})"
+        for kind, count in counted.most_common(MOST_SHOWN)
+    ]
     more = len(counted) - len(shown)
     return shown + [f"{more} more warnings of single runs are in the records."] * (more > 0)
+
+
+def _kind(text: str) -> str:
+    return re.sub(r"\d+(?:[.,]\d+)*", "#", text)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _name(state: State) -> str:

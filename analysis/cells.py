@@ -12,27 +12,64 @@ from analysis.plaintext import one_line, visible
 from analysis.state import State
 from analysis.statistics import Effect
 from analysis.summary import Summary
-from analysis.verdict import Contrast, p_value, percent, reason, times
+from analysis.verdict import Contrast, p_value, percent, times
 
 DASH = "–"
+_FEWEST_COLUMNS = 3
+_SHORTEST_TEXT = 8
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's heading, whether it aligns right, and its rank: the lowest is left out first."""
+
+    name: str
+    numeric: bool = True
+    rank: int = 5
 
 
 @dataclass(frozen=True)
 class Table:
-    """A heading row and rows of as many texts; `numeric` tells which columns align right."""
+    """A heading row and rows of as many texts; `numeric` tells which columns align right.
+
+    `ranks` order the columns where not all fit: the lowest goes first. Empty: all are alike.
+    """
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[bool, ...]
+    ranks: tuple[int, ...] = ()
 
 
 def states(summary: Summary) -> Table:
     """One row a state, with its comparison to the baseline."""
-    rows = [_state(summary, state) for state in summary.states]
+    several = len({one.path for one in summary.states}) > 1
     return _table(
-        (("configuration", False), ("replicas", True), ("path", False), ("runs", True),
-         ("Mbit/s a pair", True), ("ratio", True), (_level(summary), False), ("p Holm", True),
-         ("MDE", True), ("soft % busiest", True), ("idle % mean", True), ("note", False)),
+        (Column("configuration", False, 20), Column("replicas", rank=19),
+         Column("path", False, 16 if several else 0), Column("runs", rank=6),
+         Column("Mbit/s a pair", rank=12), Column("ratio", rank=18),
+         Column(_level(summary), False, 14), Column("p Holm", rank=8), Column("MDE", rank=4),
+         Column("soft % busiest", rank=3), Column("idle % mean", rank=2),
+         Column("note", False, 17)),
+        [_state(summary, state) for state in summary.states],
+    )  # fmt: skip
+
+
+def quality(summary: Summary) -> Table:
+    """One row a state: what its bitrate costs and who pays."""
+    several = len({one.path for one in summary.states}) > 1
+    rows = [
+        (one.configuration, str(one.replicas), one.path, number(one.soft_cost, 3),
+         number(one.retransmits, 1), number(one.dropped, 2), number(one.squeezed, 2),
+         number(one.slowest, 2))
+        for one in summary.states
+        if one.runs
+    ]  # fmt: skip
+    return _table(
+        (Column("configuration", False, 20), Column("replicas", rank=19),
+         Column("path", False, 16 if several else 0), Column("softirq core-s/Gbit", rank=9),
+         Column("retransmits/Gbit", rank=12), Column("dropped/Gbit", rank=11),
+         Column("squeezed/Gbit", rank=3), Column("slowest/fastest pair", rank=10)),
         rows,
     )  # fmt: skip
 
@@ -41,13 +78,13 @@ def contrasts(summary: Summary, which: Sequence[Contrast]) -> Table:
     """One row a comparison, with everything that its verdict rests on."""
     rows = [
         (one.b, one.a, str(one.replicas), one.path, *_effect(one.effect), p_value(one.effect.p),
-         p_value(one.p_holm), percent(one.effect.mde), _lag(one.effect), _verdict(one))
+         p_value(one.p_holm), percent(one.effect.mde), number(one.effect.lag1, 2), _verdict(one))
         for one in which
     ]  # fmt: skip
     return _table(
-        (("configuration", False), ("against", False), ("replicas", True), ("path", False),
-         *_effect_head(summary), ("p", True), ("p Holm", True), ("MDE", True), ("lag-1", True),
-         ("verdict", False)),
+        (Column("configuration", False), Column("against", False), Column("replicas"), Column("path", False),
+         *_effect_head(summary), Column("p"), Column("p Holm"), Column("MDE"), Column("lag-1"),
+         Column("verdict", False)),
         rows,
     )  # fmt: skip
 
@@ -55,11 +92,21 @@ def contrasts(summary: Summary, which: Sequence[Contrast]) -> Table:
 def paths(summary: Summary) -> Table:
     """One row a state that was run both over the overlay and over the host network."""
     rows = [
-        (one.configuration, str(one.replicas), *_effect(one.effect), reason(one.effect) or DASH)
+        (
+            one.configuration,
+            str(one.replicas),
+            *_effect(one.effect),
+            one.effect.problem or one.doubt or DASH,
+        )
         for one in summary.paths
     ]
     return _table(
-        (("configuration", False), ("replicas", True), *_effect_head(summary), ("note", False)),
+        (
+            Column("configuration", False),
+            Column("replicas"),
+            *_effect_head(summary),
+            Column("note", False),
+        ),
         rows,
     )
 
@@ -68,14 +115,14 @@ def dependence(summary: Summary) -> Table:
     """One row a state: spread over its run order."""
     rows = [
         (one.configuration, str(one.replicas), one.path, str(one.runs), str(one.invalid),
-         number(one.dependence.lag1, 2),
+         number(one.lag1, 2),
          DASH if one.drift.change is None else f"{one.drift.change:+.0%}",
          p_value(one.drift_p_holm))
         for one in summary.states
     ]  # fmt: skip
     return _table(
-        (("configuration", False), ("replicas", True), ("path", False), ("valid runs", True),
-         ("invalid", True), ("lag-1", True), ("drift first to last", True), ("p Holm", True)),
+        (Column("configuration", False), Column("replicas"), Column("path", False), Column("valid runs"),
+         Column("invalid"), Column("lag-1"), Column("drift first to last"), Column("p Holm")),
         rows,
     )  # fmt: skip
 
@@ -84,27 +131,47 @@ def invalid(summary: Summary) -> Table:
     """One row an invalid run."""
     rows = [
         (one.configuration, str(one.replicas), one.path,
-         DASH if one.block is None else str(one.block), one.reasons)
+         DASH if one.block is None else str(one.block), str(one.attempt), one.reasons)
         for one in summary.invalid
     ]  # fmt: skip
     return _table(
-        (("configuration", False), ("replicas", True), ("path", False), ("block", True),
-         ("why it does not count", False)),
+        (Column("configuration", False), Column("replicas"), Column("path", False), Column("block"),
+         Column("attempt"), Column("why it does not count", False)),
         rows,
     )  # fmt: skip
 
 
-def aligned(table: Table) -> str:
-    """Plain text in columns."""
-    lines = [table.head, *table.rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(table.head))]
+def aligned(table: Table, width: int | None = None) -> str:
+    """Plain text in columns.
+
+    Where it is wider than `width`, the columns of the lowest rank are left out, three remain, and
+    then texts are cut; a number is never cut.
+    """
+    kept = list(range(len(table.head)))
+    ranks = table.ranks or (0,) * len(kept)
+    widths = [max(len(line[i]) for line in [table.head, *table.rows]) for i in kept]
+    while width is not None and len(kept) > _FEWEST_COLUMNS and _wide(kept, widths) > width:
+        kept.remove(min(kept, key=lambda i: (ranks[i], -i)))
+    for i in sorted((i for i in kept if not table.numeric[i]), key=lambda i: -widths[i]):
+        if width is not None and _wide(kept, widths) > width:
+            widths[i] = max(_SHORTEST_TEXT, widths[i] - (_wide(kept, widths) - width))
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, table.numeric, strict=True)
+            line[i].rjust(widths[i])
+            if table.numeric[i]
+            else _cut(line[i], widths[i]).ljust(widths[i])
+            for i in kept
         ).rstrip()
-        for line in lines
+        for line in [table.head, *table.rows]
     )
+
+
+def _wide(kept: Sequence[int], widths: Sequence[int]) -> int:
+    return sum(widths[i] for i in kept) + 2 * (len(kept) - 1)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def markdown(table: Table) -> Markup:
@@ -156,7 +223,7 @@ def _state(summary: Summary, state: State) -> tuple[str, ...]:
         p, mde = p_value(contrast.p_holm), percent(contrast.effect.mde)
         notes.append(_verdict(contrast))
     if state.invalid:
-        notes.append(f"{state.invalid} invalid")
+        notes.append(f"{state.invalid} of {state.runs + state.invalid} attempts invalid")
     return (
         state.configuration,
         str(state.replicas),
@@ -174,8 +241,7 @@ def _state(summary: Summary, state: State) -> tuple[str, ...]:
 
 
 def _verdict(contrast: Contrast) -> str:
-    why = reason(contrast.effect) if contrast.verdict == "not established" else ""
-    return f"{contrast.verdict}: {why}" if why else contrast.verdict
+    return f"{contrast.verdict}: {contrast.doubt}" if contrast.doubt else contrast.verdict
 
 
 def _effect(effect: Effect) -> tuple[str, ...]:
@@ -190,9 +256,9 @@ def _effect(effect: Effect) -> tuple[str, ...]:
     )
 
 
-def _effect_head(summary: Summary) -> tuple[tuple[str, bool], ...]:
-    return (("runs", False), ("ratio", True), (_level(summary), False), ("median", True),
-            ("bootstrap", False))  # fmt: skip
+def _effect_head(summary: Summary) -> tuple[Column, ...]:
+    return (Column("runs", False), Column("ratio"), Column(_level(summary), False),
+            Column("median"), Column("bootstrap", False))  # fmt: skip
 
 
 def _bounds(effect: Effect) -> str:
@@ -201,15 +267,14 @@ def _bounds(effect: Effect) -> str:
     return f"[{effect.low:.2f}, {effect.high:.2f}]"
 
 
-def _lag(effect: Effect) -> str:
-    return number(effect.dependence.lag1, 2)
-
-
 def _level(summary: Summary) -> str:
     return f"{summary.confidence * 100:g} % CI"
 
 
-def _table(head: Sequence[tuple[str, bool]], rows: Sequence[tuple[str, ...]]) -> Table:
+def _table(columns: Sequence[Column], rows: Sequence[tuple[str, ...]]) -> Table:
     return Table(
-        tuple(name for name, _ in head), tuple(rows), tuple(numeric for _, numeric in head)
+        tuple(one.name for one in columns),
+        tuple(rows),
+        tuple(one.numeric for one in columns),
+        tuple(one.rank for one in columns),
     )

@@ -2,54 +2,58 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from analysis import machine, statistics, verdict
-from analysis.pairing import Series, StateKey, arms, series
+import numpy as np
+
+from analysis import dependence, families, machine, statistics, verdict
+from analysis.evidence import FEWEST_RUNS, Evidence, gather
+from analysis.pairing import StateKey, arms
 from analysis.schema import Record
-from analysis.statistics import Effect
-from analysis.tables import run_table
-from analysis.verdict import Verdict
+from analysis.statistics import Effect, Floats
+from analysis.verdict import BITRATE, Contrast, Quantity, Verdict
 
-Metric = Literal["bitrate", "idle", "softirq"]
+Metric = Literal["bitrate", "softirq", "cpu", "idle"]
 
+CONFIDENCE = 0.95
 WORSE = 4
-
-
-class UnlikeMachines(Exception):
-    """The two sides did not run under the same conditions; the message names what differs."""
+CANNOT_TELL = 5
 
 
 class NothingToCompare(ValueError):
-    """A side has no valid run of what was asked for; the message names what there is."""
+    """A side has no run of what was asked for; the message names what there is."""
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """What is compared: a column of the run table, as a ratio or in points, and which way is up."""
-
-    column: str
-    unit: str
-    ratio: bool
-    higher: bool
-
-
+_CPU = Quantity("cpu_cost", "core-seconds of CPU per Gbit received", higher=False)
+# Costs are per Gbit: a configuration that carries more is not worse for what it carries more.
 QUANTITIES: dict[Metric, Quantity] = {
-    "bitrate": Quantity("bitrate_mbps", "Mbit/s a pair", ratio=True, higher=True),
-    "idle": Quantity("idle_mean", "% idle, mean of the server's cores", ratio=False, higher=True),
-    "softirq": Quantity(
-        "soft_total", "% softirq, sum of the server's cores", ratio=False, higher=False
-    ),
+    "bitrate": BITRATE,
+    "softirq": Quantity("soft_cost", "core-seconds of softirq per Gbit received", higher=False),
+    "cpu": _CPU,
+    "idle": _CPU,  # the same question, asked by what is left over
+}
+# The spread between two sweeps (standard deviation of the logarithm of each) that is assumed where
+# no baseline measures it.
+ALLOWANCE = 0.03
+
+# How each kind of comparison came about, in words.
+_METHODS = {
+    "paired": "paired by block",
+    "unpaired": "unpaired",
+    "relative": "each relative to the baseline of its own sweep",
 }
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The answer. `effect` is a ratio for bitrate and a difference in points otherwise, B to A.
+    """The answer. `effect` is the ratio of B to A.
 
-    `exit_code` is 4 where B is worse and 0 otherwise; a single comparison needs no adjustment.
+    `p_holm` is adjusted over a `family` of so many comparisons, those that the report makes of
+    the same records; it decides. `exit_code`: 4 where B is worse, 5 where the runs are
+    inconclusive, 0 where B is better or there is no significant difference.
     """
 
     a: str
@@ -58,7 +62,10 @@ class Comparison:
     path: str
     metric: Metric
     verdict: Verdict
+    doubt: str
     effect: Effect
+    p_holm: float | None
+    family: int
     sentence: str
     differences: list[str]
 
@@ -78,7 +85,7 @@ class Comparison:
 
     @property
     def exit_code(self) -> int:
-        return WORSE if self.verdict == "worse" else 0
+        return {"worse": WORSE, "inconclusive": CANNOT_TELL}.get(self.verdict, 0)
 
     def to_json(self) -> dict[str, Any]:
         """The same as data."""
@@ -94,103 +101,237 @@ def compare(
     at: int | None = None,
     metric: Metric = "bitrate",
     force: bool = False,
+    baseline: str = "baseline",
 ) -> Comparison:
     """Configuration `b` of `records_b` against configuration `a` of `records_a`.
 
-    The same records twice compare two configurations of one sweep, paired by block; other
-    records (before and after a change) are unpaired. `at` is the replica count, by default the
-    largest that both have; the overlay is compared where both have it. Raises UnlikeMachines
-    where the conditions of the runs differ and `force` is not given, and NothingToCompare where
-    a side has no valid run to offer.
+    The same records twice compare two configurations of one sweep, as the report does: by block,
+    and judged in the report's family. Other records (before and after a change) are two sweeps:
+    each side is taken relative to its own baseline where both have one, which cancels what all
+    configurations of a sweep share. `at` is the replica count, by default the largest that both
+    have; the overlay is compared where both have it. Runs under unlike conditions are
+    inconclusive unless `force` is given. Raises NothingToCompare where a side has no run of what
+    was asked for.
     """
     together = records_a is records_b or list(records_a) == list(records_b)
     if together and a == b:
         raise NothingToCompare(f"{a} would be compared with itself")
     quantity = QUANTITIES[metric]
-    first = series(run_table(records_a), quantity.column)
-    second = series(run_table(records_b), quantity.column)
-    path, replicas = _place(first, second, a, b, at)
-    differences = machine.differences(
-        machine.conditions(_of(records_a, a, path, replicas)),
-        machine.conditions(_of(records_b, b, path, replicas)),
+    before, after = (
+        gather(records, baseline, quantity.column) for records in (records_a, records_b)
     )
-    if differences and not force:
-        raise UnlikeMachines(
-            f"the runs are not alike ({'; '.join(differences)}): force the comparison if this is "
-            "the change in question"
+    path, replicas = _place(records_a, records_b, before, after, a, b, at)
+    first, second = (path, replicas, a), (path, replicas, b)
+    differences: list[str] = []
+    size = 1
+    missing = [
+        f"{name} has no valid run with this figure"
+        for evidence, name in ((before, a), (after, b))
+        if (path, replicas, name) not in evidence.series
+    ]
+    if missing:
+        nothing = Effect(None, problem=verdict.joined(list(dict.fromkeys(missing))))
+        found = verdict.contrast(first, second, nothing, None, quantity)
+    elif together:
+        differences = before.unlike(first, second)
+        found, size = _within(before, first, second, baseline, quantity, force)
+    else:
+        found, differences = two_sweeps(
+            before, after, first, second, baseline, quantity, force=force
         )
-    left, right = first[(path, replicas, a)], second[(path, replicas, b)]
-    apart = (left.values, right.values, False)
-    values_a, values_b, paired = arms(left, right) if together else apart
-    measure = statistics.ratio if quantity.ratio else statistics.difference
-    effect = measure(values_a, values_b, paired=paired)
-    judged = verdict.judge(
-        effect, effect.p, neutral=1.0 if quantity.ratio else 0.0, higher=quantity.higher
-    )
     return Comparison(
         a=a,
         b=b,
         replicas=replicas,
         path=path,
         metric=metric,
-        verdict=judged,
-        effect=effect,
-        sentence=_sentence(a, b, path, replicas, quantity, effect, judged),
+        verdict=found.verdict,
+        doubt=found.doubt,
+        effect=found.effect,
+        p_holm=found.p_holm,
+        family=size,
+        sentence=_sentence(found, quantity, size, apart=not together),
         differences=differences,
     )
 
 
+def _within(
+    evidence: Evidence, a: StateKey, b: StateKey, baseline: str, quantity: Quantity, force: bool
+) -> tuple[Contrast, int]:
+    """One comparison of a sweep as its family judges it, and the size of that family."""
+    of_report = [
+        families.against_couples(evidence, baseline),
+        *families.pairwise_couples(evidence, baseline),
+    ]
+    own = next(family for family in of_report if (a, b) in family or (b, a) in family)
+    couples = [(a, b) if couple == (b, a) else couple for couple in own]
+    judged = families.family(evidence, couples, CONFIDENCE, quantity=quantity)
+    found = judged[couples.index((a, b))]
+    if force:
+        doubt = evidence.doubt(a, b, alike=False)
+        found = verdict.contrast(a, b, found.effect, found.p_holm, quantity, doubt=doubt)
+    return found, max(1, sum(one.p_holm is not None for one in judged))
+
+
+def two_sweeps(
+    before: Evidence,
+    after: Evidence,
+    a: StateKey,
+    b: StateKey,
+    baseline: str,
+    quantity: Quantity = BITRATE,
+    *,
+    force: bool = False,
+) -> tuple[Contrast, list[str]]:
+    """B of one sweep against A of another, and the conditions in which their runs differ."""
+    left, right = _sides(before, after, a, b, baseline)
+    differences = machine.differences(left.conditions, right.conditions)
+    return _between(left, right, differences, quantity, force), differences
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side of a comparison of two sweeps; `reference` is its baseline, where it is used."""
+
+    evidence: Evidence
+    key: StateKey
+    reference: StateKey | None
+
+    @property
+    def conditions(self) -> machine.Conditions:
+        keys = [self.key, self.reference] if self.reference else [self.key]
+        return machine.together(*(self.evidence.conditions[key] for key in keys))
+
+    def values(self) -> Floats:
+        """Logarithms of the runs, each relative to the baseline of its block."""
+        if self.reference:
+            base, own, _ = arms(
+                self.evidence.series[self.reference], self.evidence.series[self.key]
+            )
+            return np.log(own) - np.log(base)
+        return np.log(self.evidence.series[self.key].values)
+
+    def doubt(self, *, alike: bool) -> str:
+        if self.reference:
+            return self.evidence.doubt(self.reference, self.key, alike=alike)
+        unlike = self.evidence.unlike(self.key) if alike else []
+        if unlike:
+            return f"the runs are not alike in {unlike[0]}"
+        values = self.values()
+        if len(values) < FEWEST_RUNS:
+            return f"{len(values)} runs, at least {FEWEST_RUNS} are needed"
+        series = dependence.of_residuals((values - values.mean())[:, None])
+        if series.found:
+            return f"the runs of {self.key[2]} are not independent (lag-1 {series.lag1:.2f})"
+        return ""
+
+
+def _sides(
+    before: Evidence, after: Evidence, a: StateKey, b: StateKey, baseline: str
+) -> tuple[_Side, _Side]:
+    """Both sides with their baselines, or both without: what is compared must not be one of them."""
+    found = []
+    for evidence, key in ((before, a), (after, b)):
+        reference = (*key[:2], baseline)
+        if key == reference or reference not in evidence.series:
+            return _Side(before, a, None), _Side(after, b, None)
+        if not arms(evidence.series[reference], evidence.series[key])[2]:
+            return _Side(before, a, None), _Side(after, b, None)
+        found.append(_Side(evidence, key, reference))
+    return found[0], found[1]
+
+
+def _between(
+    left: _Side, right: _Side, differences: Sequence[str], quantity: Quantity, force: bool
+) -> Contrast:
+    """One comparison of two sweeps, which is a family of its own."""
+    relative = left.reference is not None
+    if not all(
+        np.all(side.evidence.series[key].values > 0)
+        for side in (left, right)
+        for key in (side.key, side.reference)
+        if key
+    ):
+        return verdict.contrast(
+            left.key, right.key, Effect(None, problem="a run has 0: no ratio"), None, quantity
+        )
+    effect = statistics.exponential(
+        statistics.difference(
+            left.values(),
+            right.values(),
+            paired=False,
+            check=False,
+            allowance=0.0 if relative else math.sqrt(2) * ALLOWANCE,
+        )
+    )
+    effect = statistics.with_power(
+        replace(effect, method="relative" if relative else "unpaired"),
+        family=1,
+        kept=(1 - dependence.ALPHA) ** 2,
+    )
+    doubts = [f"the runs are not alike in {differences[0]}"] if differences and not force else []
+    doubts += [side.doubt(alike=not force) for side in (left, right)]
+    doubt = next((one for one in doubts if one), "")
+    return verdict.contrast(left.key, right.key, effect, effect.p, quantity, doubt=doubt)
+
+
 def _place(
-    first: dict[StateKey, Series], second: dict[StateKey, Series], a: str, b: str, at: int | None
-) -> tuple[str, int]:
-    """The path and replica count to compare at."""
-    places = []
-    for side, name in ((first, a), (second, b)):
-        own = {key[:2] for key in side if key[2] == name and at in (None, key[1])}
-        if not own:
-            there = ", ".join(sorted({f"{key[2]}-{key[1]}" for key in side})) or "nothing"
-            where = "" if at is None else f" at {verdict.pairs(at)}"
-            raise NothingToCompare(f"no valid run of {name}{where} (there is: {there})")
-        places.append(own)
-    both = places[0] & places[1]
-    if not both:
-        raise NothingToCompare(f"{a} and {b} share no replica count and path")
-    return max(both, key=lambda place: (place[0] == "overlay", place[1]))
-
-
-def _of(records: Sequence[Record], name: str, path: str, replicas: int) -> list[Record]:
-    return [
-        record
-        for record in records
-        if record.valid and (record.configuration, record.path, record.replicas)
-        == (name, path, replicas)
-    ]  # fmt: skip
-
-
-def _sentence(
+    records_a: Sequence[Record],
+    records_b: Sequence[Record],
+    before: Evidence,
+    after: Evidence,
     a: str,
     b: str,
-    path: str,
-    replicas: int,
-    quantity: Quantity,
-    effect: Effect,
-    judged: Verdict,
-) -> str:
-    where = f"at {verdict.pairs(replicas)}" + (" over the host network" if path == "host" else "")
+    at: int | None,
+) -> tuple[str, int]:
+    """The path and replica count to compare at: where both have valid runs, else any."""
+    tried = []
+    for records, name in ((records_a, a), (records_b, b)):
+        own = {
+            (one.path, one.replicas)
+            for one in records
+            if one.configuration == name and at in (None, one.replicas)
+        }
+        if not own:
+            there = {f"{one.configuration}-{one.replicas}" for one in records}
+            where = "" if at is None else f" at {verdict.pairs(at)}"
+            raise NothingToCompare(
+                f"no run of {name}{where} (there is: {', '.join(sorted(there)) or 'nothing'})"
+            )
+        tried.append(own)
+    both = tried[0] & tried[1]
+    if not both:
+        raise NothingToCompare(f"{a} and {b} share no replica count and path")
+    usable = {
+        place for place in both if (*place, a) in before.series and (*place, b) in after.series
+    }
+    return max(usable or both, key=lambda place: (place[0] == "overlay", place[1]))
+
+
+def _sentence(found: Contrast, quantity: Quantity, size: int, *, apart: bool) -> str:
+    effect = found.effect
+    where = f"at {verdict.pairs(found.replicas)}"
+    where += " over the host network" if found.path == "host" else ""
+    why = f" ({found.doubt})" if found.doubt else ""
+    head = f"{found.b} against {found.a} {where}: {found.verdict}{why}"
     if effect.estimate is None:
-        return f"{b} against {a} {where}: {judged} ({effect.problem})."
-    if quantity.ratio:
-        size = f"{effect.estimate:.3f}x"
-        bounds = f" [{effect.low:.3f}, {effect.high:.3f}]" if effect.low and effect.high else ""
-        least = verdict.percent(effect.mde)
-    else:
-        size = f"{effect.estimate:+.1f} points"
-        known = effect.low is not None and effect.high is not None
-        bounds = f" [{effect.low:+.1f}, {effect.high:+.1f}]" if known else ""
-        least = "–" if effect.mde is None else f"{effect.mde:.1f} points"
-    why = verdict.reason(effect) if judged == "not established" else ""
-    return (
-        f"{b} against {a} {where}: {judged}{f' ({why})' if why else ''}; {quantity.unit}: "
-        f"{size}{bounds}, p {verdict.p_value(effect.p)}, {effect.n_b} against {effect.n_a} runs "
-        f"{effect.method}; a difference of {least} would be found in 80 % of cases."
-    )
+        return f"{head}."
+    sizes = [f"{effect.estimate:.3f}x"]
+    if effect.low is not None and effect.high is not None:
+        sizes.append(f"[{effect.low:.3f}, {effect.high:.3f}]")
+    parts = [head, f"{quantity.unit}: {' '.join(sizes)}, p {verdict.p_value(effect.p)}"]
+    if size > 1:
+        parts[-1] += (
+            f", after Holm over the report's {size} comparisons {verdict.p_value(found.p_holm)}"
+        )
+    parts.append(f"{effect.n_b} against {effect.n_a} runs, {_METHODS[effect.method]}")
+    if apart and effect.method == "unpaired":
+        parts.append(
+            "no baseline beside both sides covers the spread between sweeps: "
+            f"{ALLOWANCE * 100:.0f} % are assumed"
+        )
+    if effect.mde is not None:
+        parts.append(
+            f"a difference of {verdict.percent(effect.mde)} would be found in 80 % of such experiments"
+        )
+    return "; ".join(parts) + "."

@@ -6,88 +6,64 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from analysis import statistics, verdict
-from analysis.pairing import Series, StateKey, arms
-from analysis.verdict import Contrast, PathRatio
+from analysis.evidence import Evidence
+from analysis.pairing import StateKey
+from analysis.verdict import BITRATE, Contrast, PathRatio, Quantity
 
-Bitrates = dict[StateKey, Series]
+Couple = tuple[StateKey, StateKey]
 
 
-def against(
-    bitrates: Bitrates,
-    keys: Sequence[StateKey],
-    baseline: str,
-    confidence: float,
-    *,
-    check: bool = True,
-) -> list[Contrast]:
-    """Every state against the baseline of its replica count and path: one family.
-
-    `check` adds the bootstrap's interval to each.
-    """
-    couples = [
+def against_couples(evidence: Evidence, baseline: str) -> list[Couple]:
+    """Every state with the baseline of its replica count and path: one family."""
+    return [
         ((path, replicas, baseline), (path, replicas, name))
-        for path, replicas, name in keys
-        if name != baseline and (path, replicas, baseline) in bitrates
+        for path, replicas, name in evidence.series
+        if name != baseline and (path, replicas, baseline) in evidence.series
     ]
-    return _family(bitrates, couples, confidence, check=check)
 
 
-def pairwise(
-    bitrates: Bitrates, keys: Sequence[StateKey], baseline: str, confidence: float
-) -> list[Contrast]:
+def pairwise_couples(evidence: Evidence, baseline: str) -> list[list[Couple]]:
     """The steered states against each other: one family at each replica count and path.
 
     All of them, not only the best against the others: which one is the best is read from the
     same runs, and only the whole family keeps its error rate after that choice.
     """
     groups: dict[tuple[str, int], list[StateKey]] = {}
-    for key in keys:
+    for key in evidence.series:
         if key[2] != baseline:
             groups.setdefault(key[:2], []).append(key)
-    return [
-        contrast
-        for group in groups.values()
-        for contrast in _family(bitrates, list(combinations(group, 2)), confidence, check=False)
-    ]
+    return [list(combinations(group, 2)) for group in groups.values()]
 
 
-def _family(
-    bitrates: Bitrates,
-    couples: Sequence[tuple[StateKey, StateKey]],
+def family(
+    evidence: Evidence,
+    couples: Sequence[Couple],
     confidence: float,
     *,
-    check: bool,
+    quantity: Quantity = BITRATE,
+    check: bool = False,
 ) -> list[Contrast]:
-    effects = []
-    for a, b in couples:
-        first, second, paired = arms(bitrates[a], bitrates[b])
-        effects.append(
-            statistics.ratio(first, second, paired=paired, confidence=confidence, check=check)
-        )
+    """The comparisons of a family, judged together. `check` adds the bootstrap's interval."""
+    alpha = 1 - confidence
+    effects = [evidence.effect(a, b, confidence=confidence, check=check) for a, b in couples]
     adjusted = statistics.holm([effect.p for effect in effects])
-    return [
-        Contrast(
-            path=b[0],
-            replicas=b[1],
-            a=a[2],
-            b=b[2],
-            effect=effect,
-            p_holm=p,
-            verdict=verdict.judge(effect, p, alpha=1 - confidence),
+    size = sum(p is not None for p in adjusted)
+    found = []
+    for (a, b), effect, p in zip(couples, effects, adjusted, strict=True):
+        effect = statistics.with_power(effect, family=size, kept=evidence.kept, alpha=alpha)
+        found.append(
+            verdict.contrast(a, b, effect, p, quantity, alpha=alpha, doubt=evidence.doubt(a, b))
         )
-        for (a, b), effect, p in zip(couples, effects, adjusted, strict=True)
-    ]
+    return found
 
 
-def overlay_over_host(
-    bitrates: Bitrates, keys: Sequence[StateKey], confidence: float
-) -> list[PathRatio]:
+def overlay_over_host(evidence: Evidence, confidence: float) -> list[PathRatio]:
     """Overlay over host where both were run: estimates, no verdicts and so no family."""
     found = []
-    for path, replicas, name in keys:
-        host, overlay = ("host", replicas, name), ("overlay", replicas, name)
-        if path == "overlay" and host in bitrates and overlay in bitrates:
-            first, second, paired = arms(bitrates[host], bitrates[overlay])
-            effect = statistics.ratio(first, second, paired=paired, confidence=confidence)
-            found.append(PathRatio(replicas, name, effect))
+    for overlay in evidence.series:
+        host = ("host", *overlay[1:])
+        if overlay[0] == "overlay" and host in evidence.series:
+            effect = evidence.effect(host, overlay, confidence=confidence, check=True)
+            doubt = evidence.doubt(host, overlay, alike=False)
+            found.append(PathRatio(overlay[1], overlay[2], effect, doubt))
     return found

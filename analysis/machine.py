@@ -1,42 +1,87 @@
-"""What the runs ran on: described in words, and compared."""
+"""The conditions of the runs: one list for report, comparison and pooling, and in words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from analysis.schema import Machine, Record
+from analysis.schema import Confounders, Machine, Record
 
 Conditions = dict[str, frozenset[str]]
+Read = Callable[[Record], str | None]
+
+_UNKNOWN = "not recorded"
+
+
+def _of_machine(read: Callable[[Machine], object]) -> Read:
+    return lambda record: str(read(record.machine)) if record.machine else _UNKNOWN
+
+
+def _of_confounders(read: Callable[[Confounders], object]) -> Read:
+    def value(record: Record) -> str | None:
+        found = read(record.confounders_before) if record.confounders_before else None
+        return None if found is None or found == "" else str(found)
+
+    return value
+
+
+# What runs must have in common before their figures are held against each other. None is "not
+# known" (a field that older records do not have) and contradicts nothing.
+CONDITIONS: dict[str, Read] = {
+    "target": lambda record: record.target,
+    "path": lambda record: record.path,
+    "kernel": _of_machine(lambda machine: machine.kernel),
+    "CPU": _of_machine(lambda machine: machine.cpu),
+    "cores": _of_machine(lambda machine: machine.cores),
+    "server cores": _of_machine(lambda machine: _listed(machine.server_cores)),
+    "client cores": _of_machine(lambda machine: _listed(machine.client_cores)),
+    "irq core": _of_machine(lambda machine: machine.irq_core),
+    "irq time accounting": _of_machine(lambda machine: machine.irq_time_accounting),
+    "MTU": _of_machine(lambda machine: _mtus(machine)),
+    "offloads": _of_machine(lambda machine: _offloads(machine)),
+    "receive queues": _of_machine(lambda machine: _counts(machine.queues)),
+    "versions": _of_machine(lambda machine: _tools(machine)),
+    "irqbalance": _of_confounders(lambda one: one.irqbalance),
+    "governor": _of_confounders(lambda one: one.governor),
+    "rps_default_mask": _of_confounders(lambda one: one.rps_default_mask),
+    "XPS": _of_confounders(lambda one: _counts(one.xps)),
+    "duration": lambda record: f"{record.duration:g} s",
+    "omit": lambda record: f"{record.omit:g} s",
+    "streams": lambda record: str(record.streams),
+    "idle pairs": lambda record: str(record.idle_pairs),
+    "pod CPU limit": lambda record: record.pod_cpu_limit or "none",
+    "congestion control": lambda record: record.congestion,
+}
 
 
 def conditions(records: Iterable[Record]) -> Conditions:
-    """The values that each condition takes over the records; alike runs have one value each."""
+    """The values that each condition takes over the records; alike runs have one value each.
+
+    The definition of each configuration is a condition of its own.
+    """
     found: dict[str, set[str]] = {}
     for record in records:
-        machine = record.machine
-        values = {
-            "target": record.target,
-            "kernel": machine.kernel if machine else "not recorded",
-            "CPU": machine.cpu if machine else "not recorded",
-            "cores": str(machine.cores) if machine else "not recorded",
-            "server cores": _listed(machine.server_cores) if machine else "not recorded",
-            "client cores": _listed(machine.client_cores) if machine else "not recorded",
-            "MTU": _mtus(machine) if machine else "not recorded",
-            "offloads": _offloads(machine) if machine else "not recorded",
-            "duration": f"{record.duration:g} s",
-            "omit": f"{record.omit:g} s",
-            "streams": str(record.streams),
-            "pod CPU limit": record.pod_cpu_limit or "none",
-        }
+        values = {name: read(record) for name, read in CONDITIONS.items()}
+        values[f"definition of {record.configuration}"] = record.definition
         for name, value in values.items():
-            found.setdefault(name, set()).add(value)
+            if value is not None:
+                found.setdefault(name, set()).add(value)
     return {name: frozenset(values) for name, values in found.items()}
+
+
+def together(*several: Conditions) -> Conditions:
+    """The conditions of several groups of runs as those of one."""
+    names = dict.fromkeys(name for one in several for name in one)
+    return {
+        name: frozenset(value for one in several for value in one.get(name, ())) for name in names
+    }
 
 
 def differences(a: Conditions, b: Conditions) -> list[str]:
     """The conditions that are not the same in both, in words."""
     return [
-        f"{name}: {_either(a[name])} against {_either(b[name])}" for name in a if a[name] != b[name]
+        f"{name}: {_either(a[name])} against {_either(b[name])}"
+        for name in a
+        if name in b and a[name] != b[name]
     ]
 
 
@@ -90,7 +135,16 @@ def _versions(records: Sequence[Record]) -> list[str]:
 
 
 def _mtus(machine: Machine) -> str:
-    return ", ".join(f"{device} {mtu}" for device, mtu in sorted(machine.mtu.items()))
+    return _counts(machine.mtu)
+
+
+def _counts(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(values.items()))
+
+
+def _tools(machine: Machine) -> str:
+    """The versions of what makes the traffic; Python's does not touch a packet."""
+    return _counts({name: value for name, value in machine.versions.items() if name != "python"})
 
 
 def _offloads(machine: Machine) -> str:
@@ -106,4 +160,4 @@ def _either(values: Iterable[str]) -> str:
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    return ",".join(str(number) for number in numbers) or "not recorded"
+    return ",".join(str(number) for number in numbers) or _UNKNOWN

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -11,30 +12,47 @@ import pandas as pd
 from analysis.statistics import Floats
 
 StateKey = tuple[str, int, str]  # path, replicas, configuration
+Block = tuple[Hashable, Hashable, int]  # plan, seed, number
 
 
 @dataclass(frozen=True)
 class Series:
-    """The valid runs of one state in run order: values, and the block of each or None."""
+    """The valid runs of one state in run order: values, and the block of each or None.
+
+    `places` are the positions of the runs in their sweep. `planned` is True where every run has a
+    plan, a seed and a block: only such an order was randomised.
+    """
 
     values: Floats
-    blocks: tuple[Hashable, ...]
+    blocks: tuple[Block | None, ...]
+    places: tuple[float | None, ...] = ()
+    planned: bool = True
 
 
 def series(runs: pd.DataFrame, column: str = "bitrate_mbps") -> dict[StateKey, Series]:
     """The series of every state in a run table; runs without a value are left out."""
     usable = runs[runs["valid"] & runs[column].notna()]
-    collected: dict[StateKey, tuple[list[float], list[Hashable]]] = {}
-    for row in usable[["path", "replicas", "configuration", "plan", "block", column]].itertuples(
-        index=False, name=None
-    ):
-        path, replicas, configuration, plan, block, value = row
-        values, blocks = collected.setdefault((path, replicas, configuration), ([], []))
-        values.append(value)
-        blocks.append(None if pd.isna(block) else (plan, int(block)))
+    columns = ["path", "replicas", "configuration", "plan", "seed", "block", "order", column]
+    collected: dict[StateKey, list[tuple[float, Block | None, float | None, bool]]] = {}
+    for row in usable[columns].itertuples(index=False, name=None):
+        path, replicas, configuration, plan, seed, block, order, value = row
+        known = not pd.isna(block)
+        collected.setdefault((path, replicas, configuration), []).append(
+            (
+                float(value),
+                (plan, None if pd.isna(seed) else int(seed), int(block)) if known else None,
+                None if pd.isna(order) else float(order),
+                known and plan is not None and not pd.isna(seed),
+            )
+        )
     return {
-        key: Series(np.array(values, dtype=float), tuple(blocks))
-        for key, (values, blocks) in collected.items()
+        key: Series(
+            np.array([value for value, *_ in found], dtype=float),
+            tuple(block for _, block, _, _ in found),
+            tuple(place for _, _, place, _ in found),
+            all(planned for *_, planned in found),
+        )
+        for key, found in collected.items()
     }
 
 
@@ -45,7 +63,7 @@ def arms(a: Series, b: Series) -> tuple[Floats, Floats, bool]:
     holds several runs) in A's run order, and runs without a partner are left out. Otherwise all
     runs of both, in run order.
     """
-    first, second = _by_block(a), _by_block(b)
+    first, second = by_block(a), by_block(b)
     shared = [block for block in first if block in second]
     if len(shared) < 2:
         return a.values, b.values, False
@@ -56,9 +74,37 @@ def arms(a: Series, b: Series) -> tuple[Floats, Floats, bool]:
     )
 
 
-def _by_block(one: Series) -> dict[Hashable, list[float]]:
-    found: dict[Hashable, list[float]] = {}
+def by_block(one: Series) -> dict[Block, list[float]]:
+    """The values of each block."""
+    found: dict[Block, list[float]] = {}
     for block, value in zip(one.blocks, one.values, strict=True):
         if block is not None:
             found.setdefault(block, []).append(float(value))
     return found
+
+
+def not_randomised(a: Series, b: Series) -> str:
+    """Why the order of these runs does not protect their comparison; empty where it does."""
+    if not (a.planned and b.planned):
+        return "the order was not randomised (no plan and seed)"
+    if len(set(a.blocks) & set(b.blocks)) < 2:
+        return "the order was not randomised (no shared blocks)"
+    if not _together(a, b):
+        return "the order was not randomised (the runs of a block were not made together)"
+    return ""
+
+
+def _together(a: Series, b: Series) -> bool:
+    """Whether each shared block ended before the next one began: all A then all B fails."""
+    spans: dict[Hashable, dict[Block, list[float]]] = {}
+    shared = set(a.blocks) & set(b.blocks)
+    for one in (a, b):
+        for block, place in zip(one.blocks, one.places, strict=False):
+            if block is not None and block in shared and place is not None:
+                spans.setdefault(block[:2], {}).setdefault(block, []).append(place)
+    return all(_apart(blocks.values()) for blocks in spans.values())
+
+
+def _apart(spans: Iterable[Sequence[float]]) -> bool:
+    ends = sorted((min(span), max(span)) for span in spans)
+    return all(before[1] < after[0] for before, after in pairwise(ends))

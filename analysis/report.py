@@ -13,11 +13,12 @@ from markupsafe import Markup
 
 from analysis import cells, files, plots, statistics
 from analysis.cells import Table
+from analysis.dependence import FEWEST_BLOCKS, Check
 from analysis.load import Fault
 from analysis.plaintext import visible
 from analysis.schema import Record
 from analysis.summary import Summary
-from analysis.verdict import Contrast
+from analysis.verdict import Contrast, p_value
 
 TITLE = "Packet steering: what it carries and what it costs"
 
@@ -56,7 +57,7 @@ def write_report(
     """Write report.html, report.md, three CSV files and plots/ into `directory`.
 
     `records` are those that `summary` was made from, `reproduce` the commands that made them
-    and `keep` those that make the winner stay on a node. Raises OSError where
+    and `keep` those that keep the recommended configuration on a node. Raises OSError where
     `directory` cannot be written, or its plots/ is a symbolic link.
     """
     directory = files.folder(directory.resolve())  # the folder that was named may be a link
@@ -71,7 +72,7 @@ def write_report(
         "fenced": cells.fenced,
         "reproduce": reproduce.strip(),
         "keep": keep.strip(),
-        "winner": summary.winner,
+        "winner": summary.keep,
         "reproducible": _reproducible(records),
     }
     made = ReportFiles(
@@ -96,24 +97,44 @@ def sections(summary: Summary) -> list[Section]:
     every = [
         Section("States", cells.states(summary),
                 f"Means over valid runs ± {level} t interval. MDE: the smallest relative "
-                "difference that another sweep would find in 80 % of cases, before adjustment. "
-                "Softirq and idle are of the server's cores."),
+                "difference, in this configuration alone, that the adjusted test would find in "
+                "80 % of such experiments. Softirq and idle are of the server's cores."),
+        Section("Cost and fairness", cells.quality(summary),
+                "Means over valid runs. Softirq: core-seconds per Gbit received. Retransmits of "
+                "the senders; packets that a full backlog of the server refused; times that its "
+                "softirq ran out of budget or time: all per Gbit. Slowest/fastest pair: 1 is fair."),
         Section("Against the baseline", cells.contrasts(summary, summary.contrasts),
                 f"Ratios of geometric means with {level} intervals: t on paired log ratios where "
                 "runs share blocks, else Welch's on the logs. Median: of paired ratios. Bootstrap: "
-                "of blocks, a check. p Holm: adjusted over this table; verdicts use it, while "
-                "intervals are not adjusted. Lag-1: autocorrelation of what the interval is built "
-                "from."),
+                "of blocks, shown for comparison; no verdict uses it. p Holm: adjusted over this "
+                "table; verdicts and MDE use it, while intervals are not adjusted. Lag-1: "
+                "autocorrelation of what the interval is built from."),
         Section("Against each other", cells.contrasts(summary, summary.pairwise),
                 "The same between steered configurations; p Holm is adjusted at each replica "
                 "count and path."),
         Section("Overlay over host network", cells.paths(summary)),
         Section("Validity of runs", cells.dependence(summary),
-                "Lag-1: autocorrelation of the state's runs. Drift: Theil and Sen's slope over the "
-                "run order; p is Kendall's, adjusted over this table."),
+                f"{_dependence(summary.check)} Lag-1: autocorrelation of one configuration's runs, "
+                "a description. Drift: Theil and Sen's slope over the run order; p is Kendall's, "
+                "adjusted over this table. Blocks protect the ratios from drift that all share."),
         Section("Invalid runs", cells.invalid(summary)),
     ]  # fmt: skip
     return [section for section in every if section.table.rows]
+
+
+def _dependence(check: Check) -> str:
+    """The test for dependence of the whole table, and what it can see."""
+    if check.p is None:
+        return (
+            f"Dependence between blocks cannot be tested here: {check.blocks} blocks, and "
+            f"{FEWEST_BLOCKS} are needed."
+        )
+    return (
+        f"Dependence between blocks, one test over the whole table at 5 %: lag-1 {check.lag1:.2f} "
+        f"over {check.blocks} blocks and {check.columns} columns, p {p_value(check.p)}"
+        f"{': found, all comparisons are inconclusive' if check.found else ''}. With few blocks "
+        "it finds even strong dependence only now and then (docs/statistics.md)."
+    )
 
 
 def comparison_table(summary: Summary) -> pd.DataFrame:
@@ -183,8 +204,9 @@ def _flat(one: Contrast) -> dict[str, object]:
         "p": effect.p,
         "p_holm": one.p_holm,
         "mde": effect.mde,
-        "lag1": effect.dependence.lag1,
+        "lag1": effect.lag1,
         "verdict": one.verdict,
+        "doubt": one.doubt,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.statistics import Dependence, Drift
+from analysis.statistics import Drift
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,9 @@ class State:
     `bitrate` is the mean over runs of the mean over pairs, `half` the half-width of its t
     interval and `total` the sum over pairs, all Mbit/s; `soft_busiest` (the core with the highest
     mean), `soft_total` and `idle` (mean) are percent of a core, over the server's cores.
+    `soft_cost` is core-seconds of softirq per Gbit; `retransmits`, `dropped` and `squeezed` are
+    per Gbit; `slowest` is the slowest pair's share of the fastest one's bitrate. `lag1` describes
+    the series of runs. `invalid` counts attempts.
     """
 
     path: str
@@ -27,6 +30,11 @@ class State:
     soft_busiest: float | None
     soft_total: float | None
     idle: float | None
-    dependence: Dependence
+    soft_cost: float | None
+    retransmits: float | None
+    dropped: float | None
+    squeezed: float | None
+    slowest: float | None
+    lag1: float | None
     drift: Drift
     drift_p_holm: float | None

@@ -1,4 +1,4 @@
-"""What the numbers support: ratios with intervals, tests, power, dependence (pure, scipy).
+"""What the numbers support: ratios with intervals, tests and power (pure, numpy and scipy).
 
 Everything here works on runs, never on pairs, and on logarithms of positive run values: a
 ratio is that of geometric means, so it does not depend on the unit or on which side is divided.
@@ -15,52 +15,26 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 if TYPE_CHECKING:
     from pandas.api.typing import SeriesGroupBy
 
 Floats = NDArray[np.float64]
-Method = Literal["paired", "unpaired"]
+Method = Literal["paired", "unpaired", "relative"]
 
 POWER = 0.8
-LAG1_LIMIT = 0.3
-LAG1_ALPHA = 0.01
+ALPHA = 0.05
 _RESAMPLES = 1999
 _NODES = 200
 _NO_SPREAD = 1e-9
 _LARGEST = 700.0
-
-
-@dataclass(frozen=True)
-class Dependence:
-    """Lag-1 autocorrelation of a series in run order, and whether it breaks an interval.
-
-    `p` is known where `lag1` is above the limit: below it nothing hangs on it.
-    """
-
-    lag1: float | None
-    p: float | None
-
-    @property
-    def strong(self) -> bool:
-        """Above the limit, and more than chance makes of independent runs.
-
-        With 6 independent runs the estimate exceeds 0.3 in 6 % of cases and with 20 in 5 %, so
-        the limit alone would disown sound results all day. The permutation test at 1 % can
-        speak from 6 runs on (two of 5! orders are already 1.7 %).
-        """
-        return (
-            self.lag1 is not None
-            and self.p is not None
-            and self.lag1 > LAG1_LIMIT
-            and self.p < LAG1_ALPHA
-        )
+_MOST_FREEDOM = 1e6
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Trend of a state over its run order: `change` from first to last run, 0.21 is +21 %."""
+    """Trend of a configuration's runs over its run order: `change` from first to last run, 0.21 is +21 %."""
 
     change: float | None
     p: float | None
@@ -68,25 +42,29 @@ class Drift:
 
 @dataclass(frozen=True)
 class Effect:
-    """B against A: `estimate` with its interval; a ratio, or a difference in points.
+    """B against A: `estimate` with its interval; a ratio, or a difference of logarithms.
 
-    `p` is two-sided; `mde` the smallest effect (relative, 0.08 is x1.08 or /1.08; or points)
-    that another sweep would find in 80 % of cases at two-sided 5 %;
-    `median` the median of the paired ratios (of all runs where unpaired); `check` the
-    bootstrap's interval. None is "cannot be said", and `problem` says why.
+    `p` is two-sided and not adjusted. `error` (of the logarithm) and `freedom` are what interval,
+    test and power rest on. `mde` is the smallest effect (relative: 0.08 is x1.08 or /1.08) that
+    another such experiment finds in 80 % of cases, see `with_power`.
+    `median` is that of the paired ratios (of all runs where unpaired), `check` the bootstrap's
+    interval, `lag1` the autocorrelation of what the interval is built from. None is "not known",
+    and `problem` is the reason.
     """
 
     estimate: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    mde: float | None
-    median: float | None
-    check: tuple[float, float] | None
-    n_a: int
-    n_b: int
-    method: Method
-    dependence: Dependence
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    error: float | None = None
+    freedom: float | None = None
+    mde: float | None = None
+    median: float | None = None
+    check: tuple[float, float] | None = None
+    n_a: int = 0
+    n_b: int = 0
+    method: Method = "paired"
+    lag1: float | None = None
     problem: str | None = None
 
 
@@ -97,27 +75,26 @@ def ratio(
     paired: bool,
     confidence: float = 0.95,
     check: bool = True,
+    allowance: float = 0.0,
 ) -> Effect:
     """Ratio of B's geometric mean to A's, A's own spread included.
 
     `a` and `b` are run values in run order; with `paired` the i-th of each share a block.
-    Paired: t interval on the log ratios (scipy.stats.ttest_1samp). Unpaired: Welch's on the
-    logs (scipy.stats.ttest_ind). A value of zero or less has no logarithm: `problem` says so.
+    Paired: t interval on the log ratios. Unpaired: Welch's on the logs. A value of zero or less
+    has no logarithm: `problem` is the reason. `allowance` as in `difference`, on the logs.
     """
     first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if not (np.all(first > 0) and np.all(second > 0)):
-        return _nothing(first, second, paired, None, "a run carried nothing: no ratio")
-    effect = difference(
-        np.log(first), np.log(second), paired=paired, confidence=confidence, check=check
-    )
-    return replace(
-        effect,
-        estimate=_known(effect.estimate),
-        low=_known(effect.low),
-        high=_known(effect.high),
-        mde=None if effect.mde is None else _exp(effect.mde) - 1,
-        median=_known(effect.median),
-        check=effect.check and (_exp(effect.check[0]), _exp(effect.check[1])),
+        return _unknown(first, second, "paired" if paired else "unpaired", None, "a run has 0")
+    return exponential(
+        difference(
+            np.log(first),
+            np.log(second),
+            paired=paired,
+            confidence=confidence,
+            check=check,
+            allowance=allowance,
+        )
     )
 
 
@@ -128,48 +105,83 @@ def difference(
     paired: bool,
     confidence: float = 0.95,
     check: bool = True,
+    allowance: float = 0.0,
 ) -> Effect:
-    """Difference of means B - A in the unit of the values; otherwise as `ratio`."""
+    """Difference of means B - A in the unit of the values; otherwise as `ratio`.
+
+    `allowance` is a standard deviation that is assumed, not measured: of what separates the two
+    sides as a whole. It widens the interval and weakens the test.
+    """
     first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    method: Method = "paired" if paired else "unpaired"
     if not len(first) or not len(second):
-        return _nothing(first, second, paired, None, "no runs to compare")
+        return _unknown(first, second, method, None, "no runs to compare")
     estimate = float(np.mean(second) - np.mean(first))
     if len(first) < 2 or len(second) < 2:
         problem = "one shared block has no spread" if paired else "one run has no spread"
-        return _nothing(first, second, paired, estimate, problem)
-    if paired:
-        deltas = second - first
-        spread = float(np.ptp(deltas))
-        median = float(np.median(deltas))
-        dependence = lag1(deltas)
-    else:
-        spread = min(float(np.ptp(first)), float(np.ptp(second)))
-        median = float(np.median(second) - np.median(first))
-        dependence = max(lag1(first), lag1(second), key=_alarm)
+        return _unknown(first, second, method, estimate, problem)
+    samples = (second - first,) if paired else (second, first)
+    spread = min(float(np.ptp(sample)) for sample in samples)
     if spread <= _NO_SPREAD * max(1.0, float(np.max(np.abs([*first, *second])))):
-        return _nothing(first, second, paired, estimate, "the runs have no spread")
-    if paired:
-        one = stats.ttest_1samp(deltas, 0.0)
-        interval = one.confidence_interval(confidence)
-        p, freedom, error = one.pvalue, one.df, stats.sem(deltas)
-    else:
-        two = stats.ttest_ind(second, first, equal_var=False)
-        interval = two.confidence_interval(confidence)
-        p, freedom = two.pvalue, two.df
-        error = math.hypot(float(stats.sem(first)), float(stats.sem(second)))
+        return _unknown(first, second, method, estimate, "the runs have no spread")
+    error, freedom = _error(samples, allowance)
+    statistic = estimate / error
+    half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * error
+    known = [value for value in map(lag1, samples) if value is not None]
     return Effect(
         estimate=estimate,
-        low=float(interval.low),
-        high=float(interval.high),
-        p=float(p),
-        mde=float(error) * detectable(max(1, math.floor(freedom)), series=1 if paired else 2),
-        median=median,
+        low=estimate - half,
+        high=estimate + half,
+        p=float(2 * special.stdtr(freedom, -abs(statistic))),
+        error=error,
+        freedom=freedom,
+        median=float(np.median(second - first) if paired else np.median(second) - np.median(first)),
         check=_bootstrap(first, second, paired, confidence) if check else None,
         n_a=len(first),
         n_b=len(second),
-        method="paired" if paired else "unpaired",
-        dependence=dependence,
+        method=method,
+        lag1=max(known, default=None),
     )
+
+
+def exponential(effect: Effect) -> Effect:
+    """A difference of logarithms as a ratio; error and freedom stay those of the logarithm."""
+    return replace(
+        effect,
+        estimate=_known(effect.estimate),
+        low=_known(effect.low),
+        high=_known(effect.high),
+        median=_known(effect.median),
+        check=effect.check and (_exp(effect.check[0]), _exp(effect.check[1])),
+    )
+
+
+def with_power(effect: Effect, *, family: int, kept: float = 1.0, alpha: float = ALPHA) -> Effect:
+    """A ratio with the smallest effect that its test would find: `mde`.
+
+    The test is the first step of Holm's procedure in a family of so many comparisons: where one
+    configuration alone differs, that step decides. `kept` is the share of sound experiments whose
+    verdict no other check withholds.
+    """
+    if effect.error is None or effect.freedom is None:
+        return effect
+    shift = detectable(
+        max(1, math.floor(effect.freedom)), alpha=alpha / max(1, family), power=POWER / kept
+    )
+    return replace(effect, mde=_exp(effect.error * shift) - 1)
+
+
+def _error(samples: Sequence[Floats], allowance: float) -> tuple[float, float]:
+    """Standard error of the difference of means, and its degrees of freedom (Satterthwaite)."""
+    variances = [float(np.var(sample, ddof=1)) / len(sample) for sample in samples]
+    measured = math.fsum(variances)
+    total = measured + allowance**2
+    # scaled, so that the squares of tiny or huge variances stay finite
+    weights = [
+        (variance / total) ** 2 / (len(sample) - 1)
+        for variance, sample in zip(variances, samples, strict=True)
+    ]
+    return math.sqrt(total), min(1 / math.fsum(weights), _MOST_FREEDOM)
 
 
 def spread(grouped: SeriesGroupBy[Any, Any], confidence: float = 0.95) -> pd.DataFrame:
@@ -182,25 +194,21 @@ def spread(grouped: SeriesGroupBy[Any, Any], confidence: float = 0.95) -> pd.Dat
     return pd.DataFrame({"mean": table["mean"], "half": table["sem"] * quantiles})
 
 
-@lru_cache(maxsize=1024)
-def detectable(
-    freedom: int, power: float = POWER, alpha: float = 0.05, *, series: int = 1
-) -> float:
-    """The effect, in observed standard errors, that another sweep would find with this power.
+@lru_cache(maxsize=4096)
+def detectable(freedom: int, power: float = POWER, alpha: float = ALPHA) -> float:
+    """The effect, in observed standard errors, that another experiment finds with this power.
 
     Solves the power of the two-sided t test (noncentral t, scipy.stats.nct). The observed
     standard error is itself uncertain, so the power is the mean over its chi distribution: with
-    6 blocks, taking it at face value would promise 80 % and find 68 %. The dependence test on
-    `series` series, which withholds one sound verdict in a hundred, is paid for too.
+    6 blocks, taking it at face value would promise 80 % and find 68 %.
     """
-    power /= (1 - LAG1_ALPHA) ** series
-    limit = stats.t.ppf(1 - alpha / 2, freedom)
+    limit = float(special.stdtrit(freedom, 1 - alpha / 2))
     errors = stats.chi.ppf((np.arange(_NODES) + 0.5) / _NODES, freedom) / math.sqrt(freedom)
 
     def short(shift: float) -> float:
         return float(np.mean(stats.nct.sf(limit, freedom, shift * errors))) - power
 
-    return float(optimize.brentq(short, 0.0, 10.0 * float(limit) + 10.0, xtol=1e-6))
+    return float(optimize.brentq(short, 0.0, 10.0 * limit + 10.0, xtol=1e-4))
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
@@ -217,27 +225,12 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def lag1(values: Floats) -> Dependence:
-    """Lag-1 autocorrelation of a series in run order; above the limit, with a one-sided p value.
-
-    The permutation test (scipy.stats.permutation_test) is against every order being equally
-    likely, exact up to 6 runs, and so knows of the estimator's own bias of about -1/n.
-    """
+def lag1(values: Floats) -> float | None:
+    """Lag-1 autocorrelation of a series in run order: a description, not a test."""
     if len(values) < 3 or float(np.ptp(values)) <= _NO_SPREAD:
-        return Dependence(None, None)
-    estimate = float(_lag1(values))
-    if estimate <= LAG1_LIMIT:
-        return Dependence(estimate, None)
-    test = stats.permutation_test(
-        (values,),
-        _lag1,
-        permutation_type="pairings",
-        vectorized=True,
-        n_resamples=_RESAMPLES,
-        alternative="greater",
-        rng=np.random.default_rng(0),
-    )
-    return Dependence(estimate, float(test.pvalue))
+        return None
+    centred = values - np.mean(values)
+    return float(np.sum(centred[1:] * centred[:-1]) / np.sum(centred * centred))
 
 
 def drift(values: Floats) -> Drift:
@@ -254,16 +247,6 @@ def drift(values: Floats) -> Drift:
         change=math.expm1(float(slope) * (len(values) - 1)),
         p=float(stats.kendalltau(order, values).pvalue),
     )
-
-
-def _lag1(values: Floats, axis: int = -1) -> Floats:
-    centred = np.moveaxis(values, axis, -1) - np.mean(values, axis=axis, keepdims=True)
-    together = np.sum(centred[..., 1:] * centred[..., :-1], axis=-1)
-    return np.asarray(together / np.sum(centred * centred, axis=-1), dtype=float)
-
-
-def _alarm(dependence: Dependence) -> tuple[bool, float]:
-    return dependence.strong, -math.inf if dependence.lag1 is None else dependence.lag1
 
 
 def _bootstrap(a: Floats, b: Floats, paired: bool, confidence: float) -> tuple[float, float]:
@@ -296,21 +279,8 @@ def _stretches(values: Floats) -> Floats:
     return np.array([float(np.mean(part)) for part in parts])
 
 
-def _nothing(a: Floats, b: Floats, paired: bool, estimate: float | None, problem: str) -> Effect:
-    return Effect(
-        estimate=estimate,
-        low=None,
-        high=None,
-        p=None,
-        mde=None,
-        median=None,
-        check=None,
-        n_a=len(a),
-        n_b=len(b),
-        method="paired" if paired else "unpaired",
-        dependence=Dependence(None, None),
-        problem=problem,
-    )
+def _unknown(a: Floats, b: Floats, method: Method, estimate: float | None, problem: str) -> Effect:
+    return Effect(estimate=estimate, n_a=len(a), n_b=len(b), method=method, problem=problem)
 
 
 def _exp(value: float) -> float:

@@ -10,22 +10,38 @@ from typing import Any
 import pandas as pd
 
 from analysis import cautions, families, machine, statistics, verdict
-from analysis.pairing import Series, StateKey, series
+from analysis.dependence import Check
+from analysis.evidence import gather
+from analysis.pairing import Series, StateKey
+from analysis.recommend import Recommendation, changed_values, recommend
 from analysis.schema import Record
 from analysis.state import State
 from analysis.statistics import Drift
 from analysis.tables import configuration_order, core_table, run_table
 from analysis.verdict import Contrast, PathRatio
 
+# The columns of the run table whose means a state has, and the state's fields.
+_MEANS = {
+    "total_mbps": "total",
+    "soft_total": "soft_total",
+    "idle_mean": "idle",
+    "soft_cost": "soft_cost",
+    "retransmits_gbit": "retransmits",
+    "dropped_gbit": "dropped",
+    "squeezed_gbit": "squeezed",
+    "slowest": "slowest",
+}
+
 
 @dataclass(frozen=True)
 class Invalid:
-    """A run that does not count, and why."""
+    """An attempt at a run that does not count, and why."""
 
     path: str
     replicas: int
     configuration: str
     block: int | None
+    attempt: int
     reasons: str
 
 
@@ -34,8 +50,8 @@ class Summary:
     """All conclusions. `runs` and `cores` are the tables of `analysis.tables`.
 
     `contrasts` are the family against the baseline; `pairwise` the steered configurations
-    against each other, a family at each replica count and path; `verdict` starts with the
-    headline.
+    against each other, a family at each replica count and path. `check` is the test for
+    dependence of the whole table. `verdict` starts with the recommendation, where there is one.
     """
 
     baseline: str
@@ -46,9 +62,12 @@ class Summary:
     contrasts: list[Contrast]
     pairwise: list[Contrast]
     paths: list[PathRatio]
+    check: Check
     invalid: list[Invalid]
-    warnings: list[str]
+    recommendation: Recommendation | None
     verdict: list[str]
+    caveats: list[str]
+    warnings: list[str]
     machine: list[str]
 
     def contrast(self, state: State) -> Contrast | None:
@@ -57,15 +76,10 @@ class Summary:
         return next((c for c in self.contrasts if (c.path, c.replicas, c.b) == where), None)
 
     @property
-    def winner(self) -> str | None:
-        """What is shown to carry most over the overlay, at the largest replica count compared.
-
-        None where nothing there is shown to carry more than the baseline.
-        """
-        overlay = [one for one in self.contrasts if one.path == "overlay"]
-        most = max((one.replicas for one in overlay), default=0)
-        better = [one for one in overlay if one.replicas == most and one.verdict == "better"]
-        return max(better, key=lambda one: one.effect.estimate or 0).b if better else None
+    def keep(self) -> str | None:
+        """The steering to keep on a node; None where that is the baseline or not known."""
+        chosen = self.recommendation.configuration if self.recommendation else None
+        return None if chosen == self.baseline else chosen
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the tables of runs, as JSON carries it (None for what is not known)."""
@@ -73,11 +87,14 @@ class Summary:
             "baseline": self.baseline,
             "confidence": self.confidence,
             "verdict": self.verdict,
-            "winner": self.winner,
+            "recommendation": asdict(self.recommendation) if self.recommendation else None,
+            "keep": self.keep,
+            "caveats": self.caveats,
             "states": [asdict(one) for one in self.states],
             "comparisons": [asdict(one) for one in self.contrasts],
             "pairwise": [asdict(one) for one in self.pairwise],
             "overlay_over_host": [asdict(one) for one in self.paths],
+            "dependence": {**asdict(self.check), "found": self.check.found},
             "invalid": [asdict(one) for one in self.invalid],
             "warnings": self.warnings,
             "machine": self.machine,
@@ -95,20 +112,26 @@ def summarise(
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: {confidence:g} is not between 0 and 1")
+    records = list(records)
     runs, cores = run_table(records), core_table(records)
-    bitrates = series(runs)
+    evidence = gather(records, baseline, runs=runs)
     names = configuration_order(runs["configuration"], baseline)
     rank = {name: position for position, name in enumerate(names)}
     keys = sorted(
         set(runs[["path", "replicas", "configuration"]].itertuples(index=False, name=None)),
         key=lambda key: (key[0] != "overlay", key[1], rank[key[2]]),
     )
-    measured = [key for key in keys if key in bitrates]
-    contrasts = families.against(bitrates, measured, baseline, confidence)
-    pairwise = families.pairwise(bitrates, measured, baseline, confidence)
-    paths = families.overlay_over_host(bitrates, measured, confidence)
-    states = _states(runs, cores, keys, bitrates, confidence)
-    invalid = _invalid(runs)
+    contrasts = families.family(
+        evidence, families.against_couples(evidence, baseline), confidence, check=True
+    )
+    pairwise = [
+        one
+        for couples in families.pairwise_couples(evidence, baseline)
+        for one in families.family(evidence, couples, confidence)
+    ]
+    paths = families.overlay_over_host(evidence, confidence)
+    states = _states(runs, cores, keys, evidence.series, confidence)
+    recommendation = _recommendation(records, contrasts, pairwise, baseline)
     return Summary(
         baseline=baseline,
         confidence=confidence,
@@ -118,10 +141,39 @@ def summarise(
         contrasts=contrasts,
         pairwise=pairwise,
         paths=paths,
-        invalid=invalid,
-        warnings=cautions.warnings(records, states, contrasts, baseline),
-        verdict=_verdict(states, contrasts, pairwise, paths, baseline),
+        check=evidence.check,
+        invalid=_invalid(runs),
+        recommendation=recommendation,
+        verdict=_verdict(states, contrasts, pairwise, paths, baseline, recommendation),
+        caveats=cautions.caveats(states, contrasts, recommendation, baseline),
+        warnings=cautions.warnings(records, runs, states, contrasts, evidence, baseline),
         machine=machine.describe(records),
+    )
+
+
+def _recommendation(
+    records: Sequence[Record],
+    contrasts: Sequence[Contrast],
+    pairwise: Sequence[Contrast],
+    baseline: str,
+) -> Recommendation | None:
+    """The recommendation for the overlay where it was measured, else for the host network."""
+    path = next(
+        (path for path in ("overlay", "host") if any(one.path == path for one in contrasts)), ""
+    )
+    own = [record for record in records if record.valid and record.path == path]
+    reference = [record for record in own if record.configuration == baseline]
+    complexity = {}
+    for name in dict.fromkeys(one.b for one in contrasts):
+        some = [record for record in own if record.configuration == name]
+        changed = changed_values(some, reference)
+        if changed is not None:
+            complexity[name] = changed
+    return recommend(
+        [one for one in contrasts if one.path == path],
+        [one for one in pairwise if one.path == path],
+        complexity,
+        baseline,
     )
 
 
@@ -134,7 +186,7 @@ def _states(
 ) -> list[State]:
     by = ["path", "replicas", "configuration"]
     valid = runs[runs["valid"]].groupby(by)
-    means = valid[["total_mbps", "soft_total", "idle_mean"]].mean().to_dict("index")
+    means = valid[list(_MEANS)].mean().to_dict("index")
     spread = statistics.spread(valid["bitrate_mbps"], confidence).to_dict("index")
     invalid = runs[~runs["valid"]].groupby(by).size().to_dict()
     receiving = cores[cores["server"]].groupby([*by, "node", "core"])["soft"]
@@ -157,11 +209,9 @@ def _states(
                 invalid=int(invalid.get(key, 0)),
                 bitrate=_known(row.get("mean")),
                 half=_known(row.get("half")),
-                total=_known(row.get("total_mbps")),
                 soft_busiest=_known(busiest.get(key)),
-                soft_total=_known(row.get("soft_total")),
-                idle=_known(row.get("idle_mean")),
-                dependence=statistics.lag1(values),
+                lag1=statistics.lag1(values),
+                **{field: _known(row.get(column)) for column, field in _MEANS.items()},
                 drift=drift,
                 drift_p_holm=drift_p,
             )
@@ -170,12 +220,12 @@ def _states(
 
 
 def _invalid(runs: pd.DataFrame) -> list[Invalid]:
-    columns = ["path", "replicas", "configuration", "block", "reasons"]
+    columns = ["path", "replicas", "configuration", "block", "attempt", "reasons"]
     return [
-        Invalid(path, replicas, name, None if pd.isna(block) else int(block), reasons)
-        for path, replicas, name, block, reasons in runs.loc[~runs["valid"], columns].itertuples(
-            index=False, name=None
-        )
+        Invalid(path, replicas, name, None if pd.isna(block) else int(block), attempt, reasons)
+        for path, replicas, name, block, attempt, reasons in runs.loc[
+            ~runs["valid"], columns
+        ].itertuples(index=False, name=None)
     ]
 
 
@@ -185,11 +235,13 @@ def _verdict(
     pairwise: Sequence[Contrast],
     paths: Sequence[PathRatio],
     baseline: str,
+    recommendation: Recommendation | None,
 ) -> list[str]:
     if not any(state.runs for state in states):
         return ["There is no valid run to conclude from."]
     plain = [one for one in paths if one.configuration == baseline]
-    words = verdict.sentences(contrasts, pairwise, plain or paths)
+    words = [recommendation.sentence] if recommendation else []
+    words += verdict.sentences(contrasts, pairwise, plain or paths)
     if not contrasts:
         known = ", ".join(dict.fromkeys(state.configuration for state in states))
         words.insert(
@@ -202,8 +254,11 @@ def _known(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-def text_table(summary: Summary) -> str:
-    """The states as a plain text table for a terminal, a row each; what is not known is a dash."""
+def text_table(summary: Summary, width: int | None = None) -> str:
+    """The states as a plain text table, a row each; what is not known is a dash.
+
+    Where `width` is too small, the least important columns are left out.
+    """
     from analysis import cells
 
-    return cells.aligned(cells.states(summary))
+    return cells.aligned(cells.states(summary), width)

@@ -16,14 +16,23 @@ RUN_COLUMNS = {
     "path": "str",
     "target": "str",
     "plan": "object",
+    "seed": "object",
     "block": "Int64",
     "order": "Int64",
+    "attempt": "int64",
     "start": "object",
     "bitrate_mbps": "float64",
     "total_mbps": "float64",
     "retransmits": "Int64",
     "soft_total": "float64",
     "idle_mean": "float64",
+    "soft_cost": "float64",
+    "cpu_cost": "float64",
+    "retransmits_gbit": "float64",
+    "dropped_gbit": "float64",
+    "squeezed_gbit": "float64",
+    "slowest": "float64",
+    "foreign_cpu": "float64",
     "valid": "bool",
     "reasons": "str",
     "source": "object",
@@ -46,10 +55,15 @@ def run_table(records: Iterable[Record]) -> pd.DataFrame:
 
     `bitrate_mbps` is the mean over the run's pairs and `total_mbps` their sum, Mbit/s at the
     receiver; `soft_total` and `idle_mean` are the sum and the mean over the server's cores,
-    percent of a core. A run with a pair that has no bitrate
-    has none itself: the mean of the others would be another experiment. Not measured is NaN.
+    percent of a core; `soft_cost` and `cpu_cost` are core-seconds per Gbit received, of softirq and
+    of all that is not idle. Retransmits of
+    the senders, packets that a full backlog of the server refused, and times that its softirq ran
+    out of budget are per Gbit; `slowest` is the slowest pair's share of the fastest one's bitrate.
+    A run with a pair that has no bitrate has none itself: the mean of the others would be another
+    experiment. Not measured is NaN.
     """
-    rows = [_run(record) for record in records]
+    records = list(records)
+    rows = [_run(record, why) for record, why in zip(records, reasons(records), strict=True)]
     table = pd.DataFrame(rows, columns=list(RUN_COLUMNS)).astype(RUN_COLUMNS)
     times = [_time(record) for record in table["start"]]
     return (
@@ -65,8 +79,9 @@ def core_table(records: Iterable[Record]) -> pd.DataFrame:
     `run` is the index of `run_table`; `server` says whether the core receives.
     """
     rows: list[tuple[object, ...]] = []
-    for number, record in enumerate(records):
-        if problems(record):
+    records = list(records)
+    for number, (record, why) in enumerate(zip(records, reasons(records), strict=True)):
+        if why:
             continue
         receiving = {(core.node, core.core) for core in server_cores(record)}
         state = (number, record.configuration, record.replicas, record.path)
@@ -74,6 +89,31 @@ def core_table(records: Iterable[Record]) -> pd.DataFrame:
             place = (core.node, core.core)
             rows.append((*state, *place, place in receiving, core.soft, core.idle))
     return pd.DataFrame(rows, columns=list(CORE_COLUMNS)).astype(CORE_COLUMNS)
+
+
+def reasons(records: Sequence[Record]) -> list[list[str]]:
+    """Why each run does not count; empty for a run that does.
+
+    Of several valid attempts at one run of a sweep the last one counts.
+    """
+    found = [problems(record) for record in records]
+    last: dict[object, int] = {}
+    for record, why in zip(records, found, strict=True):
+        if not why:
+            last[_turn(record)] = max(record.attempt, last.get(_turn(record), 0))
+    return [
+        why
+        or [f"repeated by attempt {last[_turn(record)]}"] * (record.attempt < last[_turn(record)])
+        for record, why in zip(records, found, strict=True)
+    ]
+
+
+def _turn(record: Record) -> object:
+    """The run of a sweep that a record is an attempt at; itself outside a sweep."""
+    if record.plan is None or record.order is None:
+        return id(record)
+    return (record.plan, record.seed, record.order, record.block, record.stack,
+            record.path, record.replicas, record.configuration)  # fmt: skip
 
 
 def problems(record: Record) -> list[str]:
@@ -91,7 +131,13 @@ def problems(record: Record) -> list[str]:
 
 
 def server_cores(record: Record) -> list[Core]:
-    """The cores that receive: the lab's server cores, the nodes that were steered, else all."""
+    """The cores that receive, as recorded.
+
+    In older records: the lab's server cores, the cores of the steered nodes, else all.
+    """
+    serving = [core for core in record.cores if core.server]
+    if serving:
+        return serving
     if record.machine and record.machine.server_cores:
         wanted = set(record.machine.server_cores)
         return [core for core in record.cores if core.core in wanted]
@@ -112,33 +158,51 @@ def configuration_order(names: Iterable[str], baseline: str) -> list[str]:
     return sorted(set(names), key=key)
 
 
-def _run(record: Record) -> tuple[object, ...]:
-    reasons = problems(record)
+def _run(record: Record, reasons: Sequence[str]) -> tuple[object, ...]:
     bitrates = [pair.bitrate_mbps for pair in record.pairs if pair.bitrate_mbps is not None]
     counted = not reasons and bool(bitrates)
     total = math.fsum(bitrates) if counted else math.nan
-    retransmits = [pair.retransmits for pair in record.pairs if pair.retransmits is not None]
+    sent = [pair.retransmits for pair in record.pairs if pair.retransmits is not None]
+    retransmits = sum(sent) if sent and len(sent) == len(record.pairs) else None
     cores = server_cores(record)
     soft = [core.soft for core in cores if core.soft is not None]
     idle = [core.idle for core in cores if core.idle is not None]
+    soft_total = math.fsum(soft) if _complete(soft, cores) else math.nan
+    idle_total = math.fsum(idle) if _complete(idle, cores) else math.nan
+    nodes = {core.node for core in cores}
+    backlog = [row for row in record.softnet if row.node in nodes]
+    received = total / 1000 * (record.window or record.duration)  # Gbit between the counters' reads
     return (
         record.configuration,
         record.replicas,
         record.path,
         record.target,
         record.plan,
+        record.seed,
         record.block,
         record.order,
+        record.attempt,
         record.start.isoformat() if record.start else None,
         total / len(bitrates) if counted else math.nan,
         total,
-        sum(retransmits) if retransmits and len(retransmits) == len(record.pairs) else None,
-        math.fsum(soft) if _complete(soft, cores) else math.nan,
-        math.fsum(idle) / len(idle) if _complete(idle, cores) else math.nan,
+        retransmits,
+        soft_total,
+        idle_total / len(cores) if cores else math.nan,
+        _share(soft_total / 100, total / 1000),
+        _share(len(cores) - idle_total / 100, total / 1000),
+        _share(retransmits, total / 1000 * record.duration),
+        _share(sum(row.dropped + row.flow_limit for row in backlog) if backlog else None, received),
+        _share(sum(row.squeezed for row in backlog) if backlog else None, received),
+        _share(min(bitrates), max(bitrates)) if counted and len(bitrates) > 1 else math.nan,
+        math.nan if record.foreign_cpu is None else record.foreign_cpu,
         counted,
         "; ".join(reasons),
         record.source,
     )
+
+
+def _share(part: float | None, whole: float) -> float:
+    return part / whole if part is not None and whole > 0 else math.nan
 
 
 def _complete(values: Sequence[float], cores: Sequence[Core]) -> bool:

@@ -1,4 +1,4 @@
-"""Words for what the statistics support, and no more than that (pure)."""
+"""What the statistics support, in words, and no more than that (pure)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from analysis.pairing import StateKey
 from analysis.statistics import Effect
 
-Verdict = Literal["better", "worse", "no difference established", "not established"]
+Verdict = Literal["better", "worse", "no significant difference", "inconclusive"]
 
 ALPHA = 0.05
+# An experiment that would miss a doubling cannot support "no significant difference".
+COARSE = 1.0
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is compared, as a ratio: a column of the run table, in words, and which way is up."""
+
+    column: str
+    unit: str
+    higher: bool = True
+
+
+BITRATE = Quantity("bitrate_mbps", "Mbit/s a pair")
 
 
 @dataclass(frozen=True)
 class Contrast:
     """Configuration `b` against `a` at one replica count and path, as judged in its family.
 
-    `p_holm` is adjusted over the family; the interval in `effect` is not.
+    `p_holm` is adjusted over the family; the interval in `effect` is not. `doubt` is why the
+    comparison is inconclusive, where it is.
     """
 
     path: str
@@ -27,6 +43,7 @@ class Contrast:
     effect: Effect
     p_holm: float | None
     verdict: Verdict
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,36 +53,48 @@ class PathRatio:
     replicas: int
     configuration: str
     effect: Effect
+    doubt: str = ""
+
+
+def contrast(
+    a: StateKey,
+    b: StateKey,
+    effect: Effect,
+    p: float | None,
+    quantity: Quantity = BITRATE,
+    *,
+    alpha: float = ALPHA,
+    doubt: str = "",
+) -> Contrast:
+    """The comparison of two states with its verdict; `p` is the p value that counts."""
+    judged, why = judge(effect, p, quantity, alpha=alpha, doubt=doubt)
+    return Contrast(b[0], b[1], a[2], b[2], effect, p, judged, why)
 
 
 def judge(
     effect: Effect,
     p: float | None,
+    quantity: Quantity = BITRATE,
     *,
     alpha: float = ALPHA,
-    neutral: float = 1.0,
-    higher: bool = True,
-) -> Verdict:
-    """The verdict on B against A, given the p value that counts.
+    doubt: str = "",
+) -> tuple[Verdict, str]:
+    """The verdict on B against A, and why it is inconclusive where it is.
 
-    `neutral` is the estimate of no effect (1 for a ratio, 0 for a difference) and `higher` says
-    whether more is better. Dependent runs and missing intervals are "not established", whatever
-    the p value.
+    Inconclusive, whatever the p value: a doubt about the runs, no interval, and an experiment that
+    would have missed even a doubling. "No significant difference" is therefore always
+    the answer of an experiment that would have found a difference of a known size.
     """
-    if p is None or effect.estimate is None or effect.dependence.strong:
-        return "not established"
-    if p >= alpha:
-        return "no difference established"
-    return "better" if (effect.estimate > neutral) == higher else "worse"
-
-
-def reason(effect: Effect) -> str:
-    """Why an effect is not established, in a few words; empty where nothing speaks against it."""
-    if effect.problem:
-        return effect.problem
-    if effect.dependence.strong:
-        return f"lag-1 {effect.dependence.lag1:.2f}"
-    return ""
+    if p is None or effect.estimate is None:
+        return "inconclusive", effect.problem or doubt or "no interval"
+    if doubt:
+        return "inconclusive", doubt
+    if p < alpha:
+        up = (effect.estimate > 1) == quantity.higher
+        return ("better" if up else "worse"), ""
+    if effect.mde is None or effect.mde > COARSE:
+        return "inconclusive", "so few or so unequal runs would miss a doubling"
+    return "no significant difference", ""
 
 
 def sentences(
@@ -103,64 +132,68 @@ def _group(
             clauses.append(_standing(best.b, pairwise))
     elif worse:
         clauses.append(f"{where} no configuration is shown to carry more than the baseline")
-    elif any(one.verdict == "no difference established" for one in contrasts):
-        found = [one.effect.mde for one in contrasts if one.effect.mde is not None]
-        if not found or min(found) > 1:
-            return f"{where} nothing is established: so few runs would not show a doubling."
-        sizes = " to ".join(dict.fromkeys((percent(min(found)), percent(max(found)))))
+    elif any(one.verdict == "no significant difference" for one in contrasts):
         clauses.append(
-            f"{where} no configuration is shown to differ from the baseline; a difference of "
-            f"{sizes} would have been found in 80 % of such experiments"
+            f"{where} no configuration differs significantly from the baseline; {_power(contrasts)}"
         )
     else:
         known = [one for one in contrasts if one.effect.estimate is not None]
         if not known:
-            return f"{where} nothing can be said: {_reasons(contrasts)}."
+            return f"{where} the runs are inconclusive: {_doubts(contrasts)}."
         top = max(known, key=lambda one: one.effect.estimate or 0)
         return (
-            f"{where} nothing is established: {top.b} measured {measured(top.effect)}, but "
-            f"{_reasons(contrasts)}."
+            f"{where} the runs are inconclusive: {top.b} measured {measured(top.effect)}, but "
+            f"{_doubts(contrasts)}."
         )
     if worse:
         lower = [f"{one.b} ({interval(one.effect)})" for one in worse]
         clauses.append(f"{joined(lower)} {'carries' if len(lower) == 1 else 'carry'} less than it")
-    unsettled = [one for one in contrasts if one.verdict == "not established"]
+    unsettled = [one for one in contrasts if one.verdict == "inconclusive"]
     if unsettled:
         names = joined([one.b for one in unsettled])
-        clauses.append(f"{names} not established ({_reasons(unsettled)})")
+        clauses.append(f"inconclusive: {names} ({_doubts(unsettled)})")
     return "; ".join(clauses) + "."
+
+
+def _power(contrasts: Sequence[Contrast]) -> str:
+    """What the test that decided would have found: Holm's first step over the whole family."""
+    found = [
+        one.effect.mde
+        for one in contrasts
+        if one.verdict == "no significant difference" and one.effect.mde is not None
+    ]
+    sizes = " to ".join(dict.fromkeys((percent(min(found)), percent(max(found)))))
+    return (
+        f"a difference of {sizes} in one of them alone would have been found in 80 % of such "
+        "experiments (t test with Holm's adjustment)"
+    )
 
 
 def _standing(best: str, pairwise: Sequence[Contrast]) -> str:
     """How the best stands against the others that were steered."""
     rivals = {one.a if one.b == best else one.b: one for one in pairwise if best in (one.a, one.b)}
-    alike = [name for name, one in rivals.items() if one.verdict == "no difference established"]
-    unclear = [name for name, one in rivals.items() if one.verdict == "not established"]
+    alike = [name for name, one in rivals.items() if one.verdict == "no significant difference"]
+    unclear = [name for name, one in rivals.items() if one.verdict == "inconclusive"]
+    words = []
     if alike:
-        words = f"it is not distinguishable from {joined(alike)}"
-    elif unclear:
-        words = "it is distinguishable from the others"
-    else:
-        return "it is distinguishable from every other configuration"
-    return (
-        f"{words}, and how it stands to {joined(unclear)} is not established" if unclear else words
-    )
+        words.append(f"no significant difference from {joined(alike)}")
+    if unclear:
+        words.append(f"inconclusive against {joined(unclear)}")
+    return " and ".join(words) or "it differs significantly from every other configuration"
 
 
 def _path(one: PathRatio) -> str:
-    doubt = reason(one.effect) and f" (not established: {reason(one.effect)})"
+    why = one.effect.problem or one.doubt
+    doubt = f" (inconclusive: {why})" if why else ""
     return (
         f"At {pairs(one.replicas)} under {one.configuration} the overlay carries "
         f"{interval(one.effect)} of the host network{doubt}."
     )
 
 
-def _reasons(contrasts: Sequence[Contrast]) -> str:
-    """Why these are not established: dependence with its largest figure, other reasons once."""
-    strong = [one.effect.dependence.lag1 or 0 for one in contrasts if one.effect.dependence.strong]
-    others = dict.fromkeys(one.effect.problem for one in contrasts if one.effect.problem)
-    dependent = [f"the runs are not independent (lag-1 {max(strong):.2f})"] if strong else []
-    return joined([*dependent, *others])
+def _doubts(contrasts: Sequence[Contrast]) -> str:
+    """Why these are inconclusive, each reason once."""
+    return joined(list(dict.fromkeys(one.doubt for one in contrasts if one.doubt)))
 
 
 def measured(effect: Effect) -> str:

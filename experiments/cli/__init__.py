@@ -32,7 +32,7 @@ app = typer.Typer(
     + pasted("First time: ./steerlab sweep --quick measures this machine's lab and writes a ")
     + "report.\n\n"
     "Exit codes: 0 done, 1 failed, 2 bad input, 3 this machine cannot, 4 compare found it worse, "
-    "130 interrupted.",
+    "5 compare is inconclusive, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from analysis.load import Fault, Loaded
     from experiments.plan import Plan
 
+MOST_WARNINGS = 5
+
 
 def register(app: typer.Typer) -> None:
     terminal.register(app, report)
@@ -27,11 +29,12 @@ def register(app: typer.Typer) -> None:
 
 
 class Metric(StrEnum):
-    """What can be compared."""
+    """What can be compared; softirq and CPU (also: idle) as core-seconds per Gbit."""
 
     BITRATE = "bitrate"
-    IDLE = "idle"
     SOFTIRQ = "softirq"
+    CPU = "cpu"
+    IDLE = "idle"
 
 
 def report(
@@ -59,23 +62,35 @@ def compare(
     force: Annotated[
         bool, typer.Option("--force", help="Also where machines or conditions differ.")
     ] = False,
+    baseline: Annotated[
+        str, typer.Option(help="What each sweep is relative to, by default its own.")
+    ] = "",
     json: Json = False,
 ) -> None:
-    """Is B worse than A? Exit 4 says yes: a gate for regressions.
+    """Is B worse than A? A gate for regressions: exit 4 worse, 5 inconclusive, 0 neither.
 
     \b
     ./steerlab compare results/mine baseline rfs-plus --at 4
     ./steerlab compare results/before rfs rfs --to results/after --force
     """
-    from analysis.compare import NothingToCompare, UnlikeMachines
+    from analysis.compare import NothingToCompare
     from analysis.compare import compare as judge
     from infra.refusals import BadInput
 
     left = _loaded(directory)
     right = _loaded(to) if to else left
     try:
-        answer = judge(left.records, right.records, a, b, at=at, metric=metric.value, force=force)
-    except (NothingToCompare, UnlikeMachines) as error:
+        answer = judge(
+            left.records,
+            right.records,
+            a,
+            b,
+            at=at,
+            metric=metric.value,
+            force=force,
+            baseline=_baseline(baseline, directory),
+        )
+    except NothingToCompare as error:
         raise BadInput(f"compare: {error}") from None
     if json:
         show_json(answer.to_json())
@@ -83,6 +98,8 @@ def compare(
         show(answer.sentence)
         for difference in answer.differences:
             note(f"the runs differ: {difference}")
+        if answer.differences and not force:
+            note("if that is the change in question: --force")
     if answer.exit_code:
         raise typer.Exit(answer.exit_code)
     if left.faults or right.faults:
@@ -166,7 +183,7 @@ def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None
 
     loaded = _loaded(directory)
     plan = _plan(directory)
-    against = baseline or (plan.baseline if plan else "baseline")
+    against = _baseline(baseline, directory)
     known = {record.configuration for record in loaded.records}
     if baseline and baseline not in known:
         raise BadInput(f"baseline: {directory} has no {baseline} ({', '.join(sorted(known))})")
@@ -177,15 +194,20 @@ def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None
         directory,
         faults=loaded.faults,
         reproduce=pasted(_reproduce(plan, directory)),
-        keep=pasted(_keep(summary.winner)) if summary.winner else "",
+        keep=pasted(_keep(summary.keep)) if summary.keep else "",
     )
     if json:
         show_json({**summary.to_json(), "report": str(files.html)})
     else:
         show(text_table(summary))
         show("")
-        for sentence in summary.verdict:
+        for sentence in [*summary.verdict, *summary.caveats]:
             show(sentence)
+        for warning in summary.warnings[:MOST_WARNINGS]:
+            note(f"warning: {warning}")
+        more = len(summary.warnings) - MOST_WARNINGS
+        if more > 0:
+            note(f"{more} more warnings are in the report")
         note(f"report: {files.html}")
     if loaded.faults:
         raise typer.Exit(1)
@@ -199,6 +221,12 @@ def _keep(winner: str) -> str:
         f"{keep:<{width}}   # on each node, over reboots\n"
         f"{undo:<{width}}   # and back to exactly what it was"
     )
+
+
+def _baseline(asked: str, directory: Path) -> str:
+    """The baseline asked for, else that of the sweep, else the usual one."""
+    plan = _plan(directory)
+    return asked or (plan.baseline if plan else "baseline")
 
 
 def _plan(directory: Path) -> Plan | None:

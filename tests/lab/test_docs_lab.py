@@ -14,8 +14,8 @@ from lab_project import Project, Standing, copy, typed
 from study_text import write_text
 
 IP = ("ip", "link")
-# `compare` may find the new one worse, within seconds on a machine with two cores.
-ENDINGS = {"./steerlab compare": {0, 4}}
+# `compare` may find the new one worse, or be inconclusive, within seconds on a machine with two cores.
+ENDINGS = {"./steerlab compare": {0, 4, 5}}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.cells import Table, aligned, markdown
+from analysis.cells import Table, aligned, markdown, states
 from analysis.load import Fault
 from analysis.plot_style import COLOURS, HATCHES, MARKERS, looks
 from analysis.report import ReportFiles, write_report
@@ -118,7 +118,7 @@ def test_page_holds_every_part_and_escapes_what_it_quotes(
     assert "sweep --seed 0" in text
     assert len(page.every("svg")) == len(PLOTS)
     assert text.index('class="headline"') < text.index("<svg")
-    for part in ("Figures", "States", "Against the baseline", "Against each other",
+    for part in ("Figures", "States", "Cost and fairness", "Against the baseline", "Against each other",
                  "Overlay over host network", "Validity of runs", "Invalid runs", "Warnings",
                  "Machine", "How to reproduce"):  # fmt: skip
         if part != "Warnings" or summary.warnings:
@@ -239,8 +239,22 @@ def test_text_tables_align_and_markdown_escapes() -> None:
     assert markdown(table).splitlines()[-1] == "| long | 22\\|3 |"
 
 
+def test_a_narrow_terminal_loses_columns_never_digits(summary: Summary) -> None:
+    table = states(summary)
+    whole = aligned(table)
+    figures = set(re.findall(r"\d+(?:\.\d+)?", whole))
+    for width in range(30, 160):
+        text = aligned(table, width)
+        if width >= 60:
+            assert max(map(len, text.splitlines())) <= width
+        assert set(re.findall(r"\d+(?:\.\d+)?", text)) <= figures
+        assert "replicas" in text.splitlines()[0]
+    assert aligned(table, 10_000) == whole
+    assert "ratio" in aligned(table, 80).splitlines()[0]
+
+
 def test_the_winner_comes_with_what_keeps_it(summary: Summary, tmp_path: Path) -> None:
-    assert summary.winner == "rfs"
+    assert summary.keep == "rfs"
     kept = write_report([], summary, tmp_path / "kept", keep="apply rfs --persist")
     for file in (kept.html, kept.markdown):
         assert "How to keep rfs" in file.read_text()

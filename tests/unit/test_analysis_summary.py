@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.schema import Record
-from analysis.statistics import Dependence, Effect
+from analysis.statistics import Effect
 from analysis.summary import Summary, summarise, text_table
 from analysis.synthetic import sweep
 from analysis.verdict import (
     Contrast,
     PathRatio,
+    Quantity,
     Verdict,
     interval,
     judge,
@@ -23,17 +24,18 @@ from analysis.verdict import (
     sentences,
     times,
 )
+from analysis.verdict import contrast as judged
 
 RATIOS = {"baseline": 1.0, "rfs": 1.3, "rfs-plus": 1.32, "rps": 1.0, "worst": 0.7}
 
 GOLDEN = """
 configuration  replicas  path     runs  Mbit/s a pair  ratio  95 % CI       p Holm    MDE  soft % busiest  idle % mean  note
 baseline              1  overlay     6       798 ± 30      1  –                  –      –            80.0         35.0
-rfs                   1  overlay     6      1011 ± 55  1.27x  [1.24, 1.29]  <0.001  3.6 %            80.0         35.0  better
-worst                 1  overlay     6       623 ± 24  0.78x  [0.77, 0.80]  <0.001  3.2 %            80.0         35.0  worse
+rfs                   1  overlay     6      1011 ± 55  1.27x  [1.24, 1.29]  <0.001  5.5 %            80.0         35.0  better
+worst                 1  overlay     6       623 ± 24  0.78x  [0.77, 0.80]  <0.001  4.8 %            80.0         35.0  worse
 baseline              4  overlay     6        253 ± 6      1  –                  –      –            80.0         35.0
-rfs                   4  overlay     6        255 ± 4  1.01x  [0.99, 1.03]   0.275  3.2 %            80.0         35.0  no difference established
-worst                 4  overlay     5        179 ± 9  0.71x  [0.68, 0.75]  <0.001  8.8 %            80.0         35.0  worse; 1 invalid
+rfs                   4  overlay     6        255 ± 4  1.01x  [0.99, 1.03]   0.275  4.9 %            80.0         35.0  no significant difference
+worst                 4  overlay     5        179 ± 9  0.71x  [0.68, 0.75]  <0.001   15 %            80.0         35.0  inconclusive: 5 runs, at least 6 are needed; 1 of 6 attempts invalid
 """
 
 
@@ -75,8 +77,9 @@ def test_json_carries_no_nan_and_names_its_parts() -> None:
     summary = summarise([*golden_records(), broken(golden_records()[0], "drift")])
     text = json.dumps(summary.to_json(), allow_nan=False)
     assert set(json.loads(text)) == {
-        "baseline", "confidence", "verdict", "winner", "states", "comparisons", "pairwise",
-        "overlay_over_host", "invalid", "warnings", "machine",
+        "baseline", "confidence", "verdict", "recommendation", "keep", "caveats", "states",
+        "comparisons", "pairwise", "overlay_over_host", "dependence", "invalid", "warnings",
+        "machine",
     }  # fmt: skip
 
 
@@ -116,7 +119,7 @@ def test_scale_of_bitrates_moves_no_ratio(scale: float) -> None:
 @settings(deadline=None, max_examples=10)
 @given(st.data())
 def test_one_missing_run_does_not_move_the_others(data: st.DataObject) -> None:
-    records = sweep(RATIOS, replicas=(1, 4))
+    records = sweep(RATIOS, replicas=(1, 4), blocks=8)
     steered = [i for i, record in enumerate(records) if record.configuration != "baseline"]
     missing = data.draw(st.sampled_from(steered))
     gone = records[missing]
@@ -199,23 +202,92 @@ def test_a_path_may_have_devices_of_its_own() -> None:
     assert not any("not alike" in warning for warning in summarise(records).warnings)
 
 
-def test_drift_and_dependence_are_warned_of_and_withhold_the_verdict() -> None:
-    records = []
-    for record in sweep({"baseline": 1, "rps": 1.3}, blocks=20, block_spread=0, spread=0.01):
-        block = record.block or 0
-        slope = 1 + 0.015 * block if record.configuration == "baseline" else 1
-        bitrates = [(pair.bitrate_mbps or 0) * slope for pair in record.pairs]
-        pairs = [
-            pair.model_copy(update={"bitrate_mbps": bitrate})
-            for pair, bitrate in zip(record.pairs, bitrates, strict=True)
-        ]
-        records.append(record.model_copy(update={"pairs": pairs}))
+def scaled(record: Record, factor: float) -> Record:
+    pairs = [
+        pair.model_copy(update={"bitrate_mbps": (pair.bitrate_mbps or 0) * factor})
+        for pair in record.pairs
+    ]
+    return record.model_copy(update={"pairs": pairs})
+
+
+def test_drift_of_one_configuration_is_warned_of_and_withholds_the_verdict() -> None:
+    records = [
+        scaled(record, 1 + 0.015 * (record.block or 0) * (record.configuration == "baseline"))
+        for record in sweep({"baseline": 1, "rps": 1.3}, blocks=20, block_spread=0, spread=0.01)
+    ]
     summary = summarise(records)
     assert any("baseline at 4 pairs drifts: +2" in warning for warning in summary.warnings)
     assert any("not independent" in warning for warning in summary.warnings)
     assert not any("rps at 4 pairs drifts" in warning for warning in summary.warnings)
-    assert summary.contrasts[0].verdict == "not established"
-    assert "nothing is established" in summary.verdict[0]
+    assert summary.check.found
+    assert summary.contrasts[0].verdict == "inconclusive"
+    assert "not independent" in summary.contrasts[0].doubt
+    assert summary.keep is None
+    assert "inconclusive" in summary.verdict[0]
+
+
+def test_drift_that_all_configurations_share_cancels_within_blocks() -> None:
+    records = [
+        scaled(record, 1 + 0.05 * (record.block or 0))
+        for record in sweep({"baseline": 1, "rps": 1.3}, blocks=10, spread=0.02)
+    ]
+    summary = summarise(records)
+    assert not summary.check.found
+    assert summary.contrasts[0].verdict == "better"
+
+
+def test_an_order_that_was_not_randomised_is_inconclusive() -> None:
+    records = sweep({"baseline": 1, "rps": 1.3}, blocks=10, spread=0.01)
+    assert summarise(records).contrasts[0].verdict == "better"
+    for update in ({"seed": None}, {"plan": None}, {"block": None}):
+        bare = [record.model_copy(update=update) for record in records]
+        found = summarise(bare).contrasts[0]
+        assert (found.verdict, "not randomised" in found.doubt) == ("inconclusive", True), update
+    a_then_b = sorted(records, key=lambda one: (one.configuration, one.block))
+    moved = [one.model_copy(update={"order": order}) for order, one in enumerate(a_then_b)]
+    found = summarise(moved).contrasts[0]
+    assert (found.verdict, "not made together" in found.doubt) == ("inconclusive", True)
+    apart = sweep({"baseline": 1}, blocks=10, seed=1) + sweep({"rps": 1.3}, blocks=10, seed=2)
+    assert summarise(apart).contrasts[0].verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("blocks", range(1, 6))
+def test_fewer_than_six_runs_announce_no_winner(blocks: int) -> None:
+    summary = summarise(sweep({"baseline": 1, "rps": 1.5}, blocks=blocks, spread=0.005))
+    assert summary.contrasts[0].verdict == "inconclusive"
+    assert summary.keep is None
+    enough = summarise(sweep({"baseline": 1, "rps": 1.5}, blocks=6, spread=0.005))
+    assert enough.keep == "rps"
+
+
+def test_of_several_attempts_at_a_run_the_valid_one_counts_once() -> None:
+    records = sweep({"baseline": 1, "rps": 1.3})
+    retried = [
+        broken(record, "iperf3 died").model_copy(update={"pairs": []})
+        for record in records
+        if record.configuration == "rps" and record.block in (0, 1)
+    ]
+    later = [record.model_copy(update={"attempt": 2}) for record in records]
+    summary = summarise([*retried, *later])
+    state = next(one for one in summary.states if one.configuration == "rps")
+    assert (state.runs, state.invalid) == (6, 2)
+    assert "2 of 8 attempts invalid" in text_table(summary)
+    assert any("2 of 14 attempts are invalid" in warning for warning in summary.warnings)
+    twice = summarise([*records, later[0]])
+    assert sum(one.runs for one in twice.states) == len(records)
+    assert twice.states[0].bitrate == pytest.approx(summarise(records).states[0].bitrate)
+
+
+def test_warnings_of_runs_that_differ_in_figures_only_are_one() -> None:
+    records = [
+        record.model_copy(update={"warnings": [f"other programs used 0.{record.order} cores"]})
+        for record in sweep({"baseline": 1, "rps": 1})
+    ]
+    records[0] = records[0].model_copy(update={"warnings": ["x" * 5000]})
+    warnings = summarise(records).warnings
+    assert any("other programs" in one and "11 runs" in one for one in warnings)
+    assert sum("other programs" in one for one in warnings) == 1
+    assert max(map(len, warnings)) < 300
 
 
 def test_record_warnings_and_quotas_are_counted() -> None:
@@ -252,36 +324,44 @@ def test_machine_of_a_cluster_says_what_it_is() -> None:
     assert "Versions: iperf3 3.12. Softirq time is sampled at the tick" in text
 
 
-def effect(
-    estimate: float, *, p: float | None = 0.01, lag1: float = 0.0, problem: str | None = None
-) -> Effect:
+def effect(estimate: float, *, p: float | None = 0.01, problem: str | None = None) -> Effect:
     return Effect(
         estimate=estimate, low=estimate - 0.06, high=estimate + 0.06, p=p, mde=0.08,
-        median=estimate, check=None, n_a=6, n_b=6, method="paired",
-        dependence=Dependence(lag1, 0.001), problem=problem,
+        median=estimate, n_a=6, n_b=6, problem=problem,
     )  # fmt: skip
 
 
-def contrast(a: str, b: str, one: Effect, p: float, replicas: int = 16) -> Contrast:
-    return Contrast("overlay", replicas, a, b, one, p, judge(one, p))
+DOUBT = "the blocks are not independent (lag-1 0.69)"
+
+
+def contrast(
+    a: str, b: str, one: Effect, p: float, replicas: int = 16, doubt: str = ""
+) -> Contrast:
+    return judged(("overlay", replicas, a), ("overlay", replicas, b), one, p, doubt=doubt)
 
 
 @pytest.mark.parametrize(
-    ("estimate", "p", "lag1", "higher", "expected"),
+    ("estimate", "p", "mde", "doubt", "higher", "expected"),
     [
-        (1.2, 0.01, 0.0, True, "better"),
-        (0.8, 0.01, 0.0, True, "worse"),
-        (1.2, 0.01, 0.0, False, "worse"),
-        (1.2, 0.2, 0.0, True, "no difference established"),
-        (1.2, 0.01, 0.5, True, "not established"),
-        (1.2, 0.2, 0.5, True, "not established"),
-        (1.2, None, 0.0, True, "not established"),
+        (1.2, 0.01, 0.1, "", True, "better"),
+        (0.8, 0.01, 0.1, "", True, "worse"),
+        (1.2, 0.01, 0.1, "", False, "worse"),
+        (1.2, 0.2, 0.1, "", True, "no significant difference"),
+        (1.2, 0.2, 1.1, "", True, "inconclusive"),
+        (1.2, 0.2, None, "", True, "inconclusive"),
+        (1.2, 0.01, 0.1, DOUBT, True, "inconclusive"),
+        (1.2, 0.2, 0.1, DOUBT, True, "inconclusive"),
+        (1.2, None, 0.1, "", True, "inconclusive"),
     ],
 )
 def test_verdicts(
-    estimate: float, p: float | None, lag1: float, higher: bool, expected: Verdict
+    estimate: float, p: float | None, mde: float | None, doubt: str, higher: bool, expected: Verdict
 ) -> None:
-    assert judge(effect(estimate, p=p, lag1=lag1), p, higher=higher) == expected
+    found, why = judge(
+        replace(effect(estimate, p=p), mde=mde), p, Quantity("x", "y", higher), doubt=doubt
+    )
+    assert found == expected
+    assert bool(why) == (expected == "inconclusive")
 
 
 def test_headline_names_the_best_and_what_it_is_not_distinguishable_from() -> None:
@@ -299,41 +379,32 @@ def test_headline_names_the_best_and_what_it_is_not_distinguishable_from() -> No
     words = sentences(against, pairwise)
     assert words == [
         "At 16 pairs rfs-plus carries 1.24x the baseline [1.18, 1.30]; "
-        "it is not distinguishable from rps-plus.",
+        "no significant difference from rps-plus.",
         "At 1 pair rfs carries 1.10x the baseline [1.04, 1.16].",
     ]
 
 
 def test_sentences_for_losses_doubt_and_nothing() -> None:
     lost = [contrast("baseline", "rps", effect(0.8), 0.01)]
-    assert sentences(lost, []) == [
-        "At 16 pairs no configuration is shown to carry more than the baseline; "
-        "rps (0.80x [0.74, 0.86]) carries less than it."
-    ]
+    (words,) = sentences(lost, [])
+    assert "rps (0.80x [0.74, 0.86])" in words
     nothing = [contrast("baseline", "rps", effect(1.02), 0.5)]
-    assert "is shown to differ" in sentences(nothing, [])[0]
-    assert "8.0 %" in sentences(nothing, [])[0]
-    doubt = [contrast("baseline", "rps", effect(1.24, lag1=0.69), 0.001)]
-    assert sentences(doubt, []) == [
-        "At 16 pairs nothing is established: rps measured 1.24x the baseline [1.18, 1.30], "
-        "but the runs are not independent (lag-1 0.69)."
-    ]
-    mixed = [*lost, contrast("baseline", "rfs", effect(1.3, lag1=0.5), 0.001)]
-    assert "rfs not established (the runs are not independent" in sentences(mixed, [])[0]
+    (words,) = sentences(nothing, [])
+    assert "8.0 %" in words and "80 %" in words and "Holm" in words
+    doubt = [contrast("baseline", "rps", effect(1.24), 0.001, doubt=DOUBT)]
+    (words,) = sentences(doubt, [])
+    assert "inconclusive" in words and "1.24x" in words and DOUBT in words
+    mixed = [*lost, contrast("baseline", "rfs", effect(1.3), 0.001, doubt=DOUBT)]
+    assert f"inconclusive: rfs ({DOUBT})" in sentences(mixed, [])[0]
 
 
 def test_what_is_not_known_is_not_said_as_a_number() -> None:
     few = replace(effect(1.02), mde=4.0)
-    assert (
-        "so few runs would not show a doubling"
-        in sentences([contrast("baseline", "rps", few, 0.5)], [])[0]
-    )
-    one_run = replace(
-        effect(1.0, p=None, problem="1 run"), estimate=None, low=None, high=None, mde=None
-    )
-    assert sentences([contrast("baseline", "rps", one_run, 1)], []) == [
-        "At 16 pairs nothing can be said: 1 run."
-    ]
+    (words,) = sentences([contrast("baseline", "rps", few, 0.5)], [])
+    assert "80 %" not in words and "inconclusive" in words
+    one_run = Effect(None, problem="1 run")
+    (words,) = sentences([contrast("baseline", "rps", one_run, 1)], [])
+    assert "inconclusive: 1 run" in words
     no_interval = replace(effect(1.2), low=None, high=None)
     assert measured(no_interval) == "1.20x the baseline"
     assert interval(no_interval) == "1.20x"
@@ -343,23 +414,12 @@ def test_what_is_not_known_is_not_said_as_a_number() -> None:
     ]  # fmt: skip
 
 
-def test_a_rival_that_is_not_established_is_not_called_alike() -> None:
+def test_an_inconclusive_rival_is_not_called_alike() -> None:
     against = [contrast("baseline", name, effect(1.3), 0.001) for name in ("one", "two")]
-    pairwise = [contrast("one", "two", effect(1.3, lag1=0.6), 0.001)]
+    pairwise = [contrast("one", "two", effect(1.3), 0.001, doubt=DOUBT)]
     (words,) = sentences(against, pairwise)
-    assert "not distinguishable" not in words
-    assert "how it stands to two is not established" in words
-
-
-def test_the_winner_is_the_best_of_those_that_are_better_at_the_largest_count() -> None:
-    records = sweep({"baseline": 1.0, "rfs": 1.3, "rps": 1.5, "loses": 0.7}, replicas=(1, 4))
-    assert summarise(records).winner == "rps"
-    alike = sweep({"baseline": 1.0, "rfs": 1.0, "loses": 0.7}, replicas=(4,))
-    assert summarise(alike).winner is None
-    better_only_at_one = [
-        one for one in records if one.replicas == 1 or one.configuration in ("baseline", "loses")
-    ]
-    assert summarise(better_only_at_one).winner is None
+    assert "no significant difference" not in words
+    assert "inconclusive against two" in words
 
 
 def test_overlay_over_host_is_said_once() -> None:

@@ -1,0 +1,107 @@
+"""One test for the whole table: do the blocks of a sweep depend on each other? (pure)
+
+A random order within blocks protects the ratios from drift that all configurations share, and from
+dependence of that drift. It does not protect them from an effect that itself wanders: then the
+interval describes this occasion only. What wanders is in the residuals that remain once the means
+of the configurations and of the blocks are taken out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Column = Mapping[Any, float]  # by block, the logarithm of what a configuration carried
+
+ALPHA = 0.05
+# With 4 blocks the most extreme of the orders has a probability of 1/12: no test at 5 % exists.
+FEWEST_BLOCKS = 5
+_MOST_EXACT = 7
+_ORDERS = 1999
+_NO_SPREAD = 1e-9
+_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """Pooled lag-1 autocorrelation of a table's residuals, and its one-sided p value.
+
+    `p` is None where the table cannot show dependence: fewer than 5 blocks, or no spread.
+    """
+
+    blocks: int
+    columns: int
+    lag1: float | None = None
+    p: float | None = None
+
+    @property
+    def found(self) -> bool:
+        return self.p is not None and self.p <= ALPHA
+
+
+def check(groups: Iterable[Sequence[Column]], blocks: Sequence[Hashable]) -> Check:
+    """The test over a table of configurations (columns) in groups that share their blocks.
+
+    `blocks` are in the order in which they were made. Residuals are centred by configuration and,
+    within each group, by block; each configuration weighs alike. The blocks of the whole table
+    are permuted jointly, which is exact where blocks are exchangeable: independent blocks of any
+    distribution, and any drift that a group's configurations share.
+    """
+    residuals = [_residuals(group, blocks) for group in groups if len(group) > 1]
+    table = np.hstack([np.empty((len(blocks), 0)), *residuals])
+    return of_residuals(table)
+
+
+def of_residuals(table: Floats) -> Check:
+    """The test on residuals: a row for each block, a column for each configuration."""
+    blocks, columns = table.shape
+    scale = np.sqrt(np.sum(table**2, axis=0))
+    table = table[:, scale > _NO_SPREAD] / scale[scale > _NO_SPREAD]
+    if blocks < 3 or not table.shape[1]:
+        return Check(blocks, columns)
+    together = table @ table.T
+    lag1 = float(np.trace(together, 1) / np.trace(together))
+    if blocks < FEWEST_BLOCKS:
+        return Check(blocks, columns, lag1)
+    orders = _orders(blocks)
+    sums = together[orders[:, :-1], orders[:, 1:]].sum(axis=1)
+    as_high = np.count_nonzero(sums >= np.trace(together, 1) - 1e-9)
+    exact = blocks <= _MOST_EXACT
+    p = as_high / len(orders) if exact else (as_high + 1) / (len(orders) + 1)
+    return Check(blocks, columns, lag1, float(p))
+
+
+def centred(values: Floats) -> Floats:
+    """Values (blocks x configurations, NaN where missing) without the means of both; 0 for NaN."""
+    missing = np.isnan(values)
+    rest = np.where(missing, 0.0, values)
+    for _ in range(_ROUNDS if missing.any() else 1):
+        for axis in (0, 1):
+            counts = np.maximum(1, (~missing).sum(axis=axis, keepdims=True))
+            rest = np.where(missing, 0.0, rest - rest.sum(axis=axis, keepdims=True) / counts)
+    return rest
+
+
+def _residuals(group: Sequence[Column], blocks: Sequence[Hashable]) -> Floats:
+    return centred(
+        np.array([[one.get(block, math.nan) for one in group] for block in blocks]).reshape(
+            len(blocks), len(group)
+        )
+    )
+
+
+@lru_cache(maxsize=64)
+def _orders(blocks: int) -> NDArray[np.int64]:
+    """Every order of few blocks, else a fixed random sample of them."""
+    if blocks <= _MOST_EXACT:
+        return np.array(list(itertools.permutations(range(blocks))))
+    rng = np.random.default_rng(0)
+    return rng.permuted(np.tile(np.arange(blocks), (_ORDERS, 1)), axis=1)

@@ -1,0 +1,202 @@
+"""Which configuration to keep: what gains, loses nowhere, and changes least (pure)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from analysis.schema import Record
+from analysis.verdict import Contrast, interval, joined, pairs
+
+# A configuration is not recommended where its estimate is below the baseline by more than this.
+MARGIN = 0.05
+_UNKNOWN = 10**6
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to keep. `configuration` is None where no single one can be recommended.
+
+    The baseline is recommended where nothing is shown to carry more. `by_count` names the choice
+    for each replica count where one for all does not exist.
+    """
+
+    sentence: str
+    configuration: str | None = None
+    by_count: dict[int, str] = field(default_factory=dict)
+
+
+def recommend(
+    contrasts: Sequence[Contrast],
+    pairwise: Sequence[Contrast],
+    complexity: Mapping[str, int],
+    baseline: str,
+) -> Recommendation | None:
+    """The choice over all replica counts of one path; None where nothing was compared.
+
+    A configuration *gains* where its verdict is "better". It *may lose* where its verdict is
+    "worse" or "inconclusive", where its interval lies wholly below 1 (harm does not wait for
+    Holm), where its estimate is more than 5 % below the baseline, and where it was not measured.
+    Recommended is one that gains somewhere and may lose nowhere: of those that do not carry
+    significantly less than the leader anywhere, the one that changes the fewest values. The
+    leader has the highest mean ratio. Where none is left, the choice is made for each count.
+    """
+    contrasts = [one for one in contrasts if one.a == baseline]
+    if not contrasts:
+        return None
+    counts = sorted({one.replicas for one in contrasts})
+    if all(one.verdict == "inconclusive" for one in contrasts):
+        reasons = joined(list(dict.fromkeys(one.doubt for one in contrasts if one.doubt)))
+        return Recommendation(f"No recommendation: the runs are inconclusive ({reasons}).")
+    if not any(one.verdict == "better" for one in contrasts):
+        return Recommendation(
+            f"Recommended: {baseline}. No configuration is shown to carry more.", baseline
+        )
+    chosen = _choice(contrasts, pairwise, complexity, counts)
+    if chosen is not None:
+        return Recommendation(_single(chosen, contrasts, complexity, counts), chosen)
+    by_count = {
+        count: _choice(contrasts, pairwise, complexity, [count]) or baseline for count in counts
+    }
+    return Recommendation(_several(by_count, contrasts, baseline), None, by_count)
+
+
+def changed_values(records: Iterable[Record], reference: Iterable[Record]) -> int | None:
+    """How many values a configuration sets otherwise than the reference, by kind of device.
+
+    A role's masks count once and its flow tables once, however many pods or queues there are, and
+    the machine's flow table once. None where no record has its steering.
+    """
+    found, other = _values(records), _values(reference)
+    if not found or not other:
+        return None
+    return sum(found.get(key) != other.get(key) for key in found.keys() | other.keys())
+
+
+def _values(records: Iterable[Record]) -> dict[tuple[str, str], set[str]]:
+    values: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        if record.steering_before:
+            table = str(record.steering_before.sock_flow_entries)
+            values.setdefault(("machine", "sock_flow_entries"), set()).add(table)
+            for queue in record.steering_before.queues:
+                values.setdefault((queue.role, "rps_cpus"), set()).add(queue.rps_cpus)
+                flows = str(queue.rps_flow_cnt)
+                values.setdefault((queue.role, "rps_flow_cnt"), set()).add(flows)
+    return values
+
+
+def _choice(
+    contrasts: Sequence[Contrast],
+    pairwise: Sequence[Contrast],
+    complexity: Mapping[str, int],
+    counts: Sequence[int],
+) -> str | None:
+    """The configuration to keep at all these counts."""
+    own = {
+        name: {one.replicas: one for one in contrasts if one.b == name and one.replicas in counts}
+        for name in dict.fromkeys(one.b for one in contrasts)
+    }
+    fit = {
+        name: _mean(found.values())
+        for name, found in own.items()
+        if set(found) == set(counts)
+        and any(one.verdict == "better" for one in found.values())
+        and not any(may_lose(one) for one in found.values())
+    }
+    if not fit:
+        return None
+    leader = max(fit, key=lambda name: fit[name])
+    behind = {
+        name
+        for one in pairwise
+        if one.replicas in counts and leader in (one.a, one.b)
+        for name in (one.a, one.b)
+        if name != leader and one.verdict == ("better" if one.b == leader else "worse")
+    }
+    return min(
+        (name for name in fit if name not in behind),
+        key=lambda name: (complexity.get(name, _UNKNOWN), -fit[name], name),
+    )
+
+
+def may_lose(one: Contrast) -> bool:
+    """Whether the configuration may carry less than the baseline there, as `recommend` defines it."""
+    effect = one.effect
+    return (
+        one.verdict in ("worse", "inconclusive")
+        or effect.estimate is None
+        or effect.estimate < 1 - MARGIN
+        or (effect.high is not None and effect.high < 1)
+    )
+
+
+def _mean(found: Iterable[Contrast]) -> float:
+    logs = [math.log(one.effect.estimate or 1) for one in found]
+    return math.fsum(logs) / len(logs)
+
+
+def _single(
+    chosen: str, contrasts: Sequence[Contrast], complexity: Mapping[str, int], counts: Sequence[int]
+) -> str:
+    own = sorted((one for one in contrasts if one.b == chosen), key=lambda one: one.replicas)
+    gains = [
+        f"{interval(one.effect)} at {pairs(one.replicas)}" for one in own if one.verdict == "better"
+    ]
+    words = [f"Recommended: {chosen}. It carries {joined(gains)}"]
+    if len(counts) > 1:
+        words.append(f"and loses at none of the {len(counts)} replica counts measured")
+    better = [
+        one for one in contrasts if one.verdict == "better" and one.b != chosen and _above(one, own)
+    ]
+    text = " ".join(words) + "."
+    passed = dict.fromkeys(one.b for one in better)
+    losing = [f"{name} ({_loss(contrasts, name)})" for name in passed if _loss(contrasts, name)]
+    simpler = [
+        name
+        for name in passed
+        if not _loss(contrasts, name) and complexity.get(name, 0) > complexity.get(chosen, 0)
+    ]
+    if losing:
+        text += f" Higher in places, but not recommended: {joined(losing)}."
+    if simpler:
+        text += f" Higher in places, but it changes more values: {joined(simpler)}."
+    return text
+
+
+def _above(one: Contrast, own: Sequence[Contrast]) -> bool:
+    return any(
+        (one.effect.estimate or 0) > (mine.effect.estimate or 0)
+        for mine in own
+        if mine.replicas == one.replicas
+    )
+
+
+def _loss(contrasts: Sequence[Contrast], name: str) -> str:
+    """Where a configuration may lose, its worst case; empty where it may lose nowhere."""
+    own = {one.replicas for one in contrasts if one.b == name}
+    missing = sorted({one.replicas for one in contrasts} - own)
+    lost = [one for one in contrasts if one.b == name and may_lose(one)]
+    if not lost:
+        return f"not measured at {pairs(missing[0])}" if missing else ""
+    worst = min(lost, key=lambda one: one.effect.estimate or math.inf)
+    where = f"{interval(worst.effect)} at {pairs(worst.replicas)}"
+    return f"{where}, inconclusive" if worst.verdict == "inconclusive" else where
+
+
+def _several(by_count: Mapping[int, str], contrasts: Sequence[Contrast], baseline: str) -> str:
+    gaining = dict.fromkeys(one.b for one in contrasts if one.verdict == "better")
+    losing = [f"{name} ({_loss(contrasts, name)})" for name in gaining if _loss(contrasts, name)]
+    choices: dict[str, list[int]] = {}
+    for count, name in by_count.items():
+        choices.setdefault(name, []).append(count)
+    parts = [
+        f"{name} for {joined([str(count) for count in found])} "
+        f"{'pair' if found == [1] else 'pairs'}"
+        for name, found in sorted(choices.items(), key=lambda item: item[0] != baseline)
+    ]
+    return (
+        "No single configuration is recommended: each that gains somewhere may lose elsewhere: "
+        f"{joined(losing)}. By replica count: {joined(parts)}."
+    )

@@ -1,0 +1,321 @@
+"""What the statistics promise, tried on data with a known truth: false verdicts, power, coverage.
+
+.venv/bin/python benchmarks/promises.py > benchmarks/promises.json
+.venv/bin/python benchmarks/promises.py --docs    # the kept figures into docs/
+
+The unit tests run the same functions with fewer cases and other seeds; docs/reliability.md shows
+the figures. Everything is fed to the functions that `report` and `compare` use.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from analysis import compare, dependence, evidence, families, sequential, statistics  # noqa: E402
+from analysis.evidence import Evidence  # noqa: E402
+from analysis.pairing import Series, StateKey  # noqa: E402
+from analysis.statistics import Floats  # noqa: E402
+from analysis.verdict import Contrast  # noqa: E402
+
+Noise = Callable[[np.random.Generator, tuple[int, ...]], Floats]
+
+CASES = 4000
+RUN_SPREAD = 0.06
+BLOCK_SPREAD = 0.10
+# Families by their size: configurations beside the baseline, and replica counts.
+FAMILIES = {1: (1, 1), 5: (5, 1), 25: (5, 5)}
+SHAPES = ((2, 6), (2, 10), (2, 20), (6, 6), (6, 10), (6, 20))  # configurations, blocks
+SPREADS = (0.0, 0.01, 0.02, 0.03)
+RHO = 0.7
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    return rng.normal(0, RUN_SPREAD, shape)
+
+
+def skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """A long tail of slow runs: skewness -1.4 on the logarithms, mean zero."""
+    return RUN_SPREAD * (math.sqrt(2) - rng.gamma(2.0, 1 / math.sqrt(2), shape))
+
+
+def wandering(rng: np.random.Generator, shape: tuple[int, ...], rho: float = RHO) -> Floats:
+    """Noise whose neighbours along the last axis (the blocks) are correlated."""
+    steps = rng.normal(0, RUN_SPREAD, shape)
+    values = np.empty(shape)
+    values[..., 0] = steps[..., 0]
+    for block in range(1, shape[-1]):
+        values[..., block] = (
+            rho * values[..., block - 1] + math.sqrt(1 - rho**2) * steps[..., block]
+        )
+    return values
+
+
+def sweep(
+    rng: np.random.Generator,
+    *,
+    configurations: int,
+    counts: int = 1,
+    blocks: int = 10,
+    effects: Mapping[tuple[int, int], float] | None = None,
+    noise: Noise = normal,
+    drift: Noise = normal,
+    occasion: float = 0.0,
+) -> Evidence:
+    """A sweep in random blocks: level of the occasion, of the block and count, and run noise.
+
+    Configuration 0 is the baseline. `effects` are logarithms by (count, configuration); `drift`
+    makes what all configurations of a block and count share.
+    """
+    logs = math.log(1000) + occasion
+    logs = logs + BLOCK_SPREAD / RUN_SPREAD * drift(rng, (counts, 1, blocks))
+    logs = logs + noise(rng, (counts, configurations, blocks))
+    for place, effect in (effects or {}).items():
+        logs[place] += effect
+    labels = tuple(("plan", 0, block) for block in range(blocks))
+    series: dict[StateKey, Series] = {
+        ("overlay", count + 1, _name(number)): Series(
+            np.exp(logs[count, number]), labels, tuple(map(float, range(blocks)))
+        )
+        for count in range(counts)
+        for number in range(configurations)
+    }
+    return Evidence(series, {key: {} for key in series}, evidence.check(series, labels))
+
+
+def _name(number: int) -> str:
+    return f"c{number}" if number else "baseline"
+
+
+def judged(found: Evidence) -> list[Contrast]:
+    """The verdicts of the report against the baseline."""
+    return families.family(found, families.against_couples(found, "baseline"), 0.95)
+
+
+def claims(found: Evidence) -> bool:
+    return any(one.verdict in ("better", "worse") for one in judged(found))
+
+
+def family_false(rng: np.random.Generator, size: int, blocks: int = 10) -> bool:
+    """Whether a family without any effect claims one."""
+    others, counts = FAMILIES[size]
+    return claims(sweep(rng, configurations=others + 1, counts=counts, blocks=blocks))
+
+
+def power_held(rng: np.random.Generator, size: int, blocks: int = 10) -> bool:
+    """Whether a sweep finds the difference that an earlier, equal one named as found in 80 %."""
+    others, counts = FAMILIES[size]
+    shape = {"configurations": others + 1, "counts": counts, "blocks": blocks}
+    named = judged(sweep(rng, **shape))[0].effect.mde or 0.0
+    effect = math.log1p(named) * rng.choice([-1, 1])
+    found = judged(sweep(rng, **shape, effects={(0, 1): effect}))[0]
+    return found.verdict == ("better" if effect > 0 else "worse")
+
+
+def withheld(rng: np.random.Generator, shape: tuple[int, int], rho: float) -> bool:
+    """Whether the check finds dependence of effects that wander with this correlation."""
+    noise = partial(wandering, rho=rho)
+    return sweep(rng, configurations=shape[0], blocks=shape[1], noise=noise).check.found
+
+
+def wandering_false(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[bool, bool]:
+    """One comparison without an effect whose noise wanders: claimed, and claimed unchecked."""
+    found = sweep(rng, configurations=shape[0], blocks=shape[1], noise=wandering)
+    key = ("overlay", 1, "baseline"), ("overlay", 1, "c1")
+    (one,) = families.family(found, [key], 0.95)
+    p = one.effect.p
+    return one.verdict in ("better", "worse"), p is not None and p < 0.05
+
+
+def covered(rng: np.random.Generator, noise: Noise, blocks: int, drift: Noise = normal) -> bool:
+    """Whether the interval of a ratio, paired by block, holds the truth."""
+    found = sweep(rng, configurations=2, blocks=blocks, noise=noise, drift=drift)
+    keys = list(found.series)
+    return _holds(found.effect(keys[0], keys[1], confidence=0.95), 1.0)
+
+
+def covered_in_sequence(rng: np.random.Generator, runs: int) -> bool:
+    """The same for all runs of A, then all of B, with the drift that blocks would have shared."""
+    logs = BLOCK_SPREAD / RUN_SPREAD * wandering(rng, (2 * runs,), 0.95) + normal(rng, (2 * runs,))
+    return _holds(
+        statistics.ratio(np.exp(logs[:runs]), np.exp(logs[runs:]), paired=False, check=False), 1.0
+    )
+
+
+def stopped_covers(rng: np.random.Generator, noise: Noise, half_width: float = 0.04) -> bool:
+    """Whether the interval holds the truth when `--until-ci` ends a configuration.
+
+    One side is noisier than the other, so that a skewed noise stays skewed in the ratio.
+    """
+    a, b = np.exp(noise(rng, (120,))), np.exp(0.3 * noise(rng, (120,)))
+    for runs in range(sequential.FEWEST, 121):
+        effect = statistics.ratio(a[:runs], b[:runs], paired=True, check=False)
+        if sequential.enough(effect, half_width):
+            break
+    return _holds(effect, 1.0)
+
+
+def two_sweeps_worse(
+    rng: np.random.Generator, spread: float, *, baseline: bool, ratio: float = 1.0
+) -> bool:
+    """Whether `compare --to` says worse; the truth is `ratio`, the sweeps differ by `spread`.
+
+    The spread (standard deviation of each sweep's level) is common to all configurations.
+    """
+    before, after = (
+        sweep(
+            rng,
+            configurations=2,
+            blocks=10,
+            occasion=rng.normal(0, spread),
+            effects={(0, 0 if not baseline else 1): effect},
+        )
+        for effect in (0.0, math.log(ratio))
+    )
+    key = ("overlay", 1, "c1" if baseline else "baseline")
+    return compare.two_sweeps(before, after, key, key, "baseline")[0].verdict == "worse"
+
+
+def _holds(effect: statistics.Effect, truth: float) -> bool:
+    return effect.low is not None and effect.high is not None and effect.low <= truth <= effect.high
+
+
+def rate(case: Callable[[np.random.Generator], bool], cases: int, seed: int) -> float:
+    """The share of simulated cases in which something happens."""
+    rng = np.random.default_rng(seed)
+    return float(np.mean([case(rng) for _ in range(cases)]))
+
+
+def figures(cases: int = CASES, seed: int = 1) -> dict[str, Any]:
+    """Every figure; its Monte Carlo standard error is at most 0.5 / sqrt(cases)."""
+
+    def of(case: Callable[..., bool], *words: Any, **more: Any) -> float:
+        return round(rate(lambda rng: case(rng, *words, **more), cases, seed), 3)
+
+    return {
+        "figure": f"shares of {cases} simulated cases each",
+        "standard_error": round(0.5 / math.sqrt(cases), 4),
+        "power_of_the_difference_named": {str(m): of(power_held, m) for m in FAMILIES},
+        "false_verdict_in_a_family": {str(m): of(family_false, m) for m in FAMILIES},
+        "sound_sweeps_withheld": {f"{a} x {b}": of(withheld, (a, b), 0.0) for a, b in SHAPES},
+        "dependence_0.7_found": {f"{a} x {b}": of(withheld, (a, b), RHO) for a, b in SHAPES},
+        "dependence_0.7_false_verdict": {
+            f"{a} x {b}": {
+                "unchecked": of(lambda rng, shape: wandering_false(rng, shape)[1], (a, b)),
+                "checked": of(lambda rng, shape: wandering_false(rng, shape)[0], (a, b)),
+            }
+            for a, b in SHAPES
+        },
+        "coverage_of_the_95_interval": {
+            "normal, 6 blocks": of(covered, normal, 6),
+            "normal, 10 blocks": of(covered, normal, 10),
+            "skewed, 6 blocks": of(covered, skewed, 6),
+            "skewed, 10 blocks": of(covered, skewed, 10),
+            "drift 0.95 that all share, 10 blocks": of(
+                covered, normal, 10, drift=partial(wandering, rho=0.95)
+            ),
+            "drift 0.95, all of A, then all of B, 10 runs": of(covered_in_sequence, 10),
+        },
+        "coverage_when_until_ci_stops": {
+            "normal": of(stopped_covers, normal),
+            "skewed": of(stopped_covers, skewed),
+        },
+        "compare_to_false_worse": {
+            f"{spread:.0%}".replace("%", " %"): {
+                "both have a baseline": of(two_sweeps_worse, spread, baseline=True),
+                "3 % assumed": of(two_sweeps_worse, spread, baseline=False),
+            }
+            for spread in SPREADS
+        },
+        "compare_to_finds_0.8x_at_2_percent": {
+            "both have a baseline": of(two_sweeps_worse, 0.02, baseline=True, ratio=0.8),
+            "3 % assumed": of(two_sweeps_worse, 0.02, baseline=False, ratio=0.8),
+        },
+        "dependence_needs_blocks": dependence.FEWEST_BLOCKS,
+        "verdict_needs_runs": evidence.FEWEST_RUNS,
+    }
+
+
+def page(text: str, kept: Mapping[str, Any]) -> str:
+    """A page of the docs with the kept figures between its marks."""
+    tables = {"dependence": _dependence(kept), "promises": _promises(kept)}
+    for name, lines in tables.items():
+        start, end = f"<!-- benchmarks/promises.py: {name} -->\n", "<!-- end -->"
+        before, mark, rest = text.partition(start)
+        if mark:
+            text = before + mark + "\n".join(lines) + "\n" + rest[rest.index(end) :]
+    return text
+
+
+def _dependence(kept: Mapping[str, Any]) -> list[str]:
+    false = kept["dependence_0.7_false_verdict"]
+    return [
+        "| configurations x blocks | found | false verdict without the check | with it |",
+        "|---|---|---|---|",
+        *(
+            f"| {shape} | {_percent(found)} | {_percent(false[shape]['unchecked'])} | "
+            f"{_percent(false[shape]['checked'])} |"
+            for shape, found in kept["dependence_0.7_found"].items()
+        ),
+    ]
+
+
+def _promises(kept: Mapping[str, Any]) -> list[str]:
+    power, false = kept["power_of_the_difference_named"], kept["false_verdict_in_a_family"]
+    two, stops = kept["compare_to_false_worse"], kept["coverage_when_until_ci_stops"]
+    rows = [
+        ("the difference named is found in 80 %, families of 1, 5, 25", power.values()),
+        (
+            "any false verdict in a family of 1, 5, 25 without an effect, at most 5 %",
+            false.values(),
+        ),
+        ("a sound sweep is withheld, at most 5 %", kept["sound_sweeps_withheld"].values()),
+        *(
+            (f"the 95 % interval covers: {case}", [share])
+            for case, share in kept["coverage_of_the_95_interval"].items()
+        ),
+        *((f"it covers when `--until-ci` stops: {case}", [share]) for case, share in stops.items()),
+        *(
+            (
+                f"`compare --to` without a change, spread 0, 1, 2, 3 % between sweeps, is worse: {case}",
+                [two[spread][case] for spread in two],
+            )
+            for case in ("both have a baseline", "3 % assumed")
+        ),
+    ]
+    return [
+        "| what | simulated |",
+        "|---|---|",
+        *(f"| {what} | {', '.join(map(_percent, shares))} |" for what, shares in rows),
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f} %"
+
+
+PAGES = (ROOT / "docs/statistics.md", ROOT / "docs/reliability.md")
+KEPT = Path(__file__).with_suffix(".json")
+
+
+def main() -> None:
+    """Print every figure as JSON, or write the kept ones into the docs."""
+    if sys.argv[1:] == ["--docs"]:
+        for path in PAGES:
+            path.write_text(page(path.read_text(), json.loads(KEPT.read_text())))
+    else:
+        print(json.dumps(figures(), indent=1))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

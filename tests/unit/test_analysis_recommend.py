@@ -1,0 +1,200 @@
+"""Which configuration is recommended: all counts, what gets worse, and what changes least."""
+
+from __future__ import annotations
+
+import pytest
+
+from analysis.recommend import changed_values, recommend
+from analysis.schema import QueueSteering, Record, Steering
+from analysis.statistics import Effect
+from analysis.summary import summarise
+from analysis.synthetic import sweep
+from analysis.verdict import Contrast, Verdict
+
+NAMES = ("rps-plus", "rfs-plus", "pipeline")
+COMPLEXITY = {"pipeline": 3, "rps": 3, "rfs": 4, "rps-plus": 4, "rfs-plus": 5}
+
+
+def contrast(
+    name: str,
+    replicas: int,
+    estimate: float,
+    low: float,
+    high: float,
+    verdict: Verdict,
+    against: str = "baseline",
+) -> Contrast:
+    effect = Effect(estimate, low, high, p=0.01, mde=0.1, n_a=10, n_b=10)
+    doubt = "a reason" if verdict == "inconclusive" else ""
+    return Contrast("overlay", replicas, against, name, effect, 0.01, verdict, doubt)
+
+
+# What the lab measured: the highest estimate at 16 pairs loses a third at one pair.
+MEASURED = [
+    contrast("rps-plus", 1, 0.70, 0.58, 0.84, "worse"),
+    contrast("pipeline", 1, 1.00, 0.92, 1.08, "no significant difference"),
+    contrast("rfs-plus", 1, 0.87, 0.83, 0.93, "worse"),
+    contrast("rps-plus", 16, 1.49, 1.27, 1.74, "better"),
+    contrast("pipeline", 16, 1.45, 1.24, 1.70, "better"),
+    contrast("rfs-plus", 16, 1.39, 1.16, 1.66, "better"),
+]
+
+
+def test_what_loses_at_one_count_is_not_recommended_for_its_gain_at_another() -> None:
+    found = recommend(MEASURED, [], COMPLEXITY, "baseline")
+    assert found is not None
+    assert found.configuration == "pipeline"
+    assert "0.70x [0.58, 0.84] at 1 pair" in found.sentence
+
+
+def test_without_a_safe_one_the_choice_is_by_count() -> None:
+    unsafe = [one for one in MEASURED if one.b != "pipeline"]
+    found = recommend(unsafe, [], COMPLEXITY, "baseline")
+    assert found is not None
+    assert found.configuration is None
+    assert found.by_count == {1: "baseline", 16: "rps-plus"}
+    for part in ("rps-plus", "0.70x", "baseline for 1 pair"):
+        assert part in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("estimate", "low", "high", "verdict"),
+    [
+        (0.90, 0.82, 0.98, "no significant difference"),  # harm does not wait for Holm
+        (0.94, 0.80, 1.10, "no significant difference"),  # more than 5 % below
+        (1.30, 1.20, 1.40, "inconclusive"),
+        (0.80, 0.70, 0.90, "worse"),
+    ],
+)
+def test_what_may_lose_is_not_recommended(
+    estimate: float, low: float, high: float, verdict: Verdict
+) -> None:
+    rows = [
+        contrast("rps", 16, 1.5, 1.4, 1.6, "better"),
+        contrast("rps", 1, estimate, low, high, verdict),
+    ]
+    found = recommend(rows, [], COMPLEXITY, "baseline")
+    assert found is not None and found.configuration is None
+    assert found.by_count[16] == "rps"
+    assert found.by_count[1] == "baseline"
+
+
+def test_what_was_not_measured_at_every_count_is_not_recommended_for_all() -> None:
+    rows = [
+        contrast("rps", 16, 1.5, 1.4, 1.6, "better"),
+        contrast("rfs", 1, 1.0, 0.95, 1.05, "no significant difference"),
+    ]
+    found = recommend(rows, [], COMPLEXITY, "baseline")
+    assert found is not None and found.configuration is None
+    assert "not measured at 1 pair" in found.sentence
+
+
+def both_better(verdict: Verdict) -> str | None:
+    rows = [
+        contrast("rfs-plus", 4, 1.45, 1.35, 1.55, "better"),
+        contrast("pipeline", 4, 1.40, 1.30, 1.50, "better"),
+    ]
+    pairwise = [contrast("rfs-plus", 4, 1.04, 0.97, 1.11, verdict, against="pipeline")]
+    found = recommend(rows, pairwise, COMPLEXITY, "baseline")
+    return found.configuration if found else None
+
+
+def test_of_those_that_cannot_be_told_apart_the_one_that_changes_least() -> None:
+    assert both_better("no significant difference") == "pipeline"
+    assert both_better("inconclusive") == "pipeline"
+    assert both_better("better") == "rfs-plus"
+
+
+def test_nothing_better_means_the_baseline_and_nothing_known_means_nothing() -> None:
+    equal = [contrast("rps", 4, 1.0, 0.9, 1.1, "no significant difference")]
+    found = recommend(equal, [], COMPLEXITY, "baseline")
+    assert found is not None and found.configuration == "baseline"
+    unknown = [contrast("rps", 4, 1.5, 1.4, 1.6, "inconclusive")]
+    found = recommend(unknown, [], COMPLEXITY, "baseline")
+    assert found is not None and found.configuration is None and not found.by_count
+    assert recommend([], [], COMPLEXITY, "baseline") is None
+
+
+def steered(record: Record, *queues: tuple[str, str, int], entries: int = 0) -> Record:
+    rows = [
+        QueueSteering(node="n", role=role, device="d", queue="rx-0", rps_cpus=cpus,
+                      rps_flow_cnt=flows)  # type: ignore[arg-type]
+        for role, cpus, flows in queues
+    ]  # fmt: skip
+    steering = Steering(sock_flow_entries=entries, queues=rows)
+    return record.model_copy(update={"steering_before": steering})
+
+
+def test_complexity_is_the_values_that_differ_from_the_baseline_s() -> None:
+    (record, *_) = sweep({"baseline": 1}, blocks=1)
+    plain = steered(record, ("nic", "1", 0), ("overlay", "0", 0), ("pod", "0", 0))
+    pods = [("pod", "3", 0)] * 16
+    rps = steered(record, ("nic", "3", 0), ("overlay", "3", 0), *pods)
+    rfs = steered(record, ("nic", "1", 64), ("overlay", "0", 64), ("pod", "0", 0), entries=64)
+    assert changed_values([plain], [plain]) == 0
+    assert changed_values([rps], [plain]) == 3
+    assert changed_values([rfs], [plain]) == 3
+    assert changed_values([record], [plain]) is None
+
+
+def test_a_summary_recommends_the_simplest_of_the_best() -> None:
+    def steering(record: Record) -> Record:
+        masks = {"baseline": "0", "one": "1", "two": "3"}
+        more = [("overlay", "3", 0)] if record.configuration == "two" else [("overlay", "0", 0)]
+        return steered(record, ("nic", masks[record.configuration], 0), *more)
+
+    records = [
+        steering(record)
+        for record in sweep({"baseline": 1, "one": 1.3, "two": 1.31}, replicas=(1, 4), blocks=10)
+    ]
+    summary = summarise(records)
+    assert summary.keep == "one"
+    assert summary.verdict[0].startswith("Recommended: one.")
+    loses = [
+        record.model_copy(
+            update={
+                "pairs": [
+                    pair.model_copy(update={"bitrate_mbps": (pair.bitrate_mbps or 0) * 0.5})
+                    for pair in record.pairs
+                ]
+            }
+        )
+        if (record.configuration, record.replicas) == ("one", 1)
+        else record
+        for record in records
+    ]
+    assert summarise(loses).keep == "two"
+
+
+def costly(record: Record) -> Record:
+    """Ten times the baseline's retransmits, drops, and a pair that starves."""
+    if record.configuration != "rps":
+        pairs = [pair.model_copy(update={"retransmits": 100}) for pair in record.pairs]
+        return record.model_copy(update={"pairs": pairs})
+    first, *rest = record.pairs
+    pairs = [first.model_copy(update={"bitrate_mbps": (first.bitrate_mbps or 0) * 0.5}), *rest]
+    pairs = [pair.model_copy(update={"retransmits": 1000}) for pair in pairs]
+    data = record.model_dump(mode="json")
+    data["pairs"] = [pair.model_dump(mode="json") for pair in pairs]
+    data["softnet"] = [
+        {"node": "server", "core": 0, "processed": 1000, "dropped": 500, "squeezed": 5,
+         "received_rps": 0, "flow_limit": 0}
+    ]  # fmt: skip
+    return Record.model_validate(data)
+
+
+def test_retransmits_drops_and_unfair_pairs_are_caveats_of_a_gain() -> None:
+    records = [costly(record) for record in sweep({"baseline": 1, "rps": 1.6, "rfs": 1.3})]
+    summary = summarise(records)
+    (caveat,) = summary.caveats
+    assert caveat.startswith("rps at 4 pairs")
+    for part in ("retransmits", "slowest pair"):
+        assert part in caveat
+    states = {one.configuration: one for one in summary.states}
+    volume = (states["rps"].total or 0) / 1000 * 5
+    assert states["rps"].retransmits == pytest.approx(4000 / volume, rel=0.05)
+    assert states["rps"].dropped == pytest.approx(500 / volume, rel=0.05)
+    assert states["rps"].squeezed == pytest.approx(5 / volume, rel=0.05)
+    assert states["rps"].slowest is not None and states["rps"].slowest < 0.6
+    assert states["baseline"].slowest is not None and states["baseline"].slowest > 0.85
+    assert not summarise(sweep({"baseline": 1, "rps": 1.6})).caveats
