@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from functools import cache
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from infra.refusals import BadInput, Cannot, Refusal
+from infra.refusals import VARIABLE, BadInput, Cannot, Refusal
 
 AGENT = Path(__file__).resolve().parent.parent / "docker" / "steering" / "steer.py"
 
@@ -49,12 +50,15 @@ def call(verb: str, *options: str, plan: dict[str, Any] | None = None) -> dict[s
 
 def _run(verb: str, *options: str, words: str) -> tuple[int, str, str]:
     """Exit status, stdout and stderr; an interrupted agent is let put back what it had begun."""
+    # its refusal is the caller's to judge, not one of the stack's commands
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     with subprocess.Popen(
         [sys.executable, "-I", str(AGENT), verb, *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=environment,
     ) as process:
         try:
             said, complaint = process.communicate(words)

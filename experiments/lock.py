@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,9 @@ from pathlib import Path
 from infra.refusals import Refusal
 
 LOCK = Path("/run/steerlab/busy")
+# The variable by which a holder's own commands know that they may work under its lock. A pid
+# would not do: two containers can have processes with one pid.
+TOKEN = "STEERLAB_LOCK"  # noqa: S105 no password
 
 
 class Busy(Refusal):
@@ -25,45 +30,42 @@ class Busy(Refusal):
 
 @contextlib.contextmanager
 def machine(what: str, path: Path = LOCK) -> Iterator[None]:
-    """Hold the machine while the block runs; a no-op where an ancestor process holds it.
+    """Hold the machine while the block runs; a no-op in commands that the holder started.
 
     Raises `Busy` at once where somebody else does.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 4096, 0).decode()
-            if not _held_by_ancestor(holder):
-                raise Busy(f"this machine is busy with {holder.strip()}: wait or end it") from None
+            words, _, token = os.pread(descriptor, 4096, 0).decode().partition("\n")
+            if not token or os.environ.get(TOKEN) != token.strip():
+                raise Busy(f"this machine is busy with {words}: wait or end it") from None
             yield
             return
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{what} (pid {os.getpid()}, since {since})\n".encode(), 0)
-        try:
+        with _held(descriptor, what):
             yield
-        finally:
-            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
 
-def _held_by_ancestor(holder: str) -> bool:
-    pid = os.getpid()
-    while pid > 1:
-        if f"(pid {pid}," in holder:
-            return True
-        pid = _parent(pid)
-    return False
-
-
-def _parent(pid: int) -> int:
-    """The fourth field of proc_pid_stat(5); the second may hold spaces and parentheses."""
+@contextlib.contextmanager
+def _held(descriptor: int, what: str) -> Iterator[None]:
+    """Say who holds the lock, and let what this process starts know that it may work."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    where = f"pid {os.getpid()} on {socket.gethostname()}"
+    token = secrets.token_hex(16)
+    before = os.environ.get(TOKEN)
+    os.environ[TOKEN] = token
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{what} ({where}, since {since})\n{token}\n".encode(), 0)
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    return int(stat.rpartition(")")[2].split()[1])
+        yield
+    finally:
+        os.ftruncate(descriptor, 0)
+        if before is None:
+            del os.environ[TOKEN]
+        else:
+            os.environ[TOKEN] = before

@@ -154,7 +154,9 @@ class Sweep:
         try:
             self.engine.destroy(self.stack)
         except EngineError as error:
-            raise EngineError(f"{after}the lab could not be taken away: {error}") from error
+            raise EngineError(
+                f"{after}the lab could not be taken away: {error}", error.exit_code
+            ) from error
 
     def _measure(self, run: Run) -> Record:
         """Converge and measure; an invalid run is repaired and tried once more."""

@@ -10,7 +10,7 @@ def deploy() -> None:
     import pulumi
 
     from infra import config
-    from infra.refusals import Refusal
+    from infra.refusals import Refusal, leave
 
     if not Path("docker/steering/steer.py").is_file():
         raise pulumi.RunError(f"run pulumi from the project's root, not from {Path.cwd()}")
@@ -25,4 +25,5 @@ def deploy() -> None:
 
             cluster.declare(state)
     except Refusal as refusal:
+        leave(refusal.exit_code)
         raise pulumi.RunError(str(refusal)) from None

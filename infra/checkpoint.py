@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Any
+
+from infra.refusals import Refusal
+
+
+class Damaged(Refusal):
+    """A checkpoint that cannot be used; the message has the command that brings its backup back."""
 
 
 def path_of(home: Path, project: str, stack: str) -> Path:
@@ -12,9 +19,81 @@ def path_of(home: Path, project: str, stack: str) -> Path:
     return home / ".pulumi" / "stacks" / project / f"{stack}.json"
 
 
+def backup_of(path: Path) -> Path:
+    """Where both engines keep the state before the last write."""
+    return path.with_name(f"{path.name}.bak")
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """The document; None where none exists. Raises `Damaged`."""
+    try:
+        return _document(path)
+    except FileNotFoundError:
+        _refuse_lost(path)
+        return None
+    except _FAULTS as error:
+        raise damaged(path, _in_words(path, error)) from None
+
+
 def resources(path: Path) -> list[dict[str, Any]]:
     """Its resources in Pulumi's own form, whichever engine wrote them; empty where none exists."""
-    if not path.exists():
-        return []
-    latest = json.loads(path.read_text())["checkpoint"].get("latest") or {}
+    document = read(path)
+    return _resources(document) if document else []
+
+
+def damaged(path: Path, fault: str) -> Damaged:
+    """The error for a fault of an existing checkpoint."""
+    backup = backup_of(path)
+    said = f"the checkpoint {path} is damaged: {fault}"
+    if backup.exists():
+        return Damaged(
+            f"{said}; the state before its last change is in the backup, bring it back with: "
+            f"cp -- {quote(str(backup))} {quote(str(path))}"
+        )
+    return Damaged(f"{said}; there is no backup of it: a lab goes with ./steerlab destroy --lab")
+
+
+_FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """Checked as far as everybody needs it."""
+    document: dict[str, Any] = json.loads(path.read_bytes())
+    for one in _resources(document):
+        if not isinstance(one["urn"], str) or not isinstance(one["type"], str):
+            raise TypeError("a resource has no urn or no type")
+    return document
+
+
+def _resources(document: dict[str, Any]) -> list[dict[str, Any]]:
+    latest = document["checkpoint"].get("latest") or {}
     return list(latest.get("resources") or [])
+
+
+def _refuse_lost(path: Path) -> None:
+    """Raise `Damaged` where the backup of a missing checkpoint still lists resources."""
+    backup = backup_of(path)
+    try:
+        count = len(_resources(_document(backup)))
+    except FileNotFoundError:
+        return
+    except _FAULTS:
+        count = -1
+    if count == 0:  # what `pulumi stack rm` leaves
+        return
+    holds = f"lists {count} resources" if count > 0 else "cannot be read either"
+    raise Damaged(
+        f"the checkpoint {path} is missing, and its backup {holds}: bring it back with: "
+        f"cp -- {quote(str(backup))} {quote(str(path))} (or, where nothing of the stack is left, "
+        f"remove it: rm -- {quote(str(backup))})"
+    )
+
+
+def _in_words(path: Path, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        raise error
+    if isinstance(error, OSError):
+        return str(error.strerror or error)
+    if not path.stat().st_size:
+        return "it is empty"
+    return f"{type(error).__name__}: {error}"

@@ -1643,6 +1643,7 @@ def main(words: Sequence[str] | None = None) -> int:
         status = FAILED if wrong else 0
     except SteerError as error:
         status, wrong = error.status, [str(error)]
+        leave_refusal(status)
     except OSError as error:
         status, wrong = FAILED, [f"{error.filename or options.verb}: {error.strerror}"]
     signals.ignore()
@@ -1650,6 +1651,16 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"steer: {'; '.join(wrong)}\n")
     notify(f"{options.verb}: {'; '.join(wrong) or 'done'}")
     return status
+
+
+def leave_refusal(status: int) -> None:
+    """Tell whoever started a stack's engine why it failed: an engine passes on text alone."""
+    path = os.environ.get("STEERLAB_REFUSALS")
+    if path and status in (BAD_PLAN, CANNOT):
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"{status}\n")
 
 
 def notify(words: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import traceback
@@ -17,9 +16,9 @@ from experiments import VERSION
 from experiments.cli import machine, results, stacks, sweep
 from experiments.cli.terminal import Group, complain, pasted, show
 from experiments.engines import EngineError
-from infra.refusals import Refusal
+from infra.refusals import CANNOT, Refusal, leave
 
-CANNOT, INTERRUPTED = 3, 130
+INTERRUPTED = 130
 # A variable of the environment: show the traceback of an unexpected error.
 DEBUG = "STEERLAB_DEBUG"
 _MOST_LINES = 12
@@ -72,12 +71,6 @@ def main() -> None:
     sys.exit(_run())
 
 
-def _status(failure: str) -> int:
-    """A node that cannot (3) or a plan that is wrong (2) say so through the engine too."""
-    match = re.search(r"\bsteer\S*(?: \w+)? failed: exit status ([23])\b", failure)
-    return int(match[1]) if match else 1
-
-
 def _beginning(failures: str) -> str:
     """As much as one screen has room for: with 16 pairs one cause has 32 failures."""
     lines = failures.splitlines()
@@ -100,10 +93,12 @@ def _run() -> int:
         return code
     except Refusal as refusal:
         complain(str(refusal))
+        leave(refusal.exit_code)
         return refusal.exit_code
     except EngineError as error:
         complain(_beginning(str(error)))
-        return _status(str(error))
+        leave(error.exit_code)
+        return error.exit_code
     except BrokenPipeError:  # who reads our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from infra import refusals
 
 Operation = Literal["create", "update", "replace", "delete", "same"]
 Phase = Literal["start", "done", "failed", "skipped"]
@@ -56,11 +59,30 @@ class Outcome:
 
 
 class EngineError(Exception):
-    """The engine could not converge the stack; the message says which resource and why."""
+    """The engine could not converge the stack; the message says which resource and why.
+
+    `exit_code` is 2 or 3 where what failed was a refusal of the program or of a node.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class StackLocked(EngineError):
     """Another process works on this stack; the message names it."""
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """Give an `EngineError` of inside the exit code of the refusal that caused it, if one did."""
+    with refusals.collected() as code:
+        try:
+            yield
+        except EngineError as error:
+            if error.exit_code == refusals.FAILED:
+                error.exit_code = code()
+            raise
 
 
 OnStep = Callable[[Step], None]

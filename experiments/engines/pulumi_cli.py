@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote as quote_url
 
 import yaml
 from pulumi import automation
 from pulumi.automation import errors, events
 
+from analysis import files
 from experiments.engines import (
     EngineError,
     OnStep,
@@ -21,6 +23,8 @@ from experiments.engines import (
     StackLocked,
     StackRef,
     Step,
+    locks,
+    refusals_told,
     silent,
 )
 from infra import checkpoint
@@ -98,19 +102,18 @@ class PulumiCli:
         return {}
 
     def resources(self, stack: StackRef) -> list[dict[str, Any]]:
-        return checkpoint.resources(checkpoint.path_of(stack.home, stack.project, stack.name))
+        try:
+            return checkpoint.resources(checkpoint.path_of(stack.home, stack.project, stack.name))
+        except checkpoint.Damaged as error:
+            raise EngineError(str(error)) from None
 
     def _run(
         self, stack: StackRef, do: Callable[[automation.Stack, str], object], seen: _Events
     ) -> None:
         """Select or create the stack and do one thing with it; the CLI's errors become ours."""
         made_by.refuse_other(stack.name, self.resources(stack), self.name)
-        environment = {
-            "PULUMI_BACKEND_URL": f"file://{stack.home}",
-            "PULUMI_CONFIG_PASSPHRASE": os.environ.get("PULUMI_CONFIG_PASSPHRASE", ""),
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-        }
-        with TemporaryDirectory(prefix="steerlab-") as temporary:
+        locks.refuse_if_held(stack)
+        with TemporaryDirectory(prefix="steerlab-") as temporary, refusals_told():
             config = Path(temporary) / f"Pulumi.{stack.name}.yaml"
             # The user's file is not handed over: the CLI would write a salt into it.
             config.write_text(yaml.safe_dump({"config": stack.config}))
@@ -118,13 +121,39 @@ class PulumiCli:
                 selected = automation.create_or_select_stack(
                     stack.name,
                     work_dir=str(stack.root),
-                    opts=automation.LocalWorkspaceOptions(env_vars=environment),
+                    opts=automation.LocalWorkspaceOptions(env_vars=environment(stack.home)),
                 )
                 do(selected, str(config))
             except errors.ConcurrentUpdateError as error:
-                raise StackLocked(_last_words(str(error))) from None
+                raise StackLocked(
+                    f"{_last_words(str(error))}\nwait for that process, or, if it is gone, remove its "
+                    f"lock: rm -- {quote(str(locks.folder_of(stack)))}/*.json"
+                ) from None
             except errors.CommandError as error:
                 raise EngineError(seen.failure or _last_words(str(error))) from None
+            except (
+                Exception
+            ) as error:  # the library raises what its parsing or the CLI's start does
+                raise EngineError(
+                    f"the Pulumi CLI ({shutil.which('pulumi')}) cannot be used: "
+                    f"{' '.join(str(error).split())}: update it, or use --engine embedded"
+                ) from error
+            finally:
+                files.hand_over(stack.home / ".pulumi")
+
+
+def environment(home: Path) -> dict[str, str]:
+    """What the CLI gets besides ours: where the state is, and the project's own empty passphrase.
+
+    The caller's would lock the stack to it, for every later command.
+    """
+    return {
+        "PULUMI_BACKEND_URL": f"file://{quote_url(str(home))}",
+        "PULUMI_CONFIG_PASSPHRASE": "",
+        "PULUMI_CONFIG_PASSPHRASE_FILE": "",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PYTHONDONTWRITEBYTECODE": "1",  # caches of root's in a user's checkout
+    }
 
 
 def _last_words(text: str) -> str:

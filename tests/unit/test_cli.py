@@ -6,6 +6,8 @@ import errno
 import functools
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import pytest
 from analysis.schema import Machine, Pair, Record
 from experiments import agent, cli, lock, machine, measure, requirements, stacks
 from experiments.engines import EngineError, Outcome, choice
+from infra import checkpoint
 from infra.config import online_cores
 from infra.lab import claim
 
@@ -386,7 +389,7 @@ def test_one_cause_of_many_failures_fits_a_screen_and_keeps_its_exit_code(
     many = [f"Deployment iperf-server-{index}: create failed: no image" for index in range(32)]
 
     def fail(_: int) -> None:
-        raise EngineError("\n".join([*many, "steer-server: create failed: exit status 3"]))
+        raise EngineError("\n".join([*many, "steer-server: create failed"]), exit_code=3)
 
     sweeping.on = fail
     assert sweeping(sweeping.line) == 3
@@ -414,7 +417,7 @@ def test_a_second_command_is_told_who_works_here(
         holder.stdout.readline()
         assert sweeping(sweeping.line) == 1
         holder.kill()
-    assert f"busy with up of rps-4 (pid {holder.pid}, since" in capsys.readouterr().err
+    assert f"busy with up of rps-4 (pid {holder.pid} on" in capsys.readouterr().err
     assert list(project.iterdir()) == []
 
 
@@ -428,19 +431,28 @@ def test_help_needs_none_of_the_heavy_modules() -> None:
     assert not {"pulumi", "pydantic", "yaml", "scipy", "pandas", "numpy"} & set(loaded)
 
 
+@pytest.mark.parametrize("left", ["", "{", '{"version": 3}', "[]", '{"checkpoint": 4}', None])
 @pytest.mark.parametrize(
-    ("failure", "code"),
-    [
-        ("Job steer-w1: create failed: Job steer-w1 failed: exit status 3: no table", 3),
-        ("Command steer-w1: create failed: exit status 2: plan: mask", 2),
-        ("Command steer-w1: create failed: exit status 1: writing", 1),
-        ("Command pod-1: create failed: exit status 2: RTNETLINK answers", 1),
-    ],
+    "line", ["destroy -s rps-4", "outputs -s rps-4", "up -s rps-4", "preview -s rps-4"]
 )
-def test_a_node_that_cannot_gives_the_exit_code(failure: str, code: int) -> None:
-    from experiments import cli
-
-    assert cli._status(failure) == code
+def test_a_damaged_or_lost_checkpoint_is_one_sentence_with_its_backup(
+    steerlab: Cli, project: Path, capsys: pytest.CaptureFixture[str], line: str, left: str | None
+) -> None:  # fmt: skip
+    path = checkpoint.path_of(project, "steerlab", "rps-4")
+    path.parent.mkdir(parents=True)
+    resource = {"urn": "urn:pulumi:rps-4::steerlab::t::n", "type": "t", "custom": False}
+    sound = json.dumps({"version": 3, "checkpoint": {"latest": {"resources": [resource]}}})
+    checkpoint.backup_of(path).write_text(sound)
+    if left is not None:
+        path.write_text(left)
+    for engine in ("embedded", "pulumi") if shutil.which("pulumi") else ("embedded",):
+        assert steerlab(*line.split(), "--engine", engine) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert "Traceback" not in said
+        (cure,) = re.findall(r"cp -- \S+ \S+\b", said)
+    subprocess.run(["bash", "-c", cure], check=True)
+    assert checkpoint.resources(path) == [resource]
 
 
 def failing(error: BaseException) -> Callable[..., NoReturn]:

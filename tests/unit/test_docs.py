@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,30 +47,6 @@ def test_a_command_of_the_docs_is_taken(line: str) -> None:
         assert command is not None, name
         context = command.make_context(name, rest, parent=context)
     assert context.params is not None
-
-
-# docs/concepts.md has the words; these would be second ones for run, configuration, replicas, record.
-SYNONYMS = re.compile(
-    r"\b(scenarios?|iterations?|trials?|repetitions?|arms?|treatments?|variants?|test cases?"
-    r"|iperf pairs?|samples? of a run|result files?|testbeds?)\b",
-    re.IGNORECASE,
-)
-
-
-def said() -> Iterator[tuple[str, str]]:
-    """Where, and what: pages, help texts, and every string of the program (errors among them)."""
-    for page in shown.PAGES:
-        yield page.name, page.read_text()
-    for folder in ("experiments", "infra", "analysis", "docker"):
-        for path in (ROOT / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    yield f"{path.relative_to(ROOT)}:{node.lineno}", node.value
-
-
-def test_one_vocabulary() -> None:
-    found = {where: hits for where, text in said() if (hits := SYNONYMS.findall(text))}
-    assert not found
 
 
 @pytest.mark.parametrize("page", shown.PAGES, ids=lambda page: page.name)

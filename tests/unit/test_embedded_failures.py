@@ -342,7 +342,7 @@ def test_killed_delete_of_a_replaced_one_leaves_the_new_one_alone(project):
     ("damage", "said"),
     [
         (lambda text: text[:-100], "JSONDecodeError"),
-        (lambda _: "", "JSONDecodeError"),
+        (lambda _: "", "empty"),
         (lambda _: "[]", "TypeError"),
         (lambda _: '{"version": 3}', "KeyError"),
         (lambda _: "\udcff", "UnicodeDecodeError"),

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 import pytest
 from embedded_project import Project
 
-from experiments.engines import StackLocked
-from experiments.engines.embedded import locks
+from experiments.engines import StackLocked, locks
 
 
 @pytest.fixture
@@ -77,6 +76,8 @@ def test_other_stack_is_free(project, tmp_path):
         {"hostname": "elsewhere", "pid": 1},
         {"hostname": "elsewhere", "pid": 4_000_000},
         {"process": locks._identity(os.getpid())},
+        # of a container with this one's host name, which counts its processes apart
+        {"pid_namespace": "pid:[1]", "process": "boot 17", "pid": 4_000_000},
     ],
 )
 def test_lock_that_may_be_held_is_respected(project, folder, fields):
@@ -85,6 +86,16 @@ def test_lock_that_may_be_held_is_respected(project, folder, fields):
         project.engine.up(project.stack)
     assert path.exists()
     assert not project.checkpoint.exists()
+
+
+def test_the_cure_for_a_lock_of_elsewhere_can_be_pasted(project, folder):
+    path = lock(folder, hostname="elsewhere", username="maria")
+    with pytest.raises(StackLocked, match=r"maria, pid .* on elsewhere since") as refusal:
+        project.engine.up(project.stack)
+    cure = str(refusal.value).rpartition(": ")[2]
+    subprocess.run(["bash", "-c", cure], check=True)
+    assert not path.exists()
+    assert project.engine.up(project.stack).changes
 
 
 def dead_pid():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -70,7 +72,7 @@ def test_a_second_holder_is_refused_with_the_first_ones_words(path: Path, start:
     with pytest.raises(Busy) as refused, lock.machine("up of rps-4", path):
         pytest.fail("two hold one machine")
     assert re.fullmatch(
-        rf"this machine is busy with sweep in out \(pid {other.pid}, since"
+        rf"this machine is busy with sweep in out \(pid {other.pid} on {socket.gethostname()}, since"
         r" \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\): wait or end it",
         str(refused.value),
     )
@@ -83,7 +85,7 @@ def test_the_lock_of_a_killed_process_is_free(path: Path, start: Start) -> None:
     other.kill()
     other.wait()
     with lock.machine("up of rps-4", path):
-        assert f"up of rps-4 (pid {os.getpid()}, since" in path.read_text()
+        assert f"up of rps-4 (pid {os.getpid()} on" in path.read_text()
         assert str(other.pid) not in path.read_text()
     assert path.read_text() == ""
 
@@ -101,6 +103,18 @@ def test_what_a_holder_starts_may_work(path: Path, start: Start) -> None:
         assert first_line(start()) == "held"
         assert first_line(start("setsid", "sh", "-c", '"$@"; exit', "sh")) == "held"
     assert first_line(start()) == "held"
+
+
+def test_a_process_with_the_holder_s_pid_elsewhere_is_refused(path: Path, start: Start) -> None:
+    """Of another container: the pids of two namespaces say nothing about each other."""
+    path.parent.mkdir(mode=0o700)
+    with path.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.write(f"up of rps-4 (pid {os.getpid()}, since 2026-11-23 10:15:00)\n0123\n")
+        held.flush()
+        assert "busy with up of rps-4" in first_line(start())
+        assert "busy with" in first_line(start("env", f"{lock.TOKEN}=4567"))
+        assert first_line(start("env", f"{lock.TOKEN}=0123")) == "held"
 
 
 def test_a_sibling_is_no_ancestor(start: Start) -> None:

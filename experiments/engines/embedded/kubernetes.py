@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from experiments.engines.embedded.command import CommandFailed, CommandInterrupted
 from experiments.engines.embedded.planning import UNKNOWN, unknown
 from infra.kubernetes.access import CALL_S, connect, words
-from infra.refusals import Refusal
+from infra.refusals import Refusal, leave
 
 TYPE = "kubernetes:"
 MANAGER = "steerlab"
@@ -194,19 +194,21 @@ class Objects:
         failed = conditions.get("Failed", conditions.get("FailureTarget", {}))
         if failed.get("status") == "True":
             name = live["metadata"]["name"]
-            ended = self._last_words(namespace, f"job-name={name}")
-            raise CommandFailed(f"Job {name} failed: {ended or failed.get('message', '')}")
+            code, said = self._end_of(namespace, f"job-name={name}")
+            leave(code)
+            ended = f"exit status {code}: {said}" if code else failed.get("message", "")
+            raise CommandFailed(f"Job {name} failed: {ended}")
         return bool(conditions.get("Complete", {}).get("status") == "True")
 
-    def _last_words(self, namespace: str, selector: str) -> str:
-        """What the last container of these pods that failed said at its end."""
+    def _end_of(self, namespace: str, selector: str) -> tuple[int, str]:
+        """Exit code and last words of the last container of these pods that failed; 0 for none."""
         for pod in reversed(self._pods(namespace, selector)):
             for container in pod["status"].get("containerStatuses") or []:
                 ended = container["state"].get("terminated") or {}
                 if ended.get("exitCode"):
                     said = (ended.get("message") or ended.get("reason") or "").strip()
-                    return f"exit status {ended['exitCode']}: {said[-2000:]}"
-        return ""
+                    return int(ended["exitCode"]), said[-2000:]
+        return 0, ""
 
     def _refuse_stuck_pods(self, namespace: str, live: Properties, waited: float) -> None:
         labels = live["spec"]["selector"]["matchLabels"]
@@ -296,6 +298,7 @@ class Objects:
                     reason = getattr(error, "reason", None) or error
                     raise CommandFailed(f"the API server does not answer: {reason}") from None
             except Refusal as error:
+                leave(error.exit_code)
                 raise CommandFailed(str(error)) from None
             self._sleep(1.0)
 

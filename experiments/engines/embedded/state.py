@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from analysis import files
 from experiments.engines import EngineError, StackRef
 from experiments.engines.embedded import command, kubernetes, planning
 from experiments.engines.embedded.planning import Resource
@@ -41,28 +42,29 @@ def load(stack: StackRef) -> Checkpoint:
     """Read and check a stack's file; an unknown stack is empty."""
     path = path_of(stack)
     try:
-        document = json.loads(path.read_bytes())
+        if not path.exists():
+            for compressed in path.parent.glob(f"{path.name}.[gz]*"):
+                raise EngineError(f"compressed state is not supported here: {compressed}")
+        document = checkpoint.read(path)
+        if document is None:
+            return Checkpoint()
         latest = document["checkpoint"].get("latest") or {}
         if document["version"] != 3:
             features = ", ".join(document.get("features", ())) or f"format {document['version']}"
             raise EngineError(f"{path} needs the Pulumi CLI: {features}")
-        checkpoint = Checkpoint(
+        loaded = Checkpoint(
             latest.get("resources") or [],
             [(op["type"], op["resource"]) for op in latest.get("pending_operations") or ()],
             latest.get("secrets_providers"),
         )
-        fault = _fault(latest.get("manifest"), checkpoint.resources)
-    except FileNotFoundError:
-        for compressed in path.parent.glob(f"{path.name}.[gz]*"):
-            raise EngineError(f"compressed state is not supported here: {compressed}") from None
-        return Checkpoint()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = _fault(latest.get("manifest"), loaded.resources)
+    except checkpoint.Damaged as error:
+        raise EngineError(str(error)) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         fault = f"{type(error).__name__}: {error}"
     if fault:
-        backup = path.with_name(f"{path.name}.bak")
-        advice = f"; the state before it is in {backup}" if backup.exists() else ""
-        raise EngineError(f"the checkpoint {path} is damaged: {fault}{advice}")
-    return checkpoint
+        raise EngineError(str(checkpoint.damaged(path, fault)))
+    return loaded
 
 
 def _fault(manifest: dict[str, str] | None, resources: Iterable[Resource]) -> str:
@@ -157,22 +159,12 @@ def save(stack: StackRef, text: str) -> None:
 
 
 def _save(path: Path, meta: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.folder(path.parent, 0o700)
     if not meta.exists():
-        meta.write_text("version: 1\n")
-    draft = path.with_name(f".{path.name}.new")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+        files.write(meta, "version: 1\n", 0o600)
     second_name = path.with_name(f".{path.name}.bak.new")
     second_name.unlink(missing_ok=True)
     with suppress(OSError):  # there is no file yet, or the filesystem knows no second names
         os.link(path, second_name)
-        second_name.replace(path.with_name(f"{path.name}.bak"))
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        second_name.replace(checkpoint.backup_of(path))
+    files.write(path, text, 0o600)

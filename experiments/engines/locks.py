@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
+from analysis import files
 from experiments.engines import StackLocked, StackRef
 
 logger = logging.getLogger(__name__)
@@ -22,8 +24,7 @@ logger = logging.getLogger(__name__)
 @contextmanager
 def hold(stack: StackRef) -> Iterator[None]:
     """Hold the stack's lock, or raise StackLocked; a lock whose process is gone is removed."""
-    folder = stack.home / ".pulumi/locks/organization" / stack.project / stack.name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = files.folder(folder_of(stack), 0o700)
     own = folder / f"{uuid.uuid4()}.json"
     _refuse_if_held(folder, own)
     # Written beside the folder and moved: whoever lists the folder never reads half a lock.
@@ -37,33 +38,67 @@ def hold(stack: StackRef) -> Iterator[None]:
         own.unlink(missing_ok=True)
 
 
+def refuse_if_held(stack: StackRef) -> None:
+    """Raise StackLocked where a process holds the stack; locks of processes that ended are removed."""
+    _refuse_if_held(folder_of(stack), None)
+
+
+def folder_of(stack: StackRef) -> Path:
+    return stack.home / ".pulumi/locks/organization" / stack.project / stack.name
+
+
 def _holder() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "username": getpass.getuser(),
         "hostname": socket.gethostname(),
         "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-        # Beyond Pulumi's own fields: tells the process from a later one with its pid.
+        # Beyond Pulumi's own fields: tell the process from a later one with its pid, and from
+        # one of another container with its pid.
         "process": _identity(os.getpid()),
+        "pid_namespace": _pid_namespace(),
     }
 
 
-def _refuse_if_held(folder: Path, own: Path) -> None:
+def _refuse_if_held(folder: Path, own: Path | None) -> None:
     for path in folder.glob("*.json"):
         if path == own:
             continue
+        remove = f"rm -- {quote(str(path))}"
         try:
             lock = json.loads(path.read_bytes())
             pid, host, since = int(lock["pid"]), str(lock["hostname"]), str(lock["timestamp"])
-            stale = host == socket.gethostname() and _is_gone(pid, since, lock.get("process"))
+            user = str(lock.get("username", "unknown"))
+            here = host == socket.gethostname() and _same_namespace(lock)
+            stale = here and _is_gone(pid, since, lock.get("process"))
         except FileNotFoundError:  # released meanwhile
             continue
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StackLocked(f"the stack is locked by an unreadable lock: {path}") from error
+            raise StackLocked(
+                f"the stack is locked, but its lock cannot be read ({path}): if no other command "
+                f"works on this stack, remove the lock: {remove}"
+            ) from error
         if not stale:
-            raise StackLocked(f"the stack is locked by pid {pid} on {host} since {since}: {path}")
+            cure = "wait for it, or end it"
+            if not here:
+                cure = (
+                    f"if that process, its container or machine is gone, remove the lock: {remove}"
+                )
+            raise StackLocked(
+                f"the stack is locked by {user}, pid {pid} on {host} since {since} ({path}): {cure}"
+            )
         logger.warning("removed the lock of pid %s, which is gone: %s", pid, path)
         path.unlink(missing_ok=True)
+
+
+def _same_namespace(lock: dict[str, Any]) -> bool:
+    """Whether the pids of a lock are ours; Pulumi's own locks do not have their namespace."""
+    return lock.get("pid_namespace") in (None, _pid_namespace())
+
+
+def _pid_namespace() -> str:
+    """The pid namespace: containers of one machine count their processes apart."""
+    return str(Path("/proc/self/ns/pid").readlink())
 
 
 def _is_gone(pid: int, since: str, process: object) -> bool:

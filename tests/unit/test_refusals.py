@@ -1,0 +1,149 @@
+"""A refusal reaches the command line through an engine as a code, not as text."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from embedded_project import Project
+from pulumi import automation
+from pulumi.automation import errors
+from steer_tree import Tree
+
+from experiments.agent import AGENT
+from experiments.engines import EngineError, StackRef, locks, pulumi_cli
+from infra import refusals
+
+LEAVE = 'echo {0} >> "$STEERLAB_REFUSALS"; exit {0}'
+
+
+def code_of(project: Project, script: str) -> int:
+    project.write(f"thing('a', create={script!r})")
+    with pytest.raises(EngineError) as failure:
+        project.engine.up(project.stack)
+    return failure.value.exit_code
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (LEAVE.format(3), 3),
+        (LEAVE.format(2), 2),
+        ("exit 3", 1),  # any program's status, which means nothing here
+        ("echo steer-server failed: exit status 3 >&2; exit 1", 1),
+        ('true > "$STEERLAB_REFUSALS"; exit 2', 1),
+    ],
+)
+def test_a_command_s_refusal_is_the_code_of_the_engine_s_error(
+    tmp_path: Path, script: str, code: int
+) -> None:
+    assert code_of(Project(tmp_path), script) == code
+    assert refusals.VARIABLE not in os.environ
+
+
+@pytest.mark.parametrize(("words", "code"), [("apply --plan '{'", 2), ("verify", 2)])
+def test_the_agent_leaves_its_refusal(tmp_path: Path, words: str, code: int) -> None:
+    Tree(tmp_path / "root")
+    script = f"{sys.executable} -I {AGENT} {words} --root {tmp_path}/root </dev/null"
+    assert code_of(Project(tmp_path), script) == code
+
+
+def test_the_program_leaves_its_refusal(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write(
+        "from infra import refusals\n"
+        "refusals.leave(refusals.Cannot.exit_code)\n"
+        "raise pulumi.RunError('no cores')"
+    )
+    with pytest.raises(EngineError, match="no cores") as failure:
+        project.engine.preview(project.stack)
+    assert failure.value.exit_code == 3
+
+
+def test_without_an_engine_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals.leave(3)
+    stray = tmp_path / "stray"
+    monkeypatch.setenv(refusals.VARIABLE, str(stray))
+    refusals.leave(3)
+    assert not stray.exists()
+
+
+# --- the Pulumi CLI ---
+
+Up = Callable[..., object]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Up], EngineError]:
+    """The engine's error where the CLI's `up` does so."""
+    stack = StackRef(tmp_path, tmp_path / "100% a?b#c", "dev", project="tried")
+
+    def failure(up: Up) -> EngineError:
+        selected = type("Stack", (), {"up": staticmethod(up)})()
+        monkeypatch.setattr(automation, "create_or_select_stack", lambda *_, **__: selected)
+        with pytest.raises(EngineError) as failed:
+            pulumi_cli.PulumiCli().up(stack)
+        return failed.value
+
+    return failure
+
+
+def raising(error: Exception) -> Up:
+    def up(**_: Any) -> None:
+        raise error
+
+    return up
+
+
+def test_a_refusal_passes_through_the_pulumi_cli_as_its_code(
+    cli: Callable[[Up], EngineError],
+) -> None:
+    def up(**_: Any) -> None:
+        done = subprocess.run(["/bin/sh", "-c", LEAVE.format(3)], check=False)
+        result = automation.CommandResult(stdout="", stderr=f"error: {done}", code=255)
+        raise errors.create_command_error(result)
+
+    assert cli(up).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.InvalidVersionError("Could not parse the Pulumi CLI version."),
+        FileNotFoundError(2, "No such file", "pulumi"),
+        ValueError("Expecting value"),
+        KeyError("summary"),
+    ],
+)
+def test_whatever_the_automation_raises_is_one_sentence(
+    cli: Callable[[Up], EngineError], error: Exception
+) -> None:
+    said = str(cli(raising(error)))
+    assert "--engine embedded" in said
+    assert "\n" not in said
+
+
+def test_a_lock_of_the_cli_is_named_with_its_cure(
+    cli: Callable[[Up], EngineError],
+) -> None:
+    said = cli(
+        raising(errors.ConcurrentUpdateError(automation.CommandResult("", "error: held", 255)))
+    )
+    assert isinstance(said, locks.StackLocked)
+    assert "rm -- " in str(said)
+
+
+def test_the_cli_gets_the_project_s_passphrase_and_a_quoted_url(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "the caller's")
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE_FILE", "/the/caller's")
+    given = os.environ | pulumi_cli.environment(Path("/home/me/100% a?b#c"))
+    assert given["PULUMI_CONFIG_PASSPHRASE"] == ""
+    assert given["PULUMI_CONFIG_PASSPHRASE_FILE"] == ""
+    assert given["PULUMI_BACKEND_URL"] == "file:///home/me/100%25%20a%3Fb%23c"
