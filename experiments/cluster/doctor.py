@@ -22,6 +22,7 @@ from experiments.agent import AGENT
 from experiments.cluster import steer
 from experiments.cluster.shell import PodShell, Shell, SshShell, looked
 from experiments.doctor import hints
+from experiments.nodes import ranges, uppers
 from infra import steering
 from infra.config import State
 from infra.kubernetes import agent, pods, rights
@@ -334,6 +335,10 @@ def concluded(
         for role in of_role
         for name in dict.fromkeys(of_role[role])
     ]
+    found.facts += uppers(shown.get("uppers", ()))
+    if isolated := shown.get("cpus", {}).get("isolated"):
+        found.facts.append(f"CPUs {ranges(isolated)} are isolated: no packets are steered to them")
+    found.cautions += dict.fromkeys([*shown.get("warnings", ()), *meant.get("warnings", ())])
     found.facts += hints({name: of_role["nic"].count(name) for name in of_role["nic"]}, found.cpus)
     table = shown["sock_flow_entries"]
     if table is None:

@@ -389,3 +389,82 @@ def test_a_pod_whose_sysfs_is_read_only_is_steered_and_stays_so(locked_pod: str)
     )
     assert "Read-only file system" in tried.stderr
     assert steer("restore", "--owner", OWNER).answer["restored"] == 2
+
+
+UPPERS = {
+    "bond": (
+        "bond0",
+        ["link add bond0 type bond", "link set eth1 down", "link set eth1 master bond0"],
+    ),
+    "team": (
+        "team0",
+        ["link add team0 type team", "link set eth1 down", "link set eth1 master team0"],
+    ),
+    "vlan": ("eth1.5", ["link add link eth1 name eth1.5 type vlan id 5"]),
+    "bridge": ("br0", ["link add br0 type bridge", "link set eth1 master br0"]),
+    "macvlan": ("mv0", ["link add link eth1 name mv0 type macvlan mode bridge"]),
+    "ipvlan": ("iv0", ["link add link eth1 name iv0 type ipvlan"]),
+}
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("kind", UPPERS)
+def test_the_device_below_is_steered_and_put_back(kind: str) -> None:
+    upper, make = UPPERS[kind]
+    ip("netns", "add", NODE)
+    try:
+        ip("-n", NODE, "link", "add", "eth1", "type", "veth", "peer", "name", "wire")
+        preset(NODE, "eth1", 1)
+        try:
+            for words in make:
+                ip("-n", NODE, *words.split())
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"this kernel makes no {kind}: {error.stderr.strip()}")
+        rule = {"role": "nic", "namespace": NODE_PATH, "devices": [upper], "cpus": "all"}
+        document = {"version": 1, "owner": OWNER, "rules": [{**rule, "flows": 128}]}
+        done = steer("apply", plan=document)
+        assert done.returncode == 0, done.stderr
+        (row,) = done.answer["queues"]
+        assert (row["device"], row["for"], row["rps_flow_cnt"]) == ("eth1", upper, 128)
+        assert inside(NODE, "cat", f"{queue('eth1')}/rps_cpus") == f"{(1 << CPUS) - 1:x}\n"
+        assert inside(NODE, "cat", f"{queue(upper)}/rps_cpus").strip("0,\n") == ""
+        assert steer("verify", plan=document).returncode == 0
+
+        shown = steer("show", "--namespace", NODE_PATH).answer["uppers"]
+        assert shown == [{"namespace": NODE_PATH, "device": upper, "receives_on": ["eth1"]}]
+
+        if kind in ("bond", "team", "bridge"):  # another slave
+            ip("-n", NODE, "link", "set", "wire", "down")
+            ip("-n", NODE, "link", "set", "wire", "master", upper)
+            drift = steer("verify", plan=document).answer["drift"]
+            assert [(one["kind"], one["device"]) for one in drift] == [("unsteered", "wire")]
+        assert steer("restore", "--owner", OWNER).returncode == 0
+        assert inside(NODE, "cat", f"{queue('eth1')}/rps_cpus") == "2\n"
+        assert inside(NODE, "cat", f"{queue('eth1')}/rps_flow_cnt") == "64\n"
+    finally:
+        steer("restore", "--owner", OWNER)
+        ip("netns", "del", NODE)
+
+
+@pytest.mark.usefixtures("node")
+def test_the_kernel_takes_as_much_memory_for_a_table_as_the_agent_counts() -> None:
+    def used() -> int:
+        (line,) = [
+            line
+            for line in Path("/proc/meminfo").read_text().splitlines()
+            if line.startswith("VmallocUsed:")
+        ]
+        return int(line.split()[1]) * 1024
+
+    entries = 2**22
+    before = used()
+    rule = {"role": "pod", "namespace": POD_PATH, "devices": ["eth0"], "cpus": "none"}
+    document = {"version": 1, "owner": OWNER, "rules": [{**rule, "flows": entries}]}
+    assert steer("apply", plan=document).returncode == 0
+    per_entry = (used() - before) / entries
+    assert 7.5 < per_entry < 12.5
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if available < 2**36:  # of more the largest table is less than a tenth
+        refused = steer("apply", plan={**document, "rules": [{**rule, "flows": 2**30}]})
+        assert refused.returncode == 3
+    assert inside(POD, "cat", f"{queue('eth0')}/rps_flow_cnt") == f"{entries}\n"

@@ -338,6 +338,18 @@ def test_a_node_s_devices_and_what_could_mislead() -> None:
     assert "generic-receive-offload is off on eth0" in said
 
 
+def test_a_node_whose_kernel_cpus_and_devices_are_special() -> None:
+    found = examined(
+        uppers=[{"namespace": None, "device": "bond0", "receives_on": ["eth0", "eth1"]}],
+        cpus={"online": [0, 1, 2, 3], "present": [0, 1, 2, 3], "isolated": [2, 3]},
+        warnings=["this kernel can crash"],
+    )
+    said = "\n".join(found.facts)
+    assert "bond0 receives on eth0, eth1" in said
+    assert "CPUs 2-3 are isolated" in said
+    assert "this kernel can crash" in found.cautions
+
+
 def test_what_a_node_lacks() -> None:
     missing = {"kind": "missing", "message": "no overlay device matches auto"}
     values = {"kind": "value", "message": "rps_cpus is 0, not 3"}
