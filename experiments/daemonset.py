@@ -13,7 +13,7 @@ from experiments.agent import AGENT
 NAME = "steerlab-steering"
 _FILES = "/etc/steerlab"
 
-# A shell as process 1: it hears SIGTERM while it sleeps, and lets an apply end first.
+# The shell hears SIGTERM while it sleeps, and lets an apply end first.
 _LOOP = """\
 steer() {{ python3 -I {files}/steer.py "$@" >/dev/null; }}
 trap 'steer restore --owner {owner}; exit $?' TERM INT
@@ -78,7 +78,7 @@ def _daemon_set(owner: str, image: str, digest: str) -> dict[str, Any]:
             "requests": {"cpu": "10m", "memory": "32Mi"},
             "limits": {"memory": "128Mi"},
         },
-        # Privileged, for /proc/sys is read-only in any other container; no host processes.
+        # Privileged, for /proc/sys is read-only in any other container.
         "securityContext": {"privileged": True, "readOnlyRootFilesystem": True, "runAsUser": 0},
         "volumeMounts": [
             {"name": "files", "mountPath": _FILES, "readOnly": True},
@@ -94,6 +94,8 @@ def _daemon_set(owner: str, image: str, digest: str) -> dict[str, Any]:
     }
     pod = {
         "hostNetwork": True,
+        # a namespace that has lost its name is found by a process of it, and so restored
+        "hostPID": True,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "nodeSelector": {"kubernetes.io/os": "linux"},

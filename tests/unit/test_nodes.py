@@ -479,6 +479,8 @@ def test_print_gives_a_daemonset_with_this_agent_and_plan() -> None:
     pod = daemons["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"] == "registry/python:3.12"
     assert pod["hostNetwork"] is True  # where the machine's flow table is
+    assert pod["hostPID"] is True  # where namespaces without a name are
+    assert pod["containers"][0]["securityContext"]["privileged"] is True
     mounts = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
     assert mounts == {volume["name"] for volume in pod["volumes"]}
     # another plan is another template, so Kubernetes rolls the pods
