@@ -16,19 +16,23 @@ import os
 import re
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
     Check = Callable[[Any], bool]
-    Key = tuple[str, str, int, str]
+    Key = tuple[str, int, str, int]
     Change = tuple["Setting", str, str]  # found, wanted
+
+T = TypeVar("T")
 
 ROLES = ("nic", "overlay", "veth", "pod")
 WORDS = ("none", "all", "first", "middle", "last")
@@ -46,12 +50,20 @@ ENTRY_BYTES = {"rps_flow_cnt": 12, "rps_sock_flow_entries": 4}
 # CPUs of isolated partitions: unlike isolcpus the kernel leaves these in a mask.
 CPUSETS = ("fs/cgroup/cpuset.cpus.isolated", "fs/cgroup/unified/cpuset.cpus.isolated")
 MEMORY_SHARE = 10  # the flow tables of a plan may take one part in so many of the free memory
+KNOBS = ("rps_cpus", "rps_flow_cnt")  # of a receive queue
+TABLE = "rps_sock_flow_entries"  # of the machine
+RUN = "run/steerlab"
+SNAPSHOT_VERSION = 2
+NAMED = ("/run/netns", "/run/docker/netns")  # where network namespaces have names
+LONGEST_FILE = 1 << 26
 LOCK_PATIENCE = 60.0
+LAST_TRIES = 5
 POD = "pod:"  # instead of a path: the network namespace of the pod with this uid
 POD_UID = r"[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}"
 WATCH_NAP = 5.0
 WATCHDOG_NAP = 60.0  # at most: sleep() stops while the machine is suspended, a lease does not
 FAILED, BAD_PLAN, CANNOT = 1, 2, 3
+BACK = ("restore", "watch")  # verbs whose warnings are for whoever reads no JSON
 
 
 class SteerError(Exception):
@@ -63,7 +75,7 @@ class SteerError(Exception):
 
 
 class Gone(SteerError):
-    """The device disappeared."""
+    """A file or its device disappeared."""
 
 
 # --- masks, counts and CPUs (pure) ---
@@ -130,10 +142,8 @@ class Cpus(NamedTuple):
     @classmethod
     def of(cls, root: Path) -> Cpus:
         def read(file: str) -> list[int]:
-            try:
-                return parse_cpu_list((root / "sys" / file).read_text())
-            except OSError:
-                return []
+            path = root / "sys" / file
+            return parse_cpu_list(read_text(path)) if exists(path) else []
 
         folder = "devices/system/cpu"
         present = read(f"{folder}/present") or read(f"{folder}/possible")
@@ -168,6 +178,11 @@ def agrees(name: str, wanted: str, got: str, unusable: int) -> bool:
         return int(got) == rounded_flows(int(wanted))
     want, have = parse_mask(wanted), parse_mask(got)
     return have & ~want == 0 and want & ~have & ~unusable == 0
+
+
+def comes_from(name: str, written: str, got: str, unusable: int) -> bool:
+    """Whether `got` may be what is left of `written`, also where the kernel did not round it."""
+    return got == written or agrees(name, written, got, unusable)
 
 
 # --- the plan (pure) ---
@@ -424,18 +439,82 @@ def is_pattern(path: str | None) -> bool:
 
 def default_route_device(routes: str) -> str | None:
     """The device of the default route of least metric in the text of /proc/net/route."""
-    rows = [line.split() for line in routes.splitlines()[1:]]
+    # a device's name may hold whatever Python takes for white space or the end of a line
+    rows = [re.split(r"[ \t]+", line) for line in routes.split("\n")[1:]]
     defaults = [(int(r[6]), r[0]) for r in rows if len(r) > 7 and r[1] == r[7] == "00000000"]
     return min(defaults)[1] if defaults else None
+
+
+# --- files: the kernel's and the agent's own ---
+
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
+
+
+def explain(error: BaseException) -> str:
+    """An error in words that name its file."""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return where + (error.strerror or repr(error))
+    return str(error) if isinstance(error, SteerError) else repr(error)
+
+
+@contextmanager
+def opened(path: Path | str, flags: int) -> Iterator[int]:
+    file = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # the kernel frees a descriptor even where close fails
+            os.close(file)
+
+
+def read_to_end(file: int) -> bytes:
+    """All of a file: one read may return only a part of it."""
+    parts: list[bytes] = []
+    while sum(map(len, parts)) < LONGEST_FILE:
+        part = os.read(file, 1 << 16)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+
+def read_text(path: Path | str) -> str:
+    """The text of a file. Names of devices, processes and cgroups can be any bytes."""
+    with opened(path, os.O_RDONLY) as file:
+        return read_to_end(file).decode("utf-8", "surrogateescape")
+
+
+def listing(path: Path | str) -> list[str]:
+    """The names in a folder; none where it does not exist."""
+    try:
+        return sorted(os.listdir(path))
+    except OSError as error:
+        if error.errno in ABSENT:
+            return []
+        raise
+
+
+def exists(path: Path | str) -> bool:
+    """Unlike `Path.exists` never false because of another error."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno in ABSENT:
+            return False
+        raise
+    return True
 
 
 # --- the snapshot: what stood before, and what was asked for last ---
 
 
-class Entry(NamedTuple):
-    """One receive queue and what it held.
+class Queue(NamedTuple):
+    """One receive queue and what it holds.
 
-    A recreated pod may get the same inode and ifindex again, but never the same cookie.
+    sysfs uses no inode number twice, and a queue keeps its own when its device is renamed or moved
+    to another namespace. It is 0 where files only imitate a machine: there the namespace's cookie
+    and the device's ifindex tell one queue from another.
     """
 
     namespace: str | None
@@ -443,12 +522,16 @@ class Entry(NamedTuple):
     device: str
     ifindex: int
     queue: str
+    inode: int
     rps_cpus: str
     rps_flow_cnt: str
 
     @property
-    def key(self) -> Key:
-        return self.cookie, self.device, self.ifindex, self.queue
+    def keys(self) -> list[Key]:
+        """By either of them a snapshot may know this queue."""
+        return [("", 0, "", self.inode)] * bool(self.inode) + [
+            (self.cookie, self.ifindex, self.queue, 0)
+        ]
 
     @property
     def place(self) -> tuple[str | None, str, str]:
@@ -456,6 +539,72 @@ class Entry(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.device} {self.queue} in {self.namespace or 'the own namespace'}"
+
+
+class Entry(NamedTuple):
+    """One value that an owner steers: where it is, what it held before, what the owner wrote."""
+
+    namespace: str | None
+    cookie: str
+    device: str
+    ifindex: int
+    queue: str
+    inode: int
+    knob: str
+    before: str
+    # what this owner may have written, durable before the write; None: by an agent that kept none
+    written: list[str] | None
+    overwritten: list[str]  # what others had written meanwhile, before the owner applied again
+    reason: str | None  # why a restore has left it
+
+    @classmethod
+    def of(cls, queue: Queue, knob: str, before: str) -> Entry:
+        return cls(*queue[:6], knob, before, [], [], None)
+
+    @classmethod
+    def of_table(cls, before: str) -> Entry:
+        return cls(None, "", "", 0, "", 0, TABLE, before, [], [], None)
+
+    @property
+    def key(self) -> Key:
+        if self.inode:
+            return "", 0, "", self.inode
+        return self.cookie, self.ifindex, self.queue, 0
+
+    @property
+    def value_key(self) -> tuple[Key, str]:
+        return self.key, self.knob
+
+    @property
+    def place(self) -> tuple[str | None, str, str]:
+        return self.namespace, self.device, self.queue
+
+    @property
+    def where(self) -> str:
+        if self.knob == TABLE:
+            return "this machine"
+        return f"{self.device} {self.queue} in {self.namespace or 'the own namespace'}"
+
+    def __str__(self) -> str:
+        return f"{self.knob} of {self.where}"
+
+    def at(self, queue: Queue) -> Entry:
+        """The same value, under the names that its queue has now."""
+        return Entry(*queue[:6], *self[6:])
+
+    def writing(self, *values: str) -> Entry:
+        """With values that may be written from now on."""
+        if self.written is None:
+            return self
+        new = [value for value in dict.fromkeys(values) if value not in self.written]
+        return self._replace(written=self.written + new)
+
+    def explains(self, found: str, unusable: int) -> bool:
+        """Whether `found` is what was there before, or comes from this owner."""
+        if self.written is None:
+            return True
+        values = (self.before, *self.written)
+        return any(comes_from(self.knob, value, found, unusable) for value in values)
 
 
 class Lease(NamedTuple):
@@ -471,7 +620,7 @@ class Lease(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """One owner's file; `sock_flow_entries` is None where the owner does not hold the machine's."""
+    """One owner's file."""
 
     owner: str
     boot_id: str
@@ -479,91 +628,195 @@ class Snapshot(NamedTuple):
     pid: int
     plan: dict[str, Any]
     lease: Lease | None
-    sock_flow_entries: str | None
     entries: list[Entry]
+    old: bool = False  # read from the form of an earlier agent
+
+    @property
+    def table(self) -> Entry | None:
+        """The machine's flow table, where this owner holds it."""
+        return next((entry for entry in self.entries if entry.knob == TABLE), None)
 
     def to_text(self) -> str:
-        entries = [entry._asdict() for entry in self.entries]
-        lease = self.lease and self.lease._asdict()
-        return json.dumps({**self._asdict(), "lease": lease, "entries": entries}, indent=1) + "\n"
+        document = {**self._asdict(), "version": SNAPSHOT_VERSION}
+        del document["old"]
+        document["entries"] = [entry._asdict() for entry in self.entries]
+        document["lease"] = self.lease and self.lease._asdict()
+        return json.dumps(document, indent=1) + "\n"
 
     @classmethod
     def from_text(cls, written: str) -> Snapshot:
-        """The inverse; an error for anything that this agent did not write whole."""
+        """The inverse; an error for anything that no agent wrote whole."""
         document = json.loads(written)
-        entries = [Entry(**row) for row in document.pop("entries")]
+        version = document.pop("version", 1)
+        if version not in (1, SNAPSHOT_VERSION):
+            raise ValueError(f"its version is {version}")
+        old = version == 1
+        rows = document.pop("entries")
+        entries = _entries_of_version_1(document, rows) if old else [Entry(**r) for r in rows]
         lease = document.pop("lease")
-        snapshot = cls(**document, lease=lease and Lease(**lease), entries=entries)
+        snapshot = cls(**document, lease=lease and Lease(**lease), entries=entries, old=old)
         for entry in entries:
-            parse_mask(entry.rps_cpus), int(entry.rps_flow_cnt), int(entry.ifindex)
-        int(snapshot.sock_flow_entries or 0)
+            for value in (entry.before, *(entry.written or ())):
+                agrees(entry.knob, value, value, 0)
+            int(entry.ifindex), int(entry.inode), Path(entry.namespace or "/")
         return snapshot
+
+
+def _entries_of_version_1(document: dict[str, Any], rows: list[dict[str, Any]]) -> list[Entry]:
+    """One row for both values of a queue, and the flow table beside them."""
+    entries = []
+    for row in rows:
+        queue = Queue(**{**row, "inode": 0})
+        for knob in KNOBS:
+            entry = Entry.of(queue, knob, getattr(queue, knob))
+            entries.append(entry._replace(written=None))
+    table = document.pop("sock_flow_entries")
+    if table is not None:
+        entries.append(Entry.of_table(table)._replace(written=None))
+    return entries
+
+
+class Damaged(SteerError):
+    """A snapshot whose text is not one."""
 
 
 class Store:
     """The snapshot files of this boot, each whole or not there, under one lock."""
 
     SUFFIX = ".snapshot"
+    TRACE = ".watchdog"
 
     def __init__(self, directory: Path, boot_id: str) -> None:
         self.directory = directory
         self.boot_id = boot_id
 
-    def path(self, owner: str) -> Path:
-        return self.directory / (quote(owner, safe="") + self.SUFFIX)
+    def path(self, owner: str, suffix: str = SUFFIX) -> Path:
+        return self.directory / (quote(owner, safe="", errors="surrogateescape") + suffix)
 
-    def owners(self) -> list[str]:
-        files = self.directory.glob(f"*{self.SUFFIX}")
-        return sorted(unquote(file.name[: -len(self.SUFFIX)]) for file in files)
+    def owners(self, suffix: str = SUFFIX) -> list[str]:
+        self.secure()
+        names = [name for name in listing(self.directory) if name.endswith(suffix)]
+        return sorted(unquote(name[: -len(suffix)], errors="surrogateescape") for name in names)
+
+    def secure(self, create: bool = False) -> None:
+        """Only root may write here: root would write into the kernel whatever stands in a snapshot.
+
+        The mode is repaired where the folder is the agent's own; anything else is refused.
+        """
+        if create:
+            with suppress(FileExistsError):
+                os.makedirs(self.directory, 0o700)
+        try:
+            status = os.lstat(self.directory)
+        except FileNotFoundError:
+            return
+        wrong = None
+        if not stat.S_ISDIR(status.st_mode):
+            wrong = "is not a folder" if not stat.S_ISLNK(status.st_mode) else "is a symbolic link"
+        elif status.st_uid != os.geteuid():
+            wrong = f"belongs to user {status.st_uid}, not to {os.geteuid()}"
+        if wrong:
+            words = f"{self.directory} {wrong}: nothing there can be trusted, so remove it"
+            raise SteerError(words, CANNOT)
+        if stat.S_IMODE(status.st_mode) != 0o700:
+            os.chmod(self.directory, 0o700)
+
+    def read(self, path: Path) -> bytes | None:
+        """A file of the agent's own; None where there is none."""
+        self.secure()
+        try:
+            with opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as file:
+                status = os.fstat(file)
+                if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+                    return read_to_end(file)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            if error.errno != errno.ELOOP:
+                raise
+        raise Damaged(f"{path} is not a file of this agent: look at it, then move it away")
 
     def load(self, owner: str) -> Snapshot | None:
         """An owner's snapshot; None where there is none, or one of an earlier boot: worthless."""
         path = self.path(owner)
+        raw = self.read(path)
+        if raw is None:
+            return None
         try:
-            snapshot = Snapshot.from_text(path.read_text(encoding="utf-8"))
+            snapshot = Snapshot.from_text(raw.decode())
             if snapshot.owner != owner:
                 raise ValueError(f"its owner is {snapshot.owner}")
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise SteerError(
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise Damaged(
                 f"snapshot {path} is damaged ({error!r}) and stays as it is: "
                 "put the values that it names back by hand, then move it away"
             ) from None
         return snapshot if snapshot.boot_id == self.boot_id else None
 
-    def others(self, owner: str) -> list[Snapshot]:
-        loaded = (self.load(other) for other in self.owners() if other != owner)
-        return [snapshot for snapshot in loaded if snapshot]
+    def others(self, owner: str) -> tuple[list[Snapshot], list[str]]:
+        """The other owners' snapshots, and what is to be said of those that are damaged."""
+        snapshots, damaged = [], []
+        for other in self.owners():
+            try:
+                snapshot = None if other == owner else self.load(other)
+            except Damaged as error:
+                damaged.append(f"{error}; what that owner steers may be steered by two now")
+            else:
+                snapshots += [snapshot] if snapshot else []
+        return snapshots, damaged
 
     def save(self, snapshot: Snapshot) -> None:
         """Replace the owner's file: after a power cut the old one stands or the new one does."""
         path = self.path(snapshot.owner)
-        temporary = path.with_suffix(".temporary")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         try:
-            with os.fdopen(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
-                file.write(snapshot.to_text())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            self._sync()
+            self.write(path, snapshot.to_text())
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
             raise SteerError(f"snapshot {path}: {error.strerror}: make room for it") from None
 
-    def discard(self, owner: str) -> None:
-        with suppress(FileNotFoundError):
-            self.path(owner).unlink()
+    def write(self, path: Path, words: str) -> None:
+        draft = path.with_suffix(".temporary")
+        with suppress(FileNotFoundError):  # of an agent that was killed
+            os.unlink(draft)
+        try:
+            with opened(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as file:
+                rest = words.encode()
+                while rest:
+                    rest = rest[os.write(file, rest) :]
+                os.fsync(file)
+            os.rename(draft, path)
             self._sync()
+        except OSError:
+            with suppress(OSError):
+                os.unlink(draft)
+            raise
+
+    def discard(self, owner: str) -> None:
+        """Remove an owner's snapshot, and what its watchdog had to tell."""
+        for suffix in (self.SUFFIX, self.TRACE):
+            with suppress(FileNotFoundError):
+                os.unlink(self.path(owner, suffix))
+                self._sync()
+
+    def trace(self, owner: str, words: str) -> None:
+        """Leave a word for `show` and `verify`, which nobody else would hear; never fails."""
+        with suppress(Exception):
+            self.secure(create=True)
+            self.write(self.path(owner, self.TRACE), f"{utc()}: {words}\n")
+
+    def forget_trace(self, owner: str) -> None:
+        with suppress(OSError):
+            os.unlink(self.path(owner, self.TRACE))
+
+    def traced(self, owner: str) -> str | None:
+        try:
+            raw = self.read(self.path(owner, self.TRACE))
+        except (OSError, SteerError) as error:
+            return explain(error)
+        return None if raw is None else raw.decode("utf-8", "replace").strip()
 
     def _sync(self) -> None:
-        folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with opened(self.directory, os.O_RDONLY | os.O_DIRECTORY) as folder:
             os.fsync(folder)
-        finally:
-            os.close(folder)
 
     @contextmanager
     def locked(self, check: Callable[[], None] | None = None) -> Iterator[None]:
@@ -571,12 +824,11 @@ class Store:
 
         With a `check`, which ends the wait by raising, it waits for the lock only so long.
         """
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.secure(create=True)
         path = self.directory / "lock"
         mode = fcntl.LOCK_EX | (fcntl.LOCK_NB if check else 0)
         deadline = time.monotonic() + LOCK_PATIENCE
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        with opened(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW) as lock:
             while True:
                 if check:
                     check()
@@ -589,8 +841,10 @@ class Store:
                         raise SteerError(words) from None
                     time.sleep(0.01)
             yield
-        finally:
-            os.close(lock)
+
+
+def utc() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 # --- the machine: files of the kernel, network namespaces, processes ---
@@ -607,7 +861,7 @@ class Setting(NamedTuple):
 
     def read(self) -> str:
         """The kernel's text, known to be a mask or a count."""
-        raw: bytes = self._open(os.O_RDONLY, lambda file: os.read(file, 1 << 16))
+        raw: bytes = self._open(os.O_RDONLY, read_to_end)
         try:
             value = raw.decode().strip()
             agrees(self.path.name, value, value, 0)
@@ -624,23 +878,13 @@ class Setting(NamedTuple):
         if not agrees(self.path.name, wanted, got, unusable):
             raise SteerError(f"{self}: {wanted} was written, {got} reads back")
 
-    def put_back(self, before: str, unusable: int) -> bool:
-        """Whether there was anything to write."""
-        changed = self.read() != before
-        if changed:
-            self.put(before, unusable)
-        return changed
-
     def _open(self, flags: int, work: Callable[[int], Any]) -> Any:
         try:
-            file = os.open(self.path, flags | os.O_CLOEXEC)
-            try:
+            with opened(self.path, flags) as file:
                 return work(file)
-            finally:
-                os.close(file)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENODEV):
-                raise Gone(f"{self}: it is gone from here") from None
+                raise Gone(f"{self}: {error.strerror}") from None
             raise SteerError(f"{self}: {error.strerror}") from None
 
 
@@ -650,23 +894,27 @@ def writable(path: Path) -> Iterator[None]:
 
     That was for a pod's own view of it, and its mount stays so; all mounts share the file system.
     """
-    opened = re.match("/proc/self/fd/([0-9]+)/", str(path))
-    mount = int(opened.group(1)) if opened else None
-    locked = mount is not None and os.fstatvfs(mount).f_flag & os.ST_RDONLY
-    if mount is None or not locked:
-        yield
-        return
-    kernel = Kernel()
-    kernel.reconfigure(mount, b"rw")
+    through = re.match("/proc/self/fd/([0-9]+)/", str(path))
+    mount = int(through.group(1)) if through else None
+    try:
+        locked = mount is not None and os.fstatvfs(mount).f_flag & os.ST_RDONLY
+        if mount is None or not locked:
+            yield
+            return
+        kernel = Kernel()
+        kernel.reconfigure(mount, b"rw")
+    except OSError as error:
+        raise SteerError(f"{path.name}: its read-only sysfs: {explain(error)}") from None
     try:
         yield
     finally:
-        with suppress(OSError):  # busy: whoever else writes there does this at its end
-            kernel.reconfigure(mount, b"ro")
+        for _ in range(3):
+            with suppress(OSError):  # busy: whoever else writes there does this at its end
+                kernel.reconfigure(mount, b"ro")
+                break
 
 
-def settings(directory: Path, entry: Entry) -> tuple[Setting, Setting]:
-    where = str(entry)
+def settings(directory: Path, where: str) -> tuple[Setting, Setting]:
     return Setting(directory / "rps_cpus", where), Setting(directory / "rps_flow_cnt", where)
 
 
@@ -677,16 +925,25 @@ class Namespace(NamedTuple):
     cookie: str
     net: Path
     routes: str
+    numbered: bool  # by inodes that are not used twice
 
     def devices(self) -> list[str]:
-        """All but lo; /sys/class/net also holds files that are none, such as bonding_masters."""
-        names = (entry.name for entry in self.net.iterdir() if (entry / "ifindex").exists())
-        return sorted(name for name in names if name != "lo")
+        """All but lo; /sys/class/net also holds files that are none, such as bonding_masters.
+
+        What cannot be looked at is a device: it must not disappear from a listing.
+        """
+        return [name for name in listing(self.net) if name != "lo" and self._is_device(name)]
+
+    def _is_device(self, name: str) -> bool:
+        try:
+            return stat.S_ISDIR(os.stat(self.net / name).st_mode)
+        except OSError as error:
+            return error.errno not in ABSENT
 
     def number(self, device: str, name: str = "ifindex") -> int:
         """An attribute of a device; 0 where the device is gone."""
         try:
-            return int((self.net / device / name).read_text())
+            return int(read_text(self.net / device / name))
         except (OSError, ValueError):
             return 0
 
@@ -697,48 +954,104 @@ class Namespace(NamedTuple):
         a packet on within its own receive function, after the only decision of RPS. Of a bridge
         these are its hardware ports, where it has some.
         """
-        below = sorted(link.name[len("lower_") :] for link in (self.net / device).glob("lower_*"))
+        links = (name for name in listing(self.net / device) if name.startswith("lower_"))
+        below = [name[len("lower_") :] for name in links]
         if not below or self._kind(device) in DECIDE_AGAIN:
             return [device]
         if self._kind(device) == "bridge":
             below = [port for port in below if self._on_hardware(port)] or below
         lowest = [name for port in below for name in self.receivers(port)]
         # also hardware itself: it receives what its virtual function does not
-        own = [device] if (self.net / device / "device").exists() else []
+        own = [device] if exists(self.net / device / "device") else []
         return list(dict.fromkeys(own + lowest))
 
-    def receiving(self, devices: Iterable[str]) -> Iterator[tuple[str, Entry, Path]]:
+    def receiving(self, devices: Iterable[str]) -> Iterator[tuple[str, Queue, Path]]:
         """The queues that receive the packets of devices, each with the device it is for."""
         for named in devices:
             for device in self.receivers(named):
-                for entry, directory in self.queues(device):
-                    yield named, entry, directory
+                for queue, directory in self.queues(device):
+                    yield named, queue, directory
 
     def _on_hardware(self, device: str) -> bool:
-        return any((self.net / name / "device").exists() for name in self.receivers(device))
+        return any(exists(self.net / name / "device") for name in self.receivers(device))
 
     def _kind(self, device: str) -> str:
         """DEVTYPE, such as bond, vlan, bridge; many kinds have none."""
-        try:
-            text = (self.net / device / "uevent").read_text()
-        except OSError:
-            return ""
+        uevent = self.net / device / "uevent"
+        text = read_text(uevent) if exists(uevent) else ""
         found = re.search(r"^DEVTYPE=(.*)$", text, re.MULTILINE)
         return found.group(1) if found else ""
 
-    def queues(self, device: str) -> Iterator[tuple[Entry, Path]]:
+    def queues(self, device: str) -> Iterator[tuple[Queue, Path]]:
         """The receive queues of a device with what they hold now; nothing where it is gone."""
-        folders = [*(self.net / device / "queues").glob("rx-*")]
-        ifindex = self.number(device)
-        if ifindex and not folders:
+        folder = self.net / device / "queues"
+        try:
+            names = [name for name in listing(folder) if name.startswith("rx-")]
+            ifindex = int(read_text(self.net / device / "ifindex"))
+        except OSError as error:
+            if device not in self.devices():
+                return
+            raise SteerError(f"{device} in {self}: {error.strerror}") from None
+        if not names:
             raise SteerError(f"{device}: it has no receive queues, so leave it out", CANNOT)
-        for folder in sorted(folders, key=lambda folder: queue_number(folder.name)):
-            entry = Entry(self.path, self.cookie, device, ifindex, folder.name, "", "")
-            if folder.exists() and not (folder / "rps_cpus").exists():
-                raise SteerError(f"{entry}: this kernel has no RPS (CONFIG_RPS)", CANNOT)
-            mask, flows = settings(folder, entry)
+        for name in sorted(names, key=queue_number):
             with suppress(Gone):
-                yield entry._replace(rps_cpus=mask.read(), rps_flow_cnt=flows.read()), folder
+                yield self._queue(device, ifindex, name), folder / name
+
+    def _queue(self, device: str, ifindex: int, name: str) -> Queue:
+        """One receive queue; `Gone` where its folder has disappeared."""
+        folder = self.net / device / "queues" / name
+        where = str(Queue(self.path, self.cookie, device, ifindex, name, 0, "", ""))
+        try:
+            inode = self.inode(folder)
+            if "rps_cpus" not in listing(folder) and name in listing(folder.parent):
+                raise SteerError(f"{where}: this kernel has no RPS (CONFIG_RPS)", CANNOT)
+            mask, flows = settings(folder, where)
+            held = mask.read(), flows.read()
+        except (OSError, Gone) as error:
+            if name not in listing(folder.parent):
+                raise Gone(f"{where}: it is gone") from None
+            raise SteerError(f"{where}: {explain(error)}") from None
+        return Queue(self.path, self.cookie, device, ifindex, name, inode, *held)
+
+    def inode(self, folder: Path) -> int:
+        return os.stat(folder).st_ino if self.numbered else 0
+
+    def find(self, entry: Entry) -> tuple[str, Path] | None:
+        """The device and the folder of an entry's queue; None where it is not in this namespace."""
+        folder = self.net / entry.device / "queues" / entry.queue
+        with suppress(OSError, ValueError):  # most often it has kept its name
+            if entry.inode:
+                if os.stat(folder).st_ino == entry.inode:
+                    return entry.device, folder
+            elif int(read_text(self.net / entry.device / "ifindex")) == entry.ifindex:
+                os.stat(folder)
+                return entry.device, folder
+        return self._search(entry)
+
+    def _search(self, entry: Entry) -> tuple[str, Path] | None:
+        for _ in range(5):
+            names, unread = self.devices(), ""
+            for device in names:
+                try:
+                    folder = self.net / device / "queues" / entry.queue
+                    ifindex = 0 if entry.inode else int(read_text(folder.parents[1] / "ifindex"))
+                    if entry.queue not in listing(folder.parent):
+                        continue
+                    if entry.inode in (0, os.stat(folder).st_ino) and (
+                        entry.inode or ifindex == entry.ifindex
+                    ):
+                        return device, folder
+                except (OSError, ValueError) as error:
+                    unread = f"{device} in {self}: {explain(error)}"
+            if self.devices() == names:  # none was renamed meanwhile
+                if unread:
+                    raise SteerError(unread)
+                return None
+        raise SteerError(f"the devices in {self} keep changing")
+
+    def __str__(self) -> str:
+        return self.path or "the own namespace"
 
     def chosen(self, rule: Rule, named: Collection[str]) -> list[str]:
         """The devices that a rule means; `auto` finds none of those `named` by other rules."""
@@ -761,7 +1074,8 @@ class Namespace(NamedTuple):
             return overlay
         for device in overlay:
             lower = self.number(device, "iflink")
-            below = [link.name[len("lower_") :] for link in (self.net / device).glob("lower_*")]
+            found = listing(self.net / device)
+            below = [name[len("lower_") :] for name in found if name.startswith("lower_")]
             below += [name for name in names if name != device and self.number(name) == lower]
             if below:
                 return below[:1]
@@ -793,7 +1107,8 @@ class Kernel:
             self._call(431, context, 6, None, None, 0)  # fsconfig, FSCONFIG_CMD_CREATE
             return self._call(432, context, 1, 0)  # fsmount, FSMOUNT_CLOEXEC
         finally:
-            os.close(context)
+            with suppress(OSError):
+                os.close(context)
 
     def reconfigure(self, mount: int, flag: bytes) -> None:
         """Set a flag of a mounted file system, for all its mounts."""
@@ -802,19 +1117,24 @@ class Kernel:
             self._call(431, context, 0, flag, None, 0)  # fsconfig, FSCONFIG_SET_FLAG
             self._call(431, context, 7, None, None, 0)  # FSCONFIG_CMD_RECONFIGURE
         finally:
-            os.close(context)
+            with suppress(OSError):
+                os.close(context)
 
     def cookie(self, namespace: int) -> str:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
             try:
                 raw = probe.getsockopt(socket.SOL_SOCKET, 71, 8)  # SO_NETNS_COOKIE, Linux 5.14
-            except OSError:
+            except OSError as error:
+                if error.errno != errno.ENOPROTOOPT:
+                    raise
                 return f"inode {os.fstat(namespace).st_ino}"
         return str(int.from_bytes(raw, sys.byteorder))
 
     def _call(self, number: int, *arguments: Any) -> int:
         words = [ctypes.c_long(a) if isinstance(a, int) else a for a in (number, *arguments)]
-        return self._result(self._libc.syscall(*words), f"system call {number}")
+        while True:
+            with suppress(InterruptedError):  # what Python itself does for the calls that it has
+                return self._result(self._libc.syscall(*words), f"system call {number}")
 
     @staticmethod
     def _result(result: int, what: str) -> int:
@@ -832,33 +1152,40 @@ class Machine:
         self.real = root == Path("/")
         if self.real and os.geteuid() != 0:
             raise SteerError("only root may steer: use sudo", CANNOT)
-        self._mounts: list[int] = []
-        self.boot_id = (root / "proc/sys/kernel/random/boot_id").read_text().strip()
-        self.store = Store(root / "run/steerlab", self.boot_id)
-        self.table = Setting(root / "proc/sys/net/core/rps_sock_flow_entries", "this machine")
+        self._mounts: dict[Path, int] = {}
+        self.boot_id = read_text(root / "proc/sys/kernel/random/boot_id").strip()
+        self.store = Store(root / RUN, self.boot_id)
+        self.table = Setting(root / "proc/sys/net/core" / TABLE, "this machine")
         self.cpus = Cpus.of(root)
 
     def __enter__(self) -> Machine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for mount in self._mounts:
-            os.close(mount)
-        self._mounts.clear()
+        for net in list(self._mounts):
+            self._unmount(net)
+
+    def forget(self, namespace: Namespace) -> None:
+        self._unmount(namespace.net)
+
+    def _unmount(self, net: Path) -> None:
+        mount = self._mounts.pop(net, None)
+        if mount is not None:
+            with suppress(OSError):
+                os.close(mount)
 
     def release(self) -> str:
-        try:
-            return (self.root / "proc/sys/kernel/osrelease").read_text().strip()
-        except OSError:
-            return ""
+        file = self.root / "proc/sys/kernel/osrelease"
+        return read_text(file).strip() if exists(file) else ""
 
     def memory_available(self) -> int | None:
-        """Bytes, of the whole machine; None where it cannot be read."""
-        try:
-            text = (self.root / "proc/meminfo").read_text()
-        except OSError:
-            return None
-        found = re.search(r"^MemAvailable:\s*(\d+) kB$", text, re.MULTILINE)
+        """Bytes, of the whole machine; None where the kernel does not tell."""
+        file = self.root / "proc/meminfo"
+        found = (
+            re.search(r"^MemAvailable:\s*(\d+) kB$", read_text(file), re.M)
+            if exists(file)
+            else None
+        )
         return int(found.group(1)) * 1024 if found else None
 
     def sock_flow_entries(self) -> str | None:
@@ -866,113 +1193,291 @@ class Machine:
         try:
             return self.table.read()
         except Gone:
+            if exists(self.table.path):
+                raise
             return None
 
-    def survey(
-        self, paths: Iterable[str | None], entries: Iterable[Entry] = ()
-    ) -> tuple[dict[str | None, Namespace], dict[str, Namespace]]:
-        """The namespaces that exist, by path and by cookie.
+    def visit(
+        self, paths: Iterable[str | None]
+    ) -> tuple[dict[str | None, Namespace], dict[str | None, str]]:
+        """The namespaces by path, and why others could not be looked into.
 
-        A path such as /proc/PID/ns/net can end before its namespace does: the namespace of an
-        entry is then looked for under every path that there is.
+        Enters each once; this process is back in its own when it returns.
         """
-        entries = list(entries)
-        by_path = self.visit({*paths, *(entry.namespace for entry in entries)})
-        by_cookie = {namespace.cookie: namespace for namespace in by_path.values()}
-        if {entry.cookie for entry in entries} - set(by_cookie):
-            for namespace in self.visit(self._all_paths()).values():
-                by_cookie.setdefault(namespace.cookie, namespace)
-        return by_path, by_cookie
-
-    def visit(self, paths: Iterable[str | None]) -> dict[str | None, Namespace]:
-        """Enter each namespace once; this process is back in its own when it returns."""
-        known = {one for path in paths for one in (self._glob(path) if path else [None])}
-        ordered = sorted(known, key=lambda path: path or "")
-        pods = self._pods() if any(path and path.startswith(POD) for path in ordered) else {}
-        if not self.real:
-            return {p: ns for p in ordered for ns in self._imitations(p, pods.get(p or "", p))}
-        seen: dict[str | None, Namespace] = {}
-        kernel = Kernel()
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        path: str | None = None
-        try:
-            for path in ordered:
-                cookie = self._enter(kernel, pods.get(path or "", path), home)
-                if cookie:
-                    self._mounts.append(kernel.sysfs())
-                    net = Path(f"/proc/self/fd/{self._mounts[-1]}/class/net")
-                    routes = Path("/proc/thread-self/net/route").read_text()
-                    seen[path] = Namespace(path, cookie, net, routes)
-        except OSError as error:
-            words = f"namespace {path or 'of the agent'}: {error.strerror}"
-            raise SteerError(f"{words}: Linux 5.2 and CAP_SYS_ADMIN are needed", CANNOT) from None
-        finally:
-            kernel.enter(home)
-            os.close(home)
-        return seen
-
-    def _enter(self, kernel: Kernel, path: str | None, home: int) -> str | None:
-        """The cookie of the namespace, now entered; None where the path is not that of one."""
-        try:
-            inside = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if path else os.dup(home)
+        unread: dict[str | None, str] = {}
+        known: set[str | None] = set()
+        pods: dict[str, str] = {}
+        for path in paths:
             try:
-                kernel.enter(inside)
-                return kernel.cookie(inside)
-            finally:
-                os.close(inside)
+                known.update(self._glob(path) if path else [None])
+            except OSError as error:
+                unread[path] = explain(error)
+        ordered = sorted(known, key=lambda path: path or "")
+        if any(path and path.startswith(POD) for path in ordered):
+            pods = self._pods(unread)
+        seen: dict[str | None, Namespace] = {}
+        with self._inside() as enter:
+            for path in ordered:
+                try:
+                    namespace = enter(path, pods.get(path or "", path))
+                    if namespace:
+                        seen[path] = namespace
+                except OSError as error:
+                    needs = "Linux 5.2 and CAP_SYS_ADMIN are needed"
+                    unread[path] = f"{explain(error)}: {needs}" if self.real else explain(error)
+        return seen, unread
+
+    @contextmanager
+    def _inside(self) -> Iterator[Callable[[str | None, str | None], Namespace | None]]:
+        """How to look into a namespace: its path, and where that leads."""
+        if not self.real:
+            yield self._imitation
+            return
+        kernel = Kernel()
+        with opened("/proc/thread-self/ns/net", os.O_RDONLY) as home:
+
+            def enter(path: str | None, place: str | None) -> Namespace | None:
+                return self._namespace(kernel, home, path, place)
+
+            yield enter
+
+    def _namespace(
+        self, kernel: Kernel, home: int, path: str | None, place: str | None
+    ) -> Namespace | None:
+        """None where there is no network namespace at the path."""
+        try:
+            inside = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK) if place else home
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.EINVAL):
+            if error.errno in ABSENT:
                 return None
             raise
+        try:
+            if os.fstat(inside).st_dev != os.fstat(home).st_dev:  # a file and no namespace
+                return None
+            try:
+                kernel.enter(inside)
+                cookie = kernel.cookie(inside)
+                mount = kernel.sysfs()
+                net = Path(f"/proc/self/fd/{mount}/class/net")
+                self._mounts[net] = mount
+                routes = read_text("/proc/thread-self/net/route")
+            finally:
+                go_home(kernel, home)
+            return Namespace(path, cookie, net, routes, numbered=True)
+        finally:
+            if inside != home:
+                with suppress(OSError):
+                    os.close(inside)
 
-    def _pods(self) -> dict[str, str]:
+    def _imitation(self, path: str | None, place: str | None) -> Namespace | None:
+        base = self.root / place.lstrip("/") if place else self.root
+        has_cookie = exists(base / "cookie")
+        if not has_cookie and path:
+            return None
+        cookie = read_text(base / "cookie").strip() if has_cookie else "own"
+        routes = base / "proc/net/route"
+        table = read_text(routes) if exists(routes) else ""
+        return Namespace(path, cookie, base / "sys/class/net", table, numbered=False)
+
+    def _pods(self, unread: dict[str | None, str]) -> dict[str, str]:
         """The network namespace of each pod that has a process, whose cgroup names the pod."""
         found = {}
-        for file in self.root.glob("proc/[0-9]*/cgroup"):
-            with suppress(OSError):
-                for uid in re.findall(f"pod({POD_UID})", file.read_text()):
-                    found[POD + uid.replace("_", "-")] = f"/proc/{file.parent.name}/ns/net"
+        for pid in self._processes():
+            try:
+                words = read_text(self.root / f"proc/{pid}/cgroup")
+            except OSError as error:
+                if error.errno not in ABSENT:
+                    unread[f"/proc/{pid}/cgroup"] = explain(error)
+                continue
+            for uid in re.findall(f"pod({POD_UID})", words):
+                found[POD + uid.replace("_", "-")] = f"/proc/{pid}/ns/net"
         return found
 
-    def _imitations(self, path: str | None, place: str | None) -> Iterator[Namespace]:
-        base = self.root / place.lstrip("/") if place else self.root
-        cookie, routes = base / "cookie", base / "proc/net/route"
-        if cookie.exists() or not path:
-            name = cookie.read_text().strip() if cookie.exists() else "own"
-            table = routes.read_text() if routes.exists() else ""
-            yield Namespace(path, name, base / "sys/class/net", table)
+    def _processes(self) -> list[str]:
+        return [name for name in listing(self.root / "proc") if name.isdigit()]
 
-    def _all_paths(self) -> list[str | None]:
-        """One path to each namespace that has a name or a process."""
-        found: dict[int, str | None] = {}
-        for pattern in ("/run/netns/*", "/proc/[0-9]*/ns/net"):
-            for path in sorted(self._glob(pattern)):
-                with suppress(OSError):
-                    found.setdefault((self.root / path[1:]).stat().st_ino, path)
-        return list(found.values())
+    def search(self, unread: dict[str | None, str]) -> Iterator[Namespace]:
+        """Every network namespace that something keeps alive, each until the next one."""
+        seen = set()
+        for path in self._everywhere(unread):
+            try:
+                inode = os.stat(self.root / path[1:]).st_ino
+            except OSError as error:
+                if error.errno not in ABSENT:
+                    unread[path] = explain(error)
+                continue
+            if inode in seen:
+                continue
+            seen.add(inode)
+            found, failed = self.visit([path])
+            unread.update(failed)
+            yield from found.values()
+
+    def _everywhere(self, unread: dict[str | None, str]) -> Iterator[str]:
+        """Paths of what keeps a namespace: a name, a process, a mount, a thread, a descriptor."""
+
+        def tried(path: str, look: Callable[[Path], list[str]]) -> list[str]:
+            try:
+                return look(self.root / path[1:])
+            except OSError as error:
+                if error.errno not in ABSENT:
+                    unread[path] = explain(error)
+                return []
+
+        for folder in NAMED:
+            yield from (f"{folder}/{name}" for name in tried(folder, listing))
+        processes = [f"/proc/{pid}" for pid in tried("/proc", lambda _: self._processes())]
+        yield from (f"{process}/ns/net" for process in processes)
+        if not self.real:
+            return
+        mounts: dict[str, str] = {}
+        for process in processes:
+            for inode in tried(f"{process}/ns/mnt", lambda path: [os.readlink(path)]):
+                mounts.setdefault(inode, process)
+        for process in mounts.values():
+            lines = tried(f"{process}/mountinfo", lambda path: read_text(path).split("\n"))
+            yield from (f"{process}/root{path}" for path in namespace_mounts(lines))
+        for process in processes:
+            yield from (f"{process}/task/{t}/ns/net" for t in tried(f"{process}/task", listing))
+        for process in processes:
+            for number in tried(f"{process}/fd", listing):
+                path = f"{process}/fd/{number}"
+                for target in tried(path, lambda path: [os.readlink(path)]):
+                    if target.startswith("net:["):
+                        yield path
 
     def _glob(self, path: str) -> list[str]:
         """The paths that a pattern means now; any other path as it is."""
         if not is_pattern(path):
             return [path]
-        return [f"/{one.relative_to(self.root)}" for one in self.root.glob(path.lstrip("/"))]
+        found = [""]
+        for part in path.strip("/").split("/"):
+            if is_pattern(part):
+                names = {parent: listing(self.root / parent.lstrip("/")) for parent in found}
+                found = [f"{p}/{n}" for p in found for n in fnmatch.filter(names[p], part)]
+            else:
+                found = [f"{parent}/{part}" for parent in found]
+        return [one for one in found if exists(self.root / one.lstrip("/"))]
 
 
-def locate(entry: Entry, by_cookie: Mapping[str, Namespace]) -> Path | None:
-    """The directory of an entry's queue; None where that very device no longer exists."""
-    namespace = by_cookie.get(entry.cookie)
-    if namespace is None or namespace.number(entry.device) != entry.ifindex:
-        return None
-    directory = namespace.net / entry.device / "queues" / entry.queue
-    return directory if directory.exists() else None
+def go_home(kernel: Kernel, home: int) -> None:
+    """Return to the agent's own network namespace; a passing want of memory must not strand it."""
+    for _ in range(5):
+        with suppress(OSError):
+            kernel.enter(home)
+            return
+    kernel.enter(home)
+
+
+def namespace_mounts(lines: Iterable[str]) -> list[str]:
+    """Where network namespaces are mounted, of the lines of /proc/PID/mountinfo."""
+    rows = [line.split(" ") for line in lines if " - nsfs " in line]
+    octal = re.compile(r"\\([0-7]{3})")
+    return [
+        octal.sub(lambda match: chr(int(match.group(1), 8)), row[4])
+        for row in rows
+        if row[3].startswith("net:[")
+    ]
+
+
+class Found(NamedTuple):
+    """Where the queue of a snapshot's entry is now."""
+
+    directory: Path
+    device: str
+    namespace: Namespace
+
+
+class Survey:
+    """The namespaces of a plan and of a snapshot, and where the snapshot's values are now."""
+
+    def __init__(
+        self, machine: Machine, paths: Iterable[str | None], entries: Iterable[Entry] = ()
+    ) -> None:
+        self._machine = machine
+        self._entries = [entry for entry in entries if entry.knob != TABLE]
+        self._elsewhere: dict[Key, Found] | None = None
+        self.by_path, self.unread = machine.visit({*paths, *(e.namespace for e in self._entries)})
+
+    def unread_words(self, path: str | None) -> str | None:
+        why = self.unread.get(path)
+        return why and f"namespace {path or 'of the agent'} cannot be read: {why}"
+
+    def all_unread(self) -> list[str]:
+        return [self.unread_words(path) or "" for path in self.unread]
+
+    def located(self, entry: Entry, work: Callable[[Setting], T]) -> T:
+        """Work on the file of an entry; `Gone` where it is certain that it exists nowhere."""
+        setting = self.setting(entry)
+        try:
+            return work(setting)
+        except Gone as error:
+            self._elsewhere = None
+            self.setting(entry)
+            raise SteerError(str(error)) from None
+
+    def setting(self, entry: Entry) -> Setting:
+        """The file of an entry; `Gone` where it is certain that it exists nowhere."""
+        if entry.knob == TABLE:
+            return self._machine.table
+        found = self.find(entry)
+        now = (found.namespace.path, found.device, entry.queue)
+        where = entry.where
+        if found.device != entry.device or found.namespace.cookie != entry.cookie:
+            where += f" (now {now[1]} in {now[0] or 'the own namespace'})"
+        return Setting(found.directory / entry.knob, where)
+
+    def find(self, entry: Entry) -> Found:
+        unclear = ""
+        for namespace in self.by_path.values():
+            if namespace.cookie == entry.cookie:
+                try:
+                    found = namespace.find(entry)
+                except (OSError, SteerError) as error:
+                    unclear = explain(error)
+                else:
+                    if found:
+                        return Found(found[1], found[0], namespace)
+        if self._elsewhere is None:
+            self._elsewhere = self._search()
+        if entry.key in self._elsewhere:
+            return self._elsewhere[entry.key]
+        unread = [f"{path or 'own namespace'}: {why}" for path, why in self.unread.items()]
+        if unclear or unread:
+            words = "; ".join(([unclear] if unclear else []) + unread[:3])
+            raise SteerError(f"{entry.where}: not found, but not all could be read: {words}")
+        raise Gone(f"{entry.where}: it is gone")
+
+    def _search(self) -> dict[Key, Found]:
+        """All entries that are in any other namespace than they were."""
+        elsewhere: dict[Key, Found] = {}
+        for namespace in self._machine.search(self.unread):
+            keep = False
+            for entry in self._entries:
+                # without an inode only its own namespace can tell it from a stranger
+                if entry.key in elsewhere or not (entry.inode or namespace.cookie == entry.cookie):
+                    continue
+                try:
+                    found = namespace.find(entry)
+                except (OSError, SteerError) as error:
+                    self.unread[namespace.path] = explain(error)
+                    continue
+                if found:
+                    keep = True
+                    elsewhere[entry.key] = Found(found[1], found[0], namespace)
+            if not keep:
+                self._machine.forget(namespace)
+        return elsewhere
 
 
 def start_time(pid: int) -> str | None:
     """Field 22 of proc_pid_stat(5), which tells a process from a later one of the same id."""
     try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
+        state, *fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    except OSError as error:
+        if error.errno in ABSENT:
+            return None
+        raise
     return None if state in "ZX" else fields[18]
 
 
@@ -984,16 +1489,21 @@ class Target(NamedTuple):
 
     rule: Rule
     named: str  # the device that the rule means; the queue is its own, or of one below it
-    entry: Entry
+    entry: Queue
     directory: Path
     rps_cpus: str
     rps_flow_cnt: str
 
     def values(self) -> Iterator[tuple[Setting, str, str]]:
         """Each of its settings, found and wanted."""
-        mask, flows = settings(self.directory, self.entry)
+        mask, flows = settings(self.directory, str(self.entry))
         yield mask, self.entry.rps_cpus, self.rps_cpus
         yield flows, self.entry.rps_flow_cnt, self.rps_flow_cnt
+
+    def holding(self, stands: Mapping[Setting, str]) -> Target:
+        """With what its settings hold after a commit."""
+        mask, flows = (stands.get(setting, found) for setting, found, _ in self.values())
+        return self._replace(entry=self.entry._replace(rps_cpus=mask, rps_flow_cnt=flows))
 
 
 def meant(path: str | None, by_path: Mapping[str | None, Namespace]) -> list[Namespace]:
@@ -1027,7 +1537,9 @@ def find_targets(
                 absent.append((rule, f"{what} matches {', '.join(rule.devices)}; it has {has}"))
             for name, entry, directory in namespace.receiving(devices):
                 wanted = format_mask(masks[index]), str(rule.flows)
-                target = found.setdefault(entry.key, Target(rule, name, entry, directory, *wanted))
+                target = found.setdefault(
+                    entry.keys[0], Target(rule, name, entry, directory, *wanted)
+                )
                 if (target.rps_cpus, target.rps_flow_cnt) != wanted:
                     twin = plan.rules.index(target.rule)
                     words = f"plan: rules[{twin}] and rules[{index}] want different values for"
@@ -1041,13 +1553,15 @@ def _in_order(target: Target) -> tuple[int, str, str, int]:
     return role, rule.namespace or "", entry.device, queue_number(entry.queue)
 
 
-def values_of(entry: Entry) -> dict[str, Any]:
-    hidden = ("cookie", "ifindex")  # they differ from one recreation to the next
+def values_of(entry: Queue) -> dict[str, Any]:
+    hidden = ("cookie", "ifindex", "inode")  # they differ from one recreation to the next
     row = {name: value for name, value in entry._asdict().items() if name not in hidden}
     return {**row, "rps_flow_cnt": int(entry.rps_flow_cnt)}
 
 
-def report(machine: Machine, plan: Plan, targets: Iterable[Target]) -> dict[str, Any]:
+def report(
+    machine: Machine, plan: Plan, targets: Iterable[Target], table: str | None
+) -> dict[str, Any]:
     """What stands, in the order of the plan; nothing in it differs from run to run."""
     queues, warnings = [], []
     release = machine.release()
@@ -1064,7 +1578,7 @@ def report(machine: Machine, plan: Plan, targets: Iterable[Target]) -> dict[str,
             warnings.append("before Linux 5.14 a recreated namespace may pass for the old one")
         if has_table_fault(release) and (int(flows) or int(entry.rps_flow_cnt)):
             warnings.append(table_fault_words(release))
-    table = machine.sock_flow_entries() if plan.sock_flow_entries is not None else None
+    table = table if plan.sock_flow_entries is not None else None
     return {
         "owner": plan.owner,
         "changed": 0,
@@ -1083,131 +1597,229 @@ def apply(machine: Machine, plan: Plan) -> dict[str, Any]:
     """Bring the machine from any plan of this owner to this one; whole or not at all."""
     masks = wanted_masks(plan, machine.cpus)
     with machine.store.locked(machine.check):
-        mine, others = machine.store.load(plan.owner), machine.store.others(plan.owner)
-        old = {entry.key: entry for entry in mine.entries} if mine else {}
-        by_path, by_cookie = machine.survey((r.namespace for r in plan.rules), old.values())
-        targets, absent = find_targets(plan, masks, by_path)
+        mine = machine.store.load(plan.owner)
+        others, warnings = machine.store.others(plan.owner)
+        survey = Survey(machine, (r.namespace for r in plan.rules), mine.entries if mine else ())
+        targets, absent = find_targets(plan, masks, survey.by_path)
         if absent:
-            raise SteerError("; ".join(words for _, words in absent), CANNOT)
+            words = [survey.unread_words(rule.namespace) or words for rule, words in absent]
+            raise SteerError("; ".join(dict.fromkeys(words)), CANNOT)
+        warnings += survey.all_unread()
         refuse_foreign(plan, targets, others)
-
-        kept = []
-        values: list[Change] = []
-        for target in targets:
-            known = old.pop(target.entry.key, target.entry)
-            kept.append(known._replace(namespace=target.entry.namespace))
-            values += target.values()
-        dropped = []
-        for entry in old.values():
-            directory = locate(entry, by_cookie)
-            if directory:
-                mask, flows = settings(directory, entry)
-                values.append((mask, mask.read(), entry.rps_cpus))
-                values.append((flows, flows.read(), entry.rps_flow_cnt))
-                dropped.append(entry)
-        held, table_values = plan_table(machine, plan, mine)
-        values += table_values
+        intent = Intent(machine, plan, survey, mine)
+        intent.steer(targets)
+        warnings += intent.warnings
         # What is wanted has no unusable CPU, so a mask that has lost one is written again.
-        changes = [v for v in values if not agrees(v[0].path.name, v[2], v[1], 0)]
+        changes = [v for v in intent.values if not agrees(v[0].path.name, v[2], v[1], 0)]
         refuse_exhaustion(changes, machine.memory_available())
         steps = changes
         if has_table_fault(machine.release()):
             steps = without_unequal_tables(changes)
 
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         lease = start_lease(machine, plan)
-        since = mine.since if mine else now
-        final = Snapshot(
-            plan.owner, machine.boot_id, since, os.getpid(), plan.document, lease, held, kept
-        )
-        # Until the last write is made, the file holds what the old plan and the new one need.
-        also = mine.sock_flow_entries if mine else None
-        during = final._replace(entries=kept + dropped, sock_flow_entries=held or also)
-        commit(machine, mine, during, final, steps)
+        since = mine.since if mine else utc()
+        empty = Snapshot(plan.owner, machine.boot_id, since, os.getpid(), plan.document, lease, [])
+        stands = commit(machine, mine, empty, intent, steps)
         if mine and mine.lease:
-            end_watchdog(machine.root, plan.owner, mine.lease)
-        answer = {**report(machine, plan, read_again(targets)), "changed": len(changes)}
+            with suppress(OSError):  # it also ends by itself: the file no longer names it
+                end_watchdog(machine.root, plan.owner, mine.lease)
+        machine.store.forget_trace(plan.owner)
+        now = [target.holding(stands) for target in targets]
+        table = stands.get(machine.table, intent.table_found)
+        answer = report(machine, plan, now, table)
+        warnings += answer["warnings"]
         if mine and mine.lease and plan.lease_seconds is None:
             lost = f"the lease of {mine.lease.seconds} s is gone with this plan, which has none"
-            answer["warnings"].append(f"{lost}: the steering stays until it is restored")
-        return answer
+            warnings.append(f"{lost}: the steering stays until it is restored")
+        return {**answer, "changed": len(changes), "warnings": list(dict.fromkeys(warnings))}
 
 
-def read_again(targets: Iterable[Target]) -> Iterator[Target]:
-    """The targets with what they hold by now, without those that are gone."""
-    for target in targets:
-        mask, flows = (setting for setting, _, _ in target.values())
-        with suppress(Gone):
-            entry = target.entry._replace(rps_cpus=mask.read(), rps_flow_cnt=flows.read())
-            yield target._replace(entry=entry)
+class Intent:
+    """What an apply is about to write, and what the snapshot has to hold for that."""
 
+    def __init__(self, machine: Machine, plan: Plan, survey: Survey, mine: Snapshot | None) -> None:
+        self._machine = machine
+        self._plan = plan
+        self._survey = survey
+        self._known = {entry.value_key: entry for entry in mine.entries} if mine else {}
+        self.values: list[Change] = []
+        self.warnings: list[str] = []
+        self.table_found: str | None = None
+        self._kept: list[tuple[Entry, Setting, str]] = []  # of the plan, and what it wants
+        self._dropped: list[tuple[Entry, Setting]] = []  # of the plan before, going back
+        self._stuck: list[Entry] = []  # not found, and not known to be gone
 
-def plan_table(
-    machine: Machine, plan: Plan, mine: Snapshot | None
-) -> tuple[str | None, list[Change]]:
-    """What the machine's flow table held before this owner, and what it is to hold."""
-    found = machine.sock_flow_entries()
-    before = mine.sock_flow_entries if mine else None
-    if found is None and plan.sock_flow_entries:
-        words = f"the plan needs {machine.table.path}, which there is not"
-        raise SteerError(f"{words}: run the agent in the first network namespace", CANNOT)
-    if found is None:
-        return before, []
-    if plan.sock_flow_entries is None:
-        return None, [] if before is None else [(machine.table, found, before)]
-    held = found if before is None else before
-    return held, [(machine.table, found, str(plan.sock_flow_entries))]
+    def steer(self, targets: Iterable[Target]) -> None:
+        for target in targets:
+            for knob, (setting, found, wanted) in zip(KNOBS, target.values()):  # noqa: B905
+                keys = [(key, knob) for key in target.entry.keys if (key, knob) in self._known]
+                old = self._known.pop(keys[0]).at(target.entry) if keys else None
+                self._take(old or Entry.of(target.entry, knob, found), setting, found, wanted)
+        self._steer_table()
+        for entry in self._known.values():
+            self._drop(entry)
+
+    def _steer_table(self) -> None:
+        """The machine's flow table, where the plan wants it."""
+        table, wanted = self._machine.table, self._plan.sock_flow_entries
+        self.table_found = found = self._machine.sock_flow_entries()
+        if wanted is None:
+            return
+        if found is None and wanted:
+            words = f"the plan needs {table.path}, which there is not"
+            raise SteerError(f"{words}: run the agent in the first network namespace", CANNOT)
+        if found is not None:
+            new = Entry.of_table(found)
+            self._take(self._known.pop(new.value_key, new), table, found, str(wanted))
+
+    def _take(self, entry: Entry, setting: Setting, found: str, wanted: str) -> None:
+        if not entry.explains(found, self._machine.cpus.unusable):
+            back = f"a restore goes back to {entry.before}, which was there at first"
+            self.warnings.append(
+                f"{setting} was {found}, which {self._plan.owner} had not written; {back}"
+            )
+            entry = entry._replace(overwritten=[*dict.fromkeys([*entry.overwritten, found])])
+        self._kept.append((entry._replace(reason=None), setting, wanted))
+        self.values.append((setting, found, wanted))
+
+    def _drop(self, entry: Entry) -> None:
+        """A value of the plan before that this one does not want."""
+        try:
+            setting, found = self._survey.located(entry, lambda setting: (setting, setting.read()))
+        except Gone:
+            return
+        except (OSError, SteerError) as error:
+            self.warnings.append(f"not put back, and kept in the snapshot: {explain(error)}")
+            self._stuck.append(entry._replace(reason=explain(error)))
+            return
+        if entry.explains(found, self._machine.cpus.unusable):
+            self._dropped.append((entry, setting))
+            self.values.append((setting, found, entry.before))
+        else:
+            self.warnings.append(left_words(entry, setting, found))
+
+    def during(self, steps: Iterable[Change]) -> list[Entry]:
+        """What the snapshot holds until the last write is made: for the old plan and the new."""
+        writes: dict[Setting, list[str]] = {}
+        for setting, _, wanted in steps:
+            writes.setdefault(setting, []).append(wanted)
+        entries = [e.writing(*writes.get(s, ()), wanted) for e, s, wanted in self._kept]
+        for entry, setting in self._dropped:
+            reduced = reduced_by(entry, self._machine.cpus.unusable)
+            entries.append(entry.writing(*writes.get(setting, ()), *reduced))
+        return entries + self._stuck
+
+    def final(self, stands: Mapping[Setting, str]) -> list[Entry]:
+        """What it holds from then on."""
+        entries = [entry._replace(written=[wanted]) for entry, _, wanted in self._kept]
+        for entry, setting in self._dropped:
+            got = stands.get(setting, entry.before)
+            if not agrees(entry.knob, entry.before, got, 0):
+                reason = reduced_words(setting, entry.before, got)
+                entries.append(entry.writing(got)._replace(reason=reason))
+                self.warnings.append(reason)
+        return entries + self._stuck
+
+    def failing(self, stuck: Mapping[Setting, str], entries: Iterable[Entry]) -> list[Entry]:
+        """The entries with the reasons why their values could not be put back."""
+        places = [(entry, setting) for entry, setting, _ in self._kept] + self._dropped
+        reasons = {e.value_key: stuck[setting] for e, setting in places if setting in stuck}
+        return [e._replace(reason=reasons.get(e.value_key, e.reason)) for e in entries]
 
 
 def refuse_foreign(plan: Plan, targets: Iterable[Target], others: Iterable[Snapshot]) -> None:
     """Two owners of one value could not both restore it."""
     holders = {entry.key: other for other in others for entry in other.entries}
-    claims = [(str(target.entry), holders.get(target.entry.key)) for target in targets]
+    claims = [
+        (str(target.entry), holders[key])
+        for target in targets
+        for key in target.entry.keys
+        if key in holders
+    ]
     if plan.sock_flow_entries is not None:
-        claims += [("rps_sock_flow_entries", o) for o in others if o.sock_flow_entries is not None]
+        claims += [(TABLE, other) for other in others if other.table]
     for what, other in claims:
-        if other:
-            held = f"{what} is steered by owner {other.owner} (pid {other.pid}, {other.since})"
-            raise SteerError(f"{held}: first run restore --owner {other.owner}", CANNOT)
+        held = f"{what} is steered by owner {other.owner} (pid {other.pid}, {other.since})"
+        raise SteerError(f"{held}: first run restore --owner {other.owner}", CANNOT)
 
 
 def commit(
     machine: Machine,
     mine: Snapshot | None,
-    during: Snapshot,
-    final: Snapshot,
-    changes: Iterable[Change],
-) -> None:
-    """Make the snapshot durable and then the changes, or put back what was found."""
+    empty: Snapshot,
+    intent: Intent,
+    steps: Sequence[Change],
+) -> dict[Setting, str]:
+    """Make the snapshot durable and then the changes, or put back what was found.
+
+    The answer is what then stands, of the values that were written.
+    """
     store, unusable = machine.store, machine.cpus.unusable
+    during = empty._replace(entries=intent.during(steps))
     started: list[Change] = []
+    stands: dict[Setting, str] = {}
     try:
         if mine is None or during._replace(pid=mine.pid) != mine:
             store.save(during)
-        for change in changes:
+        for change in steps:
             machine.check()
+            setting, found, wanted = change
+            now = setting.read()
+            if not agrees(setting.path.name, found, now, 0):
+                words = f"{setting} was {found} a moment ago and is {now}: somebody else writes it"
+                raise SteerError(f"{words}: apply again")
             started.append(change)
-            setting, _, wanted = change
             setting.put(wanted, unusable)
+            stands[setting] = setting.read()
+        final = empty._replace(entries=intent.final(stands))
         if final != during:
             store.save(final)
+        return stands
     except BaseException as error:
         status = getattr(error, "status", FAILED)
-        stuck = []
-        for setting, found, _ in reversed(started):
-            try:
-                setting.put_back(found, unusable)
-            except Gone:
-                continue
-            except SteerError as failure:
-                stuck.append(str(failure))
+        words = explain(error)
+        stuck, left = roll_back(started, unusable)
         if stuck:
-            words = f"{error}; not put back, so the snapshot stays: {'; '.join(stuck)}"
-            raise SteerError(words, status) from None
+            words += f"; not put back, so the snapshot stays: {'; '.join(stuck.values())}"
+            try:
+                store.save(during._replace(entries=intent.failing(stuck, during.entries)))
+            except (OSError, SteerError) as failure:
+                words += f"; {explain(failure)}"
+            raise SteerError("; ".join([words, *left]), status) from None
         # Should this fail, the file of both plans stays: it holds all that a restore needs.
-        with suppress(SteerError):
+        with suppress(OSError, SteerError):
             store.save(mine) if mine else store.discard(during.owner)
-        raise SteerError(f"{error}; steering is as apply found it", status) from None
+        words = "; ".join([f"{words}; steering is as apply found it", *left])
+        raise SteerError(words, status) from None
+
+
+def roll_back(started: Sequence[Change], unusable: int) -> tuple[dict[Setting, str], list[str]]:
+    """Undo changes in reverse: what could not be put back, with why; what others wrote meanwhile."""
+    written: dict[Setting, list[str]] = {}
+    for setting, _, wanted in started:
+        written.setdefault(setting, []).append(wanted)
+    stuck: dict[Setting, str] = {}
+    left = []
+    for setting, found, _ in reversed(started):
+        stuck.pop(setting, None)  # of the step after this one: this value is what counts
+        name = setting.path.name
+        try:
+            now = setting.read()
+            if agrees(name, found, now, 0):
+                continue
+            if not any(comes_from(name, wanted, now, unusable) for wanted in written[setting]):
+                left.append(f"{setting} is {now}, which somebody else wrote: left as it is")
+                continue
+            setting.put(found, unusable)
+            got = setting.read()
+            if not agrees(name, found, got, 0):
+                stuck[setting] = reduced_words(setting, found, got)
+        except Exception as error:  # whatever it is, the others go back
+            with suppress(OSError):
+                if isinstance(error, Gone) and not exists(setting.path):
+                    continue
+            stuck[setting] = explain(error)
+    return stuck, left
 
 
 # --- the lease ---
@@ -1234,65 +1846,111 @@ def start_watchdog(root: Path, owner: str) -> tuple[int, str]:
     if standing:
         return standing
     readable, writable = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setsid()
-            if os.fork() == 0:
-                os.write(writable, b"%d" % os.getpid())
-                detach()
-                watch(root, owner)
-        finally:
-            os._exit(0)
-    os.close(writable)
-    os.waitpid(child, 0)
-    word = os.read(readable, 32)
-    os.close(readable)
+    try:
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setsid()
+                if os.fork() == 0:
+                    answer = detach(writable)
+                    os.write(answer, b"%d" % os.getpid())
+                    os.close(answer)
+                    watch(root, owner)
+            finally:
+                os._exit(0)
+        os.close(writable)
+        writable = -1
+        os.waitpid(child, 0)
+        word = os.read(readable, 32)
+    finally:
+        for end in (readable, writable):
+            with suppress(OSError):
+                os.close(end)
     start = start_time(int(word)) if word else None
     if start is None:
         raise SteerError("the watchdog of the lease did not start; nothing was changed")
     return int(word), start
 
 
-def detach() -> None:
-    """Let go of all that was inherited: pipes, the lock, views of namespaces."""
+def detach(answer: int) -> int:
+    """Let go of all that was inherited but `answer`: pipes, the lock, views of namespaces."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.chdir("/")
-    os.closerange(0, 1 + max(int(file.name) for file in Path("/proc/self/fd").iterdir()))
+    answer = fcntl.fcntl(answer, fcntl.F_DUPFD_CLOEXEC, 3)
+    last = max(int(name) for name in listing("/proc/self/fd"))
+    os.closerange(0, answer)
+    os.closerange(answer + 1, last + 1)
     for flags in (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY):
         os.open(os.devnull, flags)
+    return answer
 
 
 def watch(root: Path, owner: str) -> None:
     """Restore when the lease lapses unrenewed; end when the file no longer names this process."""
     while True:
-        nap = WATCHDOG_NAP
-        # A passing want of memory or descriptors must not end the lease.
-        with suppress(SteerError, OSError), Machine(root) as machine, machine.store.locked():
-            snapshot = machine.store.load(owner)
-            lease = snapshot and snapshot.lease
-            if not snapshot or not lease or lease.pid != os.getpid() or not lease.watched():
-                return
-            left = lease.expires - boot_time()
-            if left <= 0 and not put_back(machine, snapshot)["failed"]:
-                return
-            nap = min(left, nap) if left > 0 else nap
-        time.sleep(nap)
-        if not root.exists():
+        nap: float | None = WATCHDOG_NAP
+        try:
+            nap = watch_once(root, owner)
+        except Exception as error:  # nothing may end the lease but its end
+            leave_trace(root, owner, explain(error))
+        if nap is None:
             return
+        time.sleep(nap)
+        if not root_exists(root):
+            return
+
+
+def watch_once(root: Path, owner: str) -> float | None:
+    """How long to sleep; None where there is nothing to watch any more."""
+    with Machine(root) as machine, machine.store.locked():
+        snapshot = machine.store.load(owner)
+        lease = snapshot and snapshot.lease
+        me = os.getpid(), start_time(os.getpid())
+        if not snapshot or not lease or (lease.pid, lease.start) != me:
+            return None
+        machine.store.forget_trace(owner)
+        left = lease.expires - boot_time()
+        if left > 0:
+            return min(left, WATCHDOG_NAP)
+        if not lapse(machine, snapshot):
+            return WATCHDOG_NAP
+        return None
+
+
+def lapse(machine: Machine, snapshot: Snapshot) -> bool:
+    """Restore because a lease has lapsed; whether all is done. Nobody hears, so it is written."""
+    answer = put_back(machine, snapshot)
+    words = [*answer["failed"], *answer["left"], *answer["warnings"]]
+    if words:
+        said = f"the lease lapsed: {'; '.join(words)}"
+        machine.store.trace(snapshot.owner, said)
+    return not answer["failed"]
+
+
+def root_exists(root: Path) -> bool:
+    try:
+        return exists(root)
+    except OSError:
+        return True
+
+
+def leave_trace(root: Path, owner: str, words: str) -> None:
+    with suppress(Exception):
+        Store(root / RUN, "").trace(owner, words)
 
 
 def watch_file(root: Path, owner: str) -> Path:
     """Names the process of `watch`, as `pid start-time`."""
-    return root / "run/steerlab" / (quote(owner, safe="") + ".watch")
+    return Store(root / RUN, "").path(owner, ".watch")
 
 
 def standing_watch(root: Path, owner: str) -> tuple[int, str] | None:
     try:
-        pid, start = watch_file(root, owner).read_text().split()
-    except (OSError, ValueError):
+        raw = Store(root / RUN, "").read(watch_file(root, owner))
+        pid, start = (raw or b"").decode().split()
+    except (Damaged, ValueError):
         return None
     return (int(pid), start) if start_time(int(pid)) == start else None
 
@@ -1307,27 +1965,53 @@ def stand_watch(root: Path, owner: str, signals: Signals) -> dict[str, Any]:
         standing = standing_watch(root, owner)
         if standing and standing != me:
             raise SteerError(f"pid {standing[0]} watches owner {owner} already", CANNOT)
-        watch_file(root, owner).write_text(f"{me[0]} {me[1]}")
+        machine.store.write(watch_file(root, owner), f"{me[0]} {me[1]}")
     while not signals.caught:
         nap = WATCH_NAP
-        with suppress(SteerError, OSError), Machine(root) as machine, machine.store.locked():
-            snapshot = machine.store.load(owner)
-            lease = snapshot and snapshot.lease
-            if snapshot and lease:
-                if (lease.pid, lease.start) != me:
-                    end_watchdog(root, owner, lease)
-                    lease = lease._replace(pid=me[0], start=me[1])
-                    machine.store.save(snapshot._replace(lease=lease))
-                nap = min(nap, max(0.0, lease.expires - boot_time()))
-                if nap <= 0:
-                    put_back(machine, snapshot)
-                    nap = WATCH_NAP
+        try:
+            nap = stand_once(root, owner, me)
+        except Exception as error:  # nothing may end the lease but its end
+            leave_trace(root, owner, explain(error))
         signals.wait(nap)
-    with Machine(root) as machine:
-        answer = restore(machine, owner)
-    with suppress(FileNotFoundError):
-        watch_file(root, owner).unlink()
+    answer = last_restore(root, owner, signals)
+    with suppress(OSError):
+        os.unlink(watch_file(root, owner))
     return answer
+
+
+def stand_once(root: Path, owner: str, me: tuple[int, str]) -> float:
+    """Take over the owner's lease, restore what has lapsed; how long to sleep."""
+    with Machine(root) as machine, machine.store.locked():
+        snapshot = machine.store.load(owner)
+        lease = snapshot and snapshot.lease
+        if not snapshot or not lease:
+            return WATCH_NAP
+        if (lease.pid, lease.start) != me:
+            end_watchdog(root, owner, lease)
+            lease = lease._replace(pid=me[0], start=me[1])
+            snapshot = snapshot._replace(lease=lease)
+            machine.store.save(snapshot)
+        machine.store.forget_trace(owner)
+        left = lease.expires - boot_time()
+        if left <= 0:
+            lapse(machine, snapshot)
+            return WATCH_NAP
+        return min(WATCH_NAP, left)
+
+
+def last_restore(root: Path, owner: str, signals: Signals) -> dict[str, Any]:
+    """A watch that ends is the last that restores: what fails is tried again."""
+    for attempt in reversed(range(LAST_TRIES)):
+        try:
+            with Machine(root) as machine:
+                answer = restore(machine, owner)
+            if not answer["failed"] or not attempt:
+                return answer
+        except Exception:
+            if not attempt:
+                raise
+        signals.wait(1)
+    raise AssertionError("there is a last attempt")
 
 
 def end_watchdog(root: Path, owner: str, lease: Lease) -> None:
@@ -1350,11 +2034,16 @@ def verify(machine: Machine, owner: str, plan: Plan | None, renew: bool) -> dict
         answer = inspect(machine, owner, plan, snapshot)
         if snapshot and snapshot.lease and not answer["drift"]:
             lease = snapshot.lease
-            if not lease.watched():
+            watched = lease.watched()
+            # a watchdog of an earlier agent cannot read the file that this one writes
+            if not watched or snapshot.old:
                 pid, start = start_watchdog(machine.root, owner)
                 lease = lease._replace(pid=pid, start=start)
             lease = lease._replace(expires=round(boot_time() + lease.seconds, 3))
-            machine.store.save(snapshot._replace(lease=lease))
+            machine.store.save(snapshot._replace(lease=lease, old=False))
+            if watched and snapshot.old:
+                with suppress(OSError):
+                    end_watchdog(machine.root, owner, snapshot.lease)
         return answer
 
 
@@ -1373,142 +2062,255 @@ def inspect(
         where = {"namespace": namespace, "device": device, "queue": queue}
         drift.append({"kind": kind, **where, "message": message})
 
+    trace = machine.store.traced(owner)
+    traced = [f"the watchdog of {owner}: {trace}"] if trace else []
     if snapshot is None:
         note("snapshot", f"owner {owner} steers nothing here: restored, or its lease has lapsed")
-    entries = snapshot.entries if snapshot else []
+    entries = [entry for entry in snapshot.entries if entry.knob != TABLE] if snapshot else []
     plan = plan or (parse_plan(snapshot.plan) if snapshot else None)
     if plan is None:
         nothing = Plan(owner, None, None, None, None, [], {})
-        return {**report(machine, nothing, ()), "drift": drift}
+        return {**report(machine, nothing, (), None), "drift": drift, "warnings": traced}
 
-    by_path, by_cookie = machine.survey((r.namespace for r in plan.rules), entries)
-    targets, absent = find_targets(plan, wanted_masks(plan, machine.cpus), by_path)
+    survey = Survey(machine, (r.namespace for r in plan.rules), entries)
+    targets, absent = find_targets(plan, wanted_masks(plan, machine.cpus), survey.by_path)
     for rule, words in absent:
-        note("missing", words, rule.namespace)
+        note("missing", survey.unread_words(rule.namespace) or words, rule.namespace)
     known = {entry.key for entry in entries}
     places = {entry.place for entry in entries}  # where a recreated device looks like the old one
     for target in targets:
-        entry = target.entry
-        if snapshot and entry.key not in known:
-            recreated = entry.place in places
+        queue = target.entry
+        if snapshot and not known.intersection(queue.keys):
+            recreated = queue.place in places
             words = "is not the device that apply steered" if recreated else "is new"
             kind = "recreated" if recreated else "unsteered"
-            note(kind, f"{entry} {words}: apply again", *entry.place)
+            note(kind, f"{queue} {words}: apply again", *queue.place)
             continue
         for setting, got, wanted in target.values():
             if not agrees(setting.path.name, wanted, got, machine.cpus.unusable):
-                note("value", f"{setting} is {got}, not {wanted}", *entry.place)
+                note("value", f"{setting} is {got}, not {wanted}", *queue.place)
 
-    met = {target.entry.key for target in targets}
+    met = {key for target in targets for key in target.entry.keys}
     seen = {target.entry.place for target in targets}
     # What a pattern finds may go, with its pod; a rule that then finds nothing has said so above.
-    rules = [rule for rule in plan.rules if rule.namespace in by_path]
+    rules = [rule for rule in plan.rules if rule.namespace in survey.by_path]
     named = {(rule.namespace, device) for rule in rules for device in rule.devices}
-    for entry in entries:
+    for entry in {entry.key: entry for entry in entries}.values():
         if entry.key in met:
             continue
-        if locate(entry, by_cookie):
-            note("unplanned", f"{entry} is steered but not in this plan", *entry.place)
-        elif entry.place not in seen and (entry.namespace, entry.device) in named:
-            note("missing", f"{entry} is gone", *entry.place)
-    answer = report(machine, plan, targets)
-    table, wanted_table = answer["sock_flow_entries"] or 0, plan.sock_flow_entries
-    if wanted_table is not None and table != rounded_flows(wanted_table):
-        note("value", f"{machine.table} is {table}, not {wanted_table}")
+        try:
+            survey.find(entry)
+        except Gone:
+            if entry.place not in seen and (entry.namespace, entry.device) in named:
+                note("missing", f"{entry.where} is gone", *entry.place)
+        except (OSError, SteerError) as error:
+            note("unread", explain(error), *entry.place)
+        else:
+            note("unplanned", f"{entry.where} is steered but not in this plan", *entry.place)
+    table = machine.sock_flow_entries() if plan.sock_flow_entries is not None else None
+    answer = report(machine, plan, targets, table)
+    wanted_table = plan.sock_flow_entries
+    if wanted_table is not None and int(table or 0) != rounded_flows(wanted_table):
+        note("value", f"{machine.table} is {table or 0}, not {wanted_table}")
     if snapshot and snapshot.lease and not snapshot.lease.watched():
         answer["warnings"].append("the lease has lost its watchdog: verify --renew starts another")
+    answer["warnings"] += [*survey.all_unread(), *traced]
     return {**answer, "drift": sorted(drift, key=lambda item: json.dumps(item))}
 
 
 # --- restore and show ---
 
 
-def restore(machine: Machine, owner: str) -> dict[str, Any]:
+def restore(machine: Machine, owner: str, force: bool = False) -> dict[str, Any]:
     with machine.store.locked(machine.check):
         snapshot = machine.store.load(owner)
         if snapshot:
-            return put_back(machine, snapshot)
+            return put_back(machine, snapshot, force)
         machine.store.discard(owner)
-    return {"owner": owner, "restored": 0, "sock_flow_entries": None, "gone": [], "failed": []}
+    return restored(owner)
 
 
-def restore_all(machine: Machine) -> dict[str, Any]:
+def restored(owner: str, **more: Any) -> dict[str, Any]:
+    """The answer of a restore."""
+    none: dict[str, Any] = {"restored": 0, "sock_flow_entries": None}
+    lists: dict[str, list[str]] = {"gone": [], "left": [], "warnings": [], "failed": []}
+    return {"owner": owner, **none, **lists, **more}
+
+
+def restore_all(machine: Machine, force: bool = False) -> dict[str, Any]:
     answers = []
     for owner in machine.store.owners():
         try:
-            answers.append(restore(machine, owner))
-        except SteerError as error:
-            answers.append({"owner": owner, "restored": 0, "gone": [], "failed": [str(error)]})
-    return {"owners": answers, "failed": [words for a in answers for words in a["failed"]]}
+            answers.append(restore(machine, owner, force))
+        except Exception as error:  # the other owners' values go back
+            answers.append(restored(owner, failed=[explain(error)]))
+
+    def of_all(key: str) -> list[str]:
+        return [words for answer in answers for words in answer[key]]
+
+    return {"owners": answers, **{key: of_all(key) for key in ("left", "warnings", "failed")}}
 
 
-def put_back(machine: Machine, snapshot: Snapshot) -> dict[str, Any]:
-    """Write a snapshot's values, skip what is gone, keep what fails; called under the lock."""
-    _, by_cookie = machine.survey((), snapshot.entries)
-    restored = 0
-    gone: list[str] = []
-    failed: list[str] = []
+def put_back(machine: Machine, snapshot: Snapshot, force: bool = False) -> dict[str, Any]:
+    """Write a snapshot's values, each whatever happens to the others; called under the lock.
 
-    def write(setting: Setting, before: str) -> bool:
-        """Whether this setting is done with."""
-        nonlocal restored
-        try:
-            restored += setting.put_back(before, machine.cpus.unusable)
-        except SteerError as error:
-            # The machine's table does not go; only this network namespace does not show it.
-            device_gone = isinstance(error, Gone) and setting != machine.table
-            (gone if device_gone else failed).append(str(error))
-            return device_gone
-        return True
-
-    left = []
+    What is certainly gone and what somebody else has written meanwhile leaves the snapshot; what
+    failed stays, with its reason.
+    """
+    unusable = machine.cpus.unusable
+    survey = Survey(machine, (), snapshot.entries)
+    answer = restored(snapshot.owner)
+    snapshot = announce(machine, snapshot, answer["failed"])
+    if has_table_fault(machine.release()):
+        for entry in snapshot.entries:
+            if entry.knob == "rps_flow_cnt":
+                with suppress(Exception):  # told below, where it fails again
+                    survey.located(entry, partial(empty, entry, unusable=unusable, force=force))
+    kept = []
     for entry in snapshot.entries:
-        directory = locate(entry, by_cookie)
-        if directory is None:
-            gone.append(f"{entry}: it is gone")
+        try:
+            done = survey.located(entry, partial(give_back, entry, unusable=unusable, force=force))
+        except Gone as error:
+            answer["gone"].append(str(error))
             continue
-        mask, flows = settings(directory, entry)
-        done = [write(mask, entry.rps_cpus), write(flows, entry.rps_flow_cnt)]
-        left += [] if all(done) else [entry]
-    table = snapshot.sock_flow_entries
-    table_done = table is None or write(machine.table, table)
-    if failed:
-        kept = None if table_done else table
-        machine.store.save(snapshot._replace(entries=left, sock_flow_entries=kept))
-    else:
-        machine.store.discard(snapshot.owner)
-        if snapshot.lease:
+        except Exception as error:  # the others go back
+            done = Done(0, reason=explain(error))
+        answer["restored"] += done.written
+        answer["left"] += [done.left] if done.left else []
+        if done.reason:
+            answer["failed"].append(done.reason)
+            kept.append(entry._replace(reason=done.reason))
+        elif not done.left:
+            if entry.overwritten:
+                answer["warnings"].append(overwritten_words(entry))
+            if entry.knob == TABLE:
+                answer["sock_flow_entries"] = int(entry.before)
+    answer["gone"] = list(dict.fromkeys(answer["gone"]))
+    try:
+        if kept:
+            machine.store.save(snapshot._replace(entries=kept, old=False))
+        else:
+            machine.store.discard(snapshot.owner)
+    except (OSError, SteerError) as error:
+        answer["failed"].append(explain(error))
+    if not answer["failed"] and snapshot.lease:
+        with suppress(OSError):  # it also ends by itself: there is no file any more
             end_watchdog(machine.root, snapshot.owner, snapshot.lease)
-    return {
-        "owner": snapshot.owner,
-        "restored": restored,
-        "sock_flow_entries": int(table) if table is not None and table_done else None,
-        "gone": gone,
-        "failed": failed,
-    }
+    return answer
+
+
+def announce(machine: Machine, snapshot: Snapshot, failed: list[str]) -> Snapshot:
+    """Record what this restore may write besides the old values, before the first write.
+
+    That is what the kernel makes of a mask while some of its CPUs are offline, and an empty table.
+    """
+    fault = has_table_fault(machine.release())
+    entries = [
+        entry.writing(
+            *reduced_by(entry, machine.cpus.unusable),
+            *(["0"] if fault and entry.knob == "rps_flow_cnt" else []),
+        )
+        for entry in snapshot.entries
+    ]
+    if entries != snapshot.entries:
+        snapshot = snapshot._replace(entries=entries)
+        try:
+            machine.store.save(snapshot._replace(old=False))
+        except (OSError, SteerError) as error:  # what matters more is that values go back
+            failed.append(explain(error))
+    return snapshot
+
+
+class Done(NamedTuple):
+    """What became of one value: written or not, left to somebody else, or not restored and why."""
+
+    written: int
+    left: str = ""
+    reason: str = ""
+
+
+def give_back(entry: Entry, setting: Setting, unusable: int, force: bool) -> Done:
+    """Write what a value was before, unless somebody else has written it meanwhile."""
+    found = setting.read()
+    if agrees(entry.knob, entry.before, found, 0):
+        return Done(0)
+    if not force and not entry.explains(found, unusable):
+        return Done(0, left=left_words(entry, setting, found))
+    possible = reduced_by(entry, unusable)
+    try:
+        setting.put(entry.before, unusable)
+    except SteerError:
+        if possible != ["0"]:  # a mask of nothing but isolated CPUs is refused
+            raise
+        setting.put("0", unusable)
+    got = setting.read()
+    written = int(not agrees(entry.knob, found, got, 0))
+    if agrees(entry.knob, entry.before, got, 0):
+        return Done(written)
+    return Done(written, reason=reduced_words(setting, entry.before, got))
+
+
+def empty(entry: Entry, setting: Setting, unusable: int, force: bool) -> None:
+    """Remove a flow table that is to get another size: see `without_unequal_tables`."""
+    found = setting.read()
+    ours = force or entry.explains(found, unusable)
+    if ours and int(found) and int(entry.before) and int(found) != int(entry.before):
+        setting.put("0", unusable)
+
+
+def reduced_by(entry: Entry, unusable: int) -> list[str]:
+    """What the kernel makes of an old mask while some of its CPUs are unusable; none are, none."""
+    if entry.knob != "rps_cpus" or not parse_mask(entry.before) & unusable:
+        return []
+    return [format_mask(parse_mask(entry.before) & ~unusable)]
+
+
+def reduced_words(setting: Setting, before: str, got: str) -> str:
+    lost = as_list(cpus_of(parse_mask(before) & ~parse_mask(got)))
+    words = f"{setting} was {before}, of which the kernel made {got}: it takes no CPU {lost} now"
+    return f"{words}, offline or isolated; restore again when it does"
+
+
+def left_words(entry: Entry, setting: Setting, found: str) -> str:
+    words = f"{setting} is {found}, which somebody else wrote: left as it is"
+    return f"{words}; before it was steered it was {entry.before}"
+
+
+def overwritten_words(entry: Entry) -> str:
+    others = ", ".join(entry.overwritten)
+    words = f"{entry} is {entry.before} as at first; somebody else had meanwhile written {others}"
+    return f"{words}, which apply replaced"
 
 
 def show(machine: Machine, paths: Sequence[str]) -> dict[str, Any]:
-    seen = machine.visit({None, *paths})
+    seen, unread = machine.visit({None, *paths})
     for path in paths:
-        if path not in seen and not is_pattern(path):
+        if path not in seen and path not in unread and not is_pattern(path):
             raise SteerError(f"there is no namespace {path}", CANNOT)
-    found = (pair for ns in seen.values() for name in ns.devices() for pair in ns.queues(name))
+    warnings = [f"{path or 'own namespace'}: {why}" for path, why in unread.items()]
+    queues: list[dict[str, Any]] = []
+    uppers: list[dict[str, Any]] = []
+    for ns in seen.values():
+        for name in ns.devices():
+            try:
+                queues += [values_of(queue) for queue, _ in ns.queues(name)]
+                below = ns.receivers(name)
+            except (OSError, SteerError) as error:
+                warnings.append(explain(error))
+                continue
+            if below != [name]:
+                uppers.append({"namespace": ns.path, "device": name, "receives_on": below})
     table = machine.sock_flow_entries()
     release = machine.release()
-    warnings = [table_fault_words(release)] if has_table_fault(release) else []
+    warnings += [table_fault_words(release)] if has_table_fault(release) else []
+    for owner in machine.store.owners(Store.TRACE):
+        warnings.append(f"the watchdog of {owner}: {machine.store.traced(owner)}")
     return {
         "boot_id": machine.boot_id,
         "cpus": machine.cpus._asdict(),
         "sock_flow_entries": None if table is None else int(table),
-        "queues": [values_of(entry) for entry, _ in found],
-        "uppers": [
-            {"namespace": ns.path, "device": name, "receives_on": below}
-            for ns in seen.values()
-            for name in ns.devices()
-            for below in (ns.receivers(name),)
-            if below != [name]
-        ],
+        "queues": queues,
+        "uppers": uppers,
         "warnings": warnings,
         "snapshots": [describe(machine, owner) for owner in machine.store.owners()],
     }
@@ -1517,8 +2319,9 @@ def show(machine: Machine, paths: Sequence[str]) -> dict[str, Any]:
 def describe(machine: Machine, owner: str) -> dict[str, Any]:
     try:
         snapshot = machine.store.load(owner)
-    except SteerError as error:
-        return {"owner": owner, "error": str(error)}
+        watched = bool(snapshot and snapshot.lease and snapshot.lease.watched())
+    except (OSError, SteerError) as error:
+        return {"owner": owner, "error": explain(error)}
     if snapshot is None:
         return {"owner": owner, "error": "of an earlier boot, worthless: restore removes it"}
     lease = snapshot.lease
@@ -1528,9 +2331,10 @@ def describe(machine: Machine, owner: str) -> dict[str, Any]:
         "pid": snapshot.pid,
         "lease_seconds": lease and lease.seconds,
         "lease_seconds_left": lease and max(0.0, round(lease.expires - boot_time(), 1)),
-        "watchdog": lease.pid if lease and lease.watched() else None,
-        "entries": len(snapshot.entries),
-        "holds_sock_flow_entries": snapshot.sock_flow_entries is not None,
+        "watchdog": lease.pid if lease and watched else None,
+        "entries": len({entry.key for entry in snapshot.entries if entry.knob != TABLE}),
+        "holds_sock_flow_entries": snapshot.table is not None,
+        "not_restored": [entry.reason for entry in snapshot.entries if entry.reason],
     }
 
 
@@ -1604,6 +2408,9 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     which = verb.add_mutually_exclusive_group(required=True)
     which.add_argument("--owner")
     which.add_argument("--all", action="store_true", help="every owner of this machine")
+    verb.add_argument(
+        "--force", action="store_true", help="write the old values over what others wrote meanwhile"
+    )
     return parser.parse_args(words)
 
 
@@ -1612,7 +2419,10 @@ def dispatch(options: argparse.Namespace, machine: Machine) -> tuple[dict[str, A
     if options.verb == "show":
         return show(machine, options.namespace), []
     if options.verb == "restore":
-        done = restore_all(machine) if options.all else restore(machine, options.owner)
+        force = options.force
+        done = (
+            restore_all(machine, force) if options.all else restore(machine, options.owner, force)
+        )
         return done, done["failed"]
     if options.verb == "apply":
         plan = read_plan(options.plan, options.owner)
@@ -1639,13 +2449,15 @@ def main(words: Sequence[str] | None = None) -> int:
         else:
             with Machine(options.root, signals.check) as machine:
                 said, wrong = dispatch(options, machine)
-        sys.stdout.write(json.dumps(said, indent=1) + "\n")
         status = FAILED if wrong else 0
+        wrong = wrong + [*said.get("left", ()), *said.get("warnings", ())] * (options.verb in BACK)
+        sys.stdout.write(json.dumps(said, indent=1) + "\n")
+        sys.stdout.flush()
     except SteerError as error:
         status, wrong = error.status, [str(error)]
         leave_refusal(status)
     except OSError as error:
-        status, wrong = FAILED, [f"{error.filename or options.verb}: {error.strerror}"]
+        status, wrong = FAILED, [*wrong, f"{options.verb}: {explain(error)}"]
     signals.ignore()
     if wrong:
         sys.stderr.write(f"steer: {'; '.join(wrong)}\n")

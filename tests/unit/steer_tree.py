@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -41,6 +42,22 @@ def eventually(holds: Callable[[], Any], seconds: float = 15) -> Any:
         assert time.monotonic() < end, "it did not come true in time"
         time.sleep(0.02)
     return answer
+
+
+# The agent as a command that waits once it has written a certain file: for the end of a FIFO.
+PAUSED = """
+import sys
+from pathlib import Path
+from steer_tree import steer
+file, fifo = sys.argv[1:3]
+put = steer.Setting.put
+def pausing(setting, wanted, unusable):
+    put(setting, wanted, unusable)
+    if str(setting.path) == file and Path(fifo).exists():
+        Path(fifo).read_bytes()
+steer.Setting.put = pausing
+sys.exit(steer.main(sys.argv[3:]))
+"""
 
 
 class Tree:
@@ -157,6 +174,22 @@ class Tree:
         process.stdin.close()
         process.stdin = None
         return process
+
+    def half_way(self, file: Path, plan: dict) -> tuple[Any, int]:
+        """An apply that has written `file` and waits; it goes on when the descriptor is closed."""
+        fifo = self.root / "fifo"
+        os.mkfifo(fifo)
+        options = ["apply", "--root", str(self.root), "--plan", json.dumps(plan)]
+        process = subprocess.Popen(
+            [sys.executable, "-c", PAUSED, str(file), str(fifo), *options],
+            cwd=Path(__file__).parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        end = os.open(fifo, os.O_WRONLY)  # waits for the agent
+        fifo.unlink()
+        return process, end
 
     def run(self, verb: str, *options: str, plan: dict | None = None, **more: Any) -> Any:
         """The finished process, with `answer`, the JSON that it printed."""

@@ -19,6 +19,15 @@ PLAN = plan(
 )
 
 
+# Reads 256 and takes nothing else, whoever writes: a value of this plan that cannot go back.
+READ_ONLY = "/proc/sys/kernel/random/poolsize"
+PLAN_256 = plan(
+    rule("nic", "eth1", flows=256),
+    rule("pod", "eth0", cpus="all", namespace=POD),
+    sock_flow_entries=256,
+)
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     tree = Tree(tmp_path, sock_flow_entries=4096)
@@ -171,32 +180,33 @@ def test_restore_finds_a_namespace_whose_path_has_changed(tree: Tree) -> None:
 
 def test_a_restore_that_fails_on_one_queue_goes_on_and_keeps_it(tree: Tree) -> None:
     before = tree.values()
-    tree.apply(PLAN)
+    tree.apply(PLAN_256)
     file = tree.queue("eth1", 0) / "rps_flow_cnt"
     file.unlink()
-    file.symlink_to("/proc/sys/kernel/random/poolsize")
-    answer = tree.restore()
-    assert answer["failed"] == ["rps_flow_cnt of eth1 rx-0 in the own namespace: Permission denied"]
-    saved = tree.saved()
-    assert [(e["device"], e["queue"]) for e in saved["entries"]] == [("eth1", "rx-0")]
-    assert saved["sock_flow_entries"] is None
+    file.symlink_to(READ_ONLY)
+    words = "rps_flow_cnt of eth1 rx-0 in the own namespace: Permission denied"
+    assert tree.restore()["failed"] == [words]
+    (entry,) = tree.saved()["entries"]
+    assert (entry["device"], entry["queue"], entry["knob"]) == ("eth1", "rx-0", "rps_flow_cnt")
+    assert (entry["before"], entry["written"], entry["reason"]) == ("64", ["256"], words)
     after = tree.values()
     assert {name for name in before if after[name] != before[name]} == {
         str(file.relative_to(tree.root))
     }
     file.unlink()
-    file.write_text("32768\n")
+    file.write_text("256\n")
     assert tree.restore()["failed"] == []
     assert tree.values() == before
     assert not tree.snapshot().exists()
 
 
 def test_a_machine_table_that_cannot_be_restored_stays_in_the_snapshot(tree: Tree) -> None:
-    tree.apply(PLAN)
+    tree.apply(PLAN_256)
     tree.table.unlink()
-    tree.table.symlink_to("/proc/sys/kernel/random/poolsize")
+    tree.table.symlink_to(READ_ONLY)
     assert len(tree.restore()["failed"]) == 1
-    assert (tree.saved()["entries"], tree.saved()["sock_flow_entries"]) == ([], "4096")
+    (entry,) = tree.saved()["entries"]
+    assert (entry["knob"], entry["before"]) == ("rps_sock_flow_entries", "4096")
 
 
 def test_restore_where_the_machine_table_is_not_shown_keeps_it(tree: Tree) -> None:

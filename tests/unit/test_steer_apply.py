@@ -115,8 +115,10 @@ def test_what_a_new_plan_no_longer_names_goes_back(tree: Tree) -> None:
     }
     assert [after[name] for name in sorted(pod)] == ["0", "128"]
     assert answer["sock_flow_entries"] is None
-    assert [entry["device"] for entry in tree.saved()["entries"]] == ["eth0"]
-    assert tree.saved()["sock_flow_entries"] is None
+    assert [(entry["device"], entry["knob"]) for entry in tree.saved()["entries"]] == [
+        ("eth0", "rps_cpus"),
+        ("eth0", "rps_flow_cnt"),
+    ]
     tree.restore()
     assert tree.values() == before
 
@@ -144,7 +146,9 @@ def test_the_snapshot_is_private_and_says_who_steers(tree: Tree) -> None:
     assert tree.snapshot().parent.stat().st_mode & 0o777 == 0o700
     saved = tree.saved()
     assert (saved["owner"], saved["plan"], saved["pid"]) == (RFS["owner"], RFS, os.getpid())
-    assert saved["entries"][0]["rps_flow_cnt"] == "64"
+    assert saved["entries"][1]["knob"] == "rps_flow_cnt"
+    assert saved["entries"][1]["before"] == "64"
+    assert saved["entries"][1]["written"] == ["32768"]
 
 
 def test_auto_finds_devices_by_role(tmp_path: Path) -> None:
@@ -292,7 +296,8 @@ def test_a_recreated_device_is_snapshot_anew(tree: Tree) -> None:
     for name, value in (("rps_cpus", "1"), ("rps_flow_cnt", "8")):
         tree.queue("eth0", namespace=POD).joinpath(name).write_text(value)
     assert tree.apply(RFS)["changed"] == 2
-    assert [entry["cookie"] for entry in tree.saved()["entries"]] == ["own", "own", "12"]
+    cookies = [entry["cookie"] for entry in tree.saved()["entries"] if entry["device"]]
+    assert cookies == ["own"] * 4 + ["12"] * 2
     tree.restore()
     queue = tree.queue("eth0", namespace=POD)
     assert queue.joinpath("rps_cpus").read_text().strip() == "1"
@@ -384,29 +389,8 @@ def test_what_cannot_be_put_back_stays_in_the_snapshot(
 
 
 def stuck_half_way(tree: Tree, document: dict) -> tuple[Any, int]:
-    """An apply in the middle: it has written half of its values and now waits to read one back.
-
-    The second queue's mask was a FIFO, to which the test is the kernel. By now it is a file that
-    holds what apply wrote; the agent still reads the FIFO, whose writing end is returned.
-    """
-    mask = tree.queue("eth1", 1) / "rps_cpus"
-    mask.unlink()
-    os.mkfifo(mask)
-    process = tree.start("apply", plan=document)
-    mask.write_text("2\n")
-    assert mask.read_text() == "0\n"
-    end = eventually(lambda: writing_end(mask))
-    mask.unlink()
-    mask.write_text("0\n")
-    return process, end
-
-
-def writing_end(fifo: Path) -> int | None:
-    """Opens only where somebody reads."""
-    try:
-        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:
-        return None
+    """An apply in the middle: it has written the second queue's mask, and waits."""
+    return tree.half_way(tree.queue("eth1", 1) / "rps_cpus", document)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -414,7 +398,6 @@ def test_a_signal_half_way_puts_back_what_apply_found(tree: Tree, number: int) -
     before = tree.values()
     process, end = stuck_half_way(tree, RFS)
     process.send_signal(number)
-    os.write(end, b"0\n")
     os.close(end)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (128 + number, "")
@@ -446,7 +429,10 @@ def test_after_a_kill_half_way_apply_goes_on_from_the_first_values(tree: Tree) -
     kill_half_way(tree, RFS)
     tree.apply(RPS)
     assert tree.verify()["drift"] == []
-    assert [entry["rps_cpus"] for entry in tree.saved()["entries"]] == ["2", "2"]
+    saved = [(entry["knob"], entry["before"]) for entry in tree.saved()["entries"]]
+    assert saved == [("rps_cpus", "2"), ("rps_flow_cnt", "64")] * 2 + [
+        ("rps_sock_flow_entries", "4096")
+    ]
     tree.restore()
     assert tree.values() == before
 
@@ -491,23 +477,31 @@ def test_without_room_an_earlier_snapshot_stays_whole(tree: Tree) -> None:
         lambda text: text[: len(text) // 2],
         lambda _: "",
         lambda _: "[]",
-        lambda text: text.replace('"rps_cpus": "2"', '"rps_cpus": "two"'),
+        lambda text: text.replace('"before": "2"', '"before": "two"'),
         lambda text: text.replace('"cookie"', '"biscuit"'),
         lambda text: text.replace('"owner": "', '"owner": "x'),
+        lambda text: text.replace('"version": 2', '"version": 3'),
         lambda text: json.dumps({**json.loads(text), "lease": 3}),
         lambda text: json.dumps({**json.loads(text), "entries": None}),
+        lambda text: json.dumps({**json.loads(text), "entries": [3]}),
         lambda _: "\udcff",
+        lambda _: "[" * 100_000,
     ],
 )
-@pytest.mark.parametrize("owner", ["rfs-plus-4/server", "another"])
-def test_a_damaged_snapshot_is_named_and_left_alone(tree: Tree, damage: object, owner: str) -> None:
-    tree.apply({**RFS, "owner": owner})
-    file = tree.snapshot(owner)
+def test_a_damaged_snapshot_is_named_and_left_alone(tree: Tree, damage: object) -> None:
+    """Its owner applies nothing before it is seen to: nobody knows the values to go back to."""
+    tree.apply(RFS)
+    file = tree.snapshot()
     file.write_text(damage(file.read_text()), errors="surrogateescape")
     refused(tree, RPS, 1, rf"snapshot {file} is damaged .* stays as it is")
     before = file.read_bytes()
     with pytest.raises(steer.SteerError, match=f"snapshot {file} is damaged"):
-        tree.restore(owner)
+        tree.restore()
+    assert file.read_bytes() == before
+    # other owners go on, and are told
+    (warning,) = tree.apply({**RPS, "owner": "another"})["warnings"]
+    assert f"snapshot {file} is damaged" in warning
+    assert tree.restore("another")["failed"] == []
     assert file.read_bytes() == before
 
 

@@ -137,16 +137,11 @@ def agents(tree: Tree) -> set[str]:
 
 def test_the_watchdog_of_a_killed_apply_restores(tree: Tree) -> None:
     before = tree.values()
-    mask = tree.queue("eth1", 1) / "rps_cpus"
-    mask.unlink()
-    os.mkfifo(mask)
-    process = tree.start("apply", plan=leased(1))
-    mask.write_text("2\n")
-    assert mask.read_text() == "3\n"  # half of the values are written
+    process, end = tree.half_way(tree.queue("eth1", 1) / "rps_cpus", leased(1))
     process.kill()
     process.communicate(timeout=30)
-    mask.unlink()
-    mask.write_text("3\n")
+    os.close(end)
+    assert tree.values() != before
     eventually(lambda: tree.values() == before)
     eventually(lambda: not tree.snapshot(OWNER).exists())
 
