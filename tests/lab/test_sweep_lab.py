@@ -69,7 +69,9 @@ def test_an_interrupted_sweep_puts_the_machine_back_and_goes_on(
     kept = _records(project)
     assert 1 <= len(kept) < 8
 
-    assert "there is a sweep" not in project.run(*RESUME).err
+    project.run(*RESUME, "--events", "events.jsonl")
+    events = [json.loads(line) for line in (project.folder / "events.jsonl").open()]
+    assert events[0]["left"] == 8 - len(kept)  # what is recorded is not run again
     assert len(_records(project)) == 8
     assert _records(project)[: len(kept)] == kept
 
