@@ -18,6 +18,7 @@ from analysis.verdict import ALPHA, Contrast
 
 MOST_SHOWN = 10
 LONGEST = 200
+_FIGURE = re.compile(r"\d+(?:\.\d+)?")
 
 # A cost is named where it is this many times the baseline's and above it by more than the floor,
 # both per Gbit: 100 retransmits are about 0.1 % of full-sized segments.
@@ -137,12 +138,15 @@ def _mixed(valid: Sequence[Record]) -> list[str]:
 
 
 def _of_runs(valid: Sequence[Record]) -> list[str]:
-    """The runs' own warnings, those that differ in figures only as one; the most frequent first."""
+    """The runs' own warnings, the most frequent first.
+
+    Those that differ in figures only are one, shown with the largest.
+    """
     examples: dict[str, str] = {}
     counted: Counter[str] = Counter()
     for record in valid:
         for kind, text in {_kind(text): text for text in reversed(record.warnings)}.items():
-            examples.setdefault(kind, text)
+            examples[kind] = max(examples.get(kind, text), text, key=_figures)
             counted[kind] += 1
     shown = [
         f"{_short(examples[kind])} ({_runs(count)})"
@@ -153,7 +157,12 @@ def _of_runs(valid: Sequence[Record]) -> list[str]:
 
 
 def _kind(text: str) -> str:
-    return re.sub(r"\d+(?:[.,]\d+)*", "#", text)
+    return _FIGURE.sub("#", text)
+
+
+def _figures(text: str) -> list[float]:
+    """The figures of a warning: of several, the one with the largest is shown."""
+    return [float(figure) for figure in _FIGURE.findall(text)]
 
 
 def _short(text: str) -> str:

@@ -55,7 +55,7 @@ def recommend(
         )
     chosen = _choice(contrasts, pairwise, complexity, counts)
     if chosen is not None:
-        return Recommendation(_single(chosen, contrasts, complexity, counts), chosen)
+        return Recommendation(_single(chosen, contrasts, complexity), chosen)
     by_count = {
         count: _choice(contrasts, pairwise, complexity, [count]) or baseline for count in counts
     }
@@ -137,20 +137,21 @@ def _mean(found: Iterable[Contrast]) -> float:
     return math.fsum(logs) / len(logs)
 
 
-def _single(
-    chosen: str, contrasts: Sequence[Contrast], complexity: Mapping[str, int], counts: Sequence[int]
-) -> str:
+def _single(chosen: str, contrasts: Sequence[Contrast], complexity: Mapping[str, int]) -> str:
     own = sorted((one for one in contrasts if one.b == chosen), key=lambda one: one.replicas)
     gains = [
         f"{interval(one.effect)} at {pairs(one.replicas)}" for one in own if one.verdict == "better"
     ]
-    words = [f"Recommended: {chosen}. It carries {joined(gains)}"]
-    if len(counts) > 1:
-        words.append(f"and loses at none of the {len(counts)} replica counts measured")
+    others = [
+        f"{pairs(one.replicas)} ({interval(one.effect)})" for one in own if one.verdict != "better"
+    ]
+    words = f"Recommended: {chosen}. It carries {joined(gains)} of the baseline"
+    if others:
+        words += f"; no significant difference at {joined(others)}"
     better = [
         one for one in contrasts if one.verdict == "better" and one.b != chosen and _above(one, own)
     ]
-    text = " ".join(words) + "."
+    text = f"{words}."
     passed = dict.fromkeys(one.b for one in better)
     losing = [f"{name} ({_loss(contrasts, name)})" for name in passed if _loss(contrasts, name)]
     simpler = [

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -244,9 +245,20 @@ def test_an_order_that_was_not_randomised_is_inconclusive() -> None:
         found = summarise(bare).contrasts[0]
         assert (found.verdict, "not randomised" in found.doubt) == ("inconclusive", True), update
     a_then_b = sorted(records, key=lambda one: (one.configuration, one.block))
-    moved = [one.model_copy(update={"order": order}) for order, one in enumerate(a_then_b)]
+    starts = sorted(one.start for one in records if one.start)
+    moved = [
+        one.model_copy(update={"order": order, "start": start})
+        for (order, one), start in zip(enumerate(a_then_b), starts, strict=True)
+    ]
     found = summarise(moved).contrasts[0]
     assert (found.verdict, "not made together" in found.doubt) == ("inconclusive", True)
+    late = [
+        one.model_copy(update={"start": starts[-1] + timedelta(hours=1)})
+        if (one.configuration, one.block) == ("rps", 2)
+        else one
+        for one in records
+    ]
+    assert summarise(late).contrasts[0].verdict == "better"
     apart = sweep({"baseline": 1}, blocks=10, seed=1) + sweep({"rps": 1.3}, blocks=10, seed=2)
     assert summarise(apart).contrasts[0].verdict == "inconclusive"
 

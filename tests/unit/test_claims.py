@@ -1,0 +1,158 @@
+"""Figures in README and docs are those of the code, of the benchmarks and of the example."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from analysis import cautions, compare, dependence, evidence, plots, recommend, sequential
+from analysis.machine import CONDITIONS
+from analysis.recommend import Recommendation
+from analysis.statistics import Effect
+from analysis.verdict import Contrast, interval, p_value, times
+from experiments.engines.embedded import kubernetes
+from experiments.matrix import named, plan
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = {3: "three", 5: "five", 6: "six", 8: "eight", 9: "nine", 10: "ten"}
+
+
+def text(page: str) -> str:
+    return " ".join((ROOT / page).read_text().split())
+
+
+def example() -> list[dict[str, str]]:
+    with (ROOT / "docs/example/comparisons.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def contrast(row: dict[str, str]) -> Contrast:
+    effect = Effect(*(float(row[name]) for name in ("ratio", "low", "high", "p")))
+    return Contrast(row["path"], int(row["replicas"]), row["against"], row["configuration"],
+                    effect, float(row["p_holm"]), row["verdict"], row["doubt"])  # type: ignore[arg-type]  # fmt: skip
+
+
+def recommended() -> Recommendation:
+    rows = example()
+    found = recommend.recommend(
+        [contrast(row) for row in rows if row["family"] == "baseline"],
+        [contrast(row) for row in rows if row["family"] == "pairwise"],
+        {},
+        "baseline",
+    )
+    assert found is not None
+    return found
+
+
+def test_the_number_of_plots() -> None:
+    assert f"{WORDS[len(plots._PLOTS)]} plots" in text("README.md")
+
+
+def test_the_embedded_engine_s_figures() -> None:
+    page = text("experiments/engines/embedded/README.md")
+    kept = json.loads((ROOT / "benchmarks/engines.json").read_text())["seconds"]
+    own = kept["embedded_in_process"]["configuration"]
+    cli = kept["pulumi_in_process"]["configuration"]
+    assert f"takes {own:.2f} s, with the CLI {cli:.1f} s" in page
+    assert f"{WORDS[len(kubernetes.KINDS)]} Kubernetes kinds" in page
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        f"fewer than {evidence.FEWEST_RUNS} runs",
+        f"needs {dependence.FEWEST_BLOCKS} blocks",
+        f"not before {sequential.FEWEST} runs",
+        f"more than {recommend.MARGIN * 100:.0f} % below the baseline",
+        f"{compare.ALLOWANCE * 100:.0f} % for each sweep are assumed",
+        f"Exit code {compare.WORSE}",
+        f"{compare.CANNOT_TELL} is",
+        f"by {cautions.LESS_FAIR:g}",
+        f"and {cautions.FLOORS['retransmits'][1]:.0f} more per Gbit",
+        f"and {cautions.FLOORS['dropped'][1]:.0f} more per Gbit",
+    ],
+)
+def test_the_rules_of_the_statistics(claim: str) -> None:
+    assert claim in text("docs/statistics.md")
+    assert cautions.TIMES_BASELINE == 2
+    assert "twice the baseline's retransmits" in text("docs/statistics.md")
+
+
+def percent(share: float) -> str:
+    return f"{share * 100:.0f} %"
+
+
+def test_the_simulated_figures_in_the_text() -> None:
+    page = text("docs/statistics.md")
+    kept = json.loads((ROOT / "benchmarks/promises.json").read_text())
+    stops = kept["coverage_when_until_ci_stops"]
+    assert (
+        f"{percent(stops['normal'])} with normal noise and {percent(stops['skewed'])} with skewed"
+        in page
+    )
+    covers = kept["coverage_of_the_95_interval"]
+    assert f"coverage stays at {percent(covers['drift 0.95 that all share, 10 blocks'])}" in page
+    sequence = percent(covers["drift 0.95, all of A, then all of B, 10 runs"])
+    assert f"under the same drift covers {sequence}" in page
+    worse = {row["both have a baseline"] for row in kept["compare_to_false_worse"].values()}
+    assert {percent(share) for share in worse} == {"2 %"}
+    assert '"worse" comes in 2 %' in page
+    assert all(share < 0.06 for share in kept["sound_sweeps_withheld"].values())
+    assert (
+        kept["dependence_0.7_found"]["6 x 10"] > 0.9 > 0.7 > kept["dependence_0.7_found"]["6 x 6"]
+    )
+
+
+def test_every_condition_is_named() -> None:
+    page = text("docs/statistics.md").replace("`", "").casefold()
+    assert [name for name in CONDITIONS if name.casefold() not in page] == []
+
+
+def test_what_blocks_the_matrices_have_is_enough_for_a_verdict() -> None:
+    for name in ("usual", "quick", "study"):
+        assert plan(named(name) | {"seed": 1}).blocks >= evidence.FEWEST_RUNS, name
+
+
+def test_the_readme_s_table_is_the_example_s() -> None:
+    known = {
+        (row["configuration"], row["replicas"]): contrast(row)
+        for row in example()
+        if row["family"] == "baseline"
+    }
+    rows = re.findall(
+        r"^    ([\w-]+) +(\d+) +10 .*?(\d\.\d\dx.*)$", (ROOT / "README.md").read_text(), re.M
+    )
+    assert len(rows) == 5
+    for name, replicas, rest in rows:
+        one = known[name, replicas]
+        shown = " ".join(rest.split())
+        assert shown == f"{interval(one.effect)} {p_value(one.p_holm)}", name
+
+
+def test_the_example_s_page_and_report_say_what_its_figures_support() -> None:
+    page = text("docs/example.md")
+    chosen = recommended()
+    assert chosen.configuration == "pipeline"
+    assert f"recommendation is `{chosen.configuration}`" in page
+    report = (ROOT / "docs/example/report.html").read_text()
+    assert chosen.sentence in report
+    assert f"nodes apply {chosen.configuration} --persist" in report
+    baseline = [contrast(row) for row in example() if row["family"] == "baseline"]
+    at_one = {one.b: one for one in baseline if one.replicas == 1}
+    assert {one.b for one in at_one.values() if one.verdict == "worse"} == {
+        "rps", "rps-plus", "rfs", "rfs-plus",
+    }  # fmt: skip
+    low, high = (at_one["rps"].effect.low or 0, at_one["rps"].effect.high or 0)
+    estimate = times(at_one["rps"].effect.estimate).removesuffix("x")
+    assert f"(`rps` {estimate} of the baseline, 95 % interval {low:.2f} to {high:.2f})" in page
+    many = [one for one in baseline if one.replicas >= 4]
+    assert all(one.verdict == "better" for one in many)
+    ratios = sorted(one.effect.estimate or 0 for one in many)
+    assert f"{ratios[0]:.2f} to {ratios[-1]:.2f} times" in page
+    assert f"{len(baseline)} comparisons" in page
+    losses = sorted(100 * (1 - (at_one[name].effect.estimate or 0)) for name in ("rps", "rps-plus"))
+    assert f"loses {losses[0]:.0f} to {losses[1]:.0f} %" in text("docs/roadmap.md")
