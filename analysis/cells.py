@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ from analysis.verdict import Contrast, p_value, percent, times
 
 DASH = "–"
 _FEWEST_COLUMNS = 3
-_SHORTEST_TEXT = 8
+# Columns below this rank are left out before a text is cut to what is still readable.
+_MAJOR = 10
+_READABLE = 17
+_SHORTEST = 8
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def states(summary: Summary) -> Table:
         (Column("configuration", False, 20), Column("replicas", rank=19),
          Column("path", False, 16 if several else 0), Column("runs", rank=6),
          Column("Mbit/s a pair", rank=12), Column("ratio", rank=18),
-         Column(_level(summary), False, 14), Column("p Holm", rank=8), Column("MDE", rank=4),
+         Column(_level(summary), rank=14), Column("p Holm", rank=8), Column("MDE", rank=4),
          Column("soft % busiest", rank=3), Column("idle % mean", rank=2),
          Column("note", False, 17)),
         [_state(summary, state) for state in summary.states],
@@ -144,17 +148,16 @@ def invalid(summary: Summary) -> Table:
 def aligned(table: Table, width: int | None = None) -> str:
     """Plain text in columns.
 
-    Where it is wider than `width`, the columns of the lowest rank are left out, three remain, and
-    then texts are cut; a number is never cut.
+    Where it is wider than `width`, minor columns are left out, then long texts are cut, then more
+    columns are left out, the lowest rank first, until three remain; a number is never cut.
     """
     kept = list(range(len(table.head)))
-    ranks = table.ranks or (0,) * len(kept)
     widths = [max(len(line[i]) for line in [table.head, *table.rows]) for i in kept]
-    while width is not None and len(kept) > _FEWEST_COLUMNS and _wide(kept, widths) > width:
-        kept.remove(min(kept, key=lambda i: (ranks[i], -i)))
-    for i in sorted((i for i in kept if not table.numeric[i]), key=lambda i: -widths[i]):
-        if width is not None and _wide(kept, widths) > width:
-            widths[i] = max(_SHORTEST_TEXT, widths[i] - (_wide(kept, widths) - width))
+    if width is not None:
+        ranks = table.ranks or (0,) * len(kept)
+        for rank, shortest in ((_MAJOR, _READABLE), (math.inf, _SHORTEST)):
+            _leave_out(kept, widths, width, ranks, below=rank)
+            _cut_texts(kept, widths, width, table.numeric, shortest)
     return "\n".join(
         "  ".join(
             line[i].rjust(widths[i])
@@ -164,6 +167,25 @@ def aligned(table: Table, width: int | None = None) -> str:
         ).rstrip()
         for line in [table.head, *table.rows]
     )
+
+
+def _leave_out(
+    kept: list[int], widths: Sequence[int], width: int, ranks: Sequence[int], *, below: float
+) -> None:
+    while len(kept) > _FEWEST_COLUMNS and _wide(kept, widths) > width:
+        least = min(kept, key=lambda i: (ranks[i], -i))
+        if ranks[least] >= below:
+            return
+        kept.remove(least)
+
+
+def _cut_texts(
+    kept: Sequence[int], widths: list[int], width: int, numeric: Sequence[bool], shortest: int
+) -> None:
+    for i in sorted((i for i in kept if not numeric[i]), key=lambda i: -widths[i]):
+        over = _wide(kept, widths) - width
+        if over > 0 and widths[i] > shortest:
+            widths[i] = max(shortest, widths[i] - over)
 
 
 def _wide(kept: Sequence[int], widths: Sequence[int]) -> int:
@@ -257,8 +279,8 @@ def _effect(effect: Effect) -> tuple[str, ...]:
 
 
 def _effect_head(summary: Summary) -> tuple[Column, ...]:
-    return (Column("runs", False), Column("ratio"), Column(_level(summary), False),
-            Column("median"), Column("bootstrap", False))  # fmt: skip
+    return (Column("runs", False), Column("ratio"), Column(_level(summary)),
+            Column("median"), Column("bootstrap"))  # fmt: skip
 
 
 def _bounds(effect: Effect) -> str:

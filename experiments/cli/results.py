@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -199,7 +200,7 @@ def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None
     if json:
         show_json({**summary.to_json(), "report": str(files.html)})
     else:
-        show(text_table(summary))
+        show(text_table(summary, shutil.get_terminal_size().columns))
         show("")
         for sentence in [*summary.verdict, *summary.caveats]:
             show(sentence)

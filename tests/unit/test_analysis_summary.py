@@ -30,11 +30,11 @@ from analysis.verdict import contrast as judged
 RATIOS = {"baseline": 1.0, "rfs": 1.3, "rfs-plus": 1.32, "rps": 1.0, "worst": 0.7}
 
 GOLDEN = """
-configuration  replicas  path     runs  Mbit/s a pair  ratio  95 % CI       p Holm    MDE  soft % busiest  idle % mean  note
-baseline              1  overlay     6       798 ± 30      1  –                  –      –            80.0         35.0
+configuration  replicas  path     runs  Mbit/s a pair  ratio       95 % CI  p Holm    MDE  soft % busiest  idle % mean  note
+baseline              1  overlay     6       798 ± 30      1             –       –      –            80.0         35.0
 rfs                   1  overlay     6      1011 ± 55  1.27x  [1.24, 1.29]  <0.001  5.5 %            80.0         35.0  better
 worst                 1  overlay     6       623 ± 24  0.78x  [0.77, 0.80]  <0.001  4.8 %            80.0         35.0  worse
-baseline              4  overlay     6        253 ± 6      1  –                  –      –            80.0         35.0
+baseline              4  overlay     6        253 ± 6      1             –       –      –            80.0         35.0
 rfs                   4  overlay     6        255 ± 4  1.01x  [0.99, 1.03]   0.275  4.9 %            80.0         35.0  no significant difference
 worst                 4  overlay     5        179 ± 9  0.71x  [0.68, 0.75]  <0.001   15 %            80.0         35.0  inconclusive: 5 runs, at least 6 are needed; 1 of 6 attempts invalid
 """
