@@ -83,7 +83,11 @@ def _read(path: Path) -> list[Cell] | Fault:
     data = text_of(path)
     if isinstance(data, Fault):
         return data
-    rows = list(csv.reader(data.decode("utf-8").splitlines()))
+    lines = csv.reader(data.decode("utf-8").splitlines())
+    try:
+        rows = list(lines)
+    except csv.Error as error:
+        return Fault(path, lines.line_num, f"is not CSV: {error}")
     if len(rows) < 2:
         return Fault(path, 1, "has no rows")
     cells = []

@@ -12,6 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pydantic import BaseModel
+
+from infra import foreign
 from infra.refusals import VARIABLE, BadInput, Cannot, Refusal
 
 AGENT = Path(__file__).resolve().parent.parent / "docker" / "steering" / "steer.py"
@@ -35,14 +38,62 @@ def call(verb: str, *options: str, plan: dict[str, Any] | None = None) -> dict[s
     Raises `BadInput` or `Cannot` where the agent refuses, `AgentFailed` where it failed.
     `verify` that finds drift is no failure: its answer lists what drifted.
     """
-    status, said, complaint = _run(verb, *options, words="" if plan is None else json.dumps(plan))
-    words = complaint.strip().removeprefix("steer: ") or f"exit {status}"
+    text = "" if plan is None else json.dumps(plan)
+    return read(verb, *_run(verb, *options, words=text))
+
+
+class _Queue(BaseModel):
+    role: str | None = None
+    device: str
+    queue: str
+    rps_cpus: str
+    rps_flow_cnt: int
+
+
+class _Drift(BaseModel):
+    kind: str | None = None
+    message: str
+
+
+class _Holder(BaseModel):
+    owner: str
+
+
+class _Answer(BaseModel):
+    """What is used of the agent's answers; one of another version may have more keys."""
+
+    sock_flow_entries: int | None = None
+    queues: list[_Queue] = []
+    drift: list[str | _Drift] = []
+    warnings: list[str] = []
+    snapshots: list[_Holder] = []
+    restored: int = 0
+    gone: list[str] = []
+    failed: list[str] = []
+
+
+_REPORT = ("sock_flow_entries", "queues", "drift", "warnings")
+_ALWAYS = {
+    "apply": _REPORT,
+    "verify": _REPORT,
+    "show": ("sock_flow_entries", "queues", "snapshots"),
+}
+
+
+def read(verb: str, status: int, said: str, complaint: str, where: str = "") -> dict[str, Any]:
+    """The agent's JSON, or its refusal as the exception that its exit status means (pure)."""
+    words = where + (complaint.strip().removeprefix("steer: ") or f"exit {status}")
     if status in (2, 3):
         raise (BadInput if status == 2 else Cannot)(words)
     try:
-        answer: dict[str, Any] = json.loads(said)
-    except ValueError:
-        raise AgentFailed(words) from None
+        answer: dict[str, Any] = foreign.parsed(said)
+        _Answer.model_validate(answer)
+        if absent := [key for key in _ALWAYS.get(verb, ()) if key not in answer]:
+            raise ValueError(f"it has no {', '.join(absent)}")
+    except ValueError as error:
+        reason = str(error).partition("\n")[0]
+        unread = f"{words}: its answer to {verb} cannot be read: {reason}"
+        raise AgentFailed(words if status else unread) from None
     if status != 0 and not (verb == "verify" and answer.get("drift")):
         raise AgentFailed(words)
     return answer

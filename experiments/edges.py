@@ -7,12 +7,15 @@ net/core/net-procfs.c for softnet_stat, and sysstat's definition of the percenta
 
 from __future__ import annotations
 
+import re
 import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.schema import Core, Softnet
+from infra import foreign
+from infra.cores import numbered
 
 # Order of the columns of /proc/stat. Guest time is part of user time; mpstat shows it apart, so
 # that the percentages of a machine that runs guests sum to less than 100.
@@ -38,25 +41,25 @@ class Edge:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return cls(
             at=at,
-            stat=(proc / "stat").read_text(),
-            softirqs=(proc / "softirqs").read_text(),
-            softnet=(proc / "net/softnet_stat").read_text(),
+            stat=(proc / "stat").read_text(errors="replace"),
+            softirqs=(proc / "softirqs").read_text(errors="replace"),
+            softnet=(proc / "net/softnet_stat").read_text(errors="replace"),
             own_cpu=usage.ru_utime + usage.ru_stime,
         )
 
 
 def cores(before: Edge, after: Edge, node: str) -> list[Core]:
     """Percent of the window that each core spent in each state, as mpstat prints them."""
-    first, last = _stat(before.stat), _stat(after.stat)
-    return [
-        _core(node, core, first[core], last[core]) for core in sorted(first.keys() & last.keys())
-    ]
+    with foreign.reading(f"/proc/stat of {node}"):
+        first, last = _stat(before.stat), _stat(after.stat)
+        both = sorted(first.keys() & last.keys())
+        return [_core(node, core, first[core], last[core]) for core in both]
 
 
 def _stat(text: str) -> dict[int, dict[str, int]]:
     rows = (line.split() for line in text.splitlines())
     return {
-        int(row[0][3:]): dict(zip(STAT_FIELDS, map(int, row[1:]), strict=False))
+        numbered(row[0]): dict(zip(STAT_FIELDS, map(foreign.whole, row[1:]), strict=False))
         for row in rows
         if row and row[0].startswith("cpu") and row[0] != "cpu"
     }
@@ -91,8 +94,10 @@ def _core(node: str, core: int, before: dict[str, int], after: dict[str, int]) -
 
 def softnet(before: Edge, after: Edge, node: str) -> list[Softnet]:
     """Differences of each core's row of softnet_stat, and of its NET_RX softirqs."""
-    first, last = _softnet(before.softnet), _softnet(after.softnet)
-    net_rx_first, net_rx_last = _net_rx(before.softirqs), _net_rx(after.softirqs)
+    with foreign.reading(f"/proc/net/softnet_stat of {node}"):
+        first, last = _softnet(before.softnet), _softnet(after.softnet)
+    with foreign.reading(f"/proc/softirqs of {node}"):
+        net_rx_first, net_rx_last = _net_rx(before.softirqs), _net_rx(after.softirqs)
     received = {
         core: _wrapped(net_rx_last[core] - net_rx_first[core])
         for core in net_rx_first.keys() & net_rx_last.keys()
@@ -116,10 +121,16 @@ _SOFTNET_CPU = 12
 def _softnet(text: str) -> dict[int, dict[str, int]]:
     rows: dict[int, dict[str, int]] = {}
     for line in text.splitlines():
-        values = [int(word, 16) for word in line.split()]
+        values = [_hexadecimal(word) for word in line.split()]
         core = values[_SOFTNET_CPU] if len(values) > _SOFTNET_CPU else len(rows)
         rows[core] = {name: values[column] for name, column in _SOFTNET.items()}
     return rows
+
+
+def _hexadecimal(word: str) -> int:
+    if not re.fullmatch("[0-9a-f]{8}", word):
+        raise ValueError(f"{word[:40]!r} is no counter")
+    return int(word, 16)
 
 
 def _wrapped(difference: int) -> int:
@@ -128,10 +139,10 @@ def _wrapped(difference: int) -> int:
 
 
 def _net_rx(text: str) -> dict[int, int]:
-    header, *lines = text.splitlines()
-    cores = [int(name.removeprefix("CPU")) for name in header.split()]
+    header, *lines = text.splitlines() or [""]
+    online = [numbered(name) for name in header.split()]
     for line in lines:
-        name, *counts = line.split()
-        if name == "NET_RX:":
-            return dict(zip(cores, map(int, counts), strict=False))
+        name, _, counts = line.partition(":")
+        if name.strip() == "NET_RX":
+            return dict(zip(online, map(foreign.whole, counts.split()), strict=False))
     return {}

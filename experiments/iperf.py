@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.schema import Pair
+from infra import foreign
 from infra.lab.layout import netns
 from infra.lab.measurement import Endpoint, Measurement
 
@@ -157,7 +157,7 @@ def parse(index: int, output: bytes, status: int = 0) -> Pair:
         return Pair(index=index, bitrate_mbps=None, reason=reason)
 
     try:
-        result = json.loads(output)
+        result = foreign.parsed(output, strict=False)
     except ValueError:
         words = output.decode(errors="replace").strip()[-200:] or "no output"
         return failed(f"iperf3 (exit {status}) did not answer in JSON: {words}")

@@ -40,7 +40,8 @@ def machine(what: str, path: Path = LOCK) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            words, _, token = os.pread(descriptor, 4096, 0).decode().partition("\n")
+            holder = os.pread(descriptor, 4096, 0).decode(errors="replace")
+            words, _, token = holder.partition("\n")
             if not token or os.environ.get(TOKEN) != token.strip():
                 raise Busy(f"this machine is busy with {words}: wait or end it") from None
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 import re
@@ -11,10 +12,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
+
 from analysis.schema import Confounders, Machine
 from experiments.cluster import look
+from infra import cores, foreign
 from infra.lab.measurement import Measurement
-from infra.refusals import Cannot
 
 PROC = Path("/proc")
 SYS = Path("/sys")
@@ -44,6 +47,19 @@ def about(devices: Iterable[str]) -> dict[str, Any]:
     return {"files": _ABOUT, "commands": [_ARCHITECTURE, *map(_features, devices)]}
 
 
+class _Seen(BaseModel):
+    """What `look` prints: each file's text by its path, and what each command printed."""
+
+    files: dict[str, str]
+    commands: dict[str, str] = {}
+
+
+def seen(printed: str, where: str) -> dict[str, Any]:
+    """The files and the words that `look` brought from a node. Raises `Cannot`."""
+    with foreign.reading(f"what {where} prints of its files"):
+        return _Seen.model_validate(foreign.parsed(printed)).model_dump()
+
+
 def described(said: Mapping[str, Any], devices: Iterable[str], iperf_version: str) -> Machine:
     """A node from its files and from what ethtool prints of its devices (pure).
 
@@ -51,16 +67,21 @@ def described(said: Mapping[str, Any], devices: Iterable[str], iperf_version: st
     """
     files, printed = said["files"], said["commands"]
     queues = [path.split("/")[4] for path in files if "/queues/rx-" in path]
-    here = [name for name in devices if f"/sys/class/net/{name}/mtu" in files]
-    return Machine(
-        kernel=files["/proc/sys/kernel/osrelease"].strip(),
-        cpu=cpu_model(files["/proc/cpuinfo"], printed[" ".join(_ARCHITECTURE)].strip()),
-        cores=len(parse_cpu_list(files["/sys/devices/system/cpu/online"])),
-        mtu={name: int(files[f"/sys/class/net/{name}/mtu"]) for name in here},
-        offloads={name: offloads(printed[" ".join(_features(name))]) for name in here},
-        queues={name: queues.count(name) for name in here},
-        versions={"iperf3": iperf_version},
-    )
+    here = [name for name in devices if _mtu(name) in files]
+    with foreign.reading("what the node says of itself"):
+        return Machine(
+            kernel=files["/proc/sys/kernel/osrelease"].strip(),
+            cpu=cpu_model(files["/proc/cpuinfo"], printed[" ".join(_ARCHITECTURE)].strip()),
+            cores=len(cores.listed(files["/sys/devices/system/cpu/online"])),
+            mtu={name: foreign.whole(files[_mtu(name)].strip()) for name in here},
+            offloads={name: offloads(printed[" ".join(_features(name))]) for name in here},
+            queues={name: queues.count(name) for name in here},
+            versions={"iperf3": iperf_version},
+        )
+
+
+def _mtu(device: str) -> str:
+    return f"/sys/class/net/{device}/mtu"
 
 
 def _features(device: str) -> tuple[str, ...]:
@@ -75,11 +96,7 @@ def describe(measurement: Measurement) -> Machine:
         "ip", "netns", "exec", measurement.server_node,
         sys.executable, look.__file__, json.dumps(about(devices)),
     )  # fmt: skip
-    try:
-        seen = json.loads(said)
-    except ValueError:
-        raise Cannot(f"the node {measurement.server_node} cannot be described: {said}") from None
-    found = described(seen, devices, _iperf3_version())
+    found = described(seen(said, measurement.server_node), devices, _iperf3_version())
     return Machine.model_validate(
         found.model_dump()
         | {
@@ -94,8 +111,8 @@ def describe(measurement: Measurement) -> Machine:
 
 def offloads(text: str) -> dict[str, bool]:
     """The offloads that matter here, from `ethtool -k` (pure)."""
-    pairs = (line.strip().split(": ", 1) for line in text.splitlines() if ": " in line)
-    return {name: value.startswith("on") for name, value in pairs if name in _OFFLOADS}
+    pairs = (line.strip().partition(": ") for line in text.splitlines())
+    return {name: value.startswith("on") for name, _, value in pairs if name in _OFFLOADS}
 
 
 # The model's name in /proc/cpuinfo, by architecture: x86 and s390, MIPS, POWER, RISC-V.
@@ -124,25 +141,24 @@ def cpu_model(cpuinfo: str, architecture: str) -> str:
     return f"{architecture} {named}".strip() or "not known"
 
 
-def parse_cpu_list(text: str) -> list[int]:
-    """The CPUs of a list such as `0-3,8` (pure)."""
-    ranges = (part.partition("-") for part in text.strip().split(",") if part[:1].isdigit())
-    return [cpu for low, _, high in ranges for cpu in range(int(low), int(high or low) + 1)]
-
-
 def irq_time_accounting() -> bool | None:
     """Whether softirq time is exact (True) or sampled at the tick; None where nobody says."""
     import gzip
+    import zlib
 
     config = PROC / "config.gz"
     boot = Path("/boot") / f"config-{platform.release()}"
-    if config.exists():
-        text = gzip.decompress(config.read_bytes()).decode()
-    elif boot.exists():
-        text = boot.read_text()
-    else:
+    try:
+        if config.exists():
+            with gzip.open(io.BytesIO(foreign.content(config))) as file:
+                text = file.read(foreign.MOST_BYTES)
+        elif boot.exists():
+            text = foreign.content(boot)
+        else:
+            return None
+    except (OSError, EOFError, zlib.error):
         return None
-    return "CONFIG_IRQ_TIME_ACCOUNTING=y" in text
+    return b"CONFIG_IRQ_TIME_ACCOUNTING=y" in text
 
 
 def _iperf3_version() -> str:
@@ -180,27 +196,30 @@ def confounders_in(files: Mapping[str, str]) -> Confounders:
         return files[path].strip() if path in files else None
 
     nics = nics_in(files)
-    return Confounders(
-        nic_interrupts=nic_interrupts(files["/proc/interrupts"], nics.values()),
-        irqbalance=any(
-            path.endswith("/comm") and name.strip() == "irqbalance" for path, name in files.items()
-        ),
-        rps_default_mask=text("/proc/sys/net/core/rps_default_mask"),
-        xps={
-            f"{device}/{queue}": mask.strip()
-            for path, mask in files.items()
-            if path.endswith("/xps_cpus")
-            for device, queue in [(path.split("/")[4], path.split("/")[6])]
-            if device in nics
-        },
-        governor=text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-    )
+    with foreign.reading("/proc/interrupts"):
+        return Confounders(
+            nic_interrupts=nic_interrupts(files["/proc/interrupts"], nics.values()),
+            irqbalance=any(
+                path.endswith("/comm") and name.strip() == "irqbalance"
+                for path, name in files.items()
+            ),
+            rps_default_mask=text("/proc/sys/net/core/rps_default_mask"),
+            xps={
+                f"{device}/{queue}": mask.strip()
+                for path, mask in files.items()
+                if path.endswith("/xps_cpus")
+                for device, queue in [(path.split("/")[4], path.split("/")[6])]
+                if device in nics
+            },
+            governor=text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        )
 
 
 def throttled(cpu_stat: str) -> int | None:
     """nr_throttled of a cgroup's cpu.stat (pure); v2 has it only where the controller is on."""
-    rows = dict(line.split() for line in cpu_stat.splitlines())
-    return int(rows["nr_throttled"]) if "nr_throttled" in rows else None
+    with foreign.reading("cpu.stat of a pod"):
+        rows = dict(line.split() for line in cpu_stat.splitlines())
+        return foreign.whole(rows["nr_throttled"]) if "nr_throttled" in rows else None
 
 
 class Nic(NamedTuple):
@@ -241,8 +260,8 @@ def nic_interrupts(text: str, nics: Iterable[Nic]) -> dict[str, list[int]]:
     The header names the cores that are online; an offline core has 0 here. Drivers name their
     interrupts freely: `eth0-TxRx-0`, `mlx5_comp0@pci:0000:03:00.0`, `virtio1-input.0`.
     """
-    header, *lines = text.splitlines()
-    cores = [int(name.removeprefix("CPU")) for name in header.split()]
+    header, *lines = text.splitlines() or [""]
+    online = [cores.numbered(name) for name in header.split()]
     known = list(nics)
     numbers = {number for nic in known for number in nic.numbers}
     words = sorted({re.escape(word) for nic in known for word in nic.words})
@@ -250,11 +269,11 @@ def nic_interrupts(text: str, nics: Iterable[Nic]) -> dict[str, list[int]]:
     rows = {}
     for line in lines:
         label, _, rest = line.partition(":")
-        counts, name = rest.split()[: len(cores)], rest.split(maxsplit=len(cores))[len(cores) :]
+        counts, name = rest.split()[: len(online)], rest.split(maxsplit=len(online))[len(online) :]
         if not name or not (label.strip() in numbers or (found and found.search(name[0]))):
             continue
-        by_core = dict(zip(cores, map(int, counts), strict=True))
-        row = [by_core.get(core, 0) for core in range(max(cores) + 1)]
+        by_core = dict(zip(online, map(foreign.whole, counts), strict=True))
+        row = [by_core.get(core, 0) for core in range(max(online) + 1)]
         rows[f"{label.strip()} {name[0].split()[-1]}"] = row
     return rows
 

@@ -92,6 +92,8 @@ def run(
         if pair.reason and pair.reason not in verdict.reasons
     ]
     verdict.warnings += machine.moved_interrupts(confounders_before, confounders_after)
+    nothing: dict[str, Any] = {}
+    accounts = verdict.asked(lambda: _accounts(driven.edges), nothing)
     record = Record(
         target=what.target,
         stack=what.stack,
@@ -117,7 +119,7 @@ def run(
         machine=on or at.describe(),
         confounders_before=confounders_before,
         confounders_after=confounders_after,
-        **_accounts(driven.edges),
+        **accounts,
     )
     return record, [raw for _, raw in driven.results]
 
@@ -140,14 +142,20 @@ def _verified(at: Site, verdict: _Verdict, when: str) -> Steering | None:
     """The steering as read back; drift makes the run invalid. Renews the lease."""
     try:
         answers = at.verify()
+        steering = _steering(answers)
     except Exception as error:  # whatever it is, the run is invalid
         verdict.reasons.append(f"steering {when}: {error}")
         return None
+    for _, answer in answers:
+        verdict.reasons += [f"steering {when}: {_words(drift)}" for drift in answer["drift"]]
+        verdict.warnings += answer["warnings"]
+    return steering
+
+
+def _steering(answers: Sequence[tuple[str, dict[str, Any]]]) -> Steering:
     queues: list[QueueSteering] = []
     table: int | None = None
     for node, answer in answers:
-        verdict.reasons += [f"steering {when}: {_words(drift)}" for drift in answer["drift"]]
-        verdict.warnings += answer["warnings"]
         queues += [_queue(node, queue) for queue in answer["queues"]]
         table = answer["sock_flow_entries"] if table is None else table
     return Steering(sock_flow_entries=table, queues=queues)

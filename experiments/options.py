@@ -205,7 +205,8 @@ def layer(given: Mapping[str, Any]) -> dict[str, Any]:
         if name not in fields_of:
             raise BadInput(unknown_key(name, [_spellings(field)[0] for field, _ in declared()]))
         found[fields_of[name]] = value
-    if isinstance(found.get("config"), list):
+    words = found.get("config")
+    if isinstance(words, list) and all(isinstance(word, str) for word in words):
         found["config"] = stacks.changes(found["config"])
     if isinstance(found.get("config"), Mapping):
         found["config"] = dict(found["config"])

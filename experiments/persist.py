@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.agent import AGENT
 from experiments.records import atomically
+from infra import foreign
 from infra.refusals import Cannot, Refusal
 
 PYTHON = "/usr/bin/python3"
@@ -171,7 +172,7 @@ def steps_to_start() -> list[list[str]]:
 def kept(root: Path = Path("/")) -> Kept | None:
     """Who keeps the steering of this machine, also where that was installed by half."""
     try:
-        owner = json.loads((root / PLAN.lstrip("/")).read_text(encoding="utf-8"))["owner"]
+        owner = foreign.parsed(foreign.content(root / PLAN.lstrip("/")))["owner"]
         return Kept(str(owner))
     except FileNotFoundError:
         units = (root / UNITS.lstrip("/") / name for name in (SERVICE, AGAIN, TIMER))

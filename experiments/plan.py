@@ -15,6 +15,7 @@ from typing import Any
 
 from experiments import options
 from experiments.options import Options
+from infra import foreign
 from infra.configurations import Configuration
 from infra.refusals import BadInput
 
@@ -121,14 +122,11 @@ def _order(
     return runs
 
 
-def from_json(text: str) -> Plan:
+def from_json(text: str | bytes) -> Plan:
     """A plan as `to_json` wrote it. Raises ValueError, KeyError or TypeError for any other text."""
     from pydantic import TypeAdapter
 
-    try:
-        document = json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    document = foreign.parsed(text)
     if not isinstance(document, dict):
         raise TypeError("it is not a mapping")
     try:

@@ -6,10 +6,12 @@ import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from analysis import files
 from analysis.files import write as atomically
 from analysis.schema import Record
+from infra import foreign
 
 __all__ = ["atomically", "write"]
 
@@ -20,19 +22,16 @@ def write(directory: Path, name: str, record: Record, raw: Sequence[bytes]) -> P
     The record is the last to appear: where it stands, everything of its run does.
     """
     files.folder(directory)
-    traffic = [
-        json.loads(text) if _is_json(text) else text.decode(errors="replace") for text in raw
-    ]
-    compressed = gzip.compress(json.dumps(traffic).encode(), mtime=0)
+    compressed = gzip.compress(json.dumps([_traffic(one) for one in raw]).encode(), mtime=0)
     atomically(directory / f"run-{name}.iperf3.json.gz", compressed)
     path = directory / f"run-{name}.json"
     atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
     return path
 
 
-def _is_json(text: bytes) -> bool:
+def _traffic(raw: bytes) -> Any:
+    """What a client printed: its JSON, or the text where it is none."""
     try:
-        json.loads(text)
+        return foreign.parsed(raw)
     except ValueError:
-        return False
-    return True
+        return raw.decode(errors="replace")

@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.engines import StackRef
 from experiments.records import atomically
-from infra import checkpoint, config, documents
+from infra import checkpoint, config, documents, foreign
 from infra.config import PROJECT, State
 from infra.refusals import BadInput
 
@@ -77,10 +77,11 @@ def _section(path: Path) -> dict[Any, Any]:
         document = documents.read(path, "stack")
     except FileNotFoundError:
         return {}
-    section = (document or {}).get("config") if isinstance(document or {}, dict) else document
-    if not isinstance(section or {}, dict):
+    section = document.get("config") if isinstance(document, dict) else document
+    section = {} if section is None else section
+    if not isinstance(section, dict):
         raise BadInput(f"stack: {path.name} must be a mapping with `config` in it")
-    return section or {}
+    return section
 
 
 def _read(name: str) -> dict[str, str]:
@@ -104,7 +105,7 @@ def _text(value: Any) -> str:
 def _typed(key: str, value: str) -> Any:
     """A structured value is kept as structure, everything else as the text it is."""
     structured = key.removeprefix(_PREFIX) in config.STRUCTURED
-    return json.loads(value) if structured else value
+    return foreign.parsed(value) if structured else value
 
 
 def _same(kept: str | None, value: str) -> bool:
@@ -112,8 +113,8 @@ def _same(kept: str | None, value: str) -> bool:
     if kept is None or kept == value:
         return kept == value
     try:
-        one, other = (json.dumps(json.loads(text), sort_keys=True) for text in (kept, value))
-    except (ValueError, RecursionError):
+        one, other = (json.dumps(foreign.parsed(text), sort_keys=True) for text in (kept, value))
+    except ValueError:
         return False
     return one == other
 

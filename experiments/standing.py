@@ -14,7 +14,7 @@ from typing import Any
 from experiments import agent
 from experiments.engines import StackRef
 from experiments.lock import Busy
-from infra import config
+from infra import config, foreign
 from infra.config import MOST_REPLICAS
 from infra.lab import claim, layout, removal
 from infra.lab.layout import Pair
@@ -36,7 +36,7 @@ class Lab:
 def lab() -> Lab | None:
     """The lab that stands here, by its claim, which root alone can read."""
     try:
-        stack, _, folder = Path(claim.OWNER).read_text().strip().partition(" in ")
+        stack, _, folder = foreign.words(Path(claim.OWNER)).strip().partition(" in ")
     except FileNotFoundError:
         return None
     return Lab(stack, folder)

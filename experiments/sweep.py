@@ -25,16 +25,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from analysis import files, sequential
-from analysis.load import load
+from analysis.load import Fault, load, read
 from analysis.pairing import StateKey
 from analysis.schema import Machine, Record
 from experiments import measure, records, site, stacks, targets
 from experiments.engines import Engine, EngineError, StackRef
 from experiments.plan import Plan, Run, from_json, to_json
 from experiments.site import AnyMeasurement
+from infra import foreign
 from infra.config import State
 from infra.kubernetes import measurement as cluster
 from infra.kubernetes.nodes import Nodes, of_state
@@ -218,9 +217,8 @@ class Sweep:
     def _recorded(self, run: Run) -> bool:
         """Whether the run has its record; half a record cannot be, a foreign one does not count."""
         path = self.directory / RECORDS / f"run-{self._name(run)}.json"
-        try:
-            record = Record.model_validate_json(path.read_bytes())
-        except (FileNotFoundError, ValidationError):
+        record = read(path)
+        if isinstance(record, Fault):
             return False
         return record.plan == self.plan.digest and record.order == run.order
 
@@ -229,10 +227,10 @@ def kept_plan(directory: Path) -> Plan:
     """The plan of the sweep in a results directory. Raises `BadInput` where there is none."""
     path = directory / PLAN
     try:
-        return from_json(path.read_text())
+        return from_json(foreign.content(path))
     except FileNotFoundError:
         raise BadInput(f"resume: there is no sweep in {directory}") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(f"resume: {path} is not a plan: {error}") from None
 
 

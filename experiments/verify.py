@@ -7,7 +7,6 @@ checkpoint keeps these words, and here they are held against the machine.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from experiments import agent
+from infra import foreign
 from infra.lab.layout import netns
 
 _CLONE_NEWNET = 0x40000000
@@ -52,7 +54,7 @@ def drifted(
     for resource in resources:
         facts = _facts(resource)
         urn = resource["urn"]
-        if "queues" in facts:
+        if "queues" in facts and "owner" in facts:
             steering.append((urn, facts["owner"]))
             continue
         if why := _missing(facts, look):
@@ -70,10 +72,20 @@ def _facts(resource: Mapping[str, Any]) -> dict[str, Any]:
     if resource.get("type") != "command:local:Command" or resource.get("delete"):
         return {}
     try:
-        facts = json.loads(resource.get("outputs", {}).get("stdout") or "{}")
+        facts = foreign.parsed(resource.get("outputs", {}).get("stdout") or "{}")
+        return _Facts.model_validate(facts).model_dump(exclude_unset=True)
     except ValueError:
         return {}
-    return facts if isinstance(facts, dict) else {}
+
+
+class _Facts(BaseModel):
+    """What a command of the lab prints of what it made, or the agent of what it steers."""
+
+    namespaces: dict[str, list[str]] = {}
+    process: str | None = None
+    file: str | None = None
+    owner: str | None = None
+    queues: list[Any] | None = None
 
 
 def _missing(facts: Mapping[str, Any], look: Callable[[str], set[str] | None]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
+from infra import foreign
 from infra.refusals import Refusal
 
 
@@ -53,16 +55,49 @@ def damaged(path: Path, fault: str) -> Damaged:
     return Damaged(f"{said}; there is no backup of it: a lab goes with ./steerlab destroy --lab")
 
 
-_FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_FAULTS = (OSError, ValueError)
 
 
 def _document(path: Path) -> dict[str, Any]:
     """Checked as far as everybody needs it."""
-    document: dict[str, Any] = json.loads(path.read_bytes())
-    for one in _resources(document):
-        if not isinstance(one["urn"], str) or not isinstance(one["type"], str):
-            raise TypeError("a resource has no urn or no type")
+    document: dict[str, Any] = foreign.parsed(foreign.content(path))
+    _Document.model_validate(document)
     return document
+
+
+class _Resource(BaseModel):
+    """What every reader takes for granted of a resource, whatever else it has."""
+
+    urn: str
+    type: str
+    custom: bool = False
+    inputs: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
+    provider: str = ""
+    dependencies: list[str] | None = None
+    propertyDependencies: dict[str, list[str] | None] = {}  # noqa: N815 Pulumi's key
+
+
+class _Pending(BaseModel):
+    type: str
+    resource: _Resource
+
+
+class _Deployment(BaseModel):
+    manifest: dict[str, Any] | None = None
+    resources: list[_Resource] | None = None
+    pending_operations: list[_Pending] | None = None
+    secrets_providers: dict[str, Any] | None = None
+
+
+class _Checkpoint(BaseModel):
+    latest: _Deployment | None = None
+
+
+class _Document(BaseModel):
+    version: int
+    features: list[str] = []
+    checkpoint: _Checkpoint
 
 
 def _resources(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -96,4 +131,7 @@ def _in_words(path: Path, error: Exception) -> str:
         return str(error.strerror or error)
     if not path.stat().st_size:
         return "it is empty"
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return f"{type(error).__name__}: {error}"

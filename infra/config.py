@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
-from infra import configurations, cores, lease
+from infra import configurations, cores, foreign, lease
 from infra.complaints import complaint, like, shown, unknown_key, whole
 from infra.configurations import Configuration
 from infra.cores import Cores
@@ -39,6 +39,7 @@ Selector = Annotated[
 PathOfFile = Annotated[
     str, like(r'[^"\x00-\x1f\x7f]{0,4096}', "must be a file's path without quotes or line ends")
 ]
+_CPUS = Path("/sys/devices/system/cpu")
 _ROOT = Path(__file__).resolve().parent.parent
 _LONGEST_LEASE = 365 * 24 * 3600
 
@@ -268,8 +269,8 @@ def _parsed(key: str, value: str) -> Any:
     if key not in STRUCTURED:
         return value
     try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
+        return foreign.parsed(value)
+    except ValueError:
         raise BadInput(f"{key}: {shown(value)} is not JSON: write {STRUCTURED[key]}") from None
 
 
@@ -314,24 +315,13 @@ def _listed(numbers: tuple[int, ...]) -> str:
 
 def online_cores() -> tuple[int, ...]:
     """The online CPUs of this machine (/sys/devices/system/cpu/online)."""
-    return _cpu_list(Path("/sys/devices/system/cpu/online").read_text())
-
-
-def _cpu_list(text: str) -> tuple[int, ...]:
-    cores: list[int] = []
-    for part in text.strip().split(","):
-        first, _, last = part.partition("-")
-        if first.isdigit():  # not for an empty list, nor for the kernel's (null)
-            cores.extend(range(int(first), int(last or first) + 1))
-    return tuple(cores)
+    return tuple(cores.listed(foreign.words(_CPUS / "online")))
 
 
 def _usable_cores() -> tuple[int, ...]:
     """The online CPUs that nobody has isolated for other work."""
-    isolated: set[int] = set()
-    for name in ("isolated", "nohz_full"):
-        file = Path("/sys/devices/system/cpu") / name
-        isolated |= set(_cpu_list(file.read_text()) if file.exists() else ())
+    files = [_CPUS / name for name in ("isolated", "nohz_full")]
+    isolated = {core for one in files if one.exists() for core in cores.listed(foreign.words(one))}
     return tuple(core for core in online_cores() if core not in isolated)
 
 

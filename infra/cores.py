@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from infra import foreign
 from infra.complaints import whole
 from infra.refusals import Cannot
 
@@ -32,6 +33,28 @@ class Cores(BaseModel):
     server: CoreList
     client: CoreList
     irq: Core = 0
+
+
+def listed(text: str) -> list[int]:
+    """The CPUs of a list as the kernel writes it, `0-3,8`. Raises `Cannot` for any other text."""
+    found: list[int] = []
+    parts = [] if text.strip() in ("", "(null)") else text.strip().split(",")
+    with foreign.reading("the list of CPUs"):
+        for part in parts:
+            first, dash, last = part.partition("-")
+            low, high = foreign.whole(first), foreign.whole(last if dash else first)
+            if not low <= high < MAX_CPUS:
+                raise ValueError(f"{part!r} is no range of CPUs")
+            found.extend(range(low, high + 1))
+    return found
+
+
+def numbered(name: str) -> int:
+    """The CPU of a name as /proc has it, `cpu7` or `CPU7`. Raises ValueError."""
+    number = foreign.whole(name[3:])
+    if name[:3].lower() != "cpu" or number >= MAX_CPUS:
+        raise ValueError(f"{name[:40]!r} is no CPU")
+    return number
 
 
 def share(online: Sequence[int]) -> Cores:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from infra import foreign
 from infra.refusals import BadInput
 
-MOST_BYTES = 1 << 20
+# Bytes of a document: hundreds of configurations, and half a second of the parser's time.
+MOST_BYTES = 1 << 16
 # Nodes of a document with every alias written out.
 MOST_NODES = 100_000
 
@@ -44,8 +47,16 @@ class _Loader(yaml.SafeLoader):
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()
         if node is not None:
-            _check_size(node)
+            check_size(node)
         return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        # what its constructors stumble on: !!int "", !!bool x, !!timestamp x, 4301 digits
+        except (ValueError, LookupError, AttributeError, TypeError) as error:
+            words = f"this is no {node.tag.rpartition(':')[2]}: {error}"
+            raise yaml.constructor.ConstructorError(None, None, words, node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -68,7 +79,9 @@ def read(path: Path, what: str) -> Any:
     Raises `BadInput` where it cannot be read, `FileNotFoundError` where there is none.
     """
     try:
-        return yaml.load(_text(path), Loader=_Loader)  # noqa: S506
+        text = _text(path)
+        check_levels(text)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506
     except FileNotFoundError:
         raise
     except yaml.YAMLError as error:
@@ -84,13 +97,17 @@ def changed(path: Path, section: str, values: Mapping[str, Any]) -> bytes:
     The file must be one that `read` takes, or none.
     """
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     text = _text(path) if path.exists() else ""
-    line_end = "\r\n" if path.exists() and b"\r\n" in path.read_bytes() else "\n"
+    line_end = "\r\n" if text and b"\r\n" in foreign.content(path) else "\n"
     editor = YAML()
     editor.preserve_quotes = True
     editor.width = MOST_BYTES  # no line is folded
-    document = editor.load(text)
+    try:
+        document = editor.load(text)
+    except YAMLError as error:  # of two parsers one takes what the other does not
+        raise BadInput(f"{path} cannot be changed: {' '.join(str(error).split())}") from None
     if document is None:
         document = editor.map()
     if document.get(section) is None:
@@ -107,18 +124,24 @@ def _only_comments(text: str) -> bool:
 
 
 def _text(path: Path) -> str:
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+    content = foreign.content(path, MOST_BYTES)
     for mark, encoding in _OTHER_ENCODINGS.items():
         if content.startswith(mark):
             raise ValueError(f"its encoding is {encoding}: save it as UTF-8")
     return content.decode("utf-8-sig").replace("\r\n", "\n")
 
 
-def _check_size(root: yaml.Node) -> None:
-    """Refuse a document whose aliases refer to themselves or multiply beyond `MOST_NODES`."""
+def check_levels(text: str) -> None:
+    """Raise ValueError for brackets in brackets, of which the parser's time is the square."""
+    level = 0
+    for sign in re.findall(r"[\[\]{}]", text):
+        level += 1 if sign in "[{" else -1
+        if level > foreign.MOST_LEVELS:
+            raise ValueError(f"more than {foreign.MOST_LEVELS} brackets are open in it")
+
+
+def check_size(root: yaml.Node) -> None:
+    """Raise ValueError where aliases refer to themselves or multiply beyond `MOST_NODES`."""
     sizes: dict[int, int | None] = {}
 
     def size(node: yaml.Node) -> int:

@@ -321,15 +321,14 @@ def nodes_restore(
 
 def _handed_over() -> tuple[Guard, dict[str, Any] | None]:
     """The node that a stack hands over on stdin, and its plan where it has one."""
-    import json
-
     from pydantic import ValidationError
 
+    from infra import foreign
     from infra.kubernetes.guard import Guard
     from infra.refusals import BadInput
 
     try:
-        said = json.loads(sys.stdin.read())
+        said = foreign.parsed(sys.stdin.read())
         return Guard.model_validate(said["guard"]), said.get("plan")
     except (ValueError, KeyError, TypeError, ValidationError):
         raise BadInput("nodes: stdin holds no node: --declared is for stacks") from None

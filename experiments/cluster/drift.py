@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
 
 from experiments.cluster import steer
 from experiments.cluster.shell import Shell, SshShell
 from experiments.verify import Drift
+from infra import foreign
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.guard import Guard
 from infra.kubernetes.names import Names, label
@@ -69,9 +71,18 @@ def objects(resources: Iterable[Resource]) -> dict[str, Object]:
             and kind in KINDS
             and not resource.get("delete")
         ):
-            metadata = resource["inputs"]["metadata"]
-            found[resource["urn"]] = (kind, metadata.get("namespace", ""), metadata["name"])
+            metadata = resource.get("inputs", {}).get("metadata")
+            with foreign.reading(f"the object {resource['urn']} in the checkpoint"):
+                one = _Metadata.model_validate(metadata)
+            found[resource["urn"]] = (kind, one.namespace, one.name)
     return found
+
+
+class _Metadata(BaseModel):
+    """What names an object."""
+
+    name: str
+    namespace: str = ""
 
 
 def namespaces(resources: Iterable[Resource]) -> set[str]:
@@ -82,9 +93,10 @@ def guards(resources: Iterable[Resource]) -> list[Guard]:
     """The steered nodes that a checkpoint speaks of."""
     found = []
     for resource in resources:
-        stdin = resource.get("inputs", {}).get("stdin") or ""
+        stdin = str(resource.get("inputs", {}).get("stdin") or "")
         if resource["type"] == "command:local:Command" and stdin.startswith('{"guard"'):
-            found.append(Guard.model_validate(json.loads(stdin)["guard"]))
+            with foreign.reading(f"the node of {resource['urn']} in the checkpoint"):
+                found.append(Guard.model_validate(foreign.parsed(stdin)["guard"]))
     return found
 
 

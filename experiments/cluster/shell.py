@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.cluster import look
+from experiments.machine import seen
 from infra.config import Ssh
 from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.names import checked_address
@@ -72,8 +73,7 @@ def looked(shell: Shell, request: Mapping[str, Any]) -> dict[str, Any]:
     answer = run(shell, ("python3", "-I", "-c", LOOK, json.dumps(request)))
     if answer.status != 0:
         raise Cannot(f"reading files of {shell}: {answer.err.strip()[-300:]}")
-    said: dict[str, Any] = json.loads(answer.out)
-    return said
+    return seen(answer.out, str(shell))
 
 
 @dataclass(frozen=True)

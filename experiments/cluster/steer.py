@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.agent import AGENT, AgentFailed
+from experiments import agent
+from experiments.agent import AGENT
 from experiments.cluster.shell import Answer, PodShell, Shell, SshShell, run
 from infra.kubernetes import agent as pods
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.guard import Guard, restored
 from infra.kubernetes.names import NODE_LEVEL, Names, admits, label
-from infra.refusals import BadInput, Cannot
+from infra.refusals import Cannot
 
 # A restore Job that is not done by then is said to have failed; seconds.
 RESTORE_S = 120.0
@@ -34,16 +35,7 @@ def verb(shell: Shell, *words: str) -> dict[str, Any]:
 
 def read(answer: Answer, name: str, where: str) -> dict[str, Any]:
     """The agent's JSON, or its refusal as the exception that its exit status means (pure)."""
-    words = answer.err.strip().removeprefix("steer: ") or f"exit {answer.status}"
-    if answer.status in (2, 3):
-        raise (BadInput if answer.status == 2 else Cannot)(f"{where}: {words}")
-    try:
-        said: dict[str, Any] = json.loads(answer.out)
-    except ValueError:
-        raise AgentFailed(f"{where}: {words}") from None
-    if answer.status != 0 and not (name == "verify" and said.get("drift")):
-        raise AgentFailed(f"{where}: {words}")
-    return said
+    return agent.read(name, answer.status, answer.out, answer.err, f"{where}: ")
 
 
 def agent_shell(kubeconfig: str, context: str, names: Names, node: str) -> PodShell:

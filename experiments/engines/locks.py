@@ -17,6 +17,7 @@ from typing import Any
 
 from analysis import files
 from experiments.engines import StackLocked, StackRef
+from infra import foreign
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def _refuse_if_held(folder: Path, own: Path | None) -> None:
             continue
         remove = f"rm -- {quote(str(path))}"
         try:
-            lock = json.loads(path.read_bytes())
+            lock = foreign.parsed(foreign.content(path))
             pid, host, since = int(lock["pid"]), str(lock["hostname"]), str(lock["timestamp"])
             user = str(lock.get("username", "unknown"))
             here = host == socket.gethostname() and _same_namespace(lock)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
+from infra import documents, foreign
 from infra.refusals import Cannot
 
 if TYPE_CHECKING:
@@ -14,6 +18,9 @@ if TYPE_CHECKING:
 
 # A call that takes longer than this has lost its API server, seconds.
 CALL_S = 30.0
+# Of a kubeconfig: a hundred clusters with their certificates.
+_MOST_BYTES = 1 << 20
+_MOST_SIGNS = 20_000
 
 
 def connect(kubeconfig: str, context: str) -> ApiClient:
@@ -23,15 +30,36 @@ def connect(kubeconfig: str, context: str) -> ApiClient:
     """
     from kubernetes import config
     from kubernetes.config import ConfigException
+    from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
 
     where = kubeconfig or "$KUBECONFIG or ~/.kube/config"
     try:
+        for path in (kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION).split(os.pathsep):
+            _check(Path(path).expanduser())
         return config.new_client_from_config(kubeconfig or None, context or None)
     except ConfigException as error:
         known = "" if not context else f" (context {context})"
         raise Cannot(f"kubeconfig: {where}{known}: {error}") from None
-    except (OSError, ValueError, TypeError) as error:
+    # the library takes the file for a kubeconfig whatever is in it
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise Cannot(f"kubeconfig: {where}: {type(error).__name__}: it cannot be read") from None
+    except yaml.YAMLError as error:
+        raise Cannot(
+            f"kubeconfig: {where}: it is not YAML: {' '.join(str(error).split())}"
+        ) from None
+
+
+def _check(path: Path) -> None:
+    """Refuse a kubeconfig that would take the library seconds, or all memory.
+
+    Its certificates are few and long words.
+    """
+    data = foreign.content(path, _MOST_BYTES) if path.exists() else b""
+    if sum(data.count(sign) for sign in b"\n,[{:?-&*") > _MOST_SIGNS:
+        raise ValueError("it has too many parts")
+    documents.check_levels(data.decode())
+    if node := yaml.compose(data, Loader=yaml.SafeLoader):
+        documents.check_size(node)
 
 
 @contextlib.contextmanager
@@ -52,7 +80,7 @@ def explained(doing: str) -> Iterator[None]:
 def words(status: int | None, reason: str | None, body: str | bytes | None) -> str:
     """The API's own words for a refusal, and what to do about the usual ones (pure)."""
     try:
-        said = str(json.loads(body or "")["message"])
+        said = str(foreign.parsed(body or "")["message"])
     except (ValueError, KeyError, TypeError):
         said = reason or "no reason was given"
     hints = {

@@ -121,7 +121,9 @@ def test_a_refusal_keeps_its_meaning_and_says_where(status: int, raised: type) -
 
 
 def test_drift_is_an_answer() -> None:
-    said = json.dumps({"drift": [{"message": "x"}]})
+    said = json.dumps(
+        {"drift": [{"message": "x"}], "queues": [], "warnings": [], "sock_flow_entries": None}
+    )
     assert steer.read(Answer(1, said, "steer: drift"), "verify", "n")["drift"]
     with pytest.raises(AgentFailed):
         steer.read(Answer(1, said, ""), "apply", "n")

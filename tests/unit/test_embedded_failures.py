@@ -343,8 +343,8 @@ def test_killed_delete_of_a_replaced_one_leaves_the_new_one_alone(project):
     [
         (lambda text: text[:-100], "JSONDecodeError"),
         (lambda _: "", "empty"),
-        (lambda _: "[]", "TypeError"),
-        (lambda _: '{"version": 3}', "KeyError"),
+        (lambda _: "[]", "valid dictionary"),
+        (lambda _: '{"version": 3}', "checkpoint"),
         (lambda _: "\udcff", "UnicodeDecodeError"),
         (lambda text: text.replace('"magic":"', '"magic":"0'), "magic"),
         (lambda text: text.replace("providers:command::default", "providers:command::x", 1),

@@ -1,0 +1,135 @@
+"""Files and JSON that something else wrote: read within bounds, refused in words."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from infra.refusals import Cannot
+
+# More than any document here has; a smaller one takes less than 200 MB when it is parsed.
+MOST_BYTES = 12 << 20
+MOST_VALUES = 500_000
+MOST_LEVELS = 100
+# Digits of an integer: 64 bits have 20.
+_MOST_DIGITS = 20
+_TOO_DEEP = f"it is nested more than {MOST_LEVELS} levels deep"
+_DIGITS = re.compile(r"[0-9]{1,20}")
+# A surrogate, or the escape of one.
+_HALF = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
+
+
+def content(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a plain file. Raises OSError, also for a directory, a FIFO or a device."""
+    # the open of a FIFO or a device must not wait for its other end
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a plain file", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(most + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most} bytes", str(path))
+    return data
+
+
+def words(path: Path) -> str:
+    """The text of a file of the kernel, or of a few words; a byte that is not UTF-8 is replaced."""
+    return content(path).decode(errors="replace")
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Say that `what` cannot be read, where its text is not what a parser takes it for."""
+    try:
+        yield
+    except (ValueError, LookupError) as error:
+        missing = isinstance(error, LookupError)
+        why = f"{error} is missing" if missing else " ".join(str(error).split())
+        raise Cannot(f"{what} cannot be read: {why[:300]}") from None
+
+
+def whole(word: str) -> int:
+    """A whole number in decimal digits, as the kernel writes counters. Raises ValueError."""
+    if not _DIGITS.fullmatch(word):
+        raise ValueError(f"{word[:40]!r} is not a whole number")
+    return int(word)
+
+
+def parsed(document: str | bytes, *, strict: bool = True) -> Any:
+    """The value of a JSON document. Raises ValueError, and nothing else.
+
+    Refused is also what is too large or too deep for those who use the value, and, unless not
+    `strict`, a number that is NaN or beyond the range of 64 bits or a float: else it is None. Half
+    a surrogate pair, which no encoder takes, is replaced.
+    """
+    if len(document) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+    text = document.decode("utf-8-sig") if isinstance(document, bytes) else document
+    if sum(text.count(sign) for sign in ",[{") > MOST_VALUES:
+        raise ValueError(f"it has more than {MOST_VALUES} values")
+    try:
+        value = json.loads(
+            text,
+            parse_int=lambda digits: _int(digits, strict),
+            parse_float=lambda digits: _float(digits, strict),
+            parse_constant=lambda word: _odd(word, strict),
+        )
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    if not _shallow(value):
+        raise ValueError(_TOO_DEEP)
+    return _whole(value) if _HALF.search(text) else value
+
+
+def _int(digits: str, strict: bool) -> Any:
+    if len(digits.lstrip("-")) <= _MOST_DIGITS:
+        return int(digits)
+    return _odd(digits, strict)
+
+
+def _float(digits: str, strict: bool) -> Any:
+    number = float(digits)
+    return number if math.isfinite(number) else _odd(digits, strict)
+
+
+def _odd(word: str, strict: bool) -> Any:
+    if strict:
+        raise ValueError(f"{word[:_MOST_DIGITS]} is out of the range of numbers")
+    return None
+
+
+def _shallow(value: Any) -> bool:
+    """Whether no part of the value is too deep for those who walk it by recursion."""
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        if not level:
+            return True
+    return False
+
+
+def _whole(value: Any) -> Any:
+    """The value with each half of a surrogate pair replaced."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,951 @@
+"""Every reader of text that this project did not just write itself: how to call it, what it may say.
+
+A reader gives a value or raises an error of its own kind, for any bytes whatever.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from foreign_documents import WORDS, Documents, damaged, json_like, text_like, yaml_like
+from steer_tree import plan, rule
+from study_text import write_text
+
+from analysis import load as records_of
+from analysis import schema, study_import, study_tables
+from experiments import (
+    agent,
+    edges,
+    iperf,
+    lock,
+    machine,
+    matrix,
+    measure,
+    options,
+    persist,
+    records,
+    single,
+    stacks,
+    standing,
+    verify,
+)
+from experiments import plan as plans
+from experiments import sweep as sweeps
+from experiments.cluster import doctor as cluster_doctor
+from experiments.cluster import drift, look, shell, site
+from experiments.cluster import steer as cluster_steer
+from experiments.engines import EngineError, StackRef, locks
+from experiments.engines.embedded import state
+from infra import checkpoint, config, configurations
+from infra.kubernetes import access
+from infra.lab import claim
+from infra.refusals import Refusal
+
+NOTHING = ()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """`read` is given the bytes or, where `file` names one, the folder that holds it."""
+
+    name: str
+    read: Callable[[Any], object]
+    documents: Documents
+    valid: tuple[bytes, ...]
+    errors: tuple[type[Exception], ...] = NOTHING
+    file: str | None = None
+    around: Callable[[Path], None] = lambda _: None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+READERS: list[Reader] = []
+
+
+def _add(
+    name: str,
+    read: Callable[[Any], object],
+    documents: Documents,
+    *valid: bytes | str,
+    errors: tuple[type[Exception], ...] = NOTHING,
+    file: str | None = None,
+    around: Callable[[Path], None] = lambda _: None,
+) -> None:
+    bytes_ = tuple(one.encode() if isinstance(one, str) else one for one in valid)
+    READERS.append(Reader(name, read, documents, bytes_, errors, file, around))
+
+
+def _text(data: bytes) -> str:
+    """As a command's or a node's output arrives."""
+    return data.decode(errors="replace")
+
+
+# --- records, plans and the study ---
+
+RECORD: dict[str, Any] = json.loads(
+    schema.Record(
+        target="lab",
+        stack="rfs-4",
+        configuration="rfs",
+        replicas=2,
+        valid=True,
+        pairs=[schema.Pair(index=1, bitrate_mbps=10.5, retransmits=3)],
+        cores=[schema.Core(node="server", core=0, usr=1, idle=99)],
+        softnet=[
+            schema.Softnet(
+                node="server",
+                core=0,
+                processed=1,
+                dropped=0,
+                squeezed=0,
+                received_rps=1,
+                flow_limit=0,
+            )
+        ],
+        block=0,
+        order=0,
+        seed=7,
+        plan="0123456789ab",
+        start="2025-01-01T00:00:00Z",
+        duration=5,
+        omit=1,
+        window=5.001,
+        steering_before=schema.Steering(
+            sock_flow_entries=0,
+            queues=[
+                schema.QueueSteering(
+                    node="server",
+                    role="nic",
+                    device="eth1",
+                    queue="rx-0",
+                    rps_cpus="3",
+                    rps_flow_cnt=0,
+                )
+            ],
+        ),
+        machine=schema.Machine(kernel="6.1", cpu="x", cores=2, mtu={"eth1": 1500}),
+        confounders_before=schema.Confounders(nic_interrupts={"24 eth0": [1, 2]}, irqbalance=False),
+        harness=schema.Harness(cpu_seconds=0.1),
+    ).model_dump_json()
+)
+_RECORD = json.dumps(RECORD)
+
+_add(
+    "record",
+    records_of.load,
+    json_like(RECORD),
+    _RECORD,
+    file="run-00000-rfs-2-overlay.json",
+)
+
+PLAN = plans.make(
+    options.read(
+        {
+            "seed": 7,
+            "blocks": 2,
+            "configurations": ["baseline", "rfs"],
+            "replicas": [1, 2],
+            "paths": ["overlay"],
+            "duration": 5,
+            "omit": 1,
+            "streams": 1,
+            "pod_cpu_limit": "200m",
+        }
+    ),
+    known=configurations.load(),
+    cpus=2,
+)
+_PLAN = plans.to_json(PLAN)
+_add(
+    "plan of a sweep",
+    sweeps.kept_plan,
+    json_like(json.loads(_PLAN)),
+    _PLAN,
+    errors=(Refusal,),
+    file=sweeps.PLAN,
+)
+
+
+def _resumed(folder: Path) -> object:
+    sweep = sweeps.Sweep(folder, PLAN, None)  # type: ignore[arg-type] no engine is asked
+    return sweep._recorded(PLAN.runs[0])
+
+
+_RUN = PLAN.runs[0]
+_add(
+    "record of a sweep that goes on",
+    _resumed,
+    json_like(RECORD),
+    _RECORD,
+    file=f"records/run-{_RUN.order:05d}-{_RUN.configuration}-{_RUN.replicas}-{_RUN.path}.json",
+)
+
+_STUDY = write_text([[100, 200], [110, 190]], 2)
+_add(
+    "raw text of the study",
+    study_import.import_study,
+    text_like([_STUDY]),
+    _STUDY,
+    file="rps-2.txt",
+)
+
+
+def _tables(folder: Path) -> object:
+    cells, faults = study_tables.read_tables(folder)
+    return [(cell.value, cell.tolerance) for cell in cells], faults
+
+
+_BITRATES = "Replicas,Baseline,RPS-7+\n1 pair,1.00,1.21\n4 pairs,1,1.5\n"
+_CORES = "Configuration,Core 0,Core 1\nBaseline,99.5,1\nRPS,50,50.25\n"
+for _name, _table in (("finalized_bitrate", _BITRATES), ("confidence_4_soft", _CORES)):
+    _add(
+        f"table of the study, {_name}",
+        _tables,
+        text_like([_table, _table.replace(" ", "")], (*WORDS, "1,2", '"a\nb"', '"1', "x,,y")),
+        _table,
+        file=f"{_name}.csv",
+    )
+
+# --- people's files: YAML ---
+
+_CONFIGURATIONS = """\
+mine-7:
+  summary: tried
+  nic: {cpus: all, flows: 4096}
+  overlay:
+    cpus: "3"
+  sock_flow_entries: 32768
+none: {}
+"""
+_add(
+    "configurations",
+    lambda folder: configurations.load(folder / "mine.yaml"),
+    yaml_like(_CONFIGURATIONS, {"mine": {"nic": {"cpus": "all", "flows": 8}, "summary": "x"}}),
+    _CONFIGURATIONS,
+    errors=(Refusal,),
+    file="mine.yaml",
+)
+
+_MATRIX = """\
+summary: mine
+configurations: [baseline, rfs]
+replicas: [1, 4]
+runs: 3
+duration: 5
+path: [overlay, host]
+config: {steerNodes: both}
+"""
+
+
+def _matrix(folder: Path) -> object:
+    options = matrix.named(str(folder / "mine.yaml")) | {"seed": 1}
+    return matrix.plan(options)
+
+
+_add(
+    "matrix",
+    _matrix,
+    yaml_like(
+        _MATRIX,
+        {"configurations": ["baseline", "rfs"], "replicas": [1, "2"], "runs": 2, "own": "",
+         "config": {"lease": "2h"}, "podCpuLimit": "200m", "duration": 5, "omit": 1},
+    ),
+    _MATRIX,
+    errors=(Refusal,),
+    file="mine.yaml",
+)  # fmt: skip
+
+_STACK = """\
+# kept
+config:
+  steerlab:configuration: rfs
+  steerlab:replicas: 4
+  steerlab:cpus: {server: [0], client: [1], irq: 0}
+  other:key: x
+"""
+_STACK_JSON = {
+    "config": {
+        "steerlab:configuration": "rfs",
+        "steerlab:replicas": "2",
+        "steerlab:ssh": {"user": "root"},
+        "steerlab:cpus": {"server": [0], "client": [1], "irq": 0},
+        "steerlab:lease": "2h",
+        "steerlab:podCpuLimit": "200m",
+    }
+}
+
+
+def _stack(folder: Path) -> object:
+    with patch.object(stacks, "ROOT", folder):
+        return stacks.load("mine")
+
+
+def _stack_changed(folder: Path) -> object:
+    with patch.object(stacks, "ROOT", folder):
+        return stacks.save("mine", {"replicas": "3", "cpus": '{"server": [0]}'})
+
+
+for _title, _read in (("stack's file", _stack), ("stack's file to change", _stack_changed)):
+    _add(
+        _title,
+        _read,
+        yaml_like(_STACK, _STACK_JSON),
+        _STACK,
+        errors=(Refusal,),
+        file="Pulumi.mine.yaml",
+    )
+
+
+def _stack_value(data: bytes) -> object:
+    """Structured values of `-c key=value`."""
+    values = stacks.changes([f"cpus={_text(data)}"])
+    return config.state("rfs-2", values, online=(0, 1))
+
+
+_CPUS = {"server": [0, 1], "client": [1], "irq": 0}
+_add("value of -c cpus", _stack_value, json_like(_CPUS), json.dumps(_CPUS), errors=(Refusal,))
+
+_KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+current-context: c
+clusters:
+- name: k
+  cluster: {server: "https://127.0.0.1:6443"}
+contexts:
+- name: c
+  context: {cluster: k, user: u}
+users:
+- name: u
+  user: {token: secret}
+"""
+_KUBECONFIG_JSON = {
+    "current-context": "c",
+    "clusters": [{"name": "k", "cluster": {"server": "https://127.0.0.1:6443"}}],
+    "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+    "users": [{"name": "u", "user": {"token": "secret", "client-certificate-data": "aGk="}}],
+}
+_add(
+    "kubeconfig",
+    lambda folder: access.connect(str(folder / "config"), ""),
+    yaml_like(_KUBECONFIG, _KUBECONFIG_JSON),
+    _KUBECONFIG,
+    errors=(Refusal,),
+    file="config",
+)
+
+# --- checkpoints and locks ---
+
+_URN = "urn:pulumi:mine::steerlab::command:local:Command::{}"
+_PROVIDER_URN = "urn:pulumi:mine::steerlab::pulumi:providers:command::default"
+
+
+def _resource(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "urn": _URN.format(name),
+        "custom": True,
+        "id": name,
+        "type": "command:local:Command",
+        "inputs": {"create": "true", "stdin": "words"},
+        "outputs": {"stdout": '{"namespaces": {"steerlab-none": ["lo"]}, "process": "/none"}'},
+        "provider": f"{_PROVIDER_URN}::p",
+        **more,
+    }
+
+
+_REF = StackRef(Path("/"), Path("/"), "mine")
+_PROVIDER = {
+    "urn": _PROVIDER_URN, "custom": True, "id": "p", "type": "pulumi:providers:command",
+}  # fmt: skip
+_OBJECT = {
+    "urn": "urn:pulumi:mine::steerlab::kubernetes:core/v1:Namespace::n",
+    "custom": True,
+    "id": "n",
+    "type": "kubernetes:core/v1:Namespace",
+    "inputs": {"metadata": {"name": "n"}},
+}
+CHECKPOINT: dict[str, Any] = json.loads(
+    state.render(
+        _REF,
+        [json.dumps(one) for one in (_PROVIDER, _resource("a"), _resource("b"))],
+        [("creating", json.dumps(_resource("c")))],
+        {"type": "passphrase", "state": {"salt": "x"}},
+    )
+)
+_CHECKPOINT = json.dumps(CHECKPOINT)
+_CHECKPOINT_FILE = ".pulumi/stacks/steerlab/mine.json"
+
+
+def _engine_state(folder: Path) -> object:
+    ref = StackRef(folder, folder, "mine")
+    loaded = state.load(ref)
+    state.refuse_unsupported(ref, loaded)
+    return loaded
+
+
+def _drifted(folder: Path) -> object:
+    """What `status`, `up` and a failed run ask of whichever checkpoint there is."""
+    resources = checkpoint.resources(checkpoint.path_of(folder, "steerlab", "mine"))
+    drift.of_cluster(resources)
+    drift.objects(resources)
+    return verify.drifted(resources, lambda _: {"lo"}, lambda _: [])
+
+
+_add(
+    "checkpoint, by the embedded engine",
+    _engine_state,
+    json_like(CHECKPOINT),
+    _CHECKPOINT,
+    errors=(EngineError,),
+    file=_CHECKPOINT_FILE,
+)
+_add(
+    "checkpoint, by any engine",
+    _drifted,
+    json_like(CHECKPOINT),
+    _CHECKPOINT,
+    errors=(EngineError, Refusal),
+    file=_CHECKPOINT_FILE,
+)
+
+
+def _resource_read(data: bytes) -> object:
+    """What a resource of a sound checkpoint printed, and what it was given."""
+    text = _text(data)
+    resources = [
+        _PROVIDER,
+        {**_OBJECT, "inputs": {"metadata": {"name": text}}},
+        _resource("a", outputs={"stdout": text}),
+        _resource("b", inputs={"stdin": text}),
+    ]
+    guards = drift.guards(resources)
+    return guards, verify.drifted(resources, lambda _: {"lo"}, lambda _: [])
+
+
+_GUARD = {
+    "stack": "mine", "node": "n", "hostname": "n", "address": "10.0.0.1", "boot_id": "b",
+    "kubeconfig": "", "context": "", "image": "i:1", "ssh": {"user": "root"},
+}  # fmt: skip
+_FACTS = {"namespaces": {"x": ["lo"]}, "process": "/none", "file": "/none"}
+_STEERED = {"queues": [], "owner": "mine/server"}
+_add(
+    "words of a resource",
+    _resource_read,
+    json_like({"guard": _GUARD}) | json_like(_FACTS) | json_like(_STEERED),
+    json.dumps({"guard": _GUARD}),
+    json.dumps(_FACTS),
+    errors=(EngineError, Refusal),
+)
+
+_LOCK = {
+    "pid": 2**22 + 1, "username": "root", "hostname": "elsewhere",
+    "timestamp": "2025-01-01T00:00:00Z", "process": "x 1",
+}  # fmt: skip
+_LOCKS = ".pulumi/locks/organization/steerlab/mine"
+
+
+def _held(folder: Path) -> object:
+    with locks.hold(StackRef(folder, folder, "mine")):
+        return None
+
+
+_add(
+    "lock of a stack",
+    _held,
+    json_like(_LOCK)
+    | json_like({**_LOCK, "hostname": locks.socket.gethostname(), "process": None}),
+    json.dumps({**_LOCK, "hostname": locks.socket.gethostname(), "process": None}),
+    errors=(EngineError, Refusal),
+    file=f"{_LOCKS}/0.json",
+)
+
+
+_HOLDER = "up -s mine (pid 1 on here, since 2025-01-01 00:00:00)\n0123abcd\n"
+
+
+def _busy(folder: Path) -> object:
+    import fcntl
+
+    path = folder / "busy"
+    with path.open("rb") as holder, patch.dict(os.environ, {lock.TOKEN: "0123abcd"}):
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        with lock.machine("fuzz", path):
+            return None
+
+
+_add(
+    "lock of the machine",
+    _busy,
+    text_like([_HOLDER, _HOLDER.replace("0123", "")]),
+    _HOLDER,
+    errors=(Refusal,),
+    file="busy",
+)
+
+
+def _lab(folder: Path) -> object:
+    with patch.object(claim, "OWNER", str(folder / ".owner")):
+        stands = standing.lab()
+        with suppress(lock.Busy):
+            standing.refuse_foreign(StackRef(folder, folder, "mine"))
+        return stands
+
+
+_add(
+    "claim of the lab",
+    _lab,
+    text_like(["mine in /root/steerlab\n"]),
+    "mine in /root/steerlab\n",
+    errors=(Refusal,),
+    file=".owner",
+)
+_add(
+    "pid file",
+    lambda folder: verify.alive(folder / "pid"),
+    text_like(["1 23\n"]),
+    "1 23\n",
+    file="pid",
+)
+_add(
+    "plan that systemd keeps",
+    persist.kept,
+    json_like(plan(rule("nic", "eth0"))),
+    json.dumps(plan(rule("nic", "eth0"))),
+    errors=(Refusal,),
+    file=persist.PLAN.lstrip("/"),
+)
+
+# --- what commands and nodes print ---
+
+_IPERF = {
+    "start": {"version": "iperf 3.12"},
+    "intervals": [{"sum": {"bits_per_second": 1e9}}],
+    "end": {
+        "streams": [{"sender": {"retransmits": 1}}],
+        "sum_sent": {"retransmits": 3, "bits_per_second": 2e9},
+        "sum_received": {"bits_per_second": 1.9e9, "seconds": 5.0},
+        "sender_tcp_congestion": "cubic",
+    },
+}
+_IPERFS = json_like(_IPERF) | json_like({"error": "unable to connect", "end": {}})
+
+
+def _cluster_result(data: bytes) -> object:
+    return site._result(1, shell.Answer(0, _text(data), ""))
+
+
+_add("iperf3, on the lab", lambda data: iperf.parse(1, data), _IPERFS, json.dumps(_IPERF))
+_add("iperf3, on a cluster", _cluster_result, _IPERFS, json.dumps(_IPERF))
+
+_REPORT = {
+    "owner": "mine/server",
+    "changed": 0,
+    "sock_flow_entries": 0,
+    "queues": [
+        {"role": "nic", "device": "eth1", "queue": "rx-0", "rps_cpus": "3", "rps_flow_cnt": 0}
+    ],
+    "drift": [{"kind": "value", "message": "x"}],
+    "warnings": ["w"],
+    "snapshots": [{"owner": "other"}],
+}
+
+
+def _agent(data: bytes) -> object:
+    with patch.object(agent, "_run", lambda *_, **__: (0, _text(data), "")):
+        answer = agent.call("verify", "--owner", "x")
+        return verify._steering_drift("x"), answer
+
+
+_add("the agent's answer here", _agent, json_like(_REPORT), json.dumps(_REPORT), errors=(Refusal,))
+_add(
+    "the agent's answer on a node",
+    lambda data: cluster_steer.read(shell.Answer(0, _text(data), ""), "verify", "node x"),
+    json_like(_REPORT),
+    json.dumps(_REPORT),
+    errors=(Refusal,),
+)
+
+_STAT = (
+    "cpu  10 20 30 40 5 6 7 8 9 10\ncpu0 5 10 15 20 2 3 3 4 4 5\ncpu1 5 10 15 20 3 3 4 4 5 5\n"
+    "intr 1 2 3\nbtime 1735689600\nsoftirq 9 1 2\n"
+)
+_SOFTIRQS = "                    CPU0       CPU1\n          HI:          0          1\n      NET_RX:        100        200\n"
+_SOFTNET = "".join(
+    f"0000{n:04x} 00000000 00000001 00000000 00000000 00000000 00000000 00000000 00000000 "
+    f"00000002 00000000 00000000 0000000{n} 00000000 00000000\n"
+    for n in range(2)
+)
+_INTERRUPTS = (
+    "           CPU0       CPU1\n 24:        100         20   PCI-MSI 1-edge      virtio1-input.0\n"
+    " 25:          1          2   PCI-MSI 2-edge      eth0-TxRx-0\nNMI:          0          0   Non-maskable\n"
+)
+
+
+class _Shell:
+    """A place whose command printed these bytes."""
+
+    def __init__(self, out: bytes) -> None:
+        self._answer = shell.Answer(0, _text(out), "")
+
+    def start(self, _: object) -> Any:
+        return self
+
+    def finish(self, _: float) -> shell.Answer:
+        return self._answer
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+_LOOKED = {
+    "files": {
+        "/proc/cpuinfo": "processor\t: 0\nmodel name\t: x\n",
+        "/proc/sys/kernel/osrelease": "6.1\n",
+        "/proc/interrupts": _INTERRUPTS,
+        "/sys/class/net/eth0/mtu": "1500\n",
+        "/sys/class/net/eth0/device": "",
+        "/sys/class/net/eth0/queues/rx-0": "",
+        "/sys/class/net/eth0/queues/tx-0/xps_cpus": "1\n",
+    },
+    "commands": {"ethtool --show-features eth0": "generic-receive-offload: on\n"},
+}
+
+
+def _node_files(data: bytes) -> object:
+    return shell.looked(_Shell(data), {"files": []})
+
+
+_add(
+    "files of a node",
+    _node_files,
+    json_like(_LOOKED),
+    json.dumps(_LOOKED),
+    errors=(Refusal,),
+)
+
+
+# --- a run: whatever its site brings makes a record that can be read, or a refusal ---
+
+
+def _measurement() -> Any:
+    from infra.lab import measurement
+
+    values = {"runs": "1", "duration": "2", "podCpuLimit": "200m", "replicas": "2"}
+    return measurement.of(config.state("rfs", values, online=(0, 1)))
+
+
+WHAT = _measurement()
+MACHINE = schema.Machine(kernel="6.1", cpu="x", cores=2)
+
+
+def _edge(at: float, **texts: str) -> edges.Edge:
+    kernel = {"stat": _STAT, "softirqs": _SOFTIRQS, "softnet": _SOFTNET, **texts}
+    return edges.Edge(at=at, own_cpu=at, **kernel)
+
+
+class FakeSite:
+    """Answers as the lab does; a test replaces one answer."""
+
+    def __init__(self, **answers: Callable[[], Any]) -> None:
+        self._answers = answers
+
+    def _answer(self, name: str, usual: Any) -> Any:
+        return self._answers[name]() if name in self._answers else usual
+
+    def describe(self) -> schema.Machine:
+        return MACHINE
+
+    def confounders(self) -> schema.Confounders:
+        files = self._answer("confounders", _LOOKED["files"])
+        return machine.confounders_in(files)
+
+    def verify(self) -> list[tuple[str, dict[str, Any]]]:
+        return [("server", self._answer("verify", {**_REPORT, "drift": []}))]
+
+    def throttled(self, pairs: int) -> dict[int, int]:
+        count = machine.throttled(self._answer("throttled", "nr_periods 3\nnr_throttled 1\n"))
+        return {} if count is None else dict.fromkeys(range(1, pairs + 1), count)
+
+    def drive(self, pairs: int) -> Any:
+        raw = self._answer("iperf3", json.dumps(_IPERF).encode())
+        both = self._answer("edges", (_edge(1.0), _edge(3.0)))
+        results = [(iperf.parse(index, raw), raw) for index in range(1, pairs + 1)]
+        return site.Driven(results, {"lab": both})
+
+
+def measured(folder: Path | None = None, **answers: Callable[[], Any]) -> schema.Record:
+    """The record of a run at a site with these answers, written and read back."""
+    with patch.object(measure.site, "of", lambda _: FakeSite(**answers)):
+        record, raw = measure.run(WHAT, on=MACHINE)
+    if folder:
+        path = records.write(folder, "fuzz", record, raw)
+        return schema.Record.model_validate_json(path.read_bytes())
+    return schema.Record.model_validate_json(record.model_dump_json())
+
+
+def _of_run(name: str) -> Callable[[bytes], object]:
+    return lambda data: measured(**{name: lambda: _text(data)})
+
+
+def _run_with_iperf(folder: Path) -> object:
+    data = (folder / "iperf3").read_bytes()
+    return measured(folder, iperf3=lambda: data)
+
+
+_add(
+    "iperf3 of a run, and its record",
+    lambda data: measured(iperf3=lambda: data),
+    _IPERFS,
+    json.dumps(_IPERF),
+    errors=(Refusal,),
+)
+_add(
+    "cpu.stat of a pod",
+    _of_run("throttled"),
+    text_like(["usage_usec 5\nnr_periods 3\nnr_throttled 1\nthrottled_usec 0\n"]),
+    "nr_periods 3\nnr_throttled 1\n",
+    errors=(Refusal,),
+)
+for _name, _words in (("stat", _STAT), ("softirqs", _SOFTIRQS), ("softnet", _SOFTNET)):
+
+    def _one(data: bytes, name: str = _name) -> object:
+        return measured(edges=lambda: (_edge(1.0), _edge(3.0, **{name: _text(data)})))
+
+    def _both(data: bytes, name: str = _name) -> object:
+        bent = {name: _text(data)}
+        return measured(edges=lambda: (_edge(1.0, **bent), _edge(3.0, **bent)))
+
+    for _title, _read in (("at the end", _one), ("at both edges", _both)):
+        _add(
+            f"/proc: {_name} {_title}",
+            _read,
+            text_like([_words]),
+            _words,
+            errors=(Refusal,),
+        )
+
+
+def _edges_here(folder: Path) -> object:
+    """The three files of one edge, one of them hostile."""
+    both = edges.Edge.read(folder), edges.Edge.read(folder)
+    return measured(edges=lambda: both)
+
+
+def _kernel(folder: Path) -> None:
+    (folder / "net").mkdir()
+    for name, words in (("stat", _STAT), ("softirqs", _SOFTIRQS), ("net/softnet_stat", _SOFTNET)):
+        (folder / name).write_text(words)
+
+
+_add(
+    "/proc/stat, read here",
+    _edges_here,
+    text_like([_STAT]),
+    _STAT,
+    errors=(Refusal,),
+    file="stat",
+    around=_kernel,
+)
+_add(
+    "/proc/interrupts",
+    lambda data: measured(
+        confounders=lambda: {**_LOOKED["files"], "/proc/interrupts": _text(data)}
+    ),
+    text_like([_INTERRUPTS]),
+    _INTERRUPTS,
+    errors=(Refusal,),
+)
+_add(
+    "files of a node, in a run",
+    lambda data: measured(confounders=lambda: _node_files(data)["files"]),
+    json_like(_LOOKED),
+    json.dumps(_LOOKED),
+    errors=(Refusal,),
+)
+_add(
+    "the agent's answer in a run",
+    lambda data: measured(
+        verify=lambda: cluster_steer.read(shell.Answer(0, _text(data), ""), "verify", "node x")
+    ),
+    json_like(_REPORT),
+    json.dumps(_REPORT),
+    errors=(Refusal,),
+)
+
+# --- nodes: what look and ethtool bring, and what doctor concludes ---
+
+
+def _described(data: bytes) -> object:
+    return machine.described(_node_files(data), ["eth0"], "3.12")
+
+
+_ABOUT = {
+    "files": {
+        "/proc/cpuinfo": "processor\t: 0\nmodel name\t: x\n",
+        "/proc/sys/kernel/osrelease": "6.1\n",
+        "/sys/devices/system/cpu/online": "0-3\n",
+        "/sys/class/net/eth0/mtu": "1500\n",
+        "/sys/class/net/eth0/queues/rx-0": "",
+    },
+    "commands": {"uname -m": "x86_64\n", "ethtool --show-features eth0": "rx-checksumming: on\n"},
+}
+_add("a node described", _described, json_like(_ABOUT), json.dumps(_ABOUT), errors=(Refusal,))
+
+
+def _about_text(path: str) -> Callable[[bytes], object]:
+    def read(data: bytes) -> object:
+        files = {**_ABOUT["files"], path: _text(data)}
+        return machine.described({**_ABOUT, "files": files}, ["eth0"], "3.12")
+
+    return read
+
+
+for _path, _words in (
+    ("/proc/cpuinfo", "processor\t: 0\nmodel name\t: x\n\nprocessor\t: 1\nCPU part\t: 0xd0c\n"),
+    ("/sys/devices/system/cpu/online", "0-3,8\n"),
+    ("/sys/class/net/eth0/mtu", "1500\n"),
+):
+    _add(_path, _about_text(_path), text_like([_words]), _words, errors=(Refusal,))
+
+_FEATURES = "Features for eth0:\nrx-checksumming: on\ngeneric-receive-offload: off [fixed]\n"
+
+
+def _ethtool(data: bytes) -> object:
+    printed = {**_ABOUT["commands"], "ethtool --show-features eth0": _text(data)}
+    return machine.described({**_ABOUT, "commands": printed}, ["eth0"], "3.12")
+
+
+_add("ethtool's features", _ethtool, text_like([_FEATURES]), _FEATURES, errors=(Refusal,))
+
+_DOCTOR = {
+    "show": {"sock_flow_entries": 0, "snapshots": [{"owner": "x"}]},
+    "verify": {
+        "queues": [
+            {"role": "nic", "device": "eth0"},
+            {"role": "overlay", "device": "vxlan.calico"},
+        ],
+        "drift": [{"kind": "missing", "message": "x"}],
+    },
+    "looked": {
+        "files": {
+            **_LOOKED["files"],
+            "/sys/class/net/vxlan.calico/mtu": "1450\n",
+        },
+        "commands": {
+            f"ethtool --show-features {name}": _FEATURES for name in ("eth0", "vxlan.calico")
+        },
+    },
+}
+
+
+def _concluded(data: bytes) -> object:
+    """Doctor's findings of a node; each of the three answers came through its own reader."""
+    answers = json.loads(data)
+    found = cluster_doctor.NodeFindings("n", "6.1", 2)
+    of_lab = config.state("rfs-2", {"runs": "1"}, online=(0, 1))
+    with (
+        patch.multiple(
+            cluster_doctor,
+            looked=lambda *_: shell.looked(_Shell(json.dumps(answers["looked"]).encode()), {}),
+        ),
+        patch.object(
+            cluster_steer,
+            "verb",
+            lambda _, name, *__: cluster_steer.read(
+                shell.Answer(0, json.dumps(answers[name]), ""), name, "n"
+            ),
+        ),
+    ):
+        cluster_doctor._node(found, of_lab, None)
+    return found
+
+
+_add(
+    "API server's refusal",
+    lambda data: [access.words(403, None, data), access.words(None, "x", _text(data))],
+    json_like({"message": "no", "code": 403}),
+    '{"message": "no"}',
+)
+
+
+def _stdin(text: str) -> Any:
+    return patch.object(single.sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8"))
+
+
+def _declared(data: bytes) -> object:
+    """What `measure --declared` is given; the shell hands bytes over as they are."""
+    stdin = io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape")
+    with patch.object(single.sys, "stdin", stdin), patch.object(single.targets, "require"):
+        return single.from_stdin()
+
+
+_add(
+    "measurement of a stack",
+    _declared,
+    json_like(json.loads(WHAT.to_stdin())),
+    WHAT.to_stdin(),
+    errors=(Refusal,),
+)
+
+
+def _node_handed_over(data: bytes) -> object:
+    from experiments.cli import machine as cli
+
+    stdin = io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape")
+    with patch.object(cli.sys, "stdin", stdin):
+        return cli._handed_over()
+
+
+_HANDED = {"guard": _GUARD, "plan": plan(rule("nic", "eth0"))}
+_add(
+    "node of a stack", _node_handed_over, json_like(_HANDED), json.dumps(_HANDED), errors=(Refusal,)
+)
+
+
+def _irq_accounting(folder: Path) -> object:
+    with patch.object(machine, "PROC", folder):
+        return machine.irq_time_accounting()
+
+
+_CONFIG = gzip.compress(b"CONFIG_RPS=y\nCONFIG_IRQ_TIME_ACCOUNTING=y\n", mtime=0)
+_add(
+    "/proc/config.gz",
+    _irq_accounting,
+    damaged(_CONFIG) | damaged(gzip.compress(b"\xff" * 4096)),
+    _CONFIG,
+    errors=(Refusal,),
+    file="config.gz",
+)
+_add(
+    "files that look brings",
+    lambda folder: json.dumps(look.read_files(["proc/*", "sys/*/*"], folder)),
+    text_like([_STAT]),
+    _STAT,
+    file="proc/stat",
+)
+
+
+def _online(folder: Path) -> object:
+    path = folder / "online"
+    with patch.object(config, "Path", lambda *_: path):
+        return config.online_cores()
+
+
+_add(
+    "online cores",
+    _online,
+    text_like(["0-3\n", "0,2-3\n"]),
+    "0-3\n",
+    errors=(Refusal,),
+    file="online",
+)
