@@ -43,12 +43,12 @@ def write_records(loaded: Loaded, out: Path) -> list[Path]:
     """Write each record to `out`/records/run-NNNN.json and return the paths.
 
     Each file appears whole or not at all. Raises FileExistsError where `out` already holds
-    records, so that two imports never mix.
+    anything, so that nothing mixes.
     """
+    if out.is_dir() and any(out.iterdir()):
+        raise FileExistsError(f"{out} is not empty: name a new directory")
     folder = out / "records"
     files.folder(folder)
-    if any(folder.glob("run-*.json")):
-        raise FileExistsError(f"{folder} already holds records")
     written = []
     for number, record in enumerate(loaded.records, 1):
         path = folder / f"run-{number:04}.json"

@@ -4,8 +4,14 @@ Isolated (-I), so that neither the current directory nor PYTHONPATH is searched 
 project's folder is then the only one that is added.
 """
 
+import os
+import signal
 import sys
 from pathlib import Path
+
+# Ctrl-C before the command line is there: nothing has begun, so there is nothing to undo.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 ROOT = str(Path(__file__).resolve().parent.parent)
 if ROOT not in sys.path:

@@ -175,7 +175,7 @@ def advice(nics: Mapping[str, int], cores: int) -> str:
         )
     return (
         "rfs: packets go to the core where their reader runs, with no mask to choose; then rps, "
-        "which spreads flows also where readers move: ./steerlab sweep --quick compares them"
+        "which spreads flows also where readers move; to compare them: ./steerlab sweep --quick"
     )
 
 

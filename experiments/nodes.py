@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments import agent, persist
 from infra import configurations, lease, steering
+from infra.commands import command
 from infra.configurations import Configuration
 from infra.refusals import BadInput, Cannot
 from infra.steering import Device
@@ -124,7 +125,7 @@ def _refuse_kept(kept: persist.Kept | None, owner: str, keep: bool) -> None:
     if kept and keep and kept.owner != owner:
         raise Cannot(
             f"{persist.SERVICE} already keeps the steering of owner {kept.owner}: "
-            f"first run ./steerlab nodes restore --owner {kept.owner}"
+            f"first run {command('nodes', 'restore', '--owner', kept.owner)}"
         )
     if kept and not keep and kept.owner == owner:
         raise Cannot(

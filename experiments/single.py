@@ -65,7 +65,7 @@ def measure(what: AnyMeasurement) -> dict[str, Any]:
         if not record.valid:
             raise EngineError(_explained(what, record))
         done.append(record)
-    return {**_summed(done), "directory": str(directory.relative_to(stacks.ROOT))}
+    return {**_summed(done), "directory": str(directory)}
 
 
 def _explained(what: AnyMeasurement, record: Record) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.engines import StackRef
 from experiments.records import atomically
-from infra import checkpoint, config, documents, foreign
+from infra import checkpoint, config, configurations, documents, foreign
 from infra.config import PROJECT, State
 from infra.refusals import BadInput
 
@@ -65,6 +65,39 @@ def changes(words: list[str]) -> dict[str, str]:
             raise BadInput(f"-c {word}: write key=value")
         pairs[key.removeprefix(_PREFIX)] = value
     return pairs
+
+
+def require(name: str, *, up: bool = False) -> None:
+    """Raise `BadInput`, naming the stacks that are there, for one that is not; `up`: never was up."""
+    states = checkpoint.path_of(ROOT, PROJECT, name).parent
+    up_once = {path.name.partition(".json")[0] for path in states.glob("*.json*")}
+    files = {path.name[len("Pulumi.") : -len(".yaml")] for path in ROOT.glob("Pulumi.*.yaml")}
+    if name not in up_once | (set() if up else files):
+        known = ", ".join(sorted(up_once if up else up_once | files)) or "none"
+        raise BadInput(
+            f"stack: {name} {'has never been up' if up else 'is not known'} (known: {known})"
+        )
+
+
+def kept(name: str) -> str:
+    """The stack's configuration file with its values, where there is one with any."""
+    values = " ".join(f"{key}={value}" for key, value in _own(_read(name)).items())
+    return f"{_path(name).name} ({values})" if values else ""
+
+
+def named_otherwise(stack: StackRef) -> list[str]:
+    """Where the configuration sets something else than the stack's name says."""
+    own = _own(stack.config)
+    known = configurations.load(ROOT / own["configurations"] if own.get("configurations") else None)
+    try:
+        said = zip(("configuration", "replicas"), config.stack_name(stack.name, known), strict=True)
+    except BadInput:  # the name has two readings
+        return []
+    return [
+        f"{key} is {own[key]}, not {value}"
+        for key, value in said
+        if value is not None and own.get(key, value) != value
+    ]
 
 
 def _path(name: str) -> Path:

@@ -29,7 +29,7 @@ from analysis import files, sequential
 from analysis.load import Fault, load, read
 from analysis.pairing import StateKey
 from analysis.schema import Machine, Record
-from experiments import measure, records, site, stacks, targets
+from experiments import measure, records, signals, site, stacks, targets, trust
 from experiments.engines import Engine, EngineError, StackRef
 from experiments.plan import Plan, Run, from_json, to_json
 from experiments.site import AnyMeasurement
@@ -86,6 +86,8 @@ class Sweep:
         Raises `BadInput` for a directory that holds another plan, or any where not to `resume`.
         """
         path = self.directory / PLAN
+        _refuse_other_files(self.directory)
+        trust.refuse_foreign(self.directory, PLAN, ".pulumi")
         if path.exists():
             if not resume:
                 raise BadInput(f"out: {self.directory} holds a sweep already: give --resume")
@@ -148,10 +150,11 @@ class Sweep:
         self._put_back(reserve)
 
     def _put_back(self, reserve: Path, after: str = "") -> None:
-        self.on_cleanup()
-        reserve.unlink(missing_ok=True)
         try:
-            self.engine.destroy(self.stack)
+            with signals.cleaning():
+                self.on_cleanup()
+                reserve.unlink(missing_ok=True)
+                self.engine.destroy(self.stack)
         except EngineError as error:
             raise EngineError(
                 f"{after}the lab could not be taken away: {error}", error.exit_code
@@ -232,6 +235,23 @@ def kept_plan(directory: Path) -> Plan:
         raise BadInput(f"resume: there is no sweep in {directory}") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(f"resume: {path} is not a plan: {error}") from None
+
+
+def _refuse_other_files(directory: Path) -> None:
+    """A sweep has a directory to itself. Raises `BadInput` for one that holds something else."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise BadInput(f"out: {directory} is not a directory")
+    if (directory / PLAN).exists():
+        return
+    own = {RECORDS, RESERVE}  # of a sweep that ended before it had a plan
+    others = sorted(path.name for path in directory.iterdir() if path.name not in own)
+    if others or any(directory.glob(f"{RECORDS}/*")):
+        raise BadInput(
+            f"out: {directory} holds {others[0] if others else 'records'} and no sweep: name a new "
+            "directory"
+        )
 
 
 def _set_aside(path: Path) -> None:

@@ -13,4 +13,9 @@ def command(*words: object) -> str:
     Whoever shows it elsewhere than in the project's folder names the program by its path
     (`experiments.cli.terminal`).
     """
-    return " ".join([PROGRAM, *(quote(str(word)) for word in words)])
+    return f"{PROGRAM} {quoted(*words)}"
+
+
+def quoted(*words: object) -> str:
+    """Words as a shell takes them."""
+    return " ".join(quote(str(word)) for word in words)

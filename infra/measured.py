@@ -13,7 +13,9 @@ from infra.config import State
 
 MEASURE = "./steerlab measure --declared"
 
-_RESULTS = ("bitrate_mbps", "bitrate_ci", "idle_percent", "softirq_percent", "directory")
+# Its name, and the outputs that it gives.
+NAME = "measurement"
+RESULTS = ("bitrate_mbps", "bitrate_ci", "idle_percent", "softirq_percent", "directory")
 
 
 def describe(state: State) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def declare(state: State, of: Callable[[], str], *, stands_on: Sequence[pulumi.R
     if state.runs == 0:
         return
     measured = local.Command(
-        "measurement",
+        NAME,
         create=MEASURE,
         stdin=of(),
         triggers=[state.digest()],
@@ -45,7 +47,7 @@ def declare(state: State, of: Callable[[], str], *, stands_on: Sequence[pulumi.R
         opts=pulumi.ResourceOptions(depends_on=stands_on, delete_before_replace=True),
     )
     result = measured.stdout.apply(_parsed)
-    for name in _RESULTS:
+    for name in RESULTS:
         pulumi.export(name, result[name])
 
 

@@ -14,6 +14,7 @@ import fnmatch
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import stat
@@ -1740,7 +1741,8 @@ def refuse_foreign(plan: Plan, targets: Iterable[Target], others: Iterable[Snaps
         claims += [(TABLE, other) for other in others if other.table]
     for what, other in claims:
         held = f"{what} is steered by owner {other.owner} (pid {other.pid}, {other.since})"
-        raise SteerError(f"{held}: first run restore --owner {other.owner}", CANNOT)
+        undo = ["python3", str(Path(__file__).resolve()), "restore", "--owner", other.owner]
+        raise SteerError(f"{held}: first run {shlex.join(undo)}", CANNOT)
 
 
 def commit(

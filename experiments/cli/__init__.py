@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from typer.exceptions import Abort, TyperException
 
-from experiments import VERSION
+from experiments import VERSION, signals
 from experiments.cli import machine, results, stacks, sweep
 from experiments.cli.terminal import Group, complain, pasted, show
 from experiments.engines import EngineError
@@ -28,8 +27,8 @@ app = typer.Typer(
     cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Measure what Linux packet steering (RPS, RFS) buys a container overlay.\n\n"
-    + pasted("First time: ./steerlab sweep --quick measures this machine's lab and writes a ")
-    + "report.\n\n"
+    + pasted("First time: ./steerlab sweep --quick (measures this machine's lab, writes a report)")
+    + "\n\n"
     "Exit codes: 0 done, 1 failed, 2 bad input, 3 this machine cannot, 4 compare found it worse, "
     "5 compare is inconclusive, 130 interrupted.",
     no_args_is_help=True,
@@ -65,10 +64,14 @@ machine.register(app)
 
 def main() -> None:
     """Run one command and end the process with its exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
-            signal.signal(number, _interrupt)
-    sys.exit(_run())
+    signals.install()
+    try:
+        code = _run()
+    except KeyboardInterrupt:  # the last of several, while the first was being told
+        code = INTERRUPTED
+    finally:
+        signals.ignore()
+    sys.exit(code)
 
 
 def _beginning(failures: str) -> str:
@@ -79,10 +82,6 @@ def _beginning(failures: str) -> str:
     return "\n".join(
         [*lines[:_MOST_LINES], f"and {len(lines) - _MOST_LINES} lines more like these"]
     )
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _run() -> int:

@@ -14,6 +14,7 @@ import typer
 from experiments.cli import terminal
 from experiments.cli.stacks import Json
 from experiments.cli.terminal import note, show, show_json, waiting
+from infra.commands import command
 
 if TYPE_CHECKING:
     from experiments.cluster.doctor import Findings as ClusterFindings
@@ -217,8 +218,8 @@ def nodes_apply(
     """Steer this node's devices; what they had is kept for `nodes restore`.
 
     \b
-    ./steerlab nodes apply rfs-plus --lease 2h          try it; it ends by itself
-    ./steerlab nodes apply rfs-plus --persist           keep it, also over reboots
+    ./steerlab nodes apply rfs-plus --lease 2h   # try it; it ends by itself
+    ./steerlab nodes apply rfs-plus --persist    # keep it, also over reboots
     ./steerlab nodes apply rps --nic ens5 --nic ens6 --overlay none --no-pods
     ./steerlab nodes apply rfs-plus --print daemonset --image IMAGE | kubectl apply -f -
 
@@ -256,7 +257,7 @@ def nodes_apply(
         raise BadInput("image: only --print daemonset has one")
     requirements.require_root()
     answer = nodes.apply(choice, keep=persist)
-    undo = "./steerlab nodes restore" + f" --owner {owner}" * (owner != "nodes")
+    undo = command("nodes", "restore", *(["--owner", owner] if owner != "nodes" else []))
     if json:
         show_json(answer)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from experiments.cli import terminal
 from experiments.cli.stacks import Json
-from experiments.cli.terminal import complain, note, pasted, show, show_json
+from experiments.cli.terminal import complain, note, out, pasted, say, show, show_json
 from infra.commands import command
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def compare(
             at=at,
             metric=metric.value,
             force=force,
-            baseline=_baseline(baseline, directory),
+            baseline=_baseline(baseline, _plan(directory)),
         )
     except NothingToCompare as error:
         raise BadInput(f"compare: {error}") from None
@@ -184,11 +183,10 @@ def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None
 
     loaded = _loaded(directory)
     plan = _plan(directory)
-    against = _baseline(baseline, directory)
     known = {record.configuration for record in loaded.records}
     if baseline and baseline not in known:
         raise BadInput(f"baseline: {directory} has no {baseline} ({', '.join(sorted(known))})")
-    summary = summarise(loaded.records, baseline=against)
+    summary = summarise(loaded.records, baseline=_baseline(baseline, plan))
     files = write_report(
         loaded.records,
         summary,
@@ -200,10 +198,10 @@ def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None
     if json:
         show_json({**summary.to_json(), "report": str(files.html)})
     else:
-        show(text_table(summary, shutil.get_terminal_size().columns))
+        show(text_table(summary, out.width))
         show("")
         for sentence in [*summary.verdict, *summary.caveats]:
-            show(sentence)
+            say(sentence)
         for warning in summary.warnings[:MOST_WARNINGS]:
             note(f"warning: {warning}")
         more = len(summary.warnings) - MOST_WARNINGS
@@ -224,9 +222,8 @@ def _keep(winner: str) -> str:
     )
 
 
-def _baseline(asked: str, directory: Path) -> str:
+def _baseline(asked: str, plan: Plan | None) -> str:
     """The baseline asked for, else that of the sweep, else the usual one."""
-    plan = _plan(directory)
     return asked or (plan.baseline if plan else "baseline")
 
 

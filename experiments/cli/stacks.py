@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from experiments.cli import terminal
-from experiments.cli.terminal import err, note, show, show_json, waiting
-from experiments.engines import Engine, OnStep, Outcome, Step
+from experiments.cli.terminal import err, note, safe, show, show_json, waiting
+from experiments.engines import Engine, OnStep, Outcome, StackRef, Step
+from infra.commands import command
 
 if TYPE_CHECKING:
     from experiments.site import AnyMeasurement
+    from experiments.standing import Lab
     from experiments.verify import Drift
     from infra.config import State
 
@@ -47,22 +52,25 @@ _COLOURS = {"create": "green", "update": "yellow", "replace": "magenta", "delete
 
 
 def register(app: typer.Typer) -> None:
-    for command in (up, preview, destroy, outputs, measure):
-        terminal.register(app, command)
+    for verb in (up, preview, destroy, outputs, measure):
+        terminal.register(app, verb)
 
 
 def up(
     stack: Stack, config: Config = None, engine: EngineName = "auto", json: Json = False
 ) -> None:
     """Converge a state and measure it; what drifted is found and repaired."""
-    from experiments import stacks, standing, targets
+    from experiments import stacks, standing, targets, trust
     from experiments.engines.choice import choose
 
     changes = stacks.changes(config or [])
     ref, state = stacks.load(stack, changes)
     targets.require_for(state)
     chosen = choose(engine)
-    with targets.busy(state.target, stack, f"up of {stack}"):
+    _tell_if_named_otherwise(ref)
+    trust.refuse_foreign(stacks.ROOT / ".pulumi", "stacks")
+    undo = _how("up", stack, "continue"), _how("destroy", stack, "remove what was made")
+    with targets.busy(state.target, stack, f"up of {stack}"), _or_else(*undo):
         if state.target == "lab":
             standing.refuse_foreign(ref)
         stacks.save(stack, changes)
@@ -84,6 +92,7 @@ def preview(
     ref, state = stacks.load(stack, stacks.changes(config or []))
     targets.require_for(state)
     chosen = choose(engine)
+    _tell_if_named_otherwise(ref)
     drift = targets.drifted(chosen.resources(ref))
     _tell(drift)
     outcome = chosen.preview(ref, replace=[found.urn for found in drift])
@@ -104,6 +113,9 @@ def destroy(
             help="The lab that stands on this machine, also of a stack whose state is lost.",
         ),
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --lab: also the lab of another checkout.")
+    ] = False,
     engine: EngineName = "auto",
     json: Json = False,
 ) -> None:
@@ -113,9 +125,10 @@ def destroy(
     ./steerlab destroy -s rfs-plus-16
     ./steerlab destroy --lab
 
-    The second needs no state: for what a killed sweep or a deleted folder left standing.
+    The second needs no state: for what a killed sweep or a deleted folder left standing. The stack's
+    configuration file stays.
     """
-    from experiments import stacks, standing, targets
+    from experiments import stacks, standing, targets, trust
     from experiments.engines.choice import choose
     from infra.refusals import BadInput, Refusal
 
@@ -127,7 +140,7 @@ def destroy(
     stands = standing.lab() if target == "lab" else None
     if lab:
         if stands is None or stands.folder != str(stacks.ROOT) or not stacks.recorded(stands.stack):
-            _take_away(json)
+            _take_away(json, force)
             return
         stack = stands.stack
         recorded = stacks.recorded(stack)
@@ -135,22 +148,32 @@ def destroy(
     if not recorded and stands and stands.stack == stack:
         raise Refusal(
             f"stack {stack} has no state in {stacks.ROOT}, but the lab of {stands} stands on this "
-            "machine: ./steerlab destroy --lab (a sweep: ./steerlab sweep --resume --out DIR)"
+            f"machine: {command('destroy', '--lab')} (a sweep: {command('sweep', '--resume', '--out')} "
+            "DIR)"
         )
     chosen = choose(engine)
-    with targets.busy(target, stack, f"destroy of {stack}"):
+    stacks.require(stack)
+    trust.refuse_foreign(stacks.ROOT / ".pulumi", "stacks")
+    finish = _how("destroy", stack, "finish")
+    with targets.busy(target, stack, f"destroy of {stack}"), _or_else(finish):
         started = time.monotonic()
         with _told(json) as listen:
             outcome = chosen.destroy(ref, on_step=listen)
     _conclude(outcome, chosen, json, f"in {time.monotonic() - started:.1f} s")
+    if kept := stacks.kept(stack):
+        note(
+            f"{kept} stays, and the next up of {stack} reads it; delete it to follow the name alone"
+        )
 
 
-def _take_away(json: bool) -> None:
-    from experiments import lock, standing
+def _take_away(json: bool, force: bool) -> None:
+    from experiments import lock, signals, standing
 
-    with lock.machine("destroy of the lab"):
+    with lock.machine("destroy of the lab"), _or_else(f"finish: {command('destroy', '--lab')}"):
         stands = standing.lab()
-        with waiting("putting back", 1):
+        if stands and not force:
+            _ask_about(stands)
+        with waiting("restoring", 1), signals.cleaning():
             answer = standing.take_away(stands) if stands else None
     if json:
         show_json(answer or {"stack": None})
@@ -160,12 +183,29 @@ def _take_away(json: bool) -> None:
         show(f"restored {answer['restored']} values; the lab of stack {stands} is gone")
 
 
+def _ask_about(stands: Lab) -> None:
+    """A lab that another checkout can still destroy is its owner's."""
+    from experiments import stacks
+    from infra.refusals import BadInput
+
+    if stands.folder == str(stacks.ROOT) or not Path(stands.folder).exists():
+        return
+    whose = f"the lab on this machine is of stack {stands}, another checkout than {stacks.ROOT}"
+    if not (sys.stdin.isatty() and err.is_terminal):
+        raise BadInput(f"destroy: {whose}: destroy it there, or add --force")
+    note(whose)
+    if not typer.confirm("Remove it?", err=True):
+        raise BadInput("destroy: nothing was removed")
+
+
 def outputs(stack: Stack, engine: EngineName = "auto", json: Json = False) -> None:
-    """Print the stack's outputs: the state and its last measurement."""
+    """Print the stack's outputs: the state and its last measurement, by `up` or by `measure`."""
     from experiments import stacks
     from experiments.engines.choice import choose
 
-    values = choose(engine).outputs(stacks.named(stack))
+    chosen = choose(engine)
+    stacks.require(stack, up=True)
+    values = chosen.outputs(stacks.named(stack))
     if json:
         show_json(values)
     else:
@@ -180,7 +220,7 @@ def measure(
     json: Json = False,
 ) -> None:
     """Measure a converged stack again; records go to results/STACK."""
-    from experiments import single, targets
+    from experiments import remeasured, single, stacks, targets
     from infra.refusals import BadInput
 
     if declared == bool(stack):
@@ -189,10 +229,37 @@ def measure(
     alone = targets.busy(what.target, what.stack, f"measure of {what.stack}")
     with alone, waiting("measuring", _expected_s(what)):
         result = single.measure(what)
+        if not declared:
+            remeasured.keep(stacks.named(stack), result)
     if declared or json:
         show_json(result)
     else:
         _print_outputs(result)
+
+
+def _how(verb: str, stack: str, why: str) -> str:
+    return f"{why}: {command(verb, '-s', stack)}"
+
+
+@contextlib.contextmanager
+def _or_else(*ways: str) -> Iterator[None]:
+    """Of an interrupted command, show how its work is finished or undone."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for way in ways:
+            note(f"not finished; {way}")
+        raise
+
+
+def _tell_if_named_otherwise(ref: StackRef) -> None:
+    from experiments import stacks
+
+    if differences := stacks.named_otherwise(ref):
+        note(
+            f"stack {ref.name} is not what its name says: {'; '.join(differences)} "
+            f"(from -c or Pulumi.{ref.name}.yaml)"
+        )
 
 
 def _tell(drift: Sequence[Drift]) -> None:
@@ -223,16 +290,11 @@ def _expected_s(what: State | AnyMeasurement) -> float:
 
 
 def _print_step(step: Step) -> None:
-    from rich.markup import escape
-
     colour = "red" if step.phase in ("failed", "skipped") else _COLOURS.get(step.operation, "dim")
     ending = "" if step.phase == "done" else f"  {step.phase}"
-    detail = (
-        f"  [dim]{escape(step.detail)}[/]" if step.detail and step.operation == "update" else ""
-    )
-    err.print(
-        f"  [{colour}]{_SIGNS[step.operation]} {step.operation:<7} {escape(step.name)}{ending}[/]{detail}"
-    )
+    detail = f"  {step.detail}" if step.detail and step.operation == "update" else ""
+    line = f"  {_SIGNS[step.operation]} {step.operation:<7} {step.name}{ending}"
+    err.print(Text.assemble((safe(line), colour), (safe(detail), "dim")))
 
 
 def _conclude(outcome: Outcome, engine: Engine, json: bool, when: str) -> None:

@@ -104,6 +104,7 @@ def sweep(
     interrupted sweep continues with --resume.
     """
     from experiments import matrix as matrices
+    from experiments import stacks
     from infra.refusals import BadInput
 
     if quick and matrix:
@@ -125,7 +126,7 @@ def sweep(
         return
     if limit is not None and limit < wanted.seconds_of(1):
         raise BadInput(f"max-time: one run takes {wanted.seconds_of(1):g} s, {max_time} is less")
-    directory = out or Path("results") / f"sweep-{time.strftime('%Y%m%d-%H%M%S')}"
+    directory = out or stacks.ROOT / "results" / f"sweep-{time.strftime('%Y%m%d-%H%M%S')}"
     with _told(events, wanted) as teller:
         _run(wanted, directory, resume, engine, json, limit, teller)
 
@@ -145,11 +146,16 @@ def _max_seconds(words: str | None) -> float | None:
 @contextlib.contextmanager
 def _told(path: Path | None, plan: Plan) -> Iterator[Events | None]:
     from experiments.events import Events
+    from infra.refusals import BadInput
 
     if path is None:
         yield None
         return
-    with path.open("a", encoding="utf-8") as stream:
+    try:
+        stream = path.open("a", encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise BadInput(f"events: {path}: {error.strerror}") from None
+    with stream:
         yield Events(stream, plan)
 
 
@@ -214,6 +220,7 @@ def _run(
     targets.require(target)
     sweep = Sweep(directory, plan, choose(engine), limit)
     note(_summary(plan))
+    note(f"results         {directory.absolute()}")
     bar = _bar()
     with targets.busy(target, sweep.stack.name, f"sweep in {directory}"), bar:
         if target == "lab":
@@ -256,6 +263,8 @@ def _run(
             why = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             unmade = len(plan.runs) - ran if ran else unmade
             note(f"not finished: {go_on}")
+            if target == "lab" and standing.lab():
+                note(f"the lab is still there: {command('destroy', '--lab')} removes it")
             raise
         finally:
             if events:

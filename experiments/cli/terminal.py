@@ -75,6 +75,11 @@ def show(text: str) -> None:
     out.print(Text(safe(text)))
 
 
+def say(text: str) -> None:
+    """Prose, which a terminal breaks between words."""
+    out.print(Text(safe(text)), soft_wrap=not out.is_terminal)
+
+
 def show_json(value: Any) -> None:
     print(json.dumps(value, indent=1, default=str))  # noqa: T201 exact bytes for scripts
 

@@ -53,7 +53,9 @@ def agent_shell(kubeconfig: str, context: str, names: Names, node: str) -> PodSh
         )
     running = [pod for pod in listed.items if pod.status.phase == "Running"]
     if not running:
-        raise Cannot(f"node {node}: its agent does not run in {names.steering}: ./steerlab up")
+        raise Cannot(
+            f"node {node}: its agent does not run in {names.steering}: ./steerlab up -s STACK"
+        )
     return PodShell(
         lambda: connect(kubeconfig, context),
         names.steering,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Sequence
+import signal
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
@@ -15,6 +19,7 @@ from pulumi import automation
 from pulumi.automation import errors, events
 
 from analysis import files
+from experiments import signals
 from experiments.engines import (
     EngineError,
     OnStep,
@@ -45,6 +50,61 @@ _PROVIDER = "pulumi:providers:"
 def available() -> bool:
     """Whether the Pulumi CLI is on PATH."""
     return shutil.which("pulumi") is not None
+
+
+class Program(automation.PulumiCommand):
+    """`pulumi` in a session of its own: Ctrl-C reaches it by `stop` alone, once for each call.
+
+    The first ends it in order; the SDK's own would be killed by the terminal's second.
+    """
+
+    _running: subprocess.Popen[str] | None = None
+
+    def stop(self) -> None:
+        if self._running is not None:
+            self._running.send_signal(signal.SIGINT)
+
+    def run(
+        self,
+        args: list[str],
+        cwd: str,
+        additional_env: Mapping[str, str],
+        on_output: Callable[[str], object] | None = None,
+        on_error: Callable[[str], object] | None = None,
+    ) -> automation.CommandResult:
+        """As the SDK runs it (`pulumi.automation._cmd`)."""
+        with subprocess.Popen(
+            [self.command, "--non-interactive", *args],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+            env={**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"},
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        ) as process:
+            self._running = process
+            try:
+                with ThreadPoolExecutor(2) as readers:
+                    heard = readers.submit(_lines, process.stdout, on_output)
+                    said = readers.submit(_lines, process.stderr, on_error)
+                out, err, code = heard.result(), said.result(), process.wait()
+            finally:
+                self._running = None
+        result = automation.CommandResult(stdout=out, stderr=err, code=code)
+        if code != 0:
+            raise errors.create_command_error(result)
+        return result
+
+
+def _lines(stream: Iterable[str] | None, listener: Callable[[str], object] | None) -> str:
+    lines = []
+    for line in stream or ():
+        lines.append(line.rstrip())
+        if listener:
+            listener(lines[-1])
+    return "\n".join(lines)
 
 
 class PulumiCli:
@@ -118,12 +178,16 @@ class PulumiCli:
             # The user's file is not handed over: the CLI would write a salt into it.
             config.write_text(yaml.safe_dump({"config": stack.config}))
             try:
+                program = Program()
                 selected = automation.create_or_select_stack(
                     stack.name,
                     work_dir=str(stack.root),
-                    opts=automation.LocalWorkspaceOptions(env_vars=environment(stack.home)),
+                    opts=automation.LocalWorkspaceOptions(
+                        env_vars=environment(stack.home), pulumi_command=program
+                    ),
                 )
-                do(selected, str(config))
+                with signals.stopping(program.stop):
+                    do(selected, str(config))
             except errors.ConcurrentUpdateError as error:
                 raise StackLocked(
                     f"{_last_words(str(error))}\nwait for that process, or, if it is gone, remove its "

@@ -22,7 +22,7 @@ def taken(owner: str) -> str:
     """What whoever comes second is told; `owner` is a stack and its folder."""
     return (
         f"the lab of this machine is taken by stack {owner}: destroy that one first"
-        " (./steerlab destroy --lab does, whosever it is)"
+        " (whosever it is: ./steerlab destroy --lab --force)"
     )
 
 

@@ -41,7 +41,7 @@ def clear_dead_lab(base: Path) -> None:
         if Path(stands.folder).is_relative_to(other.parent) and _locked(other):
             return
     subprocess.run(
-        [sys.executable, "-m", "experiments", "destroy", "--lab"], cwd=SOURCE, check=True
+        [sys.executable, "-m", "experiments", "destroy", "--lab", "--force"], cwd=SOURCE, check=True
     )
 
 

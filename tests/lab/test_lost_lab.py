@@ -22,7 +22,7 @@ def elsewhere(tmp_path: Path) -> Iterator[Project]:
     before = Standing.now()
     other = Project(copy(tmp_path / "elsewhere"))
     yield other
-    other.run("destroy", "--lab")
+    other.run("destroy", "--lab", "--force")
     assert Standing.now() == before
 
 
@@ -62,7 +62,7 @@ def test_all_processes_were_killed(project: Project, elsewhere: Project) -> None
     while Standing.now().servers != before.servers:
         time.sleep(0.02)
     assert "its watchdog is dead" in elsewhere.run("nodes", "show").out
-    elsewhere.run("destroy", "--lab")
+    elsewhere.run("destroy", "--lab", "--force")
     assert Standing.now() == before
 
     # the state that was left behind is that of a lab that was lost
@@ -80,7 +80,10 @@ def test_a_half_made_lab(project: Project, elsewhere: Project) -> None:
         time.sleep(0.01)
     process.kill()
     process.communicate()
-    elsewhere.run("destroy", "--lab")
+    asked = elsewhere.run("destroy", "--lab", code=2).err
+    assert str(project.folder) in asked
+    assert Standing.now() != before
+    elsewhere.run("destroy", "--lab", "--force")
     assert Standing.now() == before
 
 

@@ -32,7 +32,7 @@ Cli = Callable[..., int]
 @pytest.fixture
 def steerlab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     """Runs one command line as `./steerlab` does; its exit code."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *SIGNALS)}
 
     def run(*words: object) -> int:
         monkeypatch.setattr(sys, "argv", ["steerlab", *map(str, words)])

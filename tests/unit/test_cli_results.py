@@ -23,7 +23,7 @@ KERNEL = "6.1.0-synthetic"
 @pytest.fixture
 def steerlab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
     """Runs one command line as `./steerlab` does: exit code, stdout, stderr."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *SIGNALS)}
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["steerlab", *map(str, words)])

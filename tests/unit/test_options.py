@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.synthetic import sweep as synthetic
-from experiments import cli, matrix, options, plan
+from experiments import cli, matrix, options, plan, signals
 from infra.refusals import BadInput
 
 OWN = "mine: {nic: {flows: 64}}\nbaseline: {}\n"
@@ -52,7 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def planned(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[list[str]], plan.Plan]]:
     """The plan of these words, as the command line makes it."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handlers = {number: signal.getsignal(number) for number in signals.NUMBERS}
 
     def run(words: list[str]) -> plan.Plan:
         before, sys.argv = sys.argv, ["steerlab", "sweep", *words, "--plan", "--json"]

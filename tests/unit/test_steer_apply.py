@@ -269,7 +269,7 @@ def test_a_queue_that_another_owner_steers_is_refused_by_name(tree: Tree) -> Non
         RFS,
         3,
         rf"eth0 rx-0 in {POD} is steered by owner first/one \(pid {os.getpid()}, 20.*Z\): "
-        "first run restore --owner first/one",
+        "first run python3 .*steer.py restore --owner first/one",
     )
     tree.restore("first/one")
     assert tree.apply(RFS)["changed"] > 0

@@ -10,8 +10,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from experiments import signals
 from experiments.engines import EngineError, OnStep, Outcome, StackRef, locks, refusals_told, silent
-from experiments.engines.embedded import interrupts, state
+from experiments.engines.embedded import state
 from experiments.engines.embedded.command import Commands
 from experiments.engines.embedded.deployment import Deployment, outputs_of
 from experiments.engines.embedded.ledger import Ledger
@@ -44,11 +45,7 @@ class Embedded:
             return Outcome((), 0, {})
         with locks.hold(stack):
             deployment = self._deployment(stack, (), on_step, preview=False)
-            with (
-                interrupts.taken_by(deployment.stop),
-                refusals_told(),
-                deployment.recorded(),
-            ):
+            with signals.stopping(deployment.stop), refusals_told(), deployment.recorded():
                 deployment.delete_rest()
             return deployment.outcome()
 
@@ -64,7 +61,7 @@ class Embedded:
         from experiments.engines.embedded import program  # it imports the SDK, which takes time
 
         deployment = self._deployment(stack, replace, on_step, preview=preview)
-        with interrupts.taken_by(deployment.stop), refusals_told(), deployment.recorded():
+        with signals.stopping(deployment.stop), refusals_told(), deployment.recorded():
             program.run(stack, deployment, preview=preview, parallel=self._parallel)
         return deployment.outcome()
 

@@ -1,0 +1,39 @@
+"""What `measure` found becomes the stack's outputs, where both engines and Pulumi keep them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from experiments.engines import StackRef, locks
+from experiments.engines.embedded import state
+from infra import checkpoint
+from infra.measured import NAME, RESULTS
+
+
+def keep(stack: StackRef, result: dict[str, Any]) -> None:
+    """Record a measurement in the stack's checkpoint, as if its last `up` had made it.
+
+    `pulumi stack output` reads them there, and the next `up` finds the measurement made. A stack
+    without one (`runs=0`) has the outputs until its next `up`. Without a checkpoint nothing is
+    recorded. Raises `EngineError` where the stack is locked or cannot be written.
+    """
+    path = checkpoint.path_of(stack.home, stack.project, stack.name)
+    if not path.exists():
+        return
+    with locks.hold(stack):
+        state.load(stack)  # sound, or refused
+        document = json.loads(path.read_bytes())
+        for resource in document["checkpoint"]["latest"].get("resources") or ():
+            _record(resource, result)
+        state.save(stack, state.to_json(document))
+
+
+def _record(resource: dict[str, Any], result: dict[str, Any]) -> None:
+    outputs = resource.get("outputs")
+    if resource["type"] == "pulumi:pulumi:Stack":
+        others = {name: value for name, value in (outputs or {}).items() if name not in RESULTS}
+        found = {name: result[name] for name in RESULTS if result[name] is not None}
+        resource["outputs"] = others | found
+    elif resource["urn"].endswith(f"::{NAME}") and outputs:
+        outputs["stdout"] = json.dumps(result, indent=1)

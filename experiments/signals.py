@@ -1,0 +1,135 @@
+"""Ctrl-C and its kin: the first ends the work in order, and more of them do not break the clean-up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# So many signals, once the work is being ended or cleaned up, end that too.
+GIVE_UP = 3
+
+
+@dataclass
+class _Engine:
+    """Something at work that is told to stop, because an exception could come up anywhere in it."""
+
+    stop: Callable[[], None]
+    asked: bool = False
+
+
+@dataclass
+class _State:
+    interrupted: bool = False
+    cleaning: int = 0
+    presses: int = 0
+    engines: list[_Engine] = field(default_factory=list)
+
+
+_state = _State()
+
+
+def install() -> None:
+    """Handle the signals of this process; those that are ignored stay so (nohup)."""
+    global _state
+    _state = _State()
+    for number in NUMBERS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _handle)
+
+
+def ignore() -> None:
+    """The end has begun: no signal is to change how this process ends."""
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def stopping(stop: Callable[[], None]) -> Iterator[None]:
+    """Inside, a signal calls `stop`, and what runs ends in order; then `KeyboardInterrupt` is raised."""
+    engine = _Engine(stop)
+    with _handled():
+        _state.engines.append(engine)
+        try:
+            yield
+        except Exception as error:
+            if engine.asked:
+                raise KeyboardInterrupt from error
+            raise
+        finally:
+            _state.engines.remove(engine)
+    if engine.asked:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def cleaning() -> Iterator[None]:
+    """Inside, signals are noted and told, until there are `GIVE_UP` of them.
+
+    Where the first signal of all comes here, `KeyboardInterrupt` is raised at the end.
+    """
+    with _handled():
+        before = _state.interrupted
+        _state.cleaning += 1
+        _state.presses = 0
+        try:
+            yield
+        finally:
+            _state.cleaning -= 1
+    if _state.interrupted and not before:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _handled() -> Iterator[None]:
+    """The signals are handled inside, also where the command line has not installed this."""
+    foreign = {
+        number: handler
+        for number in NUMBERS
+        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, _handle)
+    }
+    if not foreign or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    install()
+    try:
+        yield
+    finally:
+        for number, handler in foreign.items():
+            signal.signal(number, handler)
+
+
+def _handle(_number: int, _frame: FrameType | None) -> None:
+    patient = _state.interrupted or _state.cleaning
+    _state.interrupted = True
+    if patient:
+        _state.presses += 1
+        if _state.presses < GIVE_UP:
+            _tell(GIVE_UP - _state.presses)
+            return
+        _state.presses = 0
+    engine = _state.engines[-1] if _state.engines else None
+    again = engine is None or engine.asked
+    if engine is not None:
+        engine.asked = True
+        engine.stop()
+    if again:
+        raise KeyboardInterrupt
+
+
+def _tell(left: int) -> None:
+    """Written past the streams: whoever was interrupted may be holding them."""
+    doing = "cleaning up" if _state.cleaning else "stopping"
+    times = "once more" if left == 1 else f"{left} more times"
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+    text = f"{clear}steerlab: {doing}; press Ctrl-C {times} to give up\n"
+    try:
+        os.write(2, text.encode())
+    except OSError:  # the terminal is gone
+        return

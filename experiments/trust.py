@@ -1,0 +1,75 @@
+"""Whose state this is: a stack's state holds scripts, and they run as whoever runs the command."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from analysis import files
+from infra.commands import quoted
+from infra.refusals import BadInput
+
+_PROGRAM = Path(__file__)
+
+
+def refuse_foreign(directory: Path, *names: str) -> None:
+    """Raise `BadInput` where somebody else could have written these files of a directory.
+
+    Trusted are root, the caller (also of sudo) and the owner of this program.
+    """
+    if not directory.is_dir():
+        return
+    trusted = {0, os.geteuid(), _PROGRAM.stat().st_uid}
+    if caller := files.caller():
+        trusted.add(caller.st_uid)
+    for path in (directory, *(path for name in names for path in _below(directory / name))):
+        found = path.lstat()
+        why = ""
+        if found.st_uid not in trusted:
+            why, cure = f"belongs to {_user(found.st_uid)}", f"chown -R {_me()}"
+        elif not stat.S_ISLNK(found.st_mode) and _writable_by_others(found):
+            why, cure = "can be written by others", "chmod -R go-w"
+        if why:
+            raise BadInput(
+                f"{path} {why}, and scripts of the state in it would run as {_user(os.geteuid())}: "
+                f"if you trust all of it, run {cure} {quoted(directory)}"
+            )
+
+
+def _below(path: Path) -> Iterator[Path]:
+    if not os.path.lexists(path):
+        return
+    yield path
+    for folder, folders, names in os.walk(path):
+        yield from (Path(folder, name) for name in (*folders, *names))
+
+
+def _writable_by_others(found: os.stat_result) -> bool:
+    if found.st_mode & stat.S_IWOTH:
+        return True
+    return bool(found.st_mode & stat.S_IWGRP) and not _private(found)
+
+
+def _private(found: os.stat_result) -> bool:
+    """Whether the group is its owner's own, as many distributions make one for each user."""
+    try:
+        owner, group = pwd.getpwuid(found.st_uid), grp.getgrgid(found.st_gid)
+    except KeyError:
+        return False
+    return owner.pw_name == group.gr_name and not set(group.gr_mem) - {owner.pw_name}
+
+
+def _me() -> str:
+    caller = files.caller()
+    return _user(caller.st_uid if caller else os.geteuid())
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
