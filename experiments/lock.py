@@ -12,6 +12,7 @@ import fcntl
 import os
 import secrets
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,8 @@ def machine(what: str, path: Path = LOCK) -> Iterator[None]:
     Raises `Busy` at once where somebody else does.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path == LOCK:
+        _refuse_open(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -50,6 +53,16 @@ def machine(what: str, path: Path = LOCK) -> Iterator[None]:
             yield
     finally:
         os.close(descriptor)
+
+
+def _refuse_open(folder: Path) -> None:
+    """Raise `Refusal` where others than root could have made, or could change, what is in it."""
+    seen = folder.lstat()
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != 0 or seen.st_mode & 0o022:
+        raise Refusal(
+            f"{folder} must be a folder of root's that nobody else can write: look at what is in it, "
+            f"then chown root {folder} && chmod 700 {folder}"
+        )
 
 
 @contextlib.contextmanager

@@ -145,6 +145,7 @@ def _max_seconds(words: str | None) -> float | None:
 
 @contextlib.contextmanager
 def _told(path: Path | None, plan: Plan) -> Iterator[Events | None]:
+    from analysis import files
     from experiments.events import Events
     from infra.refusals import BadInput
 
@@ -156,6 +157,8 @@ def _told(path: Path | None, plan: Plan) -> Iterator[Events | None]:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise BadInput(f"events: {path}: {error.strerror}") from None
     with stream:
+        if not path.stat().st_size:
+            files.give(stream.fileno(), path.parent.stat())
         yield Events(stream, plan)
 
 

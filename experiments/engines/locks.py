@@ -99,7 +99,10 @@ def _same_namespace(lock: dict[str, Any]) -> bool:
 
 def _pid_namespace() -> str:
     """The pid namespace: containers of one machine count their processes apart."""
-    return str(Path("/proc/self/ns/pid").readlink())
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # not Linux
+        return ""
 
 
 def _is_gone(pid: int, since: str, process: object) -> bool:

@@ -193,13 +193,17 @@ def _names(folder: str) -> frozenset[str]:
 
 
 def _commands(*names: str) -> list[str]:
-    """Pids of running processes (a zombie has no command line) that name one of these words."""
+    """Pids of running processes (a zombie has no command line) that run one of these programs."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = (process / "cmdline").read_text()
+            words = (process / "cmdline").read_text(errors="replace").split("\0")
         except OSError:
             continue
-        if any(name in words for name in names):
+        # the program itself, or the script of a Python; not a shell or an editor that names it
+        script = next((word for word in words[1:] if not word.startswith("-")), "")
+        run = words[0] if "python" not in Path(words[0]).name else script
+        # an agent on another tree is a unit test's
+        if Path(run).name in names and "--root" not in words:
             found.append(process.name)
     return found

@@ -15,6 +15,7 @@ import pytest
 
 from experiments import lock
 from experiments.lock import Busy
+from infra.refusals import Refusal
 
 ROOT = Path(lock.__file__).parents[1]
 
@@ -126,3 +127,25 @@ def test_only_root_may_read_who_works(path: Path) -> None:
     with lock.machine("up of rps-4", path):
         assert path.parent.stat().st_mode & 0o777 == 0o700
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give a folder away")
+@pytest.mark.parametrize("fault", ["owner", "mode", "link"])
+def test_a_folder_that_others_can_write_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(lock, "LOCK", path)
+    path.parent.mkdir(mode=0o700)
+    with lock.machine("up of rps-4", path):
+        pass
+    path.unlink()
+    if fault == "owner":
+        os.chown(path.parent, 12345, 12345)
+    elif fault == "mode":
+        path.parent.chmod(0o777)
+    else:
+        path.parent.rename(path.parent.with_name("other"))
+        path.parent.symlink_to("other")
+    with pytest.raises(Refusal), lock.machine("up of rps-4", path):
+        pytest.fail("a lock in a folder of somebody else's")
+    assert not path.exists()
