@@ -95,8 +95,10 @@ def caller() -> Owner | None:
 
 
 def give(descriptor: int, owner: Owner | os.stat_result) -> None:
-    """Give an open file that root has just made to its owner."""
-    if os.geteuid() == 0 and os.fstat(descriptor).st_uid != owner.st_uid:
+    """Give a file or folder that root has just made to its owner; a device stays as it is."""
+    seen = os.fstat(descriptor)
+    kept = stat.S_ISREG(seen.st_mode) or stat.S_ISDIR(seen.st_mode)
+    if os.geteuid() == 0 and kept and seen.st_uid != owner.st_uid:
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 

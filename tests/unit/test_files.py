@@ -62,3 +62,13 @@ def test_a_link_is_no_folder_for_results(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("real")
     with pytest.raises(OSError, match="symbolic link"):
         files.folder(tmp_path / "link")
+
+
+def test_a_device_stays_as_it_is(home: Path) -> None:
+    """Events can be written to a terminal."""
+    controller, terminal = os.openpty()
+    before = os.fstat(terminal).st_uid
+    files.give(terminal, home.stat())
+    assert os.fstat(terminal).st_uid == before != USER
+    os.close(controller)
+    os.close(terminal)
