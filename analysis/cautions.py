@@ -157,7 +157,8 @@ def _of_runs(valid: Sequence[Record]) -> list[str]:
 
 
 def _kind(text: str) -> str:
-    return _FIGURE.sub("#", text)
+    """A warning without its figures and without what it adds in parentheses."""
+    return _FIGURE.sub("#", re.sub(r"\([^()]*\)", "", text))
 
 
 def _figures(text: str) -> list[float]:

@@ -222,7 +222,7 @@ class _Side:
             return f"{len(values)} runs, at least {FEWEST_RUNS} are needed"
         series = dependence.of_residuals((values - values.mean())[:, None])
         if series.found:
-            return f"the runs of {self.key[2]} are not independent (lag-1 {series.lag1:.2f})"
+            return f"the runs of {self.key[2]} are not independent (p {verdict.p_value(series.p)})"
         return ""
 
 

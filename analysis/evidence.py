@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from analysis.pairing import Block, Series, StateKey, arms, by_block, not_random
 from analysis.schema import Record
 from analysis.statistics import Effect
 from analysis.tables import configuration_order, reasons, run_table
+from analysis.verdict import p_value
 
 # With fewer runs the check for dependence sees next to nothing, and neither does the test itself.
 FEWEST_RUNS = 6
@@ -41,12 +42,15 @@ class Evidence:
         first, second, paired = arms(self.series[a], self.series[b])
         return statistics.ratio(first, second, paired=paired, confidence=confidence, check=check)
 
-    def doubt(self, a: StateKey, b: StateKey, *, alike: bool = True) -> str:
+    def doubt(
+        self, a: StateKey, b: StateKey, *, alike: bool = True, but: Collection[str] = ()
+    ) -> str:
         """Why B against A cannot be concluded, in a few words; empty where it can.
 
-        `alike` asks for equal conditions of all runs of both.
+        `alike` asks for equal conditions of all runs of both, `but` for those that the two sides
+        differ in by their nature.
         """
-        unlike = self.unlike(a, b) if alike else []
+        unlike = self.unlike(a, b, but=but) if alike else []
         if unlike:
             return f"the runs are not alike in {unlike[0]}"
         disorder = not_randomised(self.series[a], self.series[b])
@@ -56,12 +60,16 @@ class Evidence:
         if shared < FEWEST_RUNS:
             return f"{shared} runs, at least {FEWEST_RUNS} are needed"
         if self.check.found:
-            return f"the blocks are not independent (lag-1 {self.check.lag1:.2f})"
+            return f"the blocks are not independent (p {p_value(self.check.p)})"
         return ""
 
-    def unlike(self, *keys: StateKey) -> list[str]:
+    def unlike(self, *keys: StateKey, but: Collection[str] = ()) -> list[str]:
         """The conditions in which the runs of these states differ, in words."""
-        return machine.mixtures(machine.together(*(self.conditions[key] for key in keys)))
+        own = [self.conditions[key] for key in keys]
+        together = machine.mixtures(
+            {name: values for name, values in machine.together(*own).items() if name not in but}
+        )
+        return together + [one for each in own for one in machine.mixtures(each) if but]
 
     @property
     def kept(self) -> float:

@@ -7,6 +7,7 @@ from itertools import combinations
 
 from analysis import statistics, verdict
 from analysis.evidence import Evidence
+from analysis.machine import OF_A_PATH
 from analysis.pairing import StateKey
 from analysis.verdict import BITRATE, Contrast, PathRatio, Quantity
 
@@ -64,6 +65,6 @@ def overlay_over_host(evidence: Evidence, confidence: float) -> list[PathRatio]:
         host = ("host", *overlay[1:])
         if overlay[0] == "overlay" and host in evidence.series:
             effect = evidence.effect(host, overlay, confidence=confidence, check=True)
-            doubt = evidence.doubt(host, overlay, alike=False)
+            doubt = evidence.doubt(host, overlay, but=OF_A_PATH)
             found.append(PathRatio(overlay[1], overlay[2], effect, doubt))
     return found

@@ -53,6 +53,10 @@ CONDITIONS: dict[str, Read] = {
 }
 
 
+# Conditions that two paths differ in by their nature: each has devices of its own.
+OF_A_PATH = ("path", "MTU", "offloads", "receive queues")
+
+
 def conditions(records: Iterable[Record]) -> Conditions:
     """The values that each condition takes over the records; alike runs have one value each.
 

@@ -449,6 +449,24 @@ def test_overlay_over_host_is_estimated_where_both_were_run() -> None:
         assert one.effect.method == "paired"
 
 
+def test_overlay_over_host_is_inconclusive_where_the_runs_are_not_alike() -> None:
+    records = [
+        record.model_copy(
+            update={"machine": record.machine.model_copy(update={"mtu": {record.path: 1500}})}
+        )
+        for record in sweep({"baseline": 1}, paths={"overlay": 1, "host": 1.5})
+        if record.machine
+    ]
+    assert [one.doubt for one in summarise(records).paths] == [""]
+    for changed in (
+        {"streams": 4},
+        {"machine": records[0].machine and records[0].machine.model_copy(update={"mtu": {}})},
+    ):
+        mixed = [records[0].model_copy(update=changed), *records[1:]]
+        (one,) = summarise(mixed).paths
+        assert "not alike" in one.doubt
+
+
 def test_summaries_keep_numbers_finite() -> None:
     for one in summarise(golden_records()).states:
         for value in asdict(one).values():

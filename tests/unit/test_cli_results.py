@@ -74,6 +74,37 @@ def test_worse_ends_with_4_and_better_with_0(steerlab: Cli, results: Path) -> No
     assert json.loads(said)["effect"]["estimate"] == pytest.approx(1.2, rel=0.05)
 
 
+def test_what_cannot_be_told_ends_with_5(steerlab: Cli, results: Path) -> None:
+    for path in sorted((results / "records").glob("*.json"))[9:]:
+        path.unlink()  # three blocks of three stay
+    code, said, _ = steerlab("compare", results, "baseline", "slow")
+    assert (code, "inconclusive" in said) == (5, True)
+    code, said, _ = steerlab("compare", results, "baseline", "slow", "--json")
+    assert (code, json.loads(said)["exit_code"]) == (5, 5)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_a_report_shows_warnings_and_fits_the_terminal(
+    steerlab: Cli, results: Path, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    kinds = "abcdefgh"
+    for number, path in enumerate(sorted((results / "records").glob("*.json"))):
+        record = json.loads(path.read_text())
+        record["warnings"] = [f"other programs used 0.{number} of 2 cores (x, y{number})"]
+        record["warnings"] += [f"warning {kind * 500}" for kind in kinds[: number % 9]]
+        path.write_text(json.dumps(record))
+    code, said, words = steerlab("report", results)
+    assert code == 0
+    table = said.partition("\n\n")[0].splitlines()
+    assert len(table) == 4
+    assert max(map(len, table)) <= columns
+    assert words.count("other programs used") == 1
+    assert "36 runs" in words
+    assert "more warnings" in words
+    assert len(words) < 3000
+
+
 def test_what_is_not_there_is_bad_input(steerlab: Cli, results: Path, tmp_path: Path) -> None:
     code, _, words = steerlab("compare", results, "baseline", "nope")
     assert (code, "nope" in words, "slow" in words) == (2, True, True)
