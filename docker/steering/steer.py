@@ -45,6 +45,9 @@ MASK = r"[0-9a-fA-F]+(,[0-9a-fA-F]{1,8})*"
 MAX_FLOWS = 2**30  # rps_flow_cnt: one more is ENOMEM
 MAX_SOCK_FLOWS = 2**29  # rps_sock_flow_entries: one more is EINVAL
 MAX_RULES = 10_000
+MAX_CPUS = 2**13  # the largest NR_CPUS that Linux can be built with
+# Of a JSON text: thousands of queues, and less than 200 MB when it is read.
+MAX_TEXT, MAX_VALUES, MAX_LEVELS = 2**24, 500_000, 100
 # Bytes an entry: struct rps_dev_flow (8 before Linux 6.18), and a u32. Memory of vmalloc, which no
 # control group's limit holds.
 ENTRY_BYTES = {"rps_flow_cnt": 12, "rps_sock_flow_entries": 4}
@@ -98,8 +101,16 @@ def format_mask(mask: int) -> str:
 
 def parse_cpu_list(text: str) -> list[int]:
     """The CPUs of a list such as `0-3,8`; none for an empty line or the kernel's `(null)`."""
-    ranges = (part.partition("-") for part in text.strip().split(",") if part[:1].isdigit())
-    return [cpu for low, _, high in ranges for cpu in range(int(low), int(high or low) + 1)]
+    cpus: list[int] = []
+    for part in [] if text.strip() in ("", "(null)") else text.strip().split(","):
+        span = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
+        low, high = (
+            (int(n) for n in (span.group(1), span.group(2) or span.group(1))) if span else (1, 0)
+        )
+        if not low <= high < MAX_CPUS:
+            raise ValueError(f"{shortened(repr(part))} is no CPU or range of CPUs")
+        cpus.extend(range(low, high + 1))
+    return cpus
 
 
 def mask_of(cpus: Iterable[int]) -> int:
@@ -144,7 +155,10 @@ class Cpus(NamedTuple):
     def of(cls, root: Path) -> Cpus:
         def read(file: str) -> list[int]:
             path = root / "sys" / file
-            return parse_cpu_list(read_text(path)) if exists(path) else []
+            try:
+                return parse_cpu_list(read_text(path)) if exists(path) else []
+            except ValueError as error:
+                raise SteerError(f"{path}: {error}", CANNOT) from None
 
         folder = "devices/system/cpu"
         present = read(f"{folder}/present") or read(f"{folder}/possible")
@@ -442,7 +456,8 @@ def default_route_device(routes: str) -> str | None:
     """The device of the default route of least metric in the text of /proc/net/route."""
     # a device's name may hold whatever Python takes for white space or the end of a line
     rows = [re.split(r"[ \t]+", line) for line in routes.split("\n")[1:]]
-    defaults = [(int(r[6]), r[0]) for r in rows if len(r) > 7 and r[1] == r[7] == "00000000"]
+    rows = [row for row in rows if len(row) > 7 and re.fullmatch("[0-9]{1,10}", row[6])]
+    defaults = [(int(row[6]), row[0]) for row in rows if row[1] == row[7] == "00000000"]
     return min(defaults)[1] if defaults else None
 
 
@@ -469,10 +484,10 @@ def opened(path: Path | str, flags: int) -> Iterator[int]:
             os.close(file)
 
 
-def read_to_end(file: int) -> bytes:
+def read_to_end(file: int, longest: int = LONGEST_FILE) -> bytes:
     """All of a file: one read may return only a part of it."""
     parts: list[bytes] = []
-    while sum(map(len, parts)) < LONGEST_FILE:
+    while sum(map(len, parts)) <= longest:
         part = os.read(file, 1 << 16)
         if not part:
             return b"".join(parts)
@@ -505,6 +520,28 @@ def exists(path: Path | str) -> bool:
             return False
         raise
     return True
+
+
+def read_json(text: str) -> Any:
+    """The value of a JSON text; ValueError for any other, and for one too large to work on."""
+    if len(text) > MAX_TEXT or sum(map(text.count, ",[{")) > MAX_VALUES:
+        raise ValueError("it is too long")
+    try:
+        value = json.loads(text, parse_constant=refuse_number)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = [value]
+    for _ in range(MAX_LEVELS):
+        lists = [item for item in level if isinstance(item, list)]
+        lists += [list(item.values()) for item in level if isinstance(item, dict)]
+        level = list(chain.from_iterable(lists))
+    if level:
+        raise ValueError("it is nested too deeply")
+    return value
+
+
+def refuse_number(word: str) -> None:
+    raise ValueError(f"{word} is not a number of JSON")
 
 
 # --- the snapshot: what stood before, and what was asked for last ---
@@ -647,7 +684,7 @@ class Snapshot(NamedTuple):
     @classmethod
     def from_text(cls, written: str) -> Snapshot:
         """The inverse; an error for anything that no agent wrote whole."""
-        document = json.loads(written)
+        document = read_json(written)
         version = document.pop("version", 1)
         if version not in (1, SNAPSHOT_VERSION):
             raise ValueError(f"its version is {version}")
@@ -656,11 +693,45 @@ class Snapshot(NamedTuple):
         entries = _entries_of_version_1(document, rows) if old else [Entry(**r) for r in rows]
         lease = document.pop("lease")
         snapshot = cls(**document, lease=lease and Lease(**lease), entries=entries, old=old)
+        check_kinds(snapshot, SNAPSHOT_KINDS)
+        if snapshot.lease:
+            check_kinds(snapshot.lease, LEASE_KINDS)
+            int(snapshot.lease.expires)
         for entry in entries:
-            for value in (entry.before, *(entry.written or ())):
+            check_kinds(entry, ENTRY_KINDS)
+            for name in (entry.namespace or "", entry.device, entry.queue):
+                if b"\0" in os.fsencode(name):
+                    raise ValueError("one of its names has a NUL in it")
+            for value in (entry.before, *(entry.written or ()), *entry.overwritten):
+                if not isinstance(value, str):
+                    raise TypeError(f"a value of it is {shortened(repr(value))}")
                 agrees(entry.knob, value, value, 0)
-            int(entry.ifindex), int(entry.inode), Path(entry.namespace or "/")
         return snapshot
+
+
+# Of each field that is no text: what it may be.
+SNAPSHOT_KINDS = {
+    "pid": int,
+    "plan": dict,
+    "lease": (Lease, type(None)),
+    "entries": list,
+    "old": int,
+}
+LEASE_KINDS = {"seconds": int, "expires": (int, float), "pid": int}
+ENTRY_KINDS = {
+    "namespace": (str, type(None)),
+    "ifindex": int,
+    "inode": int,
+    "written": (list, type(None)),
+    "overwritten": list,
+    "reason": (str, type(None)),
+}
+
+
+def check_kinds(row: Any, kinds: Mapping[str, Any]) -> None:
+    for name, value in row._asdict().items():
+        if not isinstance(value, kinds.get(name, str)):
+            raise TypeError(f"its {name} is {shortened(repr(value))}")
 
 
 def _entries_of_version_1(document: dict[str, Any], rows: list[dict[str, Any]]) -> list[Entry]:
@@ -747,7 +818,7 @@ class Store:
             snapshot = Snapshot.from_text(raw.decode())
             if snapshot.owner != owner:
                 raise ValueError(f"its owner is {snapshot.owner}")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise Damaged(
                 f"snapshot {path} is damaged ({error!r}) and stays as it is: "
                 "put the values that it names back by hand, then move it away"
@@ -988,16 +1059,18 @@ class Namespace(NamedTuple):
         folder = self.net / device / "queues"
         try:
             names = [name for name in listing(folder) if name.startswith("rx-")]
-            ifindex = int(read_text(self.net / device / "ifindex"))
+            index = read_text(self.net / device / "ifindex").strip()
         except OSError as error:
             if device not in self.devices():
                 return
             raise SteerError(f"{device} in {self}: {error.strerror}") from None
+        if not re.fullmatch("[0-9]{1,10}", index):
+            raise SteerError(f"{device} in {self}: its ifindex is {shortened(repr(index))}")
         if not names:
             raise SteerError(f"{device}: it has no receive queues, so leave it out", CANNOT)
         for name in sorted(names, key=queue_number):
             with suppress(Gone):
-                yield self._queue(device, ifindex, name), folder / name
+                yield self._queue(device, int(index), name), folder / name
 
     def _queue(self, device: str, ifindex: int, name: str) -> Queue:
         """One receive queue; `Gone` where its folder has disappeared."""
@@ -1183,7 +1256,7 @@ class Machine:
         """Bytes, of the whole machine; None where the kernel does not tell."""
         file = self.root / "proc/meminfo"
         found = (
-            re.search(r"^MemAvailable:\s*(\d+) kB$", read_text(file), re.M)
+            re.search(r"^MemAvailable:\s*([0-9]{1,15}) kB$", read_text(file), re.M)
             if exists(file)
             else None
         )
@@ -1479,7 +1552,9 @@ def start_time(pid: int) -> str | None:
         if error.errno in ABSENT:
             return None
         raise
-    return None if state in "ZX" else fields[18]
+    except ValueError:  # no text at all
+        return None
+    return None if state in "ZX" else "".join(fields[18:19])
 
 
 # --- targets: what a plan means on this machine ---
@@ -1951,10 +2026,11 @@ def watch_file(root: Path, owner: str) -> Path:
 def standing_watch(root: Path, owner: str) -> tuple[int, str] | None:
     try:
         raw = Store(root / RUN, "").read(watch_file(root, owner))
-        pid, start = (raw or b"").decode().split()
+        word, start = (raw or b"").decode().split()
+        pid = int(word)
     except (Damaged, ValueError):
         return None
-    return (int(pid), start) if start_time(int(pid)) == start else None
+    return (pid, start) if start_time(pid) == start else None
 
 
 def stand_watch(root: Path, owner: str, signals: Signals) -> dict[str, Any]:
@@ -2376,11 +2452,13 @@ def read_plan(argument: str | None, owner: str | None) -> Plan | None:
     try:
         if argument is None:
             piped = sys.stdin is not None and not sys.stdin.isatty()
-            words = sys.stdin.buffer.read().decode() if piped else ""
+            words = sys.stdin.buffer.read(MAX_TEXT + 1).decode() if piped else ""
+        elif argument.startswith("@"):
+            with opened(argument[1:], os.O_RDONLY) as file:
+                words = read_to_end(file, MAX_TEXT).decode()
         else:
-            from_file = argument.startswith("@")
-            words = Path(argument[1:]).read_text(encoding="utf-8") if from_file else argument
-        document = json.loads(words) if words.strip() else None
+            words = argument
+        document = read_json(words) if words.strip() else None
     except OSError as error:
         raise SteerError(f"plan: {error.filename}: {error.strerror}", BAD_PLAN) from None
     except ValueError as error:

@@ -72,7 +72,7 @@ class Reader:
 READERS: list[Reader] = []
 
 
-def _add(
+def add(
     name: str,
     read: Callable[[Any], object],
     documents: Documents,
@@ -140,7 +140,7 @@ RECORD: dict[str, Any] = json.loads(
 )
 _RECORD = json.dumps(RECORD)
 
-_add(
+add(
     "record",
     records_of.load,
     json_like(RECORD),
@@ -166,7 +166,7 @@ PLAN = plans.make(
     cpus=2,
 )
 _PLAN = plans.to_json(PLAN)
-_add(
+add(
     "plan of a sweep",
     sweeps.kept_plan,
     json_like(json.loads(_PLAN)),
@@ -182,7 +182,7 @@ def _resumed(folder: Path) -> object:
 
 
 _RUN = PLAN.runs[0]
-_add(
+add(
     "record of a sweep that goes on",
     _resumed,
     json_like(RECORD),
@@ -191,7 +191,7 @@ _add(
 )
 
 _STUDY = write_text([[100, 200], [110, 190]], 2)
-_add(
+add(
     "raw text of the study",
     study_import.import_study,
     text_like([_STUDY]),
@@ -208,7 +208,7 @@ def _tables(folder: Path) -> object:
 _BITRATES = "Replicas,Baseline,RPS-7+\n1 pair,1.00,1.21\n4 pairs,1,1.5\n"
 _CORES = "Configuration,Core 0,Core 1\nBaseline,99.5,1\nRPS,50,50.25\n"
 for _name, _table in (("finalized_bitrate", _BITRATES), ("confidence_4_soft", _CORES)):
-    _add(
+    add(
         f"table of the study, {_name}",
         _tables,
         text_like([_table, _table.replace(" ", "")], (*WORDS, "1,2", '"a\nb"', '"1', "x,,y")),
@@ -227,7 +227,7 @@ mine-7:
   sock_flow_entries: 32768
 none: {}
 """
-_add(
+add(
     "configurations",
     lambda folder: configurations.load(folder / "mine.yaml"),
     yaml_like(_CONFIGURATIONS, {"mine": {"nic": {"cpus": "all", "flows": 8}, "summary": "x"}}),
@@ -252,7 +252,7 @@ def _matrix(folder: Path) -> object:
     return matrix.plan(options)
 
 
-_add(
+add(
     "matrix",
     _matrix,
     yaml_like(
@@ -296,7 +296,7 @@ def _stack_changed(folder: Path) -> object:
 
 
 for _title, _read in (("stack's file", _stack), ("stack's file to change", _stack_changed)):
-    _add(
+    add(
         _title,
         _read,
         yaml_like(_STACK, _STACK_JSON),
@@ -313,7 +313,7 @@ def _stack_value(data: bytes) -> object:
 
 
 _CPUS = {"server": [0, 1], "client": [1], "irq": 0}
-_add("value of -c cpus", _stack_value, json_like(_CPUS), json.dumps(_CPUS), errors=(Refusal,))
+add("value of -c cpus", _stack_value, json_like(_CPUS), json.dumps(_CPUS), errors=(Refusal,))
 
 _KUBECONFIG = """\
 apiVersion: v1
@@ -335,7 +335,7 @@ _KUBECONFIG_JSON = {
     "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
     "users": [{"name": "u", "user": {"token": "secret", "client-certificate-data": "aGk="}}],
 }
-_add(
+add(
     "kubeconfig",
     lambda folder: access.connect(str(folder / "config"), ""),
     yaml_like(_KUBECONFIG, _KUBECONFIG_JSON),
@@ -401,7 +401,7 @@ def _drifted(folder: Path) -> object:
     return verify.drifted(resources, lambda _: {"lo"}, lambda _: [])
 
 
-_add(
+add(
     "checkpoint, by the embedded engine",
     _engine_state,
     json_like(CHECKPOINT),
@@ -409,7 +409,7 @@ _add(
     errors=(EngineError,),
     file=_CHECKPOINT_FILE,
 )
-_add(
+add(
     "checkpoint, by any engine",
     _drifted,
     json_like(CHECKPOINT),
@@ -438,7 +438,7 @@ _GUARD = {
 }  # fmt: skip
 _FACTS = {"namespaces": {"x": ["lo"]}, "process": "/none", "file": "/none"}
 _STEERED = {"queues": [], "owner": "mine/server"}
-_add(
+add(
     "words of a resource",
     _resource_read,
     json_like({"guard": _GUARD}) | json_like(_FACTS) | json_like(_STEERED),
@@ -459,7 +459,7 @@ def _held(folder: Path) -> object:
         return None
 
 
-_add(
+add(
     "lock of a stack",
     _held,
     json_like(_LOCK)
@@ -483,7 +483,7 @@ def _busy(folder: Path) -> object:
             return None
 
 
-_add(
+add(
     "lock of the machine",
     _busy,
     text_like([_HOLDER, _HOLDER.replace("0123", "")]),
@@ -501,7 +501,7 @@ def _lab(folder: Path) -> object:
         return stands
 
 
-_add(
+add(
     "claim of the lab",
     _lab,
     text_like(["mine in /root/steerlab\n"]),
@@ -509,14 +509,14 @@ _add(
     errors=(Refusal,),
     file=".owner",
 )
-_add(
+add(
     "pid file",
     lambda folder: verify.alive(folder / "pid"),
     text_like(["1 23\n"]),
     "1 23\n",
     file="pid",
 )
-_add(
+add(
     "plan that systemd keeps",
     persist.kept,
     json_like(plan(rule("nic", "eth0"))),
@@ -544,8 +544,8 @@ def _cluster_result(data: bytes) -> object:
     return site._result(1, shell.Answer(0, _text(data), ""))
 
 
-_add("iperf3, on the lab", lambda data: iperf.parse(1, data), _IPERFS, json.dumps(_IPERF))
-_add("iperf3, on a cluster", _cluster_result, _IPERFS, json.dumps(_IPERF))
+add("iperf3, on the lab", lambda data: iperf.parse(1, data), _IPERFS, json.dumps(_IPERF))
+add("iperf3, on a cluster", _cluster_result, _IPERFS, json.dumps(_IPERF))
 
 _REPORT = {
     "owner": "mine/server",
@@ -566,8 +566,8 @@ def _agent(data: bytes) -> object:
         return verify._steering_drift("x"), answer
 
 
-_add("the agent's answer here", _agent, json_like(_REPORT), json.dumps(_REPORT), errors=(Refusal,))
-_add(
+add("the agent's answer here", _agent, json_like(_REPORT), json.dumps(_REPORT), errors=(Refusal,))
+add(
     "the agent's answer on a node",
     lambda data: cluster_steer.read(shell.Answer(0, _text(data), ""), "verify", "node x"),
     json_like(_REPORT),
@@ -625,7 +625,7 @@ def _node_files(data: bytes) -> object:
     return shell.looked(_Shell(data), {"files": []})
 
 
-_add(
+add(
     "files of a node",
     _node_files,
     json_like(_LOOKED),
@@ -702,14 +702,14 @@ def _run_with_iperf(folder: Path) -> object:
     return measured(folder, iperf3=lambda: data)
 
 
-_add(
+add(
     "iperf3 of a run, and its record",
     lambda data: measured(iperf3=lambda: data),
     _IPERFS,
     json.dumps(_IPERF),
     errors=(Refusal,),
 )
-_add(
+add(
     "cpu.stat of a pod",
     _of_run("throttled"),
     text_like(["usage_usec 5\nnr_periods 3\nnr_throttled 1\nthrottled_usec 0\n"]),
@@ -726,7 +726,7 @@ for _name, _words in (("stat", _STAT), ("softirqs", _SOFTIRQS), ("softnet", _SOF
         return measured(edges=lambda: (_edge(1.0, **bent), _edge(3.0, **bent)))
 
     for _title, _read in (("at the end", _one), ("at both edges", _both)):
-        _add(
+        add(
             f"/proc: {_name} {_title}",
             _read,
             text_like([_words]),
@@ -747,7 +747,7 @@ def _kernel(folder: Path) -> None:
         (folder / name).write_text(words)
 
 
-_add(
+add(
     "/proc/stat, read here",
     _edges_here,
     text_like([_STAT]),
@@ -756,7 +756,7 @@ _add(
     file="stat",
     around=_kernel,
 )
-_add(
+add(
     "/proc/interrupts",
     lambda data: measured(
         confounders=lambda: {**_LOOKED["files"], "/proc/interrupts": _text(data)}
@@ -765,14 +765,14 @@ _add(
     _INTERRUPTS,
     errors=(Refusal,),
 )
-_add(
+add(
     "files of a node, in a run",
     lambda data: measured(confounders=lambda: _node_files(data)["files"]),
     json_like(_LOOKED),
     json.dumps(_LOOKED),
     errors=(Refusal,),
 )
-_add(
+add(
     "the agent's answer in a run",
     lambda data: measured(
         verify=lambda: cluster_steer.read(shell.Answer(0, _text(data), ""), "verify", "node x")
@@ -799,7 +799,7 @@ _ABOUT = {
     },
     "commands": {"uname -m": "x86_64\n", "ethtool --show-features eth0": "rx-checksumming: on\n"},
 }
-_add("a node described", _described, json_like(_ABOUT), json.dumps(_ABOUT), errors=(Refusal,))
+add("a node described", _described, json_like(_ABOUT), json.dumps(_ABOUT), errors=(Refusal,))
 
 
 def _about_text(path: str) -> Callable[[bytes], object]:
@@ -815,7 +815,7 @@ for _path, _words in (
     ("/sys/devices/system/cpu/online", "0-3,8\n"),
     ("/sys/class/net/eth0/mtu", "1500\n"),
 ):
-    _add(_path, _about_text(_path), text_like([_words]), _words, errors=(Refusal,))
+    add(_path, _about_text(_path), text_like([_words]), _words, errors=(Refusal,))
 
 _FEATURES = "Features for eth0:\nrx-checksumming: on\ngeneric-receive-offload: off [fixed]\n"
 
@@ -825,7 +825,7 @@ def _ethtool(data: bytes) -> object:
     return machine.described({**_ABOUT, "commands": printed}, ["eth0"], "3.12")
 
 
-_add("ethtool's features", _ethtool, text_like([_FEATURES]), _FEATURES, errors=(Refusal,))
+add("ethtool's features", _ethtool, text_like([_FEATURES]), _FEATURES, errors=(Refusal,))
 
 _DOCTOR = {
     "show": {"sock_flow_entries": 0, "snapshots": [{"owner": "x"}]},
@@ -870,7 +870,7 @@ def _concluded(data: bytes) -> object:
     return found
 
 
-_add(
+add(
     "API server's refusal",
     lambda data: [access.words(403, None, data), access.words(None, "x", _text(data))],
     json_like({"message": "no", "code": 403}),
@@ -889,7 +889,7 @@ def _declared(data: bytes) -> object:
         return single.from_stdin()
 
 
-_add(
+add(
     "measurement of a stack",
     _declared,
     json_like(json.loads(WHAT.to_stdin())),
@@ -907,7 +907,7 @@ def _node_handed_over(data: bytes) -> object:
 
 
 _HANDED = {"guard": _GUARD, "plan": plan(rule("nic", "eth0"))}
-_add(
+add(
     "node of a stack", _node_handed_over, json_like(_HANDED), json.dumps(_HANDED), errors=(Refusal,)
 )
 
@@ -918,7 +918,7 @@ def _irq_accounting(folder: Path) -> object:
 
 
 _CONFIG = gzip.compress(b"CONFIG_RPS=y\nCONFIG_IRQ_TIME_ACCOUNTING=y\n", mtime=0)
-_add(
+add(
     "/proc/config.gz",
     _irq_accounting,
     damaged(_CONFIG) | damaged(gzip.compress(b"\xff" * 4096)),
@@ -926,7 +926,7 @@ _add(
     errors=(Refusal,),
     file="config.gz",
 )
-_add(
+add(
     "files that look brings",
     lambda folder: json.dumps(look.read_files(["proc/*", "sys/*/*"], folder)),
     text_like([_STAT]),
@@ -941,7 +941,7 @@ def _online(folder: Path) -> object:
         return config.online_cores()
 
 
-_add(
+add(
     "online cores",
     _online,
     text_like(["0-3\n", "0,2-3\n"]),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import readers_agent  # noqa: F401 they join the others
 from foreign_documents import RAW
 from hypothesis import HealthCheck, given, settings
 from readers import READERS, Reader

@@ -1,0 +1,228 @@
+"""The node agent's readers: plans, snapshots and the files of a kernel, by its own verbs."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from unittest.mock import patch
+
+from foreign_documents import json_like, text_like
+from readers import add
+from steer_tree import Tree, plan, rule, steer
+
+OWNER = "mine/server"
+
+
+class _NoSignals:
+    """Signals that never come, and handlers that stay as they are."""
+
+    def check(self) -> None: ...
+
+    def ignore(self) -> None: ...
+
+
+def verb(*words: str) -> Callable[[Path], object]:
+    """A verb's exit status: with a reason on stderr, or with JSON on stdout."""
+
+    def read(folder: Path) -> int:
+        out, err = io.StringIO(), io.StringIO()
+        with ExitStack() as stack:
+            for module, name, value in (
+                (steer.sys, "stdout", out),
+                (steer.sys, "stderr", err),
+                (steer, "Signals", _NoSignals),
+                (steer.os, "kill", lambda *_: None),  # whatever pid a file names
+            ):
+                stack.enter_context(patch.object(module, name, value))
+            status: int = steer.main([words[0], "--root", str(folder), *words[1:]])
+        if out.getvalue():
+            json.loads(out.getvalue())
+        if status:
+            assert err.getvalue().startswith("steer: ")
+        assert out.getvalue() or status
+        return status
+
+    return read
+
+
+def node(folder: Path) -> None:
+    tree = Tree(folder)
+    tree.device("eth0", queues=2)
+    tree.device("vxlan.calico")
+
+
+def _plan(data: bytes) -> object:
+    """A plan on stdin, up to where it is held against a machine."""
+    with patch.object(steer.sys, "stdin", io.TextIOWrapper(io.BytesIO(data), "utf-8")):
+        read = steer.read_plan(None, None)
+        return read and steer.wanted_masks(read, steer.Cpus([0, 1], [0, 1, 2, 3], [1]))
+
+
+_PLAN = plan(
+    rule("nic", "eth0", cpus="1", flows=8),
+    rule("pod", "eth0", namespace="/run/netns/cni-*"),
+    cores=[0],
+    queue_core=0,
+    sock_flow_entries=32,
+    lease_seconds=60,
+)
+_PLANS = json_like(_PLAN)
+add("plan of the agent, on stdin", _plan, _PLANS, json.dumps(_PLAN), errors=(steer.SteerError,))
+add(
+    "plan of the agent, in a file",
+    lambda folder: steer.read_plan(f"@{folder / 'plan'}", None),
+    _PLANS,
+    json.dumps(_PLAN),
+    errors=(steer.SteerError,),
+    file="plan",
+)
+
+
+def _applied(folder: Path) -> object:
+    return verb("apply", "--plan", f"@{folder / 'plan'}")(folder)
+
+
+_SMALL = plan(rule("nic", "eth0", cpus="1", flows=8), sock_flow_entries=32)
+add(
+    "plan that the agent applies",
+    _applied,
+    json_like(_SMALL),
+    json.dumps(_SMALL),
+    errors=(steer.SteerError,),
+    file="plan",
+    around=node,
+)
+
+_QUEUES = [steer.Queue(None, "own", "eth0", 2, f"rx-{n}", 0, "0", "0") for n in range(2)]
+_SNAPSHOT = steer.Snapshot(
+    owner=OWNER,
+    boot_id="boot-one",
+    since="2025-01-01T00:00:00Z",
+    pid=1,
+    plan=plan(rule("nic", "eth0", cpus="1", flows=8), owner=OWNER),
+    lease=steer.Lease(60, 1e9, 2**22 + 1, "no such time"),
+    entries=[
+        *(
+            steer.Entry.of(queue, knob, getattr(queue, knob)).writing("1")
+            for queue in _QUEUES
+            for knob in steer.KNOBS
+        ),
+        steer.Entry.of_table("0"),
+    ],
+).to_text()
+_FIRST = {
+    **json.loads(_SNAPSHOT),
+    "sock_flow_entries": "0",
+    "entries": [
+        {name: value for name, value in queue._asdict().items() if name != "inode"}
+        for queue in _QUEUES
+    ],
+}
+del _FIRST["version"]
+for _words in (
+    ("show",),
+    ("verify", "--owner", OWNER, "--saved"),
+    ("restore", "--owner", OWNER),
+    ("restore", "--all", "--force"),
+    ("apply", "--plan", json.dumps({**_SMALL, "owner": OWNER})),
+    ("apply", "--plan", json.dumps({**_SMALL, "owner": "another"})),
+):
+    add(
+        f"snapshot, by {' '.join(_words)[:30]}",
+        verb(*_words),
+        json_like(json.loads(_SNAPSHOT)) | json_like(_FIRST),
+        _SNAPSHOT,
+        json.dumps(_FIRST),
+        file="run/steerlab/mine%2Fserver.snapshot",
+        around=node,
+    )
+for _file, _text in (
+    ("proc/sys/kernel/random/boot_id", "boot-one\n"),
+    ("proc/sys/net/core/rps_sock_flow_entries", "32768\n"),
+    ("sys/devices/system/cpu/online", "0-1\n"),
+    ("sys/devices/system/cpu/isolated", "1\n"),
+    ("sys/fs/cgroup/cpuset.cpus.isolated", "1\n"),
+    ("sys/class/net/eth0/ifindex", "2\n"),
+    ("sys/class/net/eth0/queues/rx-0/rps_cpus", "3\n"),
+    ("sys/class/net/eth0/queues/rx-1/rps_flow_cnt", "8\n"),
+    ("run/steerlab/mine%2Fserver.watchdog", "2025-01-01T00:00:00Z: x\n"),
+):
+    add(
+        f"the agent's {_file.rpartition('/')[2]}",
+        verb("show"),
+        text_like([_text]),
+        _text,
+        file=_file,
+        around=node,
+    )
+for _file, _text in (
+    ("proc/meminfo", "MemTotal: 100 kB\nMemAvailable:   16384 kB\n"),
+    ("proc/sys/kernel/osrelease", "6.18.3-1-amd64\n"),
+    ("sys/class/net/eth0/uevent", "DEVTYPE=vlan\nINTERFACE=eth0\n"),
+):
+    add(
+        f"the agent's {_file.rpartition('/')[2]}",
+        verb("apply", "--plan", json.dumps(_SMALL)),
+        text_like([_text]),
+        _text,
+        file=_file,
+        around=node,
+    )
+
+_ROUTES = (
+    "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+    "eth0\t00000000\t0101A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n"
+)
+
+
+def _by_route(folder: Path) -> None:
+    tree = Tree(folder)
+    tree.device("eth0")
+
+
+add(
+    "the agent's routes",
+    verb("verify", "--plan", json.dumps(plan(rule("nic", "auto", optional=True)))),
+    text_like([_ROUTES, _ROUTES.replace("\t", " ")]),
+    _ROUTES,
+    file="proc/net/route",
+    around=_by_route,
+)
+_POD = "pod:00000000-0000-0000-0000-000000000001"
+_CGROUP = f"0::/kubepods.slice/kubepods-pod{_POD[4:].replace('-', '_')}.slice/x\n"
+add(
+    "the agent's cgroups",
+    verb("verify", "--plan", json.dumps(plan(rule("pod", "eth0", namespace=_POD, optional=True)))),
+    text_like([_CGROUP]),
+    _CGROUP,
+    file="proc/7/cgroup",
+    around=node,
+)
+add(
+    "the agent's watch file",
+    lambda folder: steer.standing_watch(folder, OWNER),
+    text_like(["1 23"]),
+    "1 23",
+    errors=(steer.SteerError,),
+    file="run/steerlab/mine%2Fserver.watch",
+)
+_MOUNTS = "25 1 0:22 / /proc rw - proc proc rw\n26 1 0:4 net:[4026531840] /run/netns/x rw - nsfs nsfs rw\n"
+add(
+    "the agent's mounts",
+    lambda data: steer.namespace_mounts(data.decode("utf-8", "surrogateescape").split("\n")),
+    text_like([_MOUNTS]),
+    _MOUNTS,
+)
+
+
+def _start_time(folder: Path) -> object:
+    with patch.object(steer, "read_text", lambda _: read_text(folder / "stat")):
+        return steer.start_time(1)
+
+
+read_text = steer.read_text
+_STAT = f"1 (a b) S {' '.join(str(n) for n in range(50))}\n"
+add("the agent's process", _start_time, text_like([_STAT]), _STAT, errors=(OSError,), file="stat")
