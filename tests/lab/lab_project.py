@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ ALIVE = ".alive"
 LOCKS = {"busy", "lock"}
 
 
+@cache
 def live_in(base: Path) -> None:
-    """Hold a run's temporary folder, as long as this process lives, for `clear_dead_lab` to see."""
+    """Hold a run's temporary folder, as long as this process lives, for `clear_dead_lab` to see.
+
+    Once: a second descriptor would wait for the first one for ever.
+    """
     descriptor = os.open(base / ALIVE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
 
