@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from experiments.agent import AGENT, AgentFailed
 from experiments.cluster import drift, look, steer
-from experiments.cluster.doctor import NodeFindings, concluded, why_not_running
+from experiments.cluster.doctor import _HASH_OF_AGENT, NodeFindings, concluded, why_not_running
 from experiments.cluster.shell import LOOK, Answer, SshShell
 from experiments.cluster.site import command, moved, running
 from experiments.engines.embedded import kubernetes as kinds
@@ -319,11 +319,11 @@ def examined(**more: Any) -> NodeFindings:
 
 
 def test_an_image_with_another_agent_is_named() -> None:
+    asked = " ".join(_HASH_OF_AGENT)
     own = hashlib.sha256(AGENT.read_bytes()).hexdigest()
-    same = examined(commands={"sha256sum /steer.py": f"{own}  /steer.py\n"})
-    assert not same.lacks
-    for printed in (f"{'0' * 64}  /steer.py\n", ""):
-        (said,) = examined(commands={"sha256sum /steer.py": printed}).lacks
+    assert not examined(commands={asked: f"{own}\n"}).lacks
+    for printed in (f"{'0' * 64}\n", ""):
+        (said,) = examined(commands={asked: printed}).lacks
         assert "registry.example/steering:1" in said
 
 
