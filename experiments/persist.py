@@ -209,7 +209,8 @@ def judged(properties: Mapping[str, str]) -> Health:
     state = f"{properties.get('ActiveState', '')} ({properties.get('SubState', '')})"
     results = {properties.get(name) or "success" for name in ("Result", "ReloadResult")}
     if properties.get("ActiveState") in ("active", "reloading") and results == {"success"}:
-        return Health(SERVICE, state, "")
+        words = properties.get("StatusText", "")
+        return Health(SERVICE, f"{state}, {words}" if words else state, "")
     if properties.get("ActiveState") == "inactive" and results == {"success"}:
         return Health(SERVICE, state, f"it is stopped: systemctl start {SERVICE}")
     agent = properties.get("StatusText") or f"exit status {properties.get('ExecMainStatus', '?')}"

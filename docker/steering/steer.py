@@ -14,6 +14,7 @@ import fnmatch
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import socket
@@ -76,6 +77,14 @@ class SteerError(Exception):
     def __init__(self, message: str, status: int = FAILED) -> None:
         super().__init__(message)
         self.status = status
+
+
+class Unsteerable(SteerError):
+    """A namespace in which a plan failed; everything is as it was before."""
+
+    def __init__(self, error: SteerError, namespace: str | None) -> None:
+        super().__init__(str(error), error.status)
+        self.namespace = namespace
 
 
 class Gone(SteerError):
@@ -1611,7 +1620,11 @@ def find_targets(
                 what = f"rules[{index}]: no {rule.role} device of {where}"
                 has = ", ".join(namespace.devices()) or "only lo"
                 absent.append((rule, f"{what} matches {', '.join(rule.devices)}; it has {has}"))
-            for name, entry, directory in namespace.receiving(devices):
+            try:
+                queues = list(namespace.receiving(devices))
+            except SteerError as error:
+                raise Unsteerable(error, namespace.path) from None
+            for name, entry, directory in queues:
                 wanted = format_mask(masks[index]), str(rule.flows)
                 target = found.setdefault(
                     entry.keys[0], Target(rule, name, entry, directory, *wanted)
@@ -1670,44 +1683,71 @@ def report(
 
 
 def apply(machine: Machine, plan: Plan) -> dict[str, Any]:
-    """Bring the machine from any plan of this owner to this one; whole or not at all."""
-    masks = wanted_masks(plan, machine.cpus)
-    with machine.store.locked(machine.check):
-        mine = machine.store.load(plan.owner)
-        others, warnings = machine.store.others(plan.owner)
-        survey = Survey(machine, (r.namespace for r in plan.rules), mine.entries if mine else ())
-        targets, absent = find_targets(plan, masks, survey.by_path)
-        if absent:
-            words = [survey.unread_words(rule.namespace) or words for rule, words in absent]
-            raise SteerError("; ".join(dict.fromkeys(words)), CANNOT)
-        warnings += survey.all_unread()
-        refuse_foreign(plan, targets, others)
-        intent = Intent(machine, plan, survey, mine)
-        intent.steer(targets)
-        warnings += intent.warnings
-        # What is wanted has no unusable CPU, so a mask that has lost one is written again.
-        changes = [v for v in intent.values if not agrees(v[0].path.name, v[2], v[1], 0)]
-        refuse_exhaustion(changes, machine.memory_available())
-        steps = changes
-        if has_table_fault(machine.release()):
-            steps = without_unequal_tables(changes)
+    """Bring the machine from any plan of this owner to this one; whole or not at all.
 
-        lease = start_lease(machine, plan)
-        since = mine.since if mine else utc()
-        empty = Snapshot(plan.owner, machine.boot_id, since, os.getpid(), plan.document, lease, [])
-        stands = commit(machine, mine, empty, intent, steps)
-        if mine and mine.lease:
-            with suppress(OSError):  # it also ends by itself: the file no longer names it
-                end_watchdog(machine.root, plan.owner, mine.lease)
-        machine.store.forget_trace(plan.owner)
-        now = [target.holding(stands) for target in targets]
-        table = stands.get(machine.table, intent.table_found)
-        answer = report(machine, plan, now, table)
-        warnings += answer["warnings"]
-        if mine and mine.lease and plan.lease_seconds is None:
-            lost = f"the lease of {mine.lease.seconds} s is gone with this plan, which has none"
-            warnings.append(f"{lost}: the steering stays until it is restored")
-        return {**answer, "changed": len(changes), "warnings": list(dict.fromkeys(warnings))}
+    One namespace that a pattern of an optional rule finds must not keep all others unsteered: where
+    a value in it cannot be written it is left out, and told.
+    """
+    left_out: dict[str | None, str] = {}
+    while True:
+        try:
+            with machine.store.locked(machine.check):
+                return apply_without(machine, plan, left_out)
+        except Unsteerable as error:
+            if error.namespace in left_out or not may_lack(plan, error.namespace):
+                raise
+            left_out[error.namespace] = str(error)
+
+
+def may_lack(plan: Plan, path: str | None) -> bool:
+    """Whether nobody has asked for this very namespace."""
+    patterns = [r.namespace or "" for r in plan.rules if r.optional and is_pattern(r.namespace)]
+    named = any(rule.namespace == path for rule in plan.rules)
+    return not named and any(fnmatch.fnmatchcase(path or "", pattern) for pattern in patterns)
+
+
+def apply_without(
+    machine: Machine, plan: Plan, left_out: Mapping[str | None, str]
+) -> dict[str, Any]:
+    """Called under the lock."""
+    masks = wanted_masks(plan, machine.cpus)
+    mine = machine.store.load(plan.owner)
+    others, warnings = machine.store.others(plan.owner)
+    survey = Survey(machine, (r.namespace for r in plan.rules), mine.entries if mine else ())
+    by_path = {path: ns for path, ns in survey.by_path.items() if path not in left_out}
+    targets, absent = find_targets(plan, masks, by_path)
+    warnings += [f"namespace {path} is left out: {why}" for path, why in left_out.items()]
+    if absent:
+        words = [survey.unread_words(rule.namespace) or words for rule, words in absent]
+        raise SteerError("; ".join(dict.fromkeys(words)), CANNOT)
+    warnings += survey.all_unread()
+    refuse_foreign(plan, targets, others)
+    intent = Intent(machine, plan, survey, mine)
+    intent.steer(targets, left_out)
+    warnings += intent.warnings
+    # What is wanted has no unusable CPU, so a mask that has lost one is written again.
+    changes = [v for v in intent.values if not agrees(v[0].path.name, v[2], v[1], 0)]
+    refuse_exhaustion(changes, machine.memory_available())
+    steps = changes
+    if has_table_fault(machine.release()):
+        steps = without_unequal_tables(changes)
+
+    lease = start_lease(machine, plan)
+    since = mine.since if mine else utc()
+    empty = Snapshot(plan.owner, machine.boot_id, since, os.getpid(), plan.document, lease, [])
+    stands = commit(machine, mine, empty, intent, steps)
+    if mine and mine.lease:
+        with suppress(OSError):  # it also ends by itself: the file no longer names it
+            end_watchdog(machine.root, plan.owner, mine.lease)
+    machine.store.forget_trace(plan.owner)
+    now = [target.holding(stands) for target in targets]
+    table = stands.get(machine.table, intent.table_found)
+    answer = report(machine, plan, now, table)
+    warnings += answer["warnings"]
+    if mine and mine.lease and plan.lease_seconds is None:
+        lost = f"the lease of {mine.lease.seconds} s is gone with this plan, which has none"
+        warnings.append(f"{lost}: the steering stays until it is restored")
+    return {**answer, "changed": len(changes), "warnings": list(dict.fromkeys(warnings))}
 
 
 class Intent:
@@ -1725,7 +1765,7 @@ class Intent:
         self._dropped: list[tuple[Entry, Setting]] = []  # of the plan before, going back
         self._stuck: list[Entry] = []  # not found, and not known to be gone
 
-    def steer(self, targets: Iterable[Target]) -> None:
+    def steer(self, targets: Iterable[Target], left_out: Mapping[str | None, str]) -> None:
         for target in targets:
             for knob, (setting, found, wanted) in zip(KNOBS, target.values()):  # noqa: B905
                 keys = [(key, knob) for key in target.entry.keys if (key, knob) in self._known]
@@ -1733,7 +1773,10 @@ class Intent:
                 self._take(old or Entry.of(target.entry, knob, found), setting, found, wanted)
         self._steer_table()
         for entry in self._known.values():
-            self._drop(entry)
+            if entry.namespace in left_out and entry.knob != TABLE:
+                self._stuck.append(entry._replace(reason=left_out[entry.namespace]))
+            else:
+                self._drop(entry)
 
     def _steer_table(self) -> None:
         """The machine's flow table, where the plan wants it."""
@@ -1773,6 +1816,12 @@ class Intent:
             self.values.append((setting, found, entry.before))
         else:
             self.warnings.append(left_words(entry, setting, found))
+
+    def wants(self, setting: Setting) -> bool:
+        return any(kept == setting for _, kept, _ in self._kept)
+
+    def namespace_of(self, setting: Setting) -> str | None:
+        return next(entry.namespace for entry, kept, _ in self._kept if kept == setting)
 
     def during(self, steps: Iterable[Change]) -> list[Entry]:
         """What the snapshot holds until the last write is made: for the old plan and the new."""
@@ -1835,12 +1884,14 @@ def commit(
     during = empty._replace(entries=intent.during(steps))
     started: list[Change] = []
     stands: dict[Setting, str] = {}
+    at: Setting | None = None  # where it fails, if it does
     try:
         if mine is None or during._replace(pid=mine.pid) != mine:
             store.save(during)
         for change in steps:
             machine.check()
-            setting, found, wanted = change
+            at, found, wanted = change
+            setting = at
             now = setting.read()
             if not agrees(setting.path.name, found, now, 0):
                 words = f"{setting} was {found} a moment ago and is {now}: somebody else writes it"
@@ -1848,6 +1899,7 @@ def commit(
             started.append(change)
             setting.put(wanted, unusable)
             stands[setting] = setting.read()
+            at = None
         final = empty._replace(entries=intent.final(stands))
         if final != during:
             store.save(final)
@@ -1866,8 +1918,10 @@ def commit(
         # Should this fail, the file of both plans stays: it holds all that a restore needs.
         with suppress(OSError, SteerError):
             store.save(mine) if mine else store.discard(during.owner)
-        words = "; ".join([f"{words}; steering is as apply found it", *left])
-        raise SteerError(words, status) from None
+        undone = SteerError("; ".join([f"{words}; steering is as apply found it", *left]), status)
+        if at and intent.wants(at):
+            raise Unsteerable(undone, intent.namespace_of(at)) from None
+        raise undone from None
 
 
 def roll_back(started: Sequence[Change], unusable: int) -> tuple[dict[Setting, str], list[str]]:
@@ -2521,7 +2575,9 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parse_arguments(words)
     status = 0
     wrong: list[str] = []
+    said: dict[str, Any] = {}
     signals = Signals()
+    allow_descriptors()
     try:
         if options.verb == "watch":
             said = stand_watch(options.root, options.owner, signals)
@@ -2541,8 +2597,15 @@ def main(words: Sequence[str] | None = None) -> int:
     signals.ignore()
     if wrong:
         sys.stderr.write(f"steer: {'; '.join(wrong)}\n")
-    notify(f"{options.verb}: {'; '.join(wrong) or 'done'}")
+    notify(f"{options.verb}: {'; '.join(wrong or ['done', *said.get('warnings', ())])}")
     return status
+
+
+def allow_descriptors() -> None:
+    """As many as may be: a view of each namespace stays open, and a node can have hundreds."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def leave_refusal(status: int) -> None:

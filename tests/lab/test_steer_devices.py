@@ -468,3 +468,20 @@ def test_the_kernel_takes_as_much_memory_for_a_table_as_the_agent_counts() -> No
         refused = steer("apply", plan={**document, "rules": [{**rule, "flows": 2**30}]})
         assert refused.returncode == 3
     assert inside(POD, "cat", f"{queue('eth0')}/rps_flow_cnt") == f"{entries}\n"
+
+
+@pytest.mark.usefixtures("table")
+def test_a_node_of_more_pods_than_open_files_by_default() -> None:
+    names = [f"slt-{os.getpid()}-many-{number}" for number in range(60)]
+    made = []
+    try:
+        for name in names:
+            ip("netns", "add", name)
+            made.append(name)
+        paths = [f"--namespace=/run/netns/{name}" for name in names]
+        command = ["sh", "-c", 'ulimit -Sn 40; exec "$@"', "sh", sys.executable, str(AGENT), "show"]
+        done = subprocess.run([*command, *paths], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    finally:
+        for name in made:
+            ip("netns", "del", name)

@@ -257,3 +257,83 @@ def test_show_tells_which_devices_receive_for_others(tree: Tree) -> None:
         "bond0": ["eth0", "eth1"],
         "bond0.5": ["eth0", "eth1"],
     }
+
+
+# --- one pod that cannot be steered ---
+
+PODS = plan(
+    rule("nic", "eth0", cpus="3", flows=64),
+    rule("pod", "eth0", cpus="3", flows=64, namespace="/run/netns/cni-*", optional=True),
+)
+
+
+def pods(tree: Tree) -> list[str]:
+    names = [f"/run/netns/cni-{number}" for number in (1, 2, 3)]
+    for number, name in enumerate(names):
+        tree.namespace(name, cookie=number + 7)
+        tree.device("eth0", name, mask="1")
+    return names
+
+
+def unwritable(tree: Tree, pod: str) -> Path:
+    file = tree.queue("eth0", namespace=pod) / "rps_flow_cnt"
+    file.unlink()
+    file.symlink_to("/proc/sys/kernel/random/poolsize")  # a number that nobody can write
+    return file
+
+
+def masks(tree: Tree, pods: list[str]) -> list[str]:
+    return [(tree.queue("eth0", namespace=pod) / "rps_cpus").read_text().strip() for pod in pods]
+
+
+def test_a_pod_that_cannot_be_written_keeps_no_other_unsteered(tree: Tree) -> None:
+    names = pods(tree)
+    unwritable(tree, names[1])
+    before = tree.values()
+    answer = tree.apply(PODS)
+    assert masks(tree, names) == ["3", "1", "3"]
+    assert {row["namespace"] for row in answer["queues"]} == {None, names[0], names[2]}
+    (words,) = answer["warnings"]
+    assert names[1] in words
+    assert tree.apply(PODS) == {**answer, "changed": 0}
+    kinds = {(drift["kind"], drift["namespace"]) for drift in tree.verify()["drift"]}
+    assert kinds == {("unsteered", names[1])}
+    tree.restore()
+    assert tree.values() == before
+
+
+def test_a_pod_without_queues_keeps_no_other_unsteered(tree: Tree) -> None:
+    names = pods(tree)
+    for file in sorted(tree.queue("eth0", namespace=names[0]).rglob("*")):
+        file.unlink()
+    tree.queue("eth0", namespace=names[0]).rmdir()
+    assert names[0] in str(tree.apply(PODS)["warnings"])
+    assert masks(tree, names[1:]) == ["3", "3"]
+
+
+def test_a_steered_pod_that_can_no_longer_be_written_stays_in_the_snapshot(tree: Tree) -> None:
+    names = pods(tree)
+    tree.apply(PODS)
+    file = unwritable(tree, names[2])
+    again = plan(*({**one, "cpus": "f", "flows": 128} for one in PODS["rules"]))
+    answer = tree.apply(again)
+    assert names[2] in str(answer["warnings"])
+    assert masks(tree, names) == ["f", "f", "3"]
+    file.unlink()
+    file.write_text("64\n")
+    tree.restore()
+    assert masks(tree, names) == ["1", "1", "1"]
+
+
+@pytest.mark.parametrize("more", [{}, {"optional": True, "namespace": "/run/netns/cni-2"}])
+def test_a_pod_that_was_asked_for_by_name_or_must_be_there_is_all_or_nothing(
+    tree: Tree, more: dict
+) -> None:
+    names = pods(tree)
+    unwritable(tree, names[1])
+    before = tree.values()
+    strict = [{**one, "optional": False} for one in PODS["rules"]]
+    strict = [strict[0], {**strict[1], **more}]
+    with pytest.raises(steer.SteerError, match="as apply found it"):
+        tree.apply(plan(*strict))
+    assert tree.values() == before
