@@ -157,8 +157,10 @@ def show_text(answer: dict[str, Any]) -> str:
     """What stands on this node and who holds it."""
     cpus = answer["cpus"]
     isolated = f", {ranges(cpus['isolated'])} isolated" if cpus["isolated"] else ""
+    offline = ranges({*cpus["present"]} - {*cpus["online"]})
     lines = [
-        f"CPUs        {ranges(cpus['online'])} online{isolated}",
+        f"CPUs        {ranges(cpus['online'])} online{f', {offline} offline' if offline else ''}"
+        f"{isolated}",
         f"flow table  {_flow_table(answer['sock_flow_entries'])}",
         "",
         *_table(answer["queues"], ("device", "namespace")),

@@ -173,7 +173,7 @@ def nodes_apply(
         list[str] | None,
         typer.Option(
             help="Device on the wire, may be repeated (else that of the overlay or of the default "
-            "route).",
+            "route). Of a bond, VLAN or bridge the devices below it are steered.",
             metavar="DEVICE",
         ),
     ] = None,

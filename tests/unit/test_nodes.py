@@ -168,13 +168,13 @@ def test_applying_again_keeps_the_lease_that_holds(node: Node) -> None:
 
 
 def test_show_says_what_stands_and_who_holds_it(node: Node) -> None:
-    node.cpus(online="0-1,4", isolated="4")
+    node.cpus(online="0-1,4", present="0-5", isolated="4")
     node.namespace("/run/netns/cni-1", cookie=7)
     node.device("eth0", "/run/netns/cni-1", mask="1")
     node.device("eth9", queues=1)
     text = nodes.show_text(nodes.show())
     assert text.splitlines() == [
-        "CPUs        0-1,4 online, 4 isolated",
+        "CPUs        0-1,4 online, 2-3,5 offline, 4 isolated",
         "flow table  rps_sock_flow_entries 4096",
         "",
         "DEVICE  NAMESPACE         QUEUES  RPS_CPUS  RPS_FLOW_CNT",
