@@ -1614,7 +1614,8 @@ def find_targets(
         if not namespaces and not (rule.optional and is_pattern(rule.namespace)):
             absent.append((rule, f"rules[{index}]: there is no namespace {rule.namespace}"))
         for namespace in namespaces:
-            devices = namespace.chosen(rule, named_elsewhere(plan, rule))
+            named = named_elsewhere(plan, rule) if "auto" in rule.devices else ()
+            devices = namespace.chosen(rule, named)
             if not devices and not rule.optional:
                 where = namespace.path or "this namespace"
                 what = f"rules[{index}]: no {rule.role} device of {where}"
