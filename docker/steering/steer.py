@@ -473,6 +473,7 @@ def default_route_device(routes: str) -> str | None:
 # --- files: the kernel's and the agent's own ---
 
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
+DENIED = (errno.EACCES, errno.EPERM)
 
 
 def explain(error: BaseException) -> str:
@@ -1236,6 +1237,7 @@ class Machine:
         if self.real and os.geteuid() != 0:
             raise SteerError("only root may steer: use sudo", CANNOT)
         self._mounts: dict[Path, int] = {}
+        self._nets: set[int] = set()  # the inodes of /proc/net/dev of the namespaces seen
         self.boot_id = read_text(root / "proc/sys/kernel/random/boot_id").strip()
         self.store = Store(root / RUN, self.boot_id)
         self.table = Setting(root / "proc/sys/net/core" / TABLE, "this machine")
@@ -1344,6 +1346,7 @@ class Machine:
                 net = Path(f"/proc/self/fd/{mount}/class/net")
                 self._mounts[net] = mount
                 routes = read_text("/proc/thread-self/net/route")
+                self._nets.add(os.stat("/proc/thread-self/net/dev").st_ino)
             finally:
                 go_home(kernel, home)
             return Namespace(path, cookie, net, routes, numbered=True)
@@ -1380,30 +1383,48 @@ class Machine:
         return [name for name in listing(self.root / "proc") if name.isdigit()]
 
     def search(self, unread: dict[str | None, str]) -> Iterator[Namespace]:
-        """Every network namespace that something keeps alive, each until the next one."""
-        seen = set()
+        """Every network namespace that something keeps alive, each until the next one.
+
+        `unread` gets what it could not look into, so that it may have missed one. A process that
+        even root may not look into is none of these where its namespace is known from elsewhere.
+        """
+        seen: set[int] = set()
+        denied = {}
         for path in self._everywhere(unread):
             try:
-                inode = os.stat(self.root / path[1:]).st_ino
+                inode = again(partial(os.stat, self.root / path[1:])).st_ino
             except OSError as error:
-                if error.errno not in ABSENT:
+                if error.errno in DENIED:
+                    denied[path] = explain(error)
+                elif error.errno not in ABSENT:
                     unread[path] = explain(error)
                 continue
-            if inode in seen:
-                continue
-            seen.add(inode)
-            found, failed = self.visit([path])
-            unread.update(failed)
-            yield from found.values()
+            if inode not in seen:
+                seen.add(inode)
+                found, failed = self.visit([path])
+                unread.update(failed)
+                yield from found.values()
+        for path, why in denied.items():
+            devices = self.root / path[1:].replace("/ns/net", "/net/dev")
+            try:
+                known = os.stat(devices).st_ino in self._nets
+            except OSError as error:
+                known = error.errno in ABSENT
+            if not known:
+                unread[path] = why
 
     def _everywhere(self, unread: dict[str | None, str]) -> Iterator[str]:
-        """Paths of what keeps a namespace: a name, a process, a mount, a thread, a descriptor."""
+        """Paths of what keeps a namespace: a name, a process, a mount, a thread, a descriptor.
+
+        Mounts and descriptors of processes that even root may not look into are left out.
+        """
 
         def tried(path: str, look: Callable[[Path], list[str]]) -> list[str]:
             try:
-                return look(self.root / path[1:])
+                return again(lambda: look(self.root / path[1:]))
             except OSError as error:
-                if error.errno not in ABSENT:
+                hidden = DENIED if path.startswith("/proc/") else ()
+                if error.errno not in (*ABSENT, *hidden):
                     unread[path] = explain(error)
                 return []
 
@@ -1441,6 +1462,14 @@ class Machine:
             else:
                 found = [f"{parent}/{part}" for parent in found]
         return [one for one in found if exists(self.root / one.lstrip("/"))]
+
+
+def again(work: Callable[[], T]) -> T:
+    """Do it, and once more where it fails: a passing want of memory is no answer."""
+    try:
+        return work()
+    except OSError:
+        return work()
 
 
 def go_home(kernel: Kernel, home: int) -> None:
