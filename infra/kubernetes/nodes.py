@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from infra.commands import quoted
 from infra.config import State
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.names import checked_address
@@ -88,10 +89,12 @@ def choose(
         names = ", ".join(sorted(node.metadata.name for node, _ in known)) or "none"
         raise Cannot(
             f"{key}: no node has the label {selector} (nodes: {names}): "
-            f"kubectl label node NODE {' '.join(selector.split(','))}"
+            f"kubectl label node NODE {quoted(*selector.split(','))}"
         )
     if unready := [node.name for node in found if not node.ready]:
-        raise Cannot(f"{key}: node {unready[0]} is not Ready: kubectl describe node {unready[0]}")
+        raise Cannot(
+            f"{key}: node {unready[0]} is not Ready: kubectl describe node {quoted(unready[0])}"
+        )
     return tuple(found)
 
 
