@@ -56,11 +56,16 @@ def damaged(path: Path, fault: str) -> Damaged:
 
 
 _FAULTS = (OSError, ValueError)
+# A lab of 1024 pairs takes about a third of it (243 kB at 16 pairs).
+MOST_BYTES = 48 << 20
 
 
 def _document(path: Path) -> dict[str, Any]:
     """Checked as far as everybody needs it."""
-    document: dict[str, Any] = foreign.parsed(foreign.content(path))
+    # a program's numbers may be any float's, which Pulumi writes in digits
+    document: dict[str, Any] = foreign.parsed(
+        foreign.content(path, MOST_BYTES), digits=foreign.FLOAT_DIGITS, most=MOST_BYTES
+    )
     _Document.model_validate(document)
     return document
 

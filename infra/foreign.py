@@ -19,8 +19,9 @@ from infra.refusals import Cannot
 MOST_BYTES = 12 << 20
 MOST_VALUES = 500_000
 MOST_LEVELS = 100
-# Digits of an integer: 64 bits have 20.
+# Digits of an integer: 64 bits have 20, the range of a float 309.
 _MOST_DIGITS = 20
+FLOAT_DIGITS = 309
 _TOO_DEEP = f"it is nested more than {MOST_LEVELS} levels deep"
 _DIGITS = re.compile(r"[0-9]{1,20}")
 # A surrogate, or the escape of one.
@@ -66,23 +67,29 @@ def whole(word: str) -> int:
     return int(word)
 
 
-def parsed(document: str | bytes, *, strict: bool = True) -> Any:
+def parsed(
+    document: str | bytes,
+    *,
+    strict: bool = True,
+    digits: int = _MOST_DIGITS,
+    most: int = MOST_BYTES,
+) -> Any:
     """The value of a JSON document. Raises ValueError, and nothing else.
 
     Refused is also what is too large or too deep for those who use the value, and, unless not
-    `strict`, a number that is NaN or beyond the range of 64 bits or a float: else it is None. Half
-    a surrogate pair, which no encoder takes, is replaced.
+    `strict`, a number that is NaN, an integer of more than `digits` or beyond the range of a
+    float: else it is None. Half a surrogate pair, which no encoder takes, is replaced.
     """
-    if len(document) > MOST_BYTES:
-        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+    if len(document) > most:
+        raise ValueError(f"it is larger than {most} bytes")
     text = document.decode("utf-8-sig") if isinstance(document, bytes) else document
     if sum(text.count(sign) for sign in ",[{") > MOST_VALUES:
         raise ValueError(f"it has more than {MOST_VALUES} values")
     try:
         value = json.loads(
             text,
-            parse_int=lambda digits: _int(digits, strict),
-            parse_float=lambda digits: _float(digits, strict),
+            parse_int=lambda word: _int(word, digits, strict),
+            parse_float=lambda word: _float(word, strict),
             parse_constant=lambda word: _odd(word, strict),
         )
     except RecursionError:
@@ -92,15 +99,15 @@ def parsed(document: str | bytes, *, strict: bool = True) -> Any:
     return _whole(value) if _HALF.search(text) else value
 
 
-def _int(digits: str, strict: bool) -> Any:
-    if len(digits.lstrip("-")) <= _MOST_DIGITS:
-        return int(digits)
-    return _odd(digits, strict)
+def _int(word: str, digits: int, strict: bool) -> Any:
+    if len(word.lstrip("-")) <= digits:
+        return int(word)
+    return _odd(word, strict)
 
 
-def _float(digits: str, strict: bool) -> Any:
-    number = float(digits)
-    return number if math.isfinite(number) else _odd(digits, strict)
+def _float(word: str, strict: bool) -> Any:
+    number = float(word)
+    return number if math.isfinite(number) else _odd(word, strict)
 
 
 def _odd(word: str, strict: bool) -> Any:

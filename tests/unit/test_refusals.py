@@ -85,6 +85,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Up], Engin
 
     def failure(up: Up) -> EngineError:
         selected = type("Stack", (), {"up": staticmethod(up)})()
+        monkeypatch.setattr(pulumi_cli, "Program", lambda: type("Program", (), {"stop": None})())
         monkeypatch.setattr(automation, "create_or_select_stack", lambda *_, **__: selected)
         with pytest.raises(EngineError) as failed:
             pulumi_cli.PulumiCli().up(stack)
