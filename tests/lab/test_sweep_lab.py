@@ -137,7 +137,7 @@ def test_an_iperf3_server_that_dies_mid_sweep_costs_one_try(project: Project) ->
 def test_a_full_disk_ends_a_sweep_that_later_goes_on(project: Project) -> None:
     out = project.folder / "out"
     out.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", out], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=0755", "none", out], check=True)
     try:
         before = Standing.now()
         process = project.start(*MATRIX)
