@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from analysis.garbage import uncollected
 from analysis.schema import Record
@@ -21,6 +22,8 @@ from analysis.schema import Record
 LARGEST = 4 * 2**20
 # A file with more faults than this is not described by the first of them.
 _MOST_FAULTS = 100
+# Keys of one object: a NIC's interrupts and queues have some thousands.
+_MOST_KEYS = 10_000
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,27 @@ def read(path: Path) -> Record | Fault:
     data = text_of(path)
     if isinstance(data, Fault):
         return data
+    if data.count(b'":') > _MOST_KEYS and _widest(data) > _MOST_KEYS:
+        return Fault(path, None, f"is not a run record: an object has more than {_MOST_KEYS} keys")
     try:
         return Record.model_validate_json(data)
     except ValidationError as error:
         return _fault(path, error)
+
+
+def _widest(data: bytes) -> int:
+    """Keys of the largest object: to refuse each of them takes more memory than the file."""
+    try:
+        level, widest = [from_json(data)], 0
+    except ValueError:
+        return 0
+    while level:
+        objects = [one for one in level if isinstance(one, dict)]
+        widest = max(widest, *map(len, objects), 0)
+        lists = [one for one in level if isinstance(one, list)]
+        level = [value for one in objects for value in one.values()]
+        level += [value for one in lists for value in one]
+    return widest
 
 
 def _undecodable_line(data: bytes) -> int | None:

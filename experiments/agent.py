@@ -10,9 +10,9 @@ from functools import cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from infra import foreign
 from infra.refusals import VARIABLE, BadInput, Cannot, Refusal
@@ -45,7 +45,7 @@ def call(verb: str, *options: str, plan: dict[str, Any] | None = None) -> dict[s
 class _Queue(BaseModel):
     role: str | None = None
     device: str
-    queue: str
+    queue: Annotated[str, Field(pattern="^rx-[0-9]{1,5}$")]
     rps_cpus: str
     rps_flow_cnt: int
 
@@ -64,9 +64,11 @@ class _Answer(BaseModel):
 
     sock_flow_entries: int | None = None
     queues: list[_Queue] = []
-    drift: list[str | _Drift] = []
+    drift: list[_Drift] = []
     warnings: list[str] = []
     snapshots: list[_Holder] = []
+    cpus: dict[str, list[int]] = {}
+    uppers: list[dict[str, Any]] = []
     restored: int = 0
     gone: list[str] = []
     failed: list[str] = []
@@ -109,6 +111,7 @@ def _run(verb: str, *options: str, words: str) -> tuple[int, str, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        errors="replace",
         env=environment,
     ) as process:
         try:

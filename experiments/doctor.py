@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import agent, machine, nodes, persist, requirements
+from infra import foreign
 from infra.config import online_cores
 from infra.refusals import Refusal
 
@@ -110,7 +111,7 @@ def examine() -> Findings:
     health = persist.health()
     return Findings(
         kernel=platform.release(),
-        cpu=machine.cpu_model((machine.PROC / "cpuinfo").read_text(), platform.machine()),
+        cpu=machine.cpu_model(foreign.words(machine.PROC / "cpuinfo"), platform.machine()),
         cores=list(online_cores()),
         isolated=nodes.ranges(cpus.isolated),
         offline=nodes.ranges({*cpus.present} - {*cpus.online}),
@@ -225,6 +226,6 @@ def _cgroup() -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return foreign.words(path).strip()
     except OSError:
         return ""

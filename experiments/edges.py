@@ -15,7 +15,7 @@ from pathlib import Path
 
 from analysis.schema import Core, Softnet
 from infra import foreign
-from infra.cores import numbered
+from infra.cores import MAX_CPUS, numbered
 
 # Order of the columns of /proc/stat. Guest time is part of user time; mpstat shows it apart, so
 # that the percentages of a machine that runs guests sum to less than 100.
@@ -57,9 +57,11 @@ def cores(before: Edge, after: Edge, node: str) -> list[Core]:
 
 
 def _stat(text: str) -> dict[int, dict[str, int]]:
-    rows = (line.split() for line in text.splitlines())
+    rows = (line.split(maxsplit=len(STAT_FIELDS) + 1) for line in foreign.lines(text))
     return {
-        numbered(row[0]): dict(zip(STAT_FIELDS, map(foreign.whole, row[1:]), strict=False))
+        numbered(row[0]): dict(
+            zip(STAT_FIELDS, map(foreign.whole, row[1 : len(STAT_FIELDS) + 1]), strict=False)
+        )
         for row in rows
         if row and row[0].startswith("cpu") and row[0] != "cpu"
     }
@@ -120,8 +122,10 @@ _SOFTNET_CPU = 12
 
 def _softnet(text: str) -> dict[int, dict[str, int]]:
     rows: dict[int, dict[str, int]] = {}
-    for line in text.splitlines():
-        values = [_hexadecimal(word) for word in line.split()]
+    for line in foreign.lines(text):
+        values = [
+            _hexadecimal(word) for word in line.split(maxsplit=_SOFTNET_CPU + 1)[: _SOFTNET_CPU + 1]
+        ]
         core = values[_SOFTNET_CPU] if len(values) > _SOFTNET_CPU else len(rows)
         rows[core] = {name: values[column] for name, column in _SOFTNET.items()}
     return rows
@@ -139,10 +143,12 @@ def _wrapped(difference: int) -> int:
 
 
 def _net_rx(text: str) -> dict[int, int]:
-    header, *lines = text.splitlines() or [""]
-    online = [numbered(name) for name in header.split()]
+    header, *lines = foreign.lines(text)
+    online = [numbered(name) for name in header.split(maxsplit=MAX_CPUS)]
     for line in lines:
         name, _, counts = line.partition(":")
         if name.strip() == "NET_RX":
-            return dict(zip(online, map(foreign.whole, counts.split()), strict=False))
+            return dict(
+                zip(online, map(foreign.whole, counts.split(maxsplit=MAX_CPUS)), strict=False)
+            )
     return {}

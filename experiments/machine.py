@@ -111,7 +111,7 @@ def describe(measurement: Measurement) -> Machine:
 
 def offloads(text: str) -> dict[str, bool]:
     """The offloads that matter here, from `ethtool -k` (pure)."""
-    pairs = (line.strip().partition(": ") for line in text.splitlines())
+    pairs = (line.strip().partition(": ") for line in foreign.lines(text))
     return {name: value.startswith("on") for name, _, value in pairs if name in _OFFLOADS}
 
 
@@ -128,7 +128,7 @@ def cpu_model(cpuinfo: str, architecture: str) -> str:
     """
     cpus = [
         {key.strip(): value.strip() for key, _, value in (row.partition(":") for row in block)}
-        for block in (text.splitlines() for text in cpuinfo.split("\n\n"))
+        for block in (text.split("\n") for text in cpuinfo.split("\n\n", cores.MAX_CPUS))
     ]
     for key in _MODEL:
         if names := dict.fromkeys(cpu[key] for cpu in cpus if cpu.get(key)):
@@ -218,7 +218,7 @@ def confounders_in(files: Mapping[str, str]) -> Confounders:
 def throttled(cpu_stat: str) -> int | None:
     """nr_throttled of a cgroup's cpu.stat (pure); v2 has it only where the controller is on."""
     with foreign.reading("cpu.stat of a pod"):
-        rows = dict(line.split() for line in cpu_stat.splitlines())
+        rows = dict(line.split() for line in foreign.lines(cpu_stat) if line)
         return foreign.whole(rows["nr_throttled"]) if "nr_throttled" in rows else None
 
 
@@ -260,8 +260,8 @@ def nic_interrupts(text: str, nics: Iterable[Nic]) -> dict[str, list[int]]:
     The header names the cores that are online; an offline core has 0 here. Drivers name their
     interrupts freely: `eth0-TxRx-0`, `mlx5_comp0@pci:0000:03:00.0`, `virtio1-input.0`.
     """
-    header, *lines = text.splitlines() or [""]
-    online = [cores.numbered(name) for name in header.split()]
+    header, *lines = foreign.lines(text)
+    online = [cores.numbered(name) for name in header.split(maxsplit=cores.MAX_CPUS)]
     known = list(nics)
     numbers = {number for nic in known for number in nic.numbers}
     words = sorted({re.escape(word) for nic in known for word in nic.words})
@@ -269,7 +269,8 @@ def nic_interrupts(text: str, nics: Iterable[Nic]) -> dict[str, list[int]]:
     rows = {}
     for line in lines:
         label, _, rest = line.partition(":")
-        counts, name = rest.split()[: len(online)], rest.split(maxsplit=len(online))[len(online) :]
+        parts = rest.split(maxsplit=len(online))
+        counts, name = parts[: len(online)], parts[len(online) :]
         if not name or not (label.strip() in numbers or (found and found.search(name[0]))):
             continue
         by_core = dict(zip(online, map(foreign.whole, counts), strict=True))

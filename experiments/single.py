@@ -15,6 +15,7 @@ from experiments import measure as one
 from experiments import records, site, stacks, targets, verify
 from experiments.engines import EngineError
 from experiments.site import AnyMeasurement
+from infra import foreign
 from infra.kubernetes import measurement as cluster
 from infra.kubernetes import nodes
 from infra.lab import measurement
@@ -31,9 +32,11 @@ _ANY: TypeAdapter[AnyMeasurement] = TypeAdapter(
 def from_stdin() -> AnyMeasurement:
     """The measurement that `up` hands over."""
     try:
-        what = _ANY.validate_json(sys.stdin.read())
+        what = _ANY.validate_python(foreign.parsed(sys.stdin.read(foreign.MOST_BYTES + 1)))
     except ValidationError as error:
         raise BadInput(f"measure: stdin holds no measurement: {error.errors()[0]['msg']}") from None
+    except ValueError as error:
+        raise BadInput(f"measure: stdin holds no measurement: {error}") from None
     targets.require(what.target)
     return what
 

@@ -105,7 +105,7 @@ def _missing(facts: Mapping[str, Any], look: Callable[[str], set[str] | None]) -
 def alive(pidfile: Path) -> bool:
     """Whether the process of a pid file, `pid start-time`, still runs and is still that one."""
     try:
-        pid, start = pidfile.read_text().split()
+        pid, start = foreign.words(pidfile).split()
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (OSError, ValueError):
         return False

@@ -39,6 +39,7 @@ Selector = Annotated[
 PathOfFile = Annotated[
     str, like(r'[^"\x00-\x1f\x7f]{0,4096}', "must be a file's path without quotes or line ends")
 ]
+_LONGEST = 1 << 16  # characters of a structured key
 _CPUS = Path("/sys/devices/system/cpu")
 _ROOT = Path(__file__).resolve().parent.parent
 _LONGEST_LEASE = 365 * 24 * 3600
@@ -269,7 +270,7 @@ def _parsed(key: str, value: str) -> Any:
     if key not in STRUCTURED:
         return value
     try:
-        return foreign.parsed(value)
+        return foreign.parsed(value if len(value) < _LONGEST else "")
     except ValueError:
         raise BadInput(f"{key}: {shown(value)} is not JSON: write {STRUCTURED[key]}") from None
 

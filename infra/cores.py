@@ -38,13 +38,15 @@ class Cores(BaseModel):
 def listed(text: str) -> list[int]:
     """The CPUs of a list as the kernel writes it, `0-3,8`. Raises `Cannot` for any other text."""
     found: list[int] = []
-    parts = [] if text.strip() in ("", "(null)") else text.strip().split(",")
+    parts = [] if text.strip() in ("", "(null)") else text.strip().split(",", MAX_CPUS)
     with foreign.reading("the list of CPUs"):
         for part in parts:
             first, dash, last = part.partition("-")
             low, high = foreign.whole(first), foreign.whole(last if dash else first)
             if not low <= high < MAX_CPUS:
                 raise ValueError(f"{part!r} is no range of CPUs")
+            if len(found) > MAX_CPUS:
+                raise ValueError("it has more CPUs than any machine")
             found.extend(range(low, high + 1))
     return found
 

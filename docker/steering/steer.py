@@ -111,13 +111,15 @@ def format_mask(mask: int) -> str:
 def parse_cpu_list(text: str) -> list[int]:
     """The CPUs of a list such as `0-3,8`; none for an empty line or the kernel's `(null)`."""
     cpus: list[int] = []
-    for part in [] if text.strip() in ("", "(null)") else text.strip().split(","):
+    for part in [] if text.strip() in ("", "(null)") else text.strip().split(",", MAX_CPUS):
         span = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
         low, high = (
             (int(n) for n in (span.group(1), span.group(2) or span.group(1))) if span else (1, 0)
         )
         if not low <= high < MAX_CPUS:
             raise ValueError(f"{shortened(repr(part))} is no CPU or range of CPUs")
+        if len(cpus) > MAX_CPUS:
+            raise ValueError("it has more CPUs than any machine")
         cpus.extend(range(low, high + 1))
     return cpus
 
@@ -464,9 +466,8 @@ def is_pattern(path: str | None) -> bool:
 def default_route_device(routes: str) -> str | None:
     """The device of the default route of least metric in the text of /proc/net/route."""
     # a device's name may hold whatever Python takes for white space or the end of a line
-    rows = [re.split(r"[ \t]+", line) for line in routes.split("\n")[1:]]
-    rows = [row for row in rows if len(row) > 7 and re.fullmatch("[0-9]{1,10}", row[6])]
-    defaults = [(int(row[6]), row[0]) for row in rows if row[1] == row[7] == "00000000"]
+    row = r"^([^ \t\n]+)[ \t]+00000000[ \t]+(?:[^ \t\n]+[ \t]+){4}([0-9]{1,10})[ \t]+00000000[ \t]"
+    defaults = [(int(found[2]), found[1]) for found in re.finditer(row, routes, re.M | re.A)]
     return min(defaults)[1] if defaults else None
 
 
@@ -507,7 +508,7 @@ def read_to_end(file: int, longest: int = LONGEST_FILE) -> bytes:
 
 def read_text(path: Path | str) -> str:
     """The text of a file. Names of devices, processes and cgroups can be any bytes."""
-    with opened(path, os.O_RDONLY) as file:
+    with opened(path, os.O_RDONLY | os.O_NONBLOCK) as file:
         return read_to_end(file).decode("utf-8", "surrogateescape")
 
 
@@ -943,7 +944,7 @@ class Setting(NamedTuple):
 
     def read(self) -> str:
         """The kernel's text, known to be a mask or a count."""
-        raw: bytes = self._open(os.O_RDONLY, read_to_end)
+        raw: bytes = self._open(os.O_RDONLY | os.O_NONBLOCK, read_to_end)
         try:
             value = raw.decode().strip()
             agrees(self.path.name, value, value, 0)

@@ -23,7 +23,7 @@ from experiments.cluster import steer
 from experiments.cluster.shell import PodShell, Shell, SshShell, looked
 from experiments.doctor import hints
 from experiments.nodes import ranges, uppers
-from infra import steering
+from infra import foreign, steering
 from infra.config import State
 from infra.kubernetes import agent, pods, rights
 from infra.kubernetes.access import CALL_S, connect, explained
@@ -324,12 +324,23 @@ def concluded(
     said: Mapping[str, Any],
 ) -> None:
     """Add to a node's findings what its agent, its files and ethtool say (pure)."""
+    with foreign.reading(f"what node {found.name} says of itself"):
+        _conclude(found, state, shown, meant, said)
+
+
+def _conclude(
+    found: NodeFindings,
+    state: State,
+    shown: Mapping[str, Any],
+    meant: Mapping[str, Any],
+    said: Mapping[str, Any],
+) -> None:
     files = said["files"]
     of_role: dict[str, list[str]] = {"nic": [], "overlay": []}
     for queue in meant["queues"]:
         of_role[queue["role"]].append(queue["device"])
     mtu = {
-        name: int(files[f"/sys/class/net/{name}/mtu"])
+        name: foreign.whole(files[f"/sys/class/net/{name}/mtu"].strip())
         for name in {*of_role["nic"], *of_role["overlay"]}
     }
     found.lacks += [one["message"] for one in meant["drift"] if one["kind"] == "missing"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from analysis.schema import Confounders, Machine, Pair
 from experiments import machine
@@ -17,6 +20,7 @@ from experiments.cluster.shell import LOOK, Answer, PodShell, Session, Shell, Ss
 from experiments.edges import Edge
 from experiments.iperf import CONNECT_MS, GRACE_S, BarrierBroken, parse
 from experiments.site import Driven
+from infra import foreign
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.measurement import ClusterMeasurement, NodeOf
 from infra.kubernetes.names import IPERF_PORT, MEASURED, Names
@@ -130,7 +134,9 @@ class ClusterSite:
                 self._names.pods, _request_timeout=CALL_S
             )
         return {
-            int(one.metadata.labels["steerlab/pair"]): one.spec.cluster_ip for one in listed.items
+            pair: one.spec.cluster_ip
+            for one in listed.items
+            if (pair := pair_of(one.metadata.labels)) is not None
         }
 
     def throttled(self, pairs: int) -> dict[int, int]:
@@ -191,10 +197,27 @@ class ClusterSite:
                     said = answer.err.strip()[-200:] if answer else "no answer in time"
                     reasons.append(f"reading /proc of node {node}: {said}")
                     continue
-                first, last = json.loads(answer.out[answer.out.index("[") :])
-                edges[node] = (Edge(**first), Edge(**last))
+                try:
+                    edges[node] = window_of(answer.out, node)
+                except Cannot as error:
+                    reasons.append(str(error))
         reasons += moved((servers, clients), self._pods(), pairs)
         return Driven(results, {} if reasons and not edges else edges, reasons)
+
+
+_WINDOW: TypeAdapter[tuple[Edge, Edge]] = TypeAdapter(tuple[Edge, Edge])
+
+
+def window_of(printed: str, node: str) -> tuple[Edge, Edge]:
+    """Both edges of a window, as `look` prints them on a node (pure). Raises `Cannot`."""
+    with foreign.reading(f"what look prints of /proc of node {node}"):
+        return _WINDOW.validate_python(foreign.parsed(printed[printed.index("[") :]))
+
+
+def pair_of(labels: Mapping[str, str] | None) -> int | None:
+    """The pair of a pod or service, by its label; None for one that is not of a stack."""
+    number = (labels or {}).get("steerlab/pair", "")
+    return int(number) if re.fullmatch("[0-9]{1,4}", number) else None
 
 
 @contextmanager
@@ -243,9 +266,12 @@ def running(listed: Sequence[Any], role: str) -> dict[int, Running]:
         ready = any(
             one.type == "Ready" and one.status == "True" for one in pod.status.conditions or []
         )
+        pair = pair_of(labels)
         if labels.get("steerlab/role") != role or not ready or pod.metadata.deletion_timestamp:
             continue
-        found[int(labels["steerlab/pair"])] = Running(
+        if pair is None:
+            continue
+        found[pair] = Running(
             pod.metadata.name,
             pod.metadata.uid,
             pod.spec.node_name,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from infra import foreign
 from infra.commands import quoted
 from infra.config import State
 from infra.kubernetes.access import CALL_S, connect, explained
@@ -114,9 +115,16 @@ def _node(node: Any) -> Node:
         address=address,
         boot_id=node.status.node_info.boot_id,
         kernel=node.status.node_info.kernel_version,
-        cpus=int(node.status.capacity["cpu"]),
+        cpus=cpus_of(str(node.status.capacity["cpu"])),
         ready=conditions.get("Ready") == "True",
     )
+
+
+def cpus_of(quantity: str) -> int:
+    """The whole CPUs of a Kubernetes quantity, `4` or `3920m` (pure). Raises `Cannot`."""
+    with foreign.reading("a node's number of CPUs"):
+        count = foreign.whole(quantity.removesuffix("m"))
+    return max(1, count // 1000) if quantity.endswith("m") else count
 
 
 def owners_of_table(nodes: Sequence[Node]) -> set[str]:

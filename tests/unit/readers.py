@@ -9,10 +9,11 @@ import gzip
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -45,8 +46,10 @@ from experiments.cluster import drift, look, shell, site
 from experiments.cluster import steer as cluster_steer
 from experiments.engines import EngineError, StackRef, locks
 from experiments.engines.embedded import state
+from experiments.engines.embedded.kubernetes import answered
 from infra import checkpoint, config, configurations
 from infra.kubernetes import access
+from infra.kubernetes.nodes import cpus_of
 from infra.lab import claim
 from infra.refusals import Refusal
 
@@ -64,6 +67,8 @@ class Reader:
     errors: tuple[type[Exception], ...] = NOTHING
     file: str | None = None
     around: Callable[[Path], None] = lambda _: None
+    # nobody puts anything else in place of its file: a kernel's, or a pipe that a user names
+    plain: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -80,9 +85,10 @@ def add(
     errors: tuple[type[Exception], ...] = NOTHING,
     file: str | None = None,
     around: Callable[[Path], None] = lambda _: None,
+    plain: bool = False,
 ) -> None:
     bytes_ = tuple(one.encode() if isinstance(one, str) else one for one in valid)
-    READERS.append(Reader(name, read, documents, bytes_, errors, file, around))
+    READERS.append(Reader(name, read, documents, bytes_, errors, file, around, plain))
 
 
 def _text(data: bytes) -> str:
@@ -301,6 +307,7 @@ for _title, _read in (("stack's file", _stack), ("stack's file to change", _stac
         _read,
         yaml_like(_STACK, _STACK_JSON),
         _STACK,
+        json.dumps(_STACK_JSON),
         errors=(Refusal,),
         file="Pulumi.mine.yaml",
     )
@@ -473,13 +480,15 @@ add(
 _HOLDER = "up -s mine (pid 1 on here, since 2025-01-01 00:00:00)\n0123abcd\n"
 
 
-def _busy(folder: Path) -> object:
+def _busy(data: bytes) -> object:
     import fcntl
+    from tempfile import NamedTemporaryFile
 
-    path = folder / "busy"
-    with path.open("rb") as holder, patch.dict(os.environ, {lock.TOKEN: "0123abcd"}):
+    with NamedTemporaryFile() as holder, patch.dict(os.environ, {lock.TOKEN: "0123abcd"}):
+        holder.write(data)
+        holder.flush()
         fcntl.flock(holder, fcntl.LOCK_EX)
-        with lock.machine("fuzz", path):
+        with lock.machine("fuzz", Path(holder.name)):
             return None
 
 
@@ -489,7 +498,6 @@ add(
     text_like([_HOLDER, _HOLDER.replace("0123", "")]),
     _HOLDER,
     errors=(Refusal,),
-    file="busy",
 )
 
 
@@ -506,7 +514,7 @@ add(
     _lab,
     text_like(["mine in /root/steerlab\n"]),
     "mine in /root/steerlab\n",
-    errors=(Refusal,),
+    errors=(Refusal, OSError),
     file=".owner",
 )
 add(
@@ -537,6 +545,8 @@ _IPERF = {
         "sender_tcp_congestion": "cubic",
     },
 }
+# A number in another form, and half a surrogate pair.
+_ODD_IPERF = '{"end": 1e3, "error": "\\ud800"}'
 _IPERFS = json_like(_IPERF) | json_like({"error": "unable to connect", "end": {}})
 
 
@@ -544,7 +554,9 @@ def _cluster_result(data: bytes) -> object:
     return site._result(1, shell.Answer(0, _text(data), ""))
 
 
-add("iperf3, on the lab", lambda data: iperf.parse(1, data), _IPERFS, json.dumps(_IPERF))
+add(
+    "iperf3, on the lab", lambda data: iperf.parse(1, data), _IPERFS, json.dumps(_IPERF), _ODD_IPERF
+)
 add("iperf3, on a cluster", _cluster_result, _IPERFS, json.dumps(_IPERF))
 
 _REPORT = {
@@ -683,13 +695,10 @@ class FakeSite:
         return site.Driven(results, {"lab": both})
 
 
-def measured(folder: Path | None = None, **answers: Callable[[], Any]) -> schema.Record:
+def measured(**answers: Callable[[], Any]) -> schema.Record:
     """The record of a run at a site with these answers, written and read back."""
     with patch.object(measure.site, "of", lambda _: FakeSite(**answers)):
-        record, raw = measure.run(WHAT, on=MACHINE)
-    if folder:
-        path = records.write(folder, "fuzz", record, raw)
-        return schema.Record.model_validate_json(path.read_bytes())
+        record, _ = measure.run(WHAT, on=MACHINE)
     return schema.Record.model_validate_json(record.model_dump_json())
 
 
@@ -697,18 +706,14 @@ def _of_run(name: str) -> Callable[[bytes], object]:
     return lambda data: measured(**{name: lambda: _text(data)})
 
 
-def _run_with_iperf(folder: Path) -> object:
-    data = (folder / "iperf3").read_bytes()
-    return measured(folder, iperf3=lambda: data)
-
-
 add(
-    "iperf3 of a run, and its record",
+    "iperf3 of a run",
     lambda data: measured(iperf3=lambda: data),
     _IPERFS,
     json.dumps(_IPERF),
     errors=(Refusal,),
 )
+add("iperf3 beside a record", records._traffic, _IPERFS, json.dumps(_IPERF))
 add(
     "cpu.stat of a pod",
     _of_run("throttled"),
@@ -755,6 +760,7 @@ add(
     errors=(Refusal,),
     file="stat",
     around=_kernel,
+    plain=True,
 )
 add(
     "/proc/interrupts",
@@ -827,12 +833,14 @@ def _ethtool(data: bytes) -> object:
 
 add("ethtool's features", _ethtool, text_like([_FEATURES]), _FEATURES, errors=(Refusal,))
 
-_DOCTOR = {
+_DOCTOR: dict[str, Any] = {
     "show": {"sock_flow_entries": 0, "snapshots": [{"owner": "x"}]},
     "verify": {
+        "sock_flow_entries": 0,
+        "warnings": [],
         "queues": [
-            {"role": "nic", "device": "eth0"},
-            {"role": "overlay", "device": "vxlan.calico"},
+            {"role": role, "device": name, "queue": "rx-0", "rps_cpus": "0", "rps_flow_cnt": 0}
+            for role, name in (("nic", "eth0"), ("overlay", "vxlan.calico"))
         ],
         "drift": [{"kind": "missing", "message": "x"}],
     },
@@ -848,26 +856,19 @@ _DOCTOR = {
 }
 
 
-def _concluded(data: bytes) -> object:
-    """Doctor's findings of a node; each of the three answers came through its own reader."""
-    answers = json.loads(data)
-    found = cluster_doctor.NodeFindings("n", "6.1", 2)
-    of_lab = config.state("rfs-2", {"runs": "1"}, online=(0, 1))
-    with (
-        patch.multiple(
-            cluster_doctor,
-            looked=lambda *_: shell.looked(_Shell(json.dumps(answers["looked"]).encode()), {}),
-        ),
-        patch.object(
-            cluster_steer,
-            "verb",
-            lambda _, name, *__: cluster_steer.read(
-                shell.Answer(0, json.dumps(answers[name]), ""), name, "n"
-            ),
-        ),
-    ):
-        cluster_doctor._node(found, of_lab, None)
+def _concluded(answers: Mapping[str, Any]) -> object:
+    """Doctor's findings of a node from its three answers."""
+    found = cluster_doctor.NodeFindings("n", "server", 2, "6.1")
+    state = config.state("rfs-2", {"target": "kubernetes", **_IMAGES}, online=(0, 1))
+    cluster_doctor.concluded(found, state, answers["show"], answers["verify"], answers["looked"])
     return found
+
+
+def _asked_of_agent(data: bytes, name: str) -> dict[str, Any]:
+    return cluster_steer.read(shell.Answer(0, _text(data), ""), name, "node n")
+
+
+_IMAGES = {"images": '{"iperf3": "r/i:1", "steering": "r/s:1"}'}
 
 
 add(
@@ -925,6 +926,7 @@ add(
     _CONFIG,
     errors=(Refusal,),
     file="config.gz",
+    plain=True,
 )
 add(
     "files that look brings",
@@ -932,12 +934,12 @@ add(
     text_like([_STAT]),
     _STAT,
     file="proc/stat",
+    plain=True,
 )
 
 
 def _online(folder: Path) -> object:
-    path = folder / "online"
-    with patch.object(config, "Path", lambda *_: path):
+    with patch.object(config, "_CPUS", folder):
         return config.online_cores()
 
 
@@ -948,4 +950,76 @@ add(
     "0-3\n",
     errors=(Refusal,),
     file="online",
+    plain=True,
+)
+
+# --- what the API server and doctor are told ---
+
+_EDGES = [
+    {"at": at, "own_cpu": at, "stat": _STAT, "softirqs": _SOFTIRQS, "softnet": _SOFTNET}
+    for at in (1.0, 3.0)
+]
+
+
+def _window(data: bytes) -> object:
+    return measured(edges=lambda: site.window_of(_text(data), "n"))
+
+
+add(
+    "edges of a node's window",
+    _window,
+    json_like(_EDGES),
+    f"ready\n{json.dumps(_EDGES)}",
+    errors=(Refusal,),
+)
+
+
+def _pods(data: bytes) -> object:
+    """Pods and services of others may be in the namespace, with any labels."""
+    pod = SimpleNamespace(
+        metadata=SimpleNamespace(
+            labels={"steerlab/role": "server", "steerlab/pair": _text(data)},
+            name="x",
+            uid="u",
+            deletion_timestamp=None,
+        ),
+        spec=SimpleNamespace(node_name="n"),
+        status=SimpleNamespace(
+            conditions=[SimpleNamespace(type="Ready", status="True")],
+            pod_ip="10.0.0.1",
+            container_statuses=[],
+        ),
+    )
+    return site.running([pod], "server")
+
+
+add("labels of pods", _pods, text_like(["7\n"]), "7")
+add(
+    "a node's CPUs",
+    lambda data: cpus_of(_text(data)),
+    text_like(["4", "3920m"]),
+    "3920m",
+    errors=(Refusal,),
+)
+_OBJECT_JSON = {"metadata": {"name": "n"}, "status": {"phase": "Active"}}
+add(
+    "object of the API server",
+    answered,
+    json_like(_OBJECT_JSON),
+    json.dumps(_OBJECT_JSON),
+    errors=(Refusal,),
+)
+add(
+    "answers that doctor gets of a node",
+    lambda data: _concluded(_DOCTOR | {"looked": _node_files(data)}),
+    json_like(_DOCTOR["looked"]),
+    json.dumps(_DOCTOR["looked"]),
+    errors=(Refusal,),
+)
+add(
+    "answers of the agent that doctor gets",
+    lambda data: _concluded(_DOCTOR | {"verify": _asked_of_agent(data, "verify")}),
+    json_like(_DOCTOR["verify"]),
+    json.dumps(_DOCTOR["verify"]),
+    errors=(Refusal,),
 )

@@ -78,6 +78,7 @@ add(
     json.dumps(_PLAN),
     errors=(steer.SteerError,),
     file="plan",
+    plain=True,
 )
 
 
@@ -93,6 +94,7 @@ add(
     json.dumps(_SMALL),
     errors=(steer.SteerError,),
     file="plan",
+    plain=True,
     around=node,
 )
 
@@ -206,7 +208,7 @@ add(
     lambda folder: steer.standing_watch(folder, OWNER),
     text_like(["1 23"]),
     "1 23",
-    errors=(steer.SteerError,),
+    errors=(steer.SteerError, OSError),
     file="run/steerlab/mine%2Fserver.watch",
 )
 _MOUNTS = "25 1 0:22 / /proc rw - proc proc rw\n26 1 0:4 net:[4026531840] /run/netns/x rw - nsfs nsfs rw\n"
@@ -225,4 +227,12 @@ def _start_time(folder: Path) -> object:
 
 read_text = steer.read_text
 _STAT = f"1 (a b) S {' '.join(str(n) for n in range(50))}\n"
-add("the agent's process", _start_time, text_like([_STAT]), _STAT, errors=(OSError,), file="stat")
+add(
+    "the agent's process",
+    _start_time,
+    text_like([_STAT]),
+    _STAT,
+    errors=(OSError,),
+    file="stat",
+    plain=True,
+)

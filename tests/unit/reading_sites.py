@@ -71,3 +71,76 @@ def traced(found: set[tuple[str, str]]) -> Iterator[None]:
         yield
     finally:
         sys.setprofile(before)
+
+
+COMPUTES = "numbers of records that were read already"
+KERNEL = "a line of a fixed form that the kernel prints of this very process or boot"
+OWN = "what this project wrote itself, a moment ago or in this repository"
+PASSED_ON = "bytes that are passed on: whoever takes them is a reader"
+TYPED = "a number that a library has checked already"
+# Whole files, or functions, that need no fuzzing.
+REASONS: dict[str | tuple[str, str], str] = {
+    **dict.fromkeys(
+        (f"analysis/{name}.py" for name in (
+            "cautions", "dependence", "evidence", "pairing", "plot_bitrate", "plot_cores",
+            "plot_style", "statistics", "study_check", "summary", "synthetic",
+        )),
+        COMPUTES,
+    ),
+    ("analysis/files.py", "caller"): "sudo's own variables, in digits or not taken",
+    ("analysis/load.py", "_fault"): "words of pydantic's own message",
+    ("analysis/report.py", "inlined"): OWN,
+    ("analysis/tables.py", "configuration_order.key"): "digits, by its own condition",
+    ("docker/steering/steer.py", "Machine._namespace"): KERNEL,
+    ("docker/steering/steer.py", "Namespace.number"): "anything but a number is 0",
+    ("docker/steering/steer.py", "detach"): KERNEL,
+    ("docker/steering/steer.py", "empty"): "reads back through Setting.read",
+    ("docker/steering/steer.py", "roll_back"): "reads back through Setting.read",
+    ("docker/steering/steer.py", "start_watchdog"): OWN,
+    ("experiments/agent.py", "_run"): PASSED_ON,
+    ("experiments/cli/__init__.py", "_run"): "an exit status",
+    ("experiments/cli/results.py", "_reproduce"): "options of a plan that was read",
+    ("experiments/cluster/doctor.py", "_hash_of"): PASSED_ON,
+    "experiments/cluster/look.py": "runs on nodes and passes the kernel's files on",
+    ("experiments/cluster/shell.py", "<module>"): OWN,
+    ("experiments/cluster/shell.py", "PodSession.await_line"): PASSED_ON,
+    ("experiments/cluster/shell.py", "PodSession.finish"): PASSED_ON,
+    ("experiments/cluster/shell.py", "SshSession.await_line"): PASSED_ON,
+    ("experiments/cluster/shell.py", "SshSession.finish"): PASSED_ON,
+    ("experiments/cluster/steer.py", "_ended"): TYPED,
+    ("experiments/cluster/steer.py", "verb"): PASSED_ON,
+    ("experiments/daemonset.py", "manifest"): OWN,
+    ("experiments/doctor.py", "_read"): PASSED_ON,
+    ("experiments/doctor.py", "examine"): "through cpu_model",
+    ("experiments/engines/embedded/command.py", "Commands._attend"): PASSED_ON,
+    ("experiments/engines/embedded/command.py", "_text"): PASSED_ON,
+    ("experiments/engines/embedded/kubernetes.py", "Objects._call"): "through answered",
+    ("experiments/engines/embedded/kubernetes.py", "Objects._end_of"): TYPED,
+    ("experiments/engines/embedded/kubernetes.py", "Objects._stands"): "the program's own annotation",
+    ("experiments/engines/embedded/monitor.py", "_plain"): TYPED,
+    ("experiments/engines/embedded/monitor.py", "_seconds"): "a duration in its own form alone",
+    ("experiments/engines/embedded/planning.py", "parse_path"): "the program's own words",
+    ("experiments/engines/embedded/program.py", "_run.program"): OWN,
+    ("experiments/engines/locks.py", "_boot_time"): KERNEL,
+    ("experiments/iperf.py", "Client.finish"): PASSED_ON,
+    ("experiments/iperf.py", "_await_ready"): PASSED_ON,
+    ("experiments/lab_site.py", "LabSite.drive.read"): "through Edge.read",
+    ("experiments/lab_site.py", "LabSite.throttled"): "through throttled",
+    ("experiments/machine.py", "describe"): "through seen",
+    ("experiments/nodes.py", "_held"): TYPED,
+    ("experiments/nodes.py", "_table"): "queues of an answer that agent.read has checked",
+    ("experiments/persist.py", "files"): OWN,
+    ("experiments/persist.py", "install"): "bytes that are put back as they are",
+    ("experiments/remeasured.py", "keep"): "a checkpoint that state.load has read",
+    ("experiments/single.py", "_interval"): COMPUTES,
+    ("experiments/verify.py", "_visit"): "opens a namespace and reads nothing",
+    ("infra/kubernetes/steering.py", "NodeSteering.__init__"): OWN,
+    ("infra/kubernetes/steering.py", "NodeSteering._by_job"): OWN,
+    ("infra/lab/__init__.py", "Lab.__init__"): KERNEL,
+    ("infra/lease.py", "words"): TYPED,
+    ("infra/measured.py", "_parsed"): OWN,
+    ("infra/reference.py", "page"): OWN,
+    ("infra/refusals.py", "_first_code"): OWN,
+    ("infra/refusals.py", "collected"): OWN,
+    ("infra/refusals.py", "leave"): "opens a file to write",
+}  # fmt: skip

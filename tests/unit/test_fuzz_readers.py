@@ -2,89 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
-import tempfile
-import time
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import readers_agent  # noqa: F401 they join the others
 from foreign_documents import RAW
 from hypothesis import HealthCheck, given, settings
-from readers import READERS, Reader
+from reader_desk import Desk
+from readers import READERS
+from reading_sites import REASONS, ROOT, sites, traced
 
-SECONDS = 1.0
-MEMORY = 200 * 2**20
 FEW, MANY = 100, 10_000
-
-
-class Hung(BaseException):
-    """A reader that did not return; no reader may catch it."""
-
-
-@contextmanager
-def bounded() -> Iterator[None]:
-    """Fail where the block takes too long or too much memory.
-
-    Time is that of the processor, since others use it too; a block that waits is ended by a clock.
-    """
-
-    def hung(*_: object) -> None:
-        raise Hung("it did not return within 20 s")
-
-    Path("/proc/self/clear_refs").write_text("5")
-    before, start = peak(), time.process_time()
-    former = signal.signal(signal.SIGALRM, hung)
-    signal.setitimer(signal.ITIMER_REAL, 20)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
-    seconds, more = time.process_time() - start, peak() - before
-    assert seconds < SECONDS, f"it took {seconds:.1f} s"
-    assert more < MEMORY, f"it took {more >> 20} MB"
-
-
-def peak() -> int:
-    """The most memory of this process since it was last asked to forget, bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no VmHWM")
-
-
-class Desk:
-    """A folder as a reader expects it, in which its document is replaced again and again."""
-
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
-        self.folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
-        reader.around(self.folder)
-        self.path = self.folder / (reader.file or "document")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-
-    def read(self, data: bytes) -> object:
-        if self.reader.file is None:
-            return self._asked(data)
-        self.path.unlink(missing_ok=True)
-        self.path.write_bytes(data)
-        return self._asked(self.folder)
-
-    def _asked(self, what: Any) -> object:
-        with bounded():
-            try:
-                return self.reader.read(what)
-            except self.reader.errors as error:
-                assert str(error).strip(), "an error without words"
-                return error
-
-    def close(self) -> None:
-        shutil.rmtree(self.folder)
 
 
 @pytest.fixture
@@ -128,3 +61,35 @@ def test_any_document_has_an_answer(desk: Desk) -> None:
 @of_every_reader
 def test_many_documents_have_answers(desk: Desk) -> None:
     fuzz(desk, MANY)
+
+
+@pytest.mark.parametrize("words", [(), pytest.param(("--every",), marks=pytest.mark.long)])
+def test_the_worst_documents_have_answers(words: tuple[str, ...]) -> None:
+    program = Path(__file__).with_name("worst_documents.py")
+    done = subprocess.run(
+        [sys.executable, str(program), *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    answers = json.loads(done.stdout)
+    assert answers["count"] > 5 * len(READERS)
+    assert answers["wrong"] == {}
+
+
+# --- every place where foreign text is read is one of these readers, or has a reason ---
+
+
+def test_every_place_that_reads_is_fuzzed_or_has_a_reason() -> None:
+    run: set[tuple[str, str]] = set()
+    for reader in READERS:
+        desk = Desk(reader)
+        with traced(run):
+            for data in reader.valid:
+                desk.read(data)
+        desk.close()
+    places = set(sites())
+    excused = {(file, name) for file, name in places if file in REASONS or (file, name) in REASONS}
+    assert not sorted(places - run - excused), "add a reader to readers.py, or a reason here"
+    known = {file for file, _ in places} | places
+    assert not sorted(map(str, REASONS.keys() - known)), "reasons for places that are gone"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from experiments.engines.embedded.command import CommandFailed, CommandInterrupted
 from experiments.engines.embedded.planning import UNKNOWN, unknown
+from infra import foreign
 from infra.kubernetes.access import CALL_S, connect, words
 from infra.refusals import Refusal, leave
 
@@ -284,9 +284,10 @@ class Objects:
                 response = api.call_api(*request, _request_timeout=CALL_S)
                 text = response.read()
                 if not 200 <= response.status < 300:
-                    raise ApiException(response.status, response.reason, body=text.decode())
-                answer: Properties = json.loads(text)
-                return answer
+                    raise ApiException(
+                        response.status, response.reason, body=text.decode(errors="replace")
+                    )
+                return answered(text)
             except ApiException as error:
                 if error.status == 404 and absent:
                     return None
@@ -326,3 +327,12 @@ def _state(live: Mapping[str, Any]) -> str:
 def _foreseen(metadata: Any) -> Any:
     """An object's metadata before it is there."""
     return {**metadata, "uid": UNKNOWN} if isinstance(metadata, dict) else UNKNOWN
+
+
+def answered(text: bytes) -> Properties:
+    """An object as the API server gives it (pure). Raises `Refusal`."""
+    with foreign.reading("the API server's answer"):
+        answer = foreign.parsed(text)
+        if not isinstance(answer, dict):
+            raise ValueError("it is no object")
+    return answer
