@@ -898,7 +898,8 @@ class Store:
         return None if raw is None else raw.decode("utf-8", "replace").strip()
 
     def _sync(self) -> None:
-        with opened(self.directory, os.O_RDONLY | os.O_DIRECTORY) as folder:
+        """What was renamed or removed counts for this boot, whatever this says of the next one."""
+        with suppress(OSError), opened(self.directory, os.O_RDONLY | os.O_DIRECTORY) as folder:
             os.fsync(folder)
 
     @contextmanager

@@ -1,0 +1,224 @@
+"""Every call into the operating system that the agent makes, so that each can fail or be its last.
+
+Nothing here names the agent's calls: all functions of these modules are replaced while it runs.
+"""
+
+from __future__ import annotations
+
+import builtins
+import ctypes
+import errno
+import fcntl
+import io
+import os
+import signal
+import socket
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ERRNOS = (errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.EIO, errno.ENODEV, errno.EINVAL)
+MODULES = (os, fcntl)
+# They enter no kernel, or cannot fail.
+PURE = {"fspath", "strerror", "getpid", "geteuid", "_exit", "get_inheritable", "cpu_count"}
+
+
+class Fault(NamedTuple):
+    """What happens at one call: an error instead of it, once or for good, or SIGKILL beside it."""
+
+    point: int
+    error: int = 0
+    for_good: bool = False
+    kill: str = ""  # before, after
+
+
+class Calls:
+    """Counts the calls, and does at one of them what it is told."""
+
+    def __init__(self, fault: Fault | None = None) -> None:
+        self.made: list[tuple[Any, ...]] = []
+        self.fault = fault
+        self.struck: tuple[Any, ...] | None = None
+        self._files: dict[int, Any] = {}  # open for writing, of the imitated kernel
+        self._on = False
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        replaced: list[tuple[Any, str, Any]] = []
+
+        def replace(owner: Any, name: str, new: Any) -> None:
+            replaced.append((owner, name, getattr(owner, name)))
+            setattr(owner, name, new)
+
+        try:
+            for module in MODULES:
+                for name, function in vars(module).copy().items():
+                    if isinstance(function, types.BuiltinFunctionType) and name not in PURE:
+                        replace(module, name, self._wrapped(name, function))
+            replace(io, "open", _refused)
+            replace(builtins, "open", _refused)
+            replace(socket, "socket", self._socket(socket.socket))
+            replace(ctypes, "CDLL", self._libc(ctypes.CDLL))
+            self._on = True
+            yield
+        finally:
+            self._on = False
+            for owner, name, old in replaced:
+                setattr(owner, name, old)
+
+    def _strikes(self, label: tuple[Any, ...]) -> Fault | None:
+        """The fault of this call, if it is the one."""
+        if not self._on:
+            return None
+        self.made.append(label)
+        fault = self.fault
+        if fault and (
+            len(self.made) - 1 == fault.point or (fault.for_good and label == self.struck)
+        ):
+            self.struck = label
+            return fault
+        return None
+
+    def _wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        imitated = {"open": self._open, "write": self._write, "fsync": self._fsync}.get(name)
+
+        def call(*arguments: Any, **more: Any) -> Any:
+            # a descriptor's number says nothing: the file that it stands for would
+            named = next((str(a) for a in arguments if isinstance(a, (str, Path))), "")
+            fault = self._strikes((name, named))
+            if fault and fault.error:
+                if name == "close":  # Linux frees the descriptor also where it reports an error
+                    function(*arguments)
+                raise OSError(fault.error, os.strerror(fault.error), named or None)
+            if fault and fault.kill == "before":
+                _die()
+            work = imitated or (lambda real, *a, **m: real(*a, **m))
+            result = None
+            try:
+                result = work(function, *arguments, **more)
+            finally:
+                if name == "fork" and result == 0:
+                    self._on = False  # the child is another process
+                elif fault and fault.kill == "after":
+                    _die()
+            return result
+
+        return call
+
+    def _open(self, real: Callable[..., int], path: Any, flags: int, *more: Any, **m: Any) -> int:
+        """A value of the kernel is not truncated before it is written."""
+        value = Path(os.fsdecode(path)).name.startswith("rps_")
+        file = real(path, flags & ~os.O_TRUNC if value else flags, *more, **m)
+        self._files[file] = value and flags & os.O_WRONLY
+        return file
+
+    def _write(self, real: Callable[..., int], file: int, data: bytes) -> int:
+        """It is the new one or the old one."""
+        if self._files.get(file):
+            _TRUNCATE(file, 0)
+        return real(file, data)
+
+    @staticmethod
+    def _fsync(_real: Callable[..., None], _file: int) -> None:
+        """No power is cut here, and a disk is slow."""
+
+    def _socket(self, real: Any) -> Any:
+        calls = self
+
+        class Socket(real):  # type: ignore[misc]
+            def __init__(self, *arguments: Any, **more: Any) -> None:
+                fault = calls._strikes(("socket", ""))
+                if fault and fault.error:
+                    raise OSError(fault.error, os.strerror(fault.error))
+                super().__init__(*arguments, **more)
+
+            def getsockopt(self, *arguments: Any) -> Any:
+                fault = calls._strikes(("getsockopt", ""))
+                if fault and fault.error:
+                    raise OSError(fault.error, os.strerror(fault.error))
+                return super().getsockopt(*arguments)
+
+        return Socket
+
+    def _libc(self, real: Any) -> Any:
+        calls = self
+
+        class Library:
+            def __init__(self, *arguments: Any, **more: Any) -> None:
+                self._library = real(*arguments, **more)
+
+            def __getattr__(self, name: str) -> Callable[..., int]:
+                function = getattr(self._library, name)
+
+                def call(*arguments: Any) -> int:
+                    number = getattr(arguments[0], "value", "") if name == "syscall" else ""
+                    fault = calls._strikes((name, number))
+                    if fault and fault.error:
+                        ctypes.set_errno(fault.error)
+                        return -1
+                    if fault and fault.kill == "before":
+                        _die()
+                    result: int = function(*arguments)
+                    if fault and fault.kill == "after":
+                        _die()
+                    return result
+
+                return call
+
+        return Library
+
+
+_TRUNCATE = os.ftruncate
+_KILL = os.kill
+
+
+def _die() -> None:
+    _KILL(os.getpid(), signal.SIGKILL)
+
+
+def _refused(*_: Any, **__: Any) -> Any:
+    raise AssertionError("the agent opens files with os.open alone, which a fault can reach")
+
+
+def count(work: Callable[[], Any]) -> int:
+    """How many calls a piece of work makes when nothing fails."""
+    calls = Calls()
+    with calls.watched():
+        work()
+    return len(calls.made)
+
+
+def points(number: int, *, kills: bool = True) -> list[Fault]:
+    """All faults of so many calls."""
+    found = []
+    for point in range(number):
+        found += [Fault(point, error, for_good) for error in ERRNOS for for_good in (False, True)]
+        if kills:
+            found += [Fault(point, kill=moment) for moment in ("before", "after")]
+    return found
+
+
+def struck(fault: Fault, work: Callable[[], Any], prepare: Callable[[], None]) -> Any:
+    """What the work answers, or the error that it ends in, when a call of it fails.
+
+    Where it is killed that is a child of this process, and there is no answer. `prepare` runs in
+    the same process, before.
+    """
+    calls = Calls(fault)
+    if not fault.kill:
+        prepare()
+        with calls.watched():
+            return work()
+    child = os.fork()
+    if child == 0:
+        try:
+            prepare()
+            with calls.watched():
+                work()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "it was to be killed, and has not made this call"
+    return None
