@@ -106,12 +106,12 @@ def _cell(
     table: str, name: re.Match[str], row: int, head: str, column: str, text: str
 ) -> Cell | str:
     """The cell, or why it is none."""
-    if not re.fullmatch(r"\d+(\.\d+)?", text):
-        return f"{text!r} is not a number"
+    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,30})?", text):
+        return f"{text[:60]!r} is not a number"
     kind = _KINDS[name[1]]
-    number = re.search(r"\d+", column if name[2] else head)
+    number = re.search(r"[0-9]{1,9}", column if name[2] else head)
     if not number:
-        return f"{column if name[2] else head!r} has no number"
+        return f"{(column if name[2] else head)[:60]!r} has no number"
     if name[2]:
         return Cell(table, row, column, head, int(name[2]), name[3], int(number[0]), kind, text)
     return Cell(table, row, column, column, int(number[0]), "bitrate", None, kind, text)

@@ -21,10 +21,10 @@ FIELDS = {
     "%steal": "steal",
     "%idle": "idle",
 }
-_STARTED = re.compile(r"Running experiment (\d+)\.\.\.")
-_COMPLETED = re.compile(r"Experiment (\d+) completed\.")
-_LIST = re.compile(r"Core (\d+) (\w+):")
-_NUMBER = re.compile(r"\d+(\.\d+)?")
+_STARTED = re.compile(r"Running experiment ([0-9]{1,9})\.\.\.")
+_COMPLETED = re.compile(r"Experiment ([0-9]{1,9}) completed\.")
+_LIST = re.compile(r"Core ([0-9]{1,9}) (\w+):")
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
 class Damaged(Exception):
@@ -117,7 +117,7 @@ def _averages(lines: _Lines, experiments: list[Experiment]) -> None:
         lines.take()
         while re.match(r"Average:\s+\d", lines.peek()):
             row = lines.peek().split()
-            if not row[1].isdecimal() or not _percentages(row[2:], len(columns)):
+            if not re.fullmatch("[0-9]{1,9}", row[1]) or not _percentages(row[2:], len(columns)):
                 raise lines.expected(f"{len(columns)} percentages in {where}")
             if int(row[1]) in experiment.cores:
                 raise lines.expected(f"another core than {row[1]} again in {where}")

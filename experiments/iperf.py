@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -137,6 +138,16 @@ def _await_ready(client: Client) -> None:
         )
 
 
+def interval(duration: int, streams: int) -> int:
+    """Seconds between iperf3's own reports, which are kept but not used; 0 for none (pure).
+
+    Each has a line for every stream: with more than 10,000 of them the JSON, which iperf3 keeps in
+    memory to the end, would be larger than what is read here.
+    """
+    seconds = math.ceil(duration * (streams + 1) / 10_000)
+    return seconds if seconds <= 60 else 0  # iperf3 takes no longer interval
+
+
 def command(measurement: Measurement, endpoint: Endpoint) -> list[str]:
     """The client's command line (pure)."""
     return [
@@ -146,6 +157,7 @@ def command(measurement: Measurement, endpoint: Endpoint) -> list[str]:
         "--time", str(measurement.duration),
         "--omit", str(measurement.omit),
         "--parallel", str(measurement.streams),
+        "--interval", str(interval(measurement.duration, measurement.streams)),
         "--connect-timeout", str(CONNECT_MS),
     ]  # fmt: skip
 

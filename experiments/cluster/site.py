@@ -18,7 +18,7 @@ from experiments import machine
 from experiments.cluster import steer
 from experiments.cluster.shell import LOOK, Answer, PodShell, Session, Shell, SshShell, looked, run
 from experiments.edges import Edge
-from experiments.iperf import CONNECT_MS, GRACE_S, BarrierBroken, parse
+from experiments.iperf import CONNECT_MS, GRACE_S, BarrierBroken, interval, parse
 from experiments.site import Driven
 from infra import foreign
 from infra.kubernetes.access import CALL_S, connect, explained
@@ -254,6 +254,7 @@ def command(what: ClusterMeasurement, address: str) -> list[str]:
         "--time", str(what.duration),
         "--omit", str(what.omit),
         "--parallel", str(what.streams),
+        "--interval", str(interval(what.duration, what.streams)),
         "--connect-timeout", str(CONNECT_MS),
     ]  # fmt: skip
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import readers_agent  # noqa: F401 they join the others
 from foreign_documents import RAW
+from found_faults import FOUND
 from hypothesis import HealthCheck, given, settings
 from reader_desk import Desk
 from readers import READERS
@@ -50,6 +51,16 @@ def test_a_valid_document_is_read(desk: Desk) -> None:
     for data in desk.reader.valid:
         answer = desk.read(data)
         assert not isinstance(answer, Exception), answer
+
+
+@of_every_reader
+def test_what_was_found_stays_right(desk: Desk) -> None:
+    for data in FOUND.get(desk.reader.name, ()):
+        desk.read(data)
+
+
+def test_what_was_found_is_of_readers_that_exist() -> None:
+    assert FOUND.keys() <= {reader.name for reader in READERS}
 
 
 @of_every_reader

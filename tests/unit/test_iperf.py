@@ -83,7 +83,7 @@ def two_pairs() -> Measurement:
 def test_the_command_line(two_pairs: Measurement) -> None:
     assert " ".join(iperf.command(two_pairs, two_pairs.pairs[1])) == (
         "iperf3 --json --version4 --client 10.244.0.2 --port 5201"
-        " --time 7 --omit 3 --parallel 4 --connect-timeout 3000"
+        " --time 7 --omit 3 --parallel 4 --interval 1 --connect-timeout 3000"
     )
 
 
@@ -195,3 +195,13 @@ def test_an_interrupt_leaves_no_client(
     assert [process.returncode for process in seen] == [-9] * (1 if moment == "spawning" else 2)
     if moment == "spawning":
         assert stands.started == []
+
+
+@pytest.mark.parametrize(
+    ("duration", "streams", "seconds"),
+    [(10, 1, 1), (5000, 1, 1), (5001, 1, 2), (60, 128, 1), (3600, 128, 47), (86_400, 1, 18),
+     (86_400, 128, 0)],
+)  # fmt: skip
+def test_iperf3_reports_no_more_than_is_read(duration: int, streams: int, seconds: int) -> None:
+    assert iperf.interval(duration, streams) == seconds
+    assert not seconds or duration / seconds * (streams + 1) <= 10_000
