@@ -51,7 +51,7 @@ def folder_of(stack: StackRef) -> Path:
 def _holder() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
-        "username": getpass.getuser(),
+        "username": _user(),
         "hostname": socket.gethostname(),
         "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         # Beyond Pulumi's own fields: tell the process from a later one with its pid, and from
@@ -59,6 +59,14 @@ def _holder() -> dict[str, Any]:
         "process": _identity(os.getpid()),
         "pid_namespace": _pid_namespace(),
     }
+
+
+def _user() -> str:
+    """The user's name, or its number where the system has no name for it (an arbitrary container uid)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _refuse_if_held(folder: Path, own: Path | None) -> None:
@@ -71,7 +79,7 @@ def _refuse_if_held(folder: Path, own: Path | None) -> None:
             pid, host, since = int(lock["pid"]), str(lock["hostname"]), str(lock["timestamp"])
             user = str(lock.get("username", "unknown"))
             here = host == socket.gethostname() and _same_namespace(lock)
-            stale = here and _is_gone(pid, since, lock.get("process"))
+            stale = here and _is_gone(pid, lock.get("process"))
         except FileNotFoundError:  # released meanwhile
             continue
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -85,6 +93,8 @@ def _refuse_if_held(folder: Path, own: Path | None) -> None:
                 cure = (
                     f"if that process, its container or machine is gone, remove the lock: {remove}"
                 )
+            elif not lock.get("process"):
+                cure += f"; if ps -fp {pid} shows another program, remove the lock: {remove}"
             raise StackLocked(
                 f"the stack is locked by {user}, pid {pid} on {host} since {since} ({path}): {cure}"
             )
@@ -105,12 +115,22 @@ def _pid_namespace() -> str:
         return ""
 
 
-def _is_gone(pid: int, since: str, process: object) -> bool:
-    """Whether the process that took a lock on this machine no longer runs."""
+def _is_gone(pid: int, process: object) -> bool:
+    """Whether the process that took a lock on this machine no longer runs.
+
+    No times are compared: the clock may have been set since. A living process that could hold a
+    lock without an identity, as Pulumi's own are, is therefore taken for its holder.
+    """
+    if not 0 < pid < 1 << 31:
+        raise ValueError(f"{pid} is no process id")
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's; /proc may hide it (hidepid)
+        pass
     identity = _identity(pid)
-    if process:
-        return process != identity
-    return identity is None or datetime.fromisoformat(since) < _boot_time()
+    return bool(process) and identity is not None and process != identity
 
 
 def _identity(pid: int) -> str | None:
@@ -121,10 +141,3 @@ def _identity(pid: int) -> str | None:
         return None
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot} {status.rpartition(')')[2].split()[19]}"
-
-
-def _boot_time() -> datetime:
-    for line in Path("/proc/stat").read_text().splitlines():
-        if line.startswith("btime "):
-            return datetime.fromtimestamp(int(line.split()[1]), UTC)
-    raise OSError("/proc/stat has no btime")

@@ -35,7 +35,8 @@ def connect(kubeconfig: str, context: str) -> ApiClient:
     where = kubeconfig or "$KUBECONFIG or ~/.kube/config"
     try:
         for path in (kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION).split(os.pathsep):
-            _check(Path(path).expanduser())
+            # as the library does: where there is no home directory, ~ stays, and no file is found
+            _check(Path(os.path.expanduser(path)))  # noqa: PTH111
         return config.new_client_from_config(kubeconfig or None, context or None)
     except ConfigException as error:
         known = "" if not context else f" (context {context})"

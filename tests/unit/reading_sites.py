@@ -121,7 +121,6 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("experiments/engines/embedded/monitor.py", "_seconds"): "a duration in its own form alone",
     ("experiments/engines/embedded/planning.py", "parse_path"): "the program's own words",
     ("experiments/engines/embedded/program.py", "_run.program"): OWN,
-    ("experiments/engines/locks.py", "_boot_time"): KERNEL,
     ("experiments/iperf.py", "Client.finish"): PASSED_ON,
     ("experiments/iperf.py", "_await_ready"): PASSED_ON,
     ("experiments/lab_site.py", "LabSite.drive.read"): "through Edge.read",

@@ -22,7 +22,7 @@ from experiments.engines.embedded import kubernetes as kinds
 from experiments.machine import described
 from infra import config
 from infra.config import Ssh
-from infra.kubernetes import measurement
+from infra.kubernetes import access, measurement
 from infra.kubernetes.guard import Guard
 from infra.kubernetes.nodes import Node, Nodes
 from infra.refusals import BadInput, Cannot
@@ -439,6 +439,20 @@ def test_kubeconfigs_are_named_not_quoted() -> None:
     assert kinds.provider_problems({"kubeconfig": "/path", "context": "x"}) == []
     assert "path of a file" in kinds.provider_problems({"kubeconfig": "apiVersion: v1\nusers:"})[0]
     assert "namespace" in kinds.provider_problems({"namespace": "x"})[0]
+
+
+@pytest.mark.parametrize("kubeconfig", ["~/config", ""])
+def test_without_a_home_there_is_no_kubeconfig_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kubeconfig: str
+) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Cannot, match="kubeconfig"):
+        access.connect(kubeconfig, "")
 
 
 def test_objects_need_names_and_have_ids_as_pulumi_gives_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import socket
@@ -76,6 +77,9 @@ def test_other_stack_is_free(project, tmp_path):
         {"hostname": "elsewhere", "pid": 1},
         {"hostname": "elsewhere", "pid": 4_000_000},
         {"process": locks._identity(os.getpid())},
+        # taken before the clock was set: by Pulumi, and by this engine
+        {"timestamp": "2001-02-03T04:05:06.789012345+01:00"},
+        {"timestamp": "2001-02-03T04:05:06Z", "process": locks._identity(os.getpid())},
         # of a container with this one's host name, which counts its processes apart
         {"pid_namespace": "pid:[1]", "process": "boot 17", "pid": 4_000_000},
     ],
@@ -110,9 +114,8 @@ def dead_pid():
         {"pid": dead_pid()},
         {"pid": dead_pid(), "process": "boot 17"},
         {"process": "another boot 17"},
-        {"timestamp": "2001-02-03T04:05:06.789012345+01:00"},
     ],
-    ids=["dead", "dead-ours", "pid-reused", "other-boot"],
+    ids=["dead", "dead-ours", "other-boot"],
 )
 def test_stale_lock_is_removed(project, folder, fields):
     path = lock(folder, **fields)
@@ -120,7 +123,39 @@ def test_stale_lock_is_removed(project, folder, fields):
     assert not path.exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"pid": "x"}'])
+def test_a_process_that_proc_hides_holds_its_lock(project, folder, monkeypatch):
+    """Another user's, where /proc is mounted with hidepid."""
+    path = lock(folder, process="boot 17")
+    monkeypatch.setattr(locks, "_identity", lambda _: None)
+    with pytest.raises(StackLocked, match=path.name):
+        project.engine.up(project.stack)
+
+
+def test_the_lock_of_a_reused_pid_names_the_way_out(project, folder):
+    path = lock(folder, timestamp="2001-02-03T04:05:06Z")
+    with pytest.raises(StackLocked) as refusal:
+        project.engine.up(project.stack)
+    cure = str(refusal.value).rpartition(": ")[2]
+    subprocess.run(["bash", "-c", cure], check=True)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("error", [KeyError("uid not found"), OSError("No username")])
+def test_a_user_without_a_name_is_a_number(project, monkeypatch, error):
+    def nameless():
+        raise error
+
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    with locks.hold(project.stack):
+        held = next(locks.folder_of(project.stack).glob("*.json")).read_text()
+    assert json.loads(held)["username"] == str(os.getuid())
+
+
+PIDS = [f'{{"pid": {pid}, "hostname": "{socket.gethostname()}", "timestamp": "x"}}'
+        for pid in (0, -1, 1 << 31, 10**30)]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"pid": "x"}', *PIDS])
 def test_unreadable_lock_is_named(project, folder, text):
     path = lock(folder)
     path.write_text(text)
