@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
+from analysis.plaintext import visible
 from experiments.privileges import become_root
 from infra.refusals import Cannot
 
@@ -23,6 +26,11 @@ TOOLS = {
 }
 # What the tests need besides.
 TESTED_WITH = {"mpstat": "sysstat"}
+
+# How long another installation may hold apt's locks, and how often they are tried.
+_OTHER_INSTALLATION_S = 300.0
+_AGAIN_S = 2.0
+_LOCKED = re.compile("get lock|frontend lock")
 
 
 def require_root() -> None:
@@ -79,17 +87,36 @@ def install(absent: list[str]) -> None:
     if not absent or shutil.which("apt-get") is None:
         return
     sys.stderr.write(f"steerlab: installing {' '.join(absent)}\n")
-    apt = ["apt-get", "-qq"]
     for words in (["update"], ["install", "-y", "--no-install-recommends", *absent]):
+        done = _apt(words)
+        if done.returncode != 0:
+            said = " ".join((done.stderr or done.stdout).split())[-500:]
+            raise Cannot(f"apt-get {words[0]}: {said} (needed: {' '.join(absent)})")
+
+
+def _apt(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """apt-get, once whoever else installs packages here has ended (unattended-upgrades does at boot).
+
+    apt's own DPkg::Lock::Timeout waits without a word, and not for the lists.
+    """
+    end = time.monotonic() + _OTHER_INSTALLATION_S
+    told = False
+    while True:
         done = subprocess.run(
-            [*apt, *words],
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            ["apt-get", "-qq", *words],
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
             check=False,
         )
-        if done.returncode != 0:
-            said = " ".join((done.stderr or done.stdout).split())[-500:]
-            raise Cannot(f"apt-get {words[0]}: {said} (needed: {' '.join(absent)})")
+        if done.returncode == 0 or not _LOCKED.search(done.stderr) or time.monotonic() >= end:
+            return done
+        if not told:
+            sys.stderr.write(
+                f"steerlab: waiting up to {_OTHER_INSTALLATION_S / 60:.0f} minutes for another "
+                f"installation: {visible(done.stderr.splitlines()[0])}\n"
+            )
+            told = True
+        time.sleep(_AGAIN_S)

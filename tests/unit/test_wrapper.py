@@ -17,17 +17,20 @@ from analysis.synthetic import sweep
 from experiments import privileges, records
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ("cat", "chmod", "chown", "dirname", "env", "flock", "ls", "mkdir", "readlink")
-TOOLS += ("sha256sum", "tail")
+TOOLS = ("cat", "chmod", "chown", "dirname", "env", "flock", "ls", "mkdir", "readlink", "rm")
+TOOLS += ("sha256sum", "sleep", "tail")
 NOBODY = 65534
 
-# A python3 whose `venv` copies it and whose `pip` ends as it is told.
+# A python3 whose `venv` copies it and whose `pip` ends as it is told; a marked one is of another
+# version than the packages beside it.
 PYTHON = """#!/bin/bash
 echo "$*" >> CALLS
 case "$*" in
   *"import ensurepip"*) exit ENSUREPIP ;;
+  *sys.prefix*) [ ! -e "${0%/*}/other" ] ;;
   *" -m venv "*)
     for folder in "$@"; do :; done
+    case " $* " in *" --clear "*) rm -rf "$folder" ;; esac
     mkdir -p "$folder/bin"; cat "$0" > "$folder/bin/python"; chmod +x "$folder/bin/python" ;;
   *" -m pip "*) exit STATUS ;;
   *experiments/__main__.py*) echo "ran ${@:3}" ;;
@@ -160,6 +163,55 @@ def test_an_environment_of_a_python_that_is_gone_is_made_again(machine: Machine)
     python.unlink()
     assert machine.run("--help").returncode == 0
     assert "--clear" in machine.calls.read_text()
+
+
+def test_an_environment_of_a_python_that_became_another_is_made_again(machine: Machine) -> None:
+    machine.run("--help")
+    (machine.project / ".venv/bin/other").touch()
+    again = machine.run("report", "x")
+    assert (again.returncode, again.stdout) == (0, "ran report x\n")
+    assert not (machine.project / ".venv/bin/other").exists()
+
+
+def test_packages_of_another_python_are_none(project: Path, tmp_path: Path) -> None:
+    """Of a real Python, in an environment that was another minor version's."""
+    copied = tmp_path / "copied"
+    shutil.copytree(project, copied, symlinks=True, ignore=shutil.ignore_patterns("lib"))
+    (copied / ".venv/lib/python3.9/site-packages").mkdir(parents=True)
+    (copied / "requirements.txt").write_text("")
+    stamp = hashlib.sha256(b"").hexdigest()
+    (copied / ".venv/.steerlab").write_text(f"{stamp}  -")
+    subprocess.run([copied / "steerlab", "--help"], capture_output=True, check=False)
+    assert not (copied / ".venv/lib/python3.9").exists()
+    assert list((copied / ".venv/lib").glob("python3.*/site-packages"))
+
+
+# An apt-get that others lock so many times, and that is called so.
+APT = """#!/bin/bash
+echo "$*" >> FOLDER/apt
+left=$(cat FOLDER/left)
+if [ "$left" -gt 0 ]; then
+  echo "$((left - 1))" > FOLDER/left
+  echo "E: Could not get lock LOCK. It is held by process 7 (unattended-upgr)" >&2
+  exit 100
+fi
+case $* in *install*) printf '#!/bin/bash\nexit 0\n' > FOLDER/bin/python3; chmod +x FOLDER/bin/python3 ;; esac
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="packages are installed by root")
+@pytest.mark.parametrize("lock", ["/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock"])
+def test_an_installation_waits_for_another_one(machine: Machine, lock: str) -> None:
+    (machine.tools / "python3").unlink()
+    (machine.folder / "left").write_text("1\n")
+    apt = machine.tools / "apt-get"
+    apt.write_text(APT.replace("FOLDER", str(machine.folder)).replace("LOCK", lock))
+    apt.chmod(0o755)
+    done = machine.run("--help")
+    calls = (machine.folder / "apt").read_text().splitlines()
+    assert ["update" in call for call in calls] == [True, True, False]
+    assert "unattended-upgr" in done.stderr
+    assert "could not install" not in done.stderr
 
 
 # --- foreign directories ---
