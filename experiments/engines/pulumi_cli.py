@@ -16,7 +16,7 @@ from urllib.parse import quote as quote_url
 
 import yaml
 from pulumi import automation
-from pulumi.automation import errors, events
+from pulumi.automation import _cmd, errors, events
 
 from analysis import files
 from experiments import signals
@@ -59,6 +59,16 @@ class Program(automation.PulumiCommand):
     """
 
     _running: subprocess.Popen[str] | None = None
+
+    def __init__(self) -> None:
+        """As the SDK's, which would leave its call for the version to the terminal's Ctrl-C."""
+        self.command = "pulumi"
+        told = self.run(["version"], "/", {"PULUMI_SKIP_UPDATE_CHECK": "true"}).stdout
+        self.version = _cmd._parse_and_validate_pulumi_version(
+            min_version=_cmd._MINIMUM_VERSION,  # type: ignore[attr-defined] # imported there
+            current_version=told.strip().removeprefix("v"),
+            opt_out=_cmd._SKIP_VERSION_CHECK_VAR in os.environ,  # type: ignore[attr-defined] # likewise
+        )
 
     def stop(self) -> None:
         if self._running is not None:

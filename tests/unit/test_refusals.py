@@ -75,6 +75,28 @@ def test_without_an_engine_nothing_is_left(tmp_path: Path, monkeypatch: pytest.M
 
 # --- the Pulumi CLI ---
 
+PULUMI = """#!{python}
+import os
+with open({calls!r}, "a") as calls:
+    calls.write(f"{{os.getsid(0)}}\\n")
+print("v3.999.0")
+"""
+
+
+def test_no_call_of_the_cli_is_the_terminal_s_to_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one neither, which the clean-up after Ctrl-C begins with."""
+    program, calls = tmp_path / "pulumi", tmp_path / "calls"
+    program.write_text(PULUMI.format(python=sys.executable, calls=str(calls)))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    pulumi_cli.Program().run(["whoami"], "/", {})
+    sessions = calls.read_text().split()
+    assert len(sessions) == 2
+    assert str(os.getsid(0)) not in sessions
+
+
 Up = Callable[..., object]
 
 
