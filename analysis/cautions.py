@@ -84,14 +84,7 @@ def warnings(
         found.append(
             f"{excluded} of {len(records)} attempts are invalid and do not count: see the reasons."
         )
-    compared = {(one.path, one.replicas) for one in contrasts}
-    for path, replicas in dict.fromkeys((one.path, one.replicas) for one in states):
-        names = {s.configuration for s in states if (s.path, s.replicas) == (path, replicas)}
-        if (path, replicas) not in compared and names != {baseline}:
-            found.append(
-                f"At {verdict.pairs(replicas)} ({path}) nothing is compared: "
-                f"no valid run of {baseline}."
-            )
+    found += _not_compared(states, baseline)
     for one in states:
         if one.drift_p_holm is not None and one.drift_p_holm < ALPHA:
             found.append(
@@ -120,6 +113,20 @@ def warnings(
     if without:
         found.append(f"{_runs(without)} without CPU figures.")
     return found + _of_runs(valid)
+
+
+def _not_compared(states: Sequence[State], baseline: str) -> list[str]:
+    """What was attempted at a place and has no comparison there, for want of valid runs."""
+    found = []
+    for path, replicas in dict.fromkeys((one.path, one.replicas) for one in states):
+        own = {s.configuration: s.runs for s in states if (s.path, s.replicas) == (path, replicas)}
+        without = [name for name, runs in own.items() if not runs and name != baseline]
+        where = f"At {verdict.pairs(replicas)} ({path})"
+        if not own.get(baseline) and set(own) != {baseline}:
+            found.append(f"{where} nothing is compared: no valid run of {baseline}.")
+        elif without:
+            found.append(f"{where} there is no valid run of {verdict.joined(without)}.")
+    return found
 
 
 def _mixed(valid: Sequence[Record]) -> list[str]:

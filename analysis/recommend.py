@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from analysis.schema import Record
@@ -11,7 +11,11 @@ from analysis.verdict import Contrast, interval, joined, pairs
 
 # A configuration is not recommended where its estimate is below the baseline by more than this.
 MARGIN = 0.05
+# A gain of less is no reason to steer, however surely it is known.
+WORTHWHILE = 0.01
 _UNKNOWN = 10**6
+
+Place = tuple[str, int]  # path, replicas
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Recommendation:
     """What to keep. `configuration` is None where no single one can be recommended.
 
     The baseline is recommended where nothing is shown to carry more. `by_count` names the choice
-    for each replica count where one for all does not exist.
+    for each replica count where one for all does not exist; a count without comparisons has none.
     """
 
     sentence: str
@@ -32,10 +36,14 @@ def recommend(
     pairwise: Sequence[Contrast],
     complexity: Mapping[str, int],
     baseline: str,
+    places: Collection[Place] = (),
 ) -> Recommendation | None:
-    """The choice over all replica counts of one path; None where nothing was compared.
+    """The choice over all replica counts and paths; None where nothing was compared.
 
-    A configuration *gains* where its verdict is "better". It *may lose* where its verdict is
+    `places` are those that were measured or attempted, also where no run is valid: a
+    configuration without evidence at one of them is not recommended for all.
+    A configuration *gains* where its verdict is "better" and its estimate at least 1 % above the
+    baseline. It *may lose* where its verdict is
     "worse" or "inconclusive", where its interval lies wholly below 1 (harm does not wait for
     Holm), where its estimate is more than 5 % below the baseline, and where it was not measured.
     Recommended is one that gains somewhere and may lose nowhere: of those that do not carry
@@ -45,21 +53,41 @@ def recommend(
     contrasts = [one for one in contrasts if one.a == baseline]
     if not contrasts:
         return None
-    counts = sorted({one.replicas for one in contrasts})
+    wanted = sorted({*places, *map(_place, contrasts)}, key=lambda one: (one[1], one[0]))
     if all(one.verdict == "inconclusive" for one in contrasts):
         reasons = joined(list(dict.fromkeys(one.doubt for one in contrasts if one.doubt)))
         return Recommendation(f"No recommendation: the runs are inconclusive ({reasons}).")
-    if not any(one.verdict == "better" for one in contrasts):
+    unknown = [place for place in wanted if place not in set(map(_place, contrasts))]
+    nothing = f" Nothing is compared at {joined(list(map(_words, unknown)))}." if unknown else ""
+    if not any(map(_gains, contrasts)):
         return Recommendation(
-            f"Recommended: {baseline}. No configuration is shown to carry more.", baseline
+            f"Recommended: {baseline}. No configuration is shown to carry at least "
+            f"{WORTHWHILE * 100:.0f} % more.{nothing}",
+            baseline,
         )
-    chosen = _choice(contrasts, pairwise, complexity, counts)
+    chosen = _choice(contrasts, pairwise, complexity, wanted)
     if chosen is not None:
         return Recommendation(_single(chosen, contrasts, complexity), chosen)
     by_count = {
-        count: _choice(contrasts, pairwise, complexity, [count]) or baseline for count in counts
+        count: _choice(contrasts, pairwise, complexity, [one for one in wanted if one[1] == count])
+        or baseline
+        for count in sorted({one.replicas for one in contrasts})
     }
-    return Recommendation(_several(by_count, contrasts, baseline), None, by_count)
+    sentence = _several(by_count, contrasts, baseline, wanted) + nothing
+    alone = set(by_count.values()) == {baseline} and not unknown
+    return Recommendation(sentence, baseline if alone else None, by_count)
+
+
+def _place(one: Contrast) -> Place:
+    return one.path, one.replicas
+
+
+def _words(place: Place) -> str:
+    return pairs(place[1]) + (" over the host network" if place[0] == "host" else "")
+
+
+def _gains(one: Contrast) -> bool:
+    return one.verdict == "better" and (one.effect.estimate or 0) >= 1 + WORTHWHILE
 
 
 def changed_values(records: Iterable[Record], reference: Iterable[Record]) -> int | None:
@@ -91,18 +119,18 @@ def _choice(
     contrasts: Sequence[Contrast],
     pairwise: Sequence[Contrast],
     complexity: Mapping[str, int],
-    counts: Sequence[int],
+    places: Collection[Place],
 ) -> str | None:
-    """The configuration to keep at all these counts."""
+    """The configuration to keep at all these places."""
     own = {
-        name: {one.replicas: one for one in contrasts if one.b == name and one.replicas in counts}
+        name: {_place(one): one for one in contrasts if one.b == name and _place(one) in places}
         for name in dict.fromkeys(one.b for one in contrasts)
     }
     fit = {
         name: _mean(found.values())
         for name, found in own.items()
-        if set(found) == set(counts)
-        and any(one.verdict == "better" for one in found.values())
+        if set(found) == set(places)
+        and any(map(_gains, found.values()))
         and not any(may_lose(one) for one in found.values())
     }
     if not fit:
@@ -111,7 +139,7 @@ def _choice(
     behind = {
         name
         for one in pairwise
-        if one.replicas in counts and leader in (one.a, one.b)
+        if _place(one) in places and leader in (one.a, one.b)
         for name in (one.a, one.b)
         if name != leader and one.verdict == ("better" if one.b == leader else "worse")
     }
@@ -138,12 +166,16 @@ def _mean(found: Iterable[Contrast]) -> float:
 
 
 def _single(chosen: str, contrasts: Sequence[Contrast], complexity: Mapping[str, int]) -> str:
-    own = sorted((one for one in contrasts if one.b == chosen), key=lambda one: one.replicas)
+    places = list(dict.fromkeys(map(_place, contrasts)))
+    own = sorted(
+        (one for one in contrasts if one.b == chosen),
+        key=lambda one: (one.replicas, one.path == "host"),
+    )
     gains = [
-        f"{interval(one.effect)} at {pairs(one.replicas)}" for one in own if one.verdict == "better"
+        f"{interval(one.effect)} at {_words(_place(one))}" for one in own if one.verdict == "better"
     ]
     others = [
-        f"{pairs(one.replicas)} ({interval(one.effect)})" for one in own if one.verdict != "better"
+        f"{_words(_place(one))} ({interval(one.effect)})" for one in own if one.verdict != "better"
     ]
     words = f"Recommended: {chosen}. It carries {joined(gains)} of the baseline"
     if others:
@@ -152,12 +184,12 @@ def _single(chosen: str, contrasts: Sequence[Contrast], complexity: Mapping[str,
         one for one in contrasts if one.verdict == "better" and one.b != chosen and _above(one, own)
     ]
     text = f"{words}."
-    passed = dict.fromkeys(one.b for one in better)
-    losing = [f"{name} ({_loss(contrasts, name)})" for name in passed if _loss(contrasts, name)]
+    losses = {one.b: _loss(contrasts, one.b, places) for one in better}
+    losing = [f"{name} ({loss})" for name, loss in losses.items() if loss]
     simpler = [
         name
-        for name in passed
-        if not _loss(contrasts, name) and complexity.get(name, 0) > complexity.get(chosen, 0)
+        for name, loss in losses.items()
+        if not loss and complexity.get(name, 0) > complexity.get(chosen, 0)
     ]
     if losing:
         text += f" Higher in places, but not recommended: {joined(losing)}."
@@ -170,25 +202,31 @@ def _above(one: Contrast, own: Sequence[Contrast]) -> bool:
     return any(
         (one.effect.estimate or 0) > (mine.effect.estimate or 0)
         for mine in own
-        if mine.replicas == one.replicas
+        if _place(mine) == _place(one)
     )
 
 
-def _loss(contrasts: Sequence[Contrast], name: str) -> str:
+def _loss(contrasts: Sequence[Contrast], name: str, places: Sequence[Place]) -> str:
     """Where a configuration may lose, its worst case; empty where it may lose nowhere."""
-    own = {one.replicas for one in contrasts if one.b == name}
-    missing = sorted({one.replicas for one in contrasts} - own)
+    own = {_place(one) for one in contrasts if one.b == name}
+    missing = [place for place in places if place not in own]
     lost = [one for one in contrasts if one.b == name and may_lose(one)]
     if not lost:
-        return f"not measured at {pairs(missing[0])}" if missing else ""
+        return f"not measured at {_words(missing[0])}" if missing else ""
     worst = min(lost, key=lambda one: one.effect.estimate or math.inf)
-    where = f"{interval(worst.effect)} at {pairs(worst.replicas)}"
+    where = f"{interval(worst.effect)} at {_words(_place(worst))}"
     return f"{where}, inconclusive" if worst.verdict == "inconclusive" else where
 
 
-def _several(by_count: Mapping[int, str], contrasts: Sequence[Contrast], baseline: str) -> str:
-    gaining = dict.fromkeys(one.b for one in contrasts if one.verdict == "better")
-    losing = [f"{name} ({_loss(contrasts, name)})" for name in gaining if _loss(contrasts, name)]
+def _several(
+    by_count: Mapping[int, str],
+    contrasts: Sequence[Contrast],
+    baseline: str,
+    places: Sequence[Place],
+) -> str:
+    gaining = dict.fromkeys(one.b for one in contrasts if _gains(one))
+    losses = {name: _loss(contrasts, name, places) for name in gaining}
+    losing = [f"{name} ({loss})" for name, loss in losses.items() if loss]
     choices: dict[str, list[int]] = {}
     for count, name in by_count.items():
         choices.setdefault(name, []).append(count)

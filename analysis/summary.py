@@ -157,24 +157,17 @@ def _recommendation(
     pairwise: Sequence[Contrast],
     baseline: str,
 ) -> Recommendation | None:
-    """The recommendation for the overlay where it was measured, else for the host network."""
-    path = next(
-        (path for path in ("overlay", "host") if any(one.path == path for one in contrasts)), ""
-    )
-    own = [record for record in records if record.valid and record.path == path]
-    reference = [record for record in own if record.configuration == baseline]
+    """The recommendation over every path and replica count that was measured or attempted."""
     complexity = {}
+    valid = [record for record in records if record.valid]
+    reference = [record for record in valid if record.configuration == baseline]
     for name in dict.fromkeys(one.b for one in contrasts):
-        some = [record for record in own if record.configuration == name]
+        some = [record for record in valid if record.configuration == name]
         changed = changed_values(some, reference)
         if changed is not None:
             complexity[name] = changed
-    return recommend(
-        [one for one in contrasts if one.path == path],
-        [one for one in pairwise if one.path == path],
-        complexity,
-        baseline,
-    )
+    places = {(record.path, record.replicas) for record in records}
+    return recommend(contrasts, pairwise, complexity, baseline, places)
 
 
 def _states(

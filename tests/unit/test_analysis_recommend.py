@@ -198,3 +198,68 @@ def test_retransmits_drops_and_unfair_pairs_are_caveats_of_a_gain() -> None:
     assert states["rps"].slowest is not None and states["rps"].slowest < 0.6
     assert states["baseline"].slowest is not None and states["baseline"].slowest > 0.85
     assert not summarise(sweep({"baseline": 1, "rps": 1.6})).caveats
+
+
+def scaled(record: Record, factor: float) -> Record:
+    pairs = [
+        pair.model_copy(update={"bitrate_mbps": (pair.bitrate_mbps or 0) * factor})
+        for pair in record.pairs
+    ]
+    return record.model_copy(update={"pairs": pairs})
+
+
+def failed(record: Record) -> Record:
+    return record.model_copy(update={"valid": False, "reasons": ["the server node died"]})
+
+
+@pytest.mark.parametrize("lost", ["invalid", "absent"])
+@pytest.mark.parametrize("whose", ["rfs", "baseline"])
+def test_what_has_no_valid_run_at_a_count_is_not_recommended_for_all(lost: str, whose: str) -> None:
+    records = []
+    for record in sweep({"baseline": 1, "rfs": 1.4}, replicas=(1, 4, 16), blocks=8):
+        if (record.configuration, record.replicas) != (whose, 16):
+            records.append(record)
+        elif lost == "invalid":
+            records.append(failed(record))
+    summary = summarise(records)
+    assert summary.keep is None
+    assert summary.recommendation is not None
+    assert summary.recommendation.by_count == {1: "rfs", 4: "rfs"}
+    assert "16 pairs" in summary.recommendation.sentence
+    of_baseline = [one for one in summary.warnings if "no valid run of baseline" in one]
+    assert bool(of_baseline) == (whose == "baseline")
+    if lost == "invalid" and whose == "rfs":
+        assert any("no valid run of rfs" in one for one in summary.warnings)
+
+
+def test_one_that_fails_at_a_count_gives_way_to_one_that_was_measured_at_all() -> None:
+    records = [
+        failed(record) if (record.configuration, record.replicas) == ("rfs", 16) else record
+        for record in sweep({"baseline": 1, "rfs": 1.6, "rps": 1.3}, replicas=(4, 16), blocks=10)
+    ]
+    assert summarise(records).keep == "rps"
+
+
+def test_a_loss_over_the_host_network_counts() -> None:
+    records = [
+        scaled(record, 0.4) if (record.configuration, record.path) == ("rfs", "host") else record
+        for record in sweep(
+            {"baseline": 1, "rfs": 1.4}, blocks=8, paths={"overlay": 1, "host": 1.5}
+        )
+    ]
+    summary = summarise(records)
+    assert {(one.path, one.verdict) for one in summary.contrasts} == {
+        ("overlay", "better"),
+        ("host", "worse"),
+    }
+    assert summary.keep is None
+    assert summary.recommendation is not None
+    assert summary.recommendation.configuration == "baseline"
+    assert "host network" in summary.recommendation.sentence
+
+
+@pytest.mark.parametrize(("gain", "kept"), [(1.000001, None), (1.005, None), (1.02, "rfs")])
+def test_a_gain_too_small_to_matter_is_no_reason_to_steer(gain: float, kept: str | None) -> None:
+    summary = summarise(sweep({"baseline": 1, "rfs": gain}, blocks=8, spread=1e-8))
+    assert summary.contrasts[0].verdict == "better"
+    assert summary.keep == kept

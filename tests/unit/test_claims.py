@@ -68,6 +68,7 @@ def test_the_embedded_engine_s_figures() -> None:
         f"needs {dependence.FEWEST_BLOCKS} blocks",
         f"not before {sequential.FEWEST} runs",
         f"more than {recommend.MARGIN * 100:.0f} % below the baseline",
+        f"at least {recommend.WORTHWHILE * 100:.0f} %",
         f"{compare.ALLOWANCE * 100:.0f} % for each sweep are assumed",
         f"Exit code {compare.WORSE}",
         f"{compare.CANNOT_TELL} is",
