@@ -15,6 +15,7 @@ from typing import Any
 from experiments import agent, machine, nodes, persist, requirements
 from infra import foreign
 from infra.config import online_cores
+from infra.cores import ranges
 from infra.refusals import Refusal
 
 # How each tool says its version; all of the lab's, and what tests and set-up also use.
@@ -91,7 +92,7 @@ class Findings:
 
     def _cores(self) -> str:
         offline = f", {self.offline} offline" if self.offline else ""
-        return f"{nodes.ranges(self.cores)} online{offline}, {self.isolated or 'none'} isolated"
+        return f"{ranges(self.cores)} online{offline}, {self.isolated or 'none'} isolated"
 
     def _uppers(self) -> list[str]:
         return nodes.uppers(
@@ -113,8 +114,8 @@ def examine() -> Findings:
         kernel=platform.release(),
         cpu=machine.cpu_model(foreign.words(machine.PROC / "cpuinfo"), platform.machine()),
         cores=list(online_cores()),
-        isolated=nodes.ranges(cpus.isolated),
-        offline=nodes.ranges({*cpus.present} - {*cpus.online}),
+        isolated=ranges(cpus.isolated),
+        offline=ranges({*cpus.present} - {*cpus.online}),
         rps=(machine.PROC / "sys/net/core/rps_sock_flow_entries").exists(),
         irq_time_accounting=machine.irq_time_accounting(),
         irqbalance=machine.confounders().irqbalance,

@@ -13,6 +13,7 @@ from experiments import agent, persist
 from infra import configurations, lease, steering
 from infra.commands import command
 from infra.configurations import Configuration
+from infra.cores import ranges
 from infra.refusals import BadInput, Cannot
 from infra.steering import Device
 
@@ -238,14 +239,6 @@ def _held(snapshot: dict[str, Any]) -> str:
         return f"{words}, no lease"
     watched = "" if snapshot["watchdog"] else ", but its watchdog is dead: nothing will restore it"
     return f"{words}, lease for another {lease.words(left)}{watched}"
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """`0-3,8` of 0, 1, 2, 3, 8."""
-    ordered = sorted(numbers)
-    runs = groupby(enumerate(ordered), lambda pair: pair[1] - pair[0])
-    spans = [[number for _, number in run] for _, run in runs]
-    return ",".join(f"{s[0]}-{s[-1]}" if len(s) > 1 else f"{s[0]}" for s in spans)
 
 
 def _values(count: int) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from analysis.plaintext import visible
 from experiments.privileges import become_root
+from infra.config import allowed_cores
 from infra.refusals import Cannot
 
 # tool -> Debian package
@@ -40,6 +41,16 @@ def require_root() -> None:
 
 def missing() -> list[str]:
     """Every reason why the lab cannot run here, each with its cure; empty where it can."""
+    cores = len(allowed_cores())
+    few = (
+        f"the lab needs at least 2 cores, this process may use {cores}: the machine has no more, or "
+        "a cpuset holds it to them (systemd AllowedCPUs=, docker --cpuset-cpus, cpuset.cpus)"
+    )
+    return _without() + [few] * (cores < 2)
+
+
+def _without() -> list[str]:
+    """What is missing to set up the lab, and also to remove it."""
     reasons = []
     if os.geteuid() != 0:
         reasons.append("root is needed for network namespaces and steering: use sudo")
@@ -50,9 +61,6 @@ def missing() -> list[str]:
             "net.core.rps_sock_flow_entries does not exist: this kernel has no RPS (CONFIG_RPS), "
             "or this is not the machine's first network namespace"
         )
-    cores = os.cpu_count() or 1
-    if cores < 2:
-        reasons.append(f"the lab needs at least 2 cores, this machine has {cores}")
     return reasons
 
 
@@ -61,8 +69,8 @@ def packages(tools: dict[str, str]) -> list[str]:
     return sorted({package for tool, package in tools.items() if shutil.which(tool) is None})
 
 
-def require_lab() -> None:
-    """Return as root on a machine that has the lab's tools.
+def require_lab(*, removal: bool = False) -> None:
+    """Return as root on a machine that has the lab's tools; a removal needs no second core.
 
     Starts this command again under sudo and installs packages where it can. Raises `Cannot`
     naming all that is missing.
@@ -71,7 +79,7 @@ def require_lab() -> None:
         become_root("for network namespaces and steering")
     if os.geteuid() == 0:
         install(packages(TOOLS))
-    if reasons := missing():
+    if reasons := _without() if removal else missing():
         raise Cannot("this machine cannot run the lab: " + "; ".join(reasons))
 
 

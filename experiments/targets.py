@@ -19,10 +19,10 @@ def of(resources: Sequence[dict[str, Any]]) -> str:
     return "kubernetes" if of_cluster(resources) else "lab"
 
 
-def require(target: str) -> None:
-    """Raise `Cannot` where this machine lacks what the target needs."""
+def require(target: str, *, removal: bool = False) -> None:
+    """Raise `Cannot` where this machine lacks what the target needs, or its removal."""
     if target == "lab":
-        requirements.require_lab()
+        requirements.require_lab(removal=removal)
 
 
 def require_for(state: State) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +19,7 @@ from infra import configurations, cores, foreign, lease
 from infra.complaints import complaint, like, shown, unknown_key, whole
 from infra.configurations import Configuration
 from infra.cores import Cores
-from infra.refusals import BadInput, Refusal
+from infra.refusals import BadInput, Cannot, Refusal
 
 PROJECT = "steerlab"
 MOST_REPLICAS = 1024
@@ -200,7 +203,8 @@ def state(stack: str, values: Mapping[str, str], online: tuple[int, ...] | None 
     """The validated state of a stack from its configuration values (texts, keys in camelCase).
 
     Raises `BadInput` naming the key, the value and what is allowed; `Cannot` where the machine
-    has too few cores. `online` is this machine's cores where the caller knows them.
+    has too few cores, or lets this process use too few. `online` is this machine's cores where
+    the caller knows them.
     """
     checked(stack)
     for key in values:
@@ -228,8 +232,8 @@ def state(stack: str, values: Mapping[str, str], online: tuple[int, ...] | None 
         )
     on_lab = fields.get("target", "lab") == "lab"
     machine = online or online_cores()
-    if on_lab:
-        fields.setdefault("cpus", cores.share(online or _usable_cores()).model_dump())
+    if on_lab and "cpus" not in fields:
+        fields["cpus"] = cores.share(online or _usable_cores()).model_dump()
     try:
         result = State.model_validate({**fields, "stack": stack, "steering": steering})
     except ValidationError as error:
@@ -242,6 +246,7 @@ def state(stack: str, values: Mapping[str, str], online: tuple[int, ...] | None 
         raise BadInput(f"cpus: must map {', '.join(Cores.model_fields)}, not None")
     else:
         _check_cores(result, result.cpus, machine)
+        check_allowed(result.cpus, online or allowed_cores())
     return result
 
 
@@ -319,11 +324,37 @@ def online_cores() -> tuple[int, ...]:
     return tuple(cores.listed(foreign.words(_CPUS / "online")))
 
 
+def allowed_cores() -> tuple[int, ...]:
+    """The online CPUs that the kernel lets this process use: those of its cpuset.
+
+    Its affinity may be narrower: of a process that taskset started, or where CPUs are isolated. A
+    thread asks for all CPUs to see what it gets, for what the lab starts is bound in the same way.
+    """
+
+    def widest() -> set[int]:
+        with suppress(OSError):
+            os.sched_setaffinity(0, online_cores())
+        return os.sched_getaffinity(0)
+
+    with ThreadPoolExecutor(1) as other:
+        return tuple(sorted(other.submit(widest).result()))
+
+
+def check_allowed(cpus: Cores, allowed: tuple[int, ...]) -> None:
+    """Raise `Cannot` for cores to which the kernel would not bind what the lab starts."""
+    if absent := sorted({*cpus.server, *cpus.client, cpus.irq} - set(allowed)):
+        raise Cannot(
+            f"cpus: this process may not use core {absent[0]} (allowed: {_listed(allowed)}): choose "
+            "others, or widen its cpuset (systemd AllowedCPUs=, docker --cpuset-cpus, cpuset.cpus)"
+        )
+
+
 def _usable_cores() -> tuple[int, ...]:
-    """The online CPUs that nobody has isolated for other work."""
+    """The CPUs of this process' affinity that nobody has isolated for other work."""
     files = [_CPUS / name for name in ("isolated", "nohz_full")]
     isolated = {core for one in files if one.exists() for core in cores.listed(foreign.words(one))}
-    return tuple(core for core in online_cores() if core not in isolated)
+    mine = os.sched_getaffinity(0)
+    return tuple(core for core in online_cores() if core in mine and core not in isolated)
 
 
 def from_pulumi() -> State:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -51,6 +52,14 @@ def listed(text: str) -> list[int]:
     return found
 
 
+def ranges(numbers: Iterable[int]) -> str:
+    """The list of these CPUs as the kernel writes it, `0-3,8`."""
+    ordered = sorted(numbers)
+    runs = groupby(enumerate(ordered), lambda pair: pair[1] - pair[0])
+    spans = [[number for _, number in run] for _, run in runs]
+    return ",".join(f"{s[0]}-{s[-1]}" if len(s) > 1 else f"{s[0]}" for s in spans)
+
+
 def numbered(name: str) -> int:
     """The CPU of a name as /proc has it, `cpu7` or `CPU7`. Raises ValueError."""
     number = foreign.whole(name[3:])
@@ -69,8 +78,9 @@ def share(online: Sequence[int]) -> Cores:
     cores = sorted(online)
     if len(cores) < 2:
         raise Cannot(
-            f"cpus: the lab needs at least 2 online cores, this machine has {len(cores)}: "
-            "with one core there is nowhere to steer packets to"
+            f"cpus: the lab needs at least 2 cores, and may use {len(cores)}: with one core there "
+            "is nowhere to steer packets to. Cores that are offline, isolated or outside of this "
+            "process' cpuset or affinity (taskset) are left out"
         )
     half = max(2, len(cores) // 2)
     return Cores(

@@ -136,7 +136,7 @@ def destroy(
         raise BadInput("destroy: give either --stack STACK or --lab")
     recorded = stacks.recorded(stack) if stack else []
     target = targets.of(recorded)
-    targets.require(target)
+    targets.require(target, removal=True)
     stands = standing.lab() if target == "lab" else None
     if lab:
         if stands is None or stands.folder != str(stacks.ROOT) or not stacks.recorded(stands.stack):

@@ -22,9 +22,10 @@ from experiments.agent import AGENT
 from experiments.cluster import steer
 from experiments.cluster.shell import PodShell, Shell, SshShell, looked
 from experiments.doctor import hints
-from experiments.nodes import ranges, uppers
+from experiments.nodes import uppers
 from infra import foreign, steering
 from infra.config import State
+from infra.cores import ranges
 from infra.kubernetes import agent, pods, rights
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.names import MEASURED, NODE_LEVEL, OVERLAY_LEVEL, Names, admits

@@ -7,6 +7,7 @@ from shlex import quote
 
 import pulumi
 
+from infra.cores import ranges
 from infra.lab import quota
 from infra.lab.layout import CGROUPS, GATEWAY, OVERLAY_MTU, Pair, Pod, netns
 from infra.lab.script import (
@@ -134,6 +135,13 @@ def _start(pair: Pair, cores: Sequence[int], limit: str) -> list[str]:
         "  fi",
         "  sleep 0.02",
         "done",
+        # sched_setaffinity binds to those of the CPUs asked for that the process may use
+        "bound=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/$pid/status)",
+        f'if [ "$bound" != {ranges(cores)} ]; then',
+        f'  echo "the server of pair {pair.index} may use CPUs $bound, not {ranges(cores)}: the'
+        ' cpuset of this process is narrower" >&2',
+        "  exit 1",
+        "fi",
     ]
 
 

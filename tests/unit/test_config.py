@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import json
+import os
 from pathlib import Path
 
 import pulumi
@@ -13,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from experiments import requirements
 from infra import config, configurations
 from infra.config import KEYS, State
+from infra.cores import Cores
 from infra.refusals import BadInput, Cannot
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -382,6 +385,47 @@ def test_online_cores_are_those_of_this_machine():
     cores = config.online_cores()
     listed = [line for line in Path("/proc/stat").read_text().splitlines() if line[:3] == "cpu"]
     assert [f"cpu{core}" for core in cores] == [line.split()[0] for line in listed[1:]]
+
+
+def test_the_lab_takes_the_cores_of_this_process_alone(monkeypatch):
+    monkeypatch.setattr(config, "online_cores", lambda: FOUR)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3})
+    assert config.allowed_cores() == (1, 3)
+    assert config.state("rps-2", {}).cpus == Cores(server=(1, 3), client=(3,), irq=1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
+    with pytest.raises(Cannot, match="at least 2 cores"):
+        config.state("rps-2", {})
+    assert any("may use 1:" in reason for reason in requirements.missing())
+
+
+@pytest.mark.parametrize("core", [0, 2])
+def test_cores_outside_of_the_cpuset_cannot_be_chosen(monkeypatch, core):
+    monkeypatch.setattr(config, "online_cores", lambda: FOUR)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3})
+    for cpus in ({"server": [1, core], "client": [3]}, {"server": [1, 3], "client": [core]}):
+        with pytest.raises(Cannot, match=rf"may not use core {core} \(allowed: 1, 3\)"):
+            config.state("rps-2", {"cpus": json.dumps({**cpus, "irq": 1})})
+    chosen = json.dumps({"server": [1, 3], "client": [3], "irq": 1})
+    assert config.state("rps-2", {"cpus": chosen}).cores.server == (1, 3)
+
+
+def test_an_affinity_is_the_default_and_no_limit():
+    """taskset binds a process, and an isolated CPU is in the affinity of none: both may be chosen."""
+    online = config.online_cores()
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(mine)})
+    try:
+        assert set(config.allowed_cores()) >= mine
+        assert os.sched_getaffinity(0) == {min(mine)}
+        with pytest.raises(Cannot, match="at least 2 cores"):
+            config.state("rps-2", {})
+        everything = json.dumps({"server": online, "client": online, "irq": online[0]})
+        if mine == set(online):
+            assert config.state("rps-2", {"cpus": everything}).cores.server == online
+    finally:
+        os.sched_setaffinity(0, mine)
 
 
 # --- the state as a value ---

@@ -30,7 +30,7 @@ def test_share(online, server, client):
 
 @pytest.mark.parametrize("online", [[], [0], [3]])
 def test_one_core_has_nowhere_to_steer_to(online):
-    with pytest.raises(Cannot, match=f"at least 2 online cores, this machine has {len(online)}"):
+    with pytest.raises(Cannot, match=f"at least 2 cores.*{len(online)}"):
         cores.share(online)
     assert Cannot.exit_code == 3
 
