@@ -39,18 +39,8 @@ def require_root() -> None:
     become_root("to read or write steering")
 
 
-def missing() -> list[str]:
-    """Every reason why the lab cannot run here, each with its cure; empty where it can."""
-    cores = len(allowed_cores())
-    few = (
-        f"the lab needs at least 2 cores, this process may use {cores}: the machine has no more, or "
-        "a cpuset holds it to them (systemd AllowedCPUs=, docker --cpuset-cpus, cpuset.cpus)"
-    )
-    return _without() + [few] * (cores < 2)
-
-
-def _without() -> list[str]:
-    """What is missing to set up the lab, and also to remove it."""
+def missing(*, removal: bool = False) -> list[str]:
+    """Every reason why the lab cannot run, or be removed, here, each with its cure."""
     reasons = []
     if os.geteuid() != 0:
         reasons.append("root is needed for network namespaces and steering: use sudo")
@@ -60,6 +50,11 @@ def _without() -> list[str]:
         reasons.append(
             "net.core.rps_sock_flow_entries does not exist: this kernel has no RPS (CONFIG_RPS), "
             "or this is not the machine's first network namespace"
+        )
+    if not removal and (cores := len(allowed_cores())) < 2:
+        reasons.append(
+            f"the lab needs at least 2 cores, this process may use {cores}: the machine has no "
+            "more, or a cpuset holds it (systemd AllowedCPUs=, docker --cpuset-cpus, cpuset.cpus)"
         )
     return reasons
 
@@ -79,7 +74,7 @@ def require_lab(*, removal: bool = False) -> None:
         become_root("for network namespaces and steering")
     if os.geteuid() == 0:
         install(packages(TOOLS))
-    if reasons := _without() if removal else missing():
+    if reasons := missing(removal=removal):
         raise Cannot("this machine cannot run the lab: " + "; ".join(reasons))
 
 
