@@ -5,17 +5,13 @@ from __future__ import annotations
 import pulumi
 
 from infra.lab.layout import Node as Where
-from infra.lab.script import create_script, delete_script, inside, lab_command, remove_namespace
+from infra.lab.script import create_script, delete_script, lab_command, remove_namespace, settings
 
 # Proxy ARP answers for 169.254.1.1 at once instead of after a random delay, as Calico sets it.
 _SETTINGS = {
-    "net/ipv4/ip_forward": 1,
-    "net/ipv4/conf/all/proxy_arp": 1,
+    "net/ipv4/conf/*/forwarding": 1,
+    "net/ipv4/conf/*/proxy_arp": 1,
     "net/ipv4/neigh/default/proxy_delay": 0,
-    "net/ipv4/conf/all/rp_filter": 0,
-    "net/ipv4/conf/default/rp_filter": 0,
-    "net/ipv6/conf/all/disable_ipv6": 1,
-    "net/ipv6/conf/default/disable_ipv6": 1,
 }
 
 
@@ -29,17 +25,13 @@ class Node(pulumi.ComponentResource):
             "steerlab:lab:Node", where.side, None, pulumi.ResourceOptions(parent=parent)
         )
         undo = [remove_namespace(where.namespace)]
-        write = "; ".join(
-            f"[ ! -e /proc/sys/{key} ] || echo {value} > /proc/sys/{key}"
-            for key, value in _SETTINGS.items()
-        )
         self.command = lab_command(
             f"{where.side}-namespace",
             create=create_script(
                 [
                     f"ip netns add {where.namespace}",
                     f"ip -n {where.namespace} link set lo up",
-                    inside(where.namespace, "sh", "-c", write),
+                    settings(where.namespace, _SETTINGS),
                 ],
                 undo,
                 {"namespaces": {where.namespace: ["lo"]}},

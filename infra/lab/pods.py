@@ -17,6 +17,7 @@ from infra.lab.script import (
     lab_command,
     remove_link,
     remove_namespace,
+    settings,
 )
 
 
@@ -72,9 +73,10 @@ class PodPair(pulumi.ComponentResource):
 def _bring_up(pod: Pod) -> list[str]:
     node = pod.node.namespace
     return [
+        f"ip netns add {pod.namespace}",
+        settings(pod.namespace, {}),
         ip_batch(
             [
-                f"netns add {pod.namespace}",
                 f"link add {pod.veth} netns {node} mtu {OVERLAY_MTU} type veth"
                 f" peer name eth0 netns {pod.namespace} mtu {OVERLAY_MTU}",
             ]

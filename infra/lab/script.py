@@ -50,6 +50,31 @@ def inside(namespace: str, *command: str) -> str:
     return f"ip netns exec {quote(namespace)} {' '.join(quote(word) for word in command)}"
 
 
+# What a namespace inherits of net.ipv4.conf of the first one, and must not: a machine that answers
+# fewer ARP requests or checks sources would have a lab without traffic.
+_KNOWN = dict.fromkeys(
+    (
+        "net/ipv4/conf/*/arp_ignore",
+        "net/ipv4/conf/*/arp_announce",
+        "net/ipv4/conf/*/arp_filter",
+        "net/ipv4/conf/*/rp_filter",
+        "net/ipv4/conf/*/medium_id",
+        "net/ipv4/conf/*/proxy_arp",
+        "net/ipv4/conf/*/forwarding",
+    ),
+    0,
+) | {"net/ipv6/conf/*/disable_ipv6": 1}
+
+
+def settings(namespace: str, own: Mapping[str, int]) -> str:
+    """The lab's kernel settings of a namespace, before it has devices; `own` differ from a pod's."""
+    write = "; ".join(
+        f"for file in /proc/sys/{key}; do [ ! -e $file ] || echo {value} > $file; done"
+        for key, value in (_KNOWN | dict(own)).items()
+    )
+    return inside(namespace, "sh", "-ec", write)
+
+
 def remove_namespace(namespace: str) -> str:
     return f"[ ! -e {quote(f'{NETNS}/{namespace}')} ] || ip netns del {quote(namespace)}"
 
