@@ -60,7 +60,7 @@ def load(directory: Path) -> Loaded:
     seen: dict[object, Path] = {}
     files = list(_files(directory))
     with uncollected():
-        outcomes = [_outside(path, directory) or read(path) for path in files]
+        outcomes = [leads_out(path, directory) or read(path) for path in files]
     for path, outcome in zip(files, outcomes, strict=True):
         if isinstance(outcome, Record):
             twin = seen.setdefault(_identity(outcome), path) if outcome.start else path
@@ -130,7 +130,7 @@ def _undecodable_line(data: bytes) -> int | None:
     return None
 
 
-def _outside(path: Path, directory: Path) -> Fault | None:
+def leads_out(path: Path, directory: Path) -> Fault | None:
     """The fault of a symbolic link that leads out of the directory, or to nothing."""
     try:
         real = path.resolve(strict=True)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from analysis import files
-from analysis.load import Fault, Loaded, text_of
+from analysis.load import Fault, Loaded, leads_out, text_of
 from analysis.schema import Core, Pair, Record
 from analysis.study_text import Damaged, Experiment, parse
 
@@ -18,12 +18,17 @@ def import_study(directory: Path, *, duration: float = DURATION) -> Loaded:
 
     The text says neither when a run was made nor how long it took: `order` is the position in
     its file, there is no block and no start, and `duration` (s) is the caller's word (the
-    study's protocol by default). A file that is truncated, reordered, foreign or damaged is a
-    fault with its line and gives no runs; files that do not end in .txt are not looked at.
+    study's protocol by default). A file that is truncated, reordered, foreign, damaged or a link
+    out of `directory` is a fault, with its line where it has one, and gives no runs; files that do
+    not end in .txt are not looked at.
     Raises OSError where `directory` is not a readable directory.
     """
     loaded = Loaded()
     for path in sorted(path for path in directory.iterdir() if path.suffix == ".txt"):
+        outside = leads_out(path, directory)
+        if outside:
+            loaded.faults.append(outside)
+            continue
         configuration, dash, replicas = path.stem.rpartition("-")
         if not dash or not configuration or not _count(replicas):
             message = "is not named <configuration>-<replicas>.txt"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from analysis.load import Fault, text_of
+from analysis.load import Fault, leads_out, text_of
 
 Kind = Literal["mean", "interval"]
 
@@ -68,7 +68,7 @@ def read_tables(directory: Path) -> tuple[list[Cell], list[Fault]]:
     cells: list[Cell] = []
     faults: list[Fault] = []
     for path in sorted(path for path in directory.iterdir() if path.suffix == ".csv"):
-        found = _read(path)
+        found = leads_out(path, directory) or _read(path)
         if isinstance(found, Fault):
             faults.append(found)
         else:

@@ -95,14 +95,9 @@ def make(asked: Options, *, known: Mapping[str, Configuration], cpus: int) -> Pl
     return Plan(
         **own | {"configurations": possible},
         left_out=left_out,
-        definitions=tuple((name, _definition(known[name])) for name in possible),
+        definitions=tuple((name, known[name].definition) for name in possible),
         runs=tuple(_order(asked.seed, asked.blocks, possible, asked.replicas, asked.paths)),
     )
-
-
-def _definition(configuration: Configuration) -> str:
-    text = configuration.model_dump_json(exclude={"summary"})
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _order(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from functools import cached_property
 from pathlib import Path
@@ -79,6 +80,12 @@ class Configuration(_Model):
     def steering(self, role: Role) -> DeviceSteering:
         device: DeviceSteering = getattr(self, role)
         return device
+
+    @property
+    def definition(self) -> str:
+        """Hash of what the name stands for: a user's file may change."""
+        text = self.model_dump_json(exclude={"summary"})
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @cached_property
     def named_cpus(self) -> frozenset[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -77,8 +79,8 @@ def compare(
     from analysis.compare import compare as judge
     from infra.refusals import BadInput
 
-    left = _loaded(directory)
-    right = _loaded(to) if to else left
+    left, plan = _loaded(directory)
+    right, _ = _loaded(to) if to else (left, plan)
     try:
         answer = judge(
             left.records,
@@ -88,7 +90,7 @@ def compare(
             at=at,
             metric=metric.value,
             force=force,
-            baseline=_baseline(baseline, _plan(directory)),
+            baseline=_baseline(baseline, plan),
         )
     except NothingToCompare as error:
         raise BadInput(f"compare: {error}") from None
@@ -156,18 +158,18 @@ def published(
         raise typer.Exit(1)
 
 
-def _loaded(directory: Path) -> Loaded:
-    """The records of a directory; files that cannot be read are named."""
+def _loaded(directory: Path) -> tuple[Loaded, Plan | None]:
+    """The records of a directory and their plan; files that cannot be used are named."""
     from analysis.load import load
     from infra.refusals import BadInput
 
     if not directory.is_dir():
         raise BadInput(f"there is no directory {directory}")
-    loaded = load(directory)
+    plan, loaded = _plan(directory, load(directory))
     _complain(loaded.faults)
     if not loaded.records:
         raise BadInput(f"{directory} holds no run record")
-    return loaded
+    return loaded, plan
 
 
 def _complain(faults: Iterable[Fault]) -> None:
@@ -179,10 +181,10 @@ def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None
     """Print table and verdict of a directory of records and write its report."""
     from analysis.report import write_report
     from analysis.summary import summarise, text_table
+    from experiments import keep
     from infra.refusals import BadInput
 
-    loaded = _loaded(directory)
-    plan = _plan(directory)
+    loaded, plan = _loaded(directory)
     known = {record.configuration for record in loaded.records}
     if baseline and baseline not in known:
         raise BadInput(f"baseline: {directory} has no {baseline} ({', '.join(sorted(known))})")
@@ -193,7 +195,7 @@ def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None
         directory,
         faults=loaded.faults,
         reproduce=pasted(_reproduce(plan, directory)),
-        keep=pasted(_keep(summary.keep)) if summary.keep else "",
+        keep=pasted(keep.commands(summary.keep, loaded.records, plan)) if summary.keep else "",
     )
     if json:
         show_json({**summary.to_json(), "report": str(files.html)})
@@ -212,30 +214,55 @@ def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None
         raise typer.Exit(1)
 
 
-def _keep(winner: str) -> str:
-    keep = command("nodes", "apply", winner, "--persist")
-    undo = command("nodes", "restore")
-    width = max(len(keep), len(undo))
-    return (
-        f"{keep:<{width}}   # on each node, over reboots\n"
-        f"{undo:<{width}}   # and back to exactly what it was"
-    )
-
-
 def _baseline(asked: str, plan: Plan | None) -> str:
     """The baseline asked for, else that of the sweep, else the usual one."""
     return asked or (plan.baseline if plan else "baseline")
 
 
-def _plan(directory: Path) -> Plan | None:
-    """The plan that made these records; imported ones have none."""
-    from experiments.sweep import kept_plan
+def _plan(directory: Path, loaded: Loaded) -> tuple[Plan | None, Loaded]:
+    """The plan that made these records, and those of them that it can have made.
+
+    Imported ones have none. A plan of another sweep is a fault, and so is a record at another
+    place than its plan has: they are named and left out.
+    """
+    from analysis.load import Fault
+    from experiments.sweep import PLAN, kept_plan
     from infra.refusals import BadInput
 
+    path = directory / PLAN
+    if not os.path.lexists(path):
+        return None, loaded
     try:
-        return kept_plan(directory)
-    except (BadInput, OSError):
-        return None
+        plan = kept_plan(directory)
+    except (BadInput, OSError) as error:
+        fault = Fault(path, None, f"is not used: {str(error).removeprefix('resume: ')}")
+        return None, dataclasses.replace(loaded, faults=[*loaded.faults, fault])
+    made_by = {record.plan for record in loaded.records}
+    if made_by != {plan.digest}:
+        others = ", ".join(sorted(str(one or "none") for one in made_by - {plan.digest}))
+        fault = Fault(
+            path, None, f"is not used: it is plan {plan.digest}, the records' is {others}"
+        )
+        return None, dataclasses.replace(loaded, faults=[*loaded.faults, fault])
+    return plan, _as_planned(loaded, plan)
+
+
+def _as_planned(loaded: Loaded, plan: Plan) -> Loaded:
+    """The records at the places that the plan has for them; the others become faults."""
+    from analysis.load import Fault, Loaded
+
+    planned = {
+        (run.order, run.block, run.path, run.replicas, run.configuration) for run in plan.runs
+    }
+    kept = Loaded(faults=list(loaded.faults))
+    for record, path in zip(loaded.records, loaded.paths, strict=True):
+        place = (record.order, record.block, record.path, record.replicas, record.configuration)
+        if place in planned and record.seed == plan.seed:
+            kept.records.append(record)
+            kept.paths.append(path)
+        else:
+            kept.faults.append(Fault(path, None, "is not a run of the plan: left out"))
+    return kept
 
 
 def _reproduce(plan: Plan | None, directory: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,7 +82,19 @@ def say(text: str) -> None:
 
 
 def show_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, default=str))  # noqa: T201 exact bytes for scripts
+    text = json.dumps(finite(value), indent=1, default=str, allow_nan=False)
+    print(text)  # noqa: T201 exact bytes for scripts
+
+
+def finite(value: Any) -> Any:
+    """The value as JSON can carry it: a number that is none, or infinite, is null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return value
 
 
 class _OfAbout(ProgressColumn):

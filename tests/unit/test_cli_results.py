@@ -13,7 +13,10 @@ from study_text import write_text
 from typer.testing import CliRunner
 
 from analysis.synthetic import sweep
-from experiments import cli
+from experiments import cli, options
+from experiments import plan as plans
+from experiments.cli import terminal
+from infra import configurations
 
 Cli = Callable[..., tuple[int, str, str]]
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
@@ -165,3 +168,118 @@ def test_every_results_command_teaches() -> None:
         answer = CliRunner().invoke(cli.app, [command, "--help"])
         assert answer.exit_code == 0
         assert "DIR" in answer.output
+
+
+def asked(tmp_path: Path, own: str) -> tuple[Path, plans.Plan]:
+    """Results of a sweep of a user's configuration, as its plan orders them."""
+    options_ = {
+        "seed": 0, "blocks": 8, "configurations": ["baseline", "mine"], "replicas": [4],
+        "duration": 5, "omit": 1, "own": own,
+    }  # fmt: skip
+    known = configurations.load(own)
+    plan = plans.make(options.read(options_), known=known, cpus=8)
+    directory = tmp_path / "mine"
+    (directory / "records").mkdir(parents=True)
+    (directory / "plan.json").write_text(plans.to_json(plan))
+    made = sweep({"baseline": 1, "mine": 1.4}, blocks=8)
+    places = {(one.block, one.configuration): one for one in made}
+    for run, start in zip(plan.runs, sorted(one.start for one in made if one.start), strict=True):
+        record = places[run.block, run.configuration].model_copy(
+            update={
+                "plan": plan.digest, "seed": 0, "order": run.order, "start": start,
+                "definition": known[run.configuration].definition,
+            }
+        )  # fmt: skip
+        path = directory / "records" / f"run-{run.order:05d}.json"
+        path.write_text(record.model_dump_json())
+    return directory, plan
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "own.yaml"
+    path.write_text("mine:\n  nic: {cpus: all}\n")
+    return path
+
+
+def test_the_command_to_keep_applies_what_was_measured(
+    steerlab: Cli, tmp_path: Path, own: Path
+) -> None:
+    directory, _ = asked(tmp_path, str(own))
+    code, _, words = steerlab("report", directory)
+    assert code == 0, words
+    report = (directory / "report.md").read_text()
+    assert f"nodes apply mine --own {own} --persist" in report
+
+
+@pytest.mark.parametrize("now", ["mine:\n  nic: {cpus: first}\n", "other: {}\n", ""])
+def test_what_is_defined_otherwise_now_has_no_command_to_keep(
+    steerlab: Cli, tmp_path: Path, own: Path, now: str
+) -> None:
+    directory, _ = asked(tmp_path, str(own))
+    own.write_text(now)
+    code, said, words = steerlab("report", directory)
+    assert code == 0, words
+    report = (directory / "report.md").read_text()
+    assert "Recommended: mine." in said
+    assert "nodes apply" not in report
+    assert str(own) in report.partition("How to keep")[2].partition("How to reproduce")[0]
+
+
+@pytest.mark.parametrize("name", ["rfs", "--all", "-x"])
+def test_a_name_without_a_known_definition_has_no_command_to_keep(
+    steerlab: Cli, tmp_path: Path, name: str
+) -> None:
+    directory = kept(tmp_path / "results", **{name: 1.4})
+    assert steerlab("report", directory)[0] == 0
+    assert "nodes apply" not in (directory / "report.md").read_text()
+
+
+def test_a_plan_of_another_sweep_is_named_and_not_believed(
+    steerlab: Cli, tmp_path: Path, own: Path
+) -> None:
+    directory, plan = asked(tmp_path, str(own))
+    path = directory / "plan.json"
+    for field, value in (("baseline", "mine"), ("baseline", "zzz"), ("blocks", 9)):
+        document = json.loads(plans.to_json(plan)) | {field: value}
+        path.write_text(json.dumps(document))
+        code, said, words = steerlab("report", directory)
+        assert (code, "plan.json" in words) == (1, True)
+        assert "Recommended: mine." in said
+        assert "./steerlab sweep" not in (directory / "report.md").read_text()
+    path.write_text("[]")
+    code, _, words = steerlab("compare", directory, "baseline", "mine")
+    assert (code, "plan.json" in words) == (1, True)
+
+
+def test_a_record_at_another_place_than_the_plan_s_is_left_out(
+    steerlab: Cli, tmp_path: Path, own: Path
+) -> None:
+    directory, _ = asked(tmp_path, str(own))
+    first, second = (directory / "records" / f"run-{number:05d}.json" for number in (0, 1))
+    one, other = (json.loads(path.read_text()) for path in (first, second))
+    one["order"], other["order"] = 1, 0
+    first.write_text(json.dumps(one))
+    second.write_text(json.dumps(other))
+    code, said, words = steerlab("compare", directory, "baseline", "mine")
+    assert (code, words.count("left out")) == (1, 2)
+    assert "7 against 7 runs" in said
+
+
+def test_json_has_no_number_that_json_cannot_carry(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.show_json({"a": [float("inf"), (float("nan"), 1.5)]})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "a": [None, [None, 1.5]]
+    }
+
+
+def test_import_does_not_follow_a_link_out_of_the_directory(
+    steerlab: Cli, study: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("root:x:0:0\n")
+    (study / "passwd-1.txt").symlink_to(secret)
+    code, said, words = steerlab("import", study, "--out", tmp_path / "out")
+    assert (code, said.startswith("6 records")) == (1, True)
+    assert "passwd-1.txt" in words
+    assert "root:x" not in words
