@@ -65,7 +65,7 @@ def _figures(what: Any) -> dict[str, Any]:
                 own.append((edges[1].own_cpu - edges[0].own_cpu) / (edges[1].at - edges[0].at))
                 pairs = [pair for pair, _ in driven.results]
             else:
-                pairs = [pair for pair, _ in iperf.run(what, what.pairs[:PAIRS], lambda _: None)]
+                pairs = [one.pair for one in iperf.run(what, what.pairs[:PAIRS], lambda *_: None)]
             rates[reading] = statistics.mean(pair.bitrate_mbps or math.nan for pair in pairs)
         logs.append(math.log(rates[True] / rates[False]))
     interval = stats.t.interval(0.90, BLOCKS - 1, statistics.mean(logs), stats.sem(logs))

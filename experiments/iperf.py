@@ -1,18 +1,22 @@
-"""iperf3 clients behind one barrier, and what their JSON says of a pair."""
+"""iperf3 clients behind one barrier, and what their output says of a pair."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from analysis.schema import Pair
+from experiments.validity import TRAFFIC, Asked, Cause, Reason
 from infra import foreign
 from infra.lab.layout import netns
 from infra.lab.measurement import Endpoint, Measurement
@@ -26,9 +30,29 @@ class BarrierBroken(RuntimeError):
     """A client ended before the start; the message says which and with what words."""
 
 
+@dataclass(frozen=True)
+class Result:
+    """A pair, iperf3's raw output, and what is to be said of it.
+
+    `reason` is why there is no bitrate; `warnings` are lines that iperf3 printed beside its result.
+    """
+
+    pair: Pair
+    raw: bytes
+    reason: Reason | None = None
+    warnings: tuple[str, ...] = ()
+    congestion: str | None = None
+
+
+def failed(index: int, reason: Reason, raw: bytes = b"", warnings: Sequence[str] = ()) -> Result:
+    """A pair without a bitrate."""
+    pair = Pair(index=index, bitrate_mbps=None, reason=reason.text)
+    return Result(pair, raw, reason, tuple(warnings))
+
+
 # The shell says that it is there, waits until every other is, and becomes the client: the
 # closing of one pipe starts all. "$1" is a cgroup.procs file or empty.
-_WAIT = '[ -z "$1" ] || echo $$ > "$1"; shift; echo ready; read -r _; exec "$@" </dev/null'
+_WAIT = '[ -z "$1" ] || echo $$ > "$1" || exit; shift; echo ready; read -r _; exec "$@" </dev/null'
 
 
 @dataclass
@@ -38,16 +62,15 @@ class Client:
     endpoint: Endpoint
     process: subprocess.Popen[bytes]
 
-    def finish(self, deadline: float) -> tuple[Pair, bytes]:
-        """The pair's result and its raw JSON; waits until `deadline` (monotonic seconds)."""
+    def finish(self, deadline: float, asked: Asked) -> Result:
+        """The pair's result; waits until `deadline` (monotonic seconds)."""
+        index = self.endpoint.index
         try:
-            output, _ = self.process.communicate(timeout=max(0.1, deadline - time.monotonic()))
+            out, err = self.process.communicate(timeout=max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.kill()
-            return Pair(
-                index=self.endpoint.index, bitrate_mbps=None, reason="iperf3 did not end in time"
-            ), b""
-        return parse(self.endpoint.index, output, self.process.returncode), output
+            return failed(index, Reason(Cause.TRAFFIC, "iperf3 did not end in time"))
+        return parse(index, out, err, self.process.returncode, asked)
 
     def kill(self) -> None:
         """End the client and all that it started (its own session)."""
@@ -91,8 +114,9 @@ class Barrier:
         for client in self.clients:
             if client.process.poll() is None:
                 client.kill()
-            if client.process.stdout:
-                client.process.stdout.close()
+            for stream in (client.process.stdout, client.process.stderr):
+                if stream:
+                    stream.close()
         if self._gate is not None:
             os.close(self._gate)
             self._gate = None
@@ -108,7 +132,7 @@ def _spawn(measurement: Measurement, endpoint: Endpoint, waiting: int) -> subpro
         ],
         stdin=waiting,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
 
@@ -129,8 +153,9 @@ def _await_ready(client: Client) -> None:
     stdout = client.process.stdout
     first = stdout.readline() if stdout else b""
     if first != b"ready\n":
-        client.kill()  # a shell that could not join its cgroup has complained and waits
-        rest = first + (stdout.read() if stdout else b"")
+        client.kill()
+        stderr = client.process.stderr
+        rest = first + (stdout.read() if stdout else b"") + (stderr.read() if stderr else b"")
         words = rest.decode(errors="replace").strip() or "no output"
         raise BarrierBroken(
             f"the client of pair {client.endpoint.index} did not start in "
@@ -162,41 +187,111 @@ def command(measurement: Measurement, endpoint: Endpoint) -> list[str]:
     ]  # fmt: skip
 
 
-def parse(index: int, output: bytes, status: int = 0) -> Pair:
-    """What iperf3's JSON says of one pair: goodput at the receiver, Mbit/s, and retransmits."""
+def parse(index: int, out: bytes, err: bytes, status: int, asked: Asked) -> Result:
+    """What iperf3 says of one pair, held against what was asked (pure).
 
-    def failed(reason: str) -> Pair:
-        return Pair(index=index, bitrate_mbps=None, reason=reason)
+    The bitrate is the goodput at the receiver; a figure beside it that is missing or makes no sense
+    is left out, and the bitrate stays.
+    """
+    report, beside = _read(out, err)
+    words = f": {' '.join(beside)}" if beside else ""
 
-    try:
-        result = foreign.parsed(output, strict=False)
-    except ValueError:
-        words = output.decode(errors="replace").strip()[-200:] or "no output"
-        return failed(f"iperf3 (exit {status}) did not answer in JSON: {words}")
-    if not isinstance(result, dict):
-        return failed("iperf3's JSON is not an object")
-    if error := result.get("error"):
-        return failed(f"iperf3: {error}")
-    try:
-        end = result["end"]
-        rate = end["sum_received"]["bits_per_second"]
-        pair = Pair(
-            index=index,
-            bitrate_mbps=round(rate / 1e6, 3),
-            retransmits=end.get("sum_sent", {}).get("retransmits"),
+    def not_valid(cause: Cause, text: str) -> Result:
+        return failed(index, Reason(cause, f"{text}{words}"[:1000]), out, beside)
+
+    if report is None:
+        return not_valid(Cause.RESULT, f"iperf3 (exit {status}) printed no result")
+    if error := report.get("error"):
+        return not_valid(Cause.TRAFFIC, f"iperf3: {error}")
+    if status != 0:
+        return not_valid(Cause.RESULT, f"iperf3 ended with exit status {status}")
+    end = _mapping(report.get("end"))
+    received = _mapping(end.get("sum_received"))
+    rate, size, seconds = (
+        _number(received.get(key)) for key in ("bits_per_second", "bytes", "seconds")
+    )
+    if not rate or not size or seconds is None:
+        return not_valid(Cause.TRAFFIC, "iperf3 reports no received bytes")
+    if not TRAFFIC.holds(seconds, asked.duration):
+        text = f"the receiver reports {seconds:.3f} s of traffic instead of {asked.duration} s"
+        return not_valid(Cause.WINDOW, text)
+    if abs(rate - 8 * size / seconds) > 0.01 * rate:
+        text = f"iperf3 reports {rate:.0f} bit/s but {size:.0f} bytes in {seconds:.3f} s"
+        return not_valid(Cause.RESULT, text)
+    streams = end.get("streams")
+    count = len(streams) if isinstance(streams, list) else 0
+    if count != asked.streams:
+        return not_valid(
+            Cause.STREAMS, f"iperf3 reports {count} streams instead of {asked.streams}"
         )
-    except (AttributeError, KeyError, TypeError, ValueError):  # JSON of another form, or NaN
-        return failed("iperf3 reports no received bytes")
-    return pair if rate else failed("iperf3 reports no received bytes")
+    retransmits = _number(_mapping(end.get("sum_sent")).get("retransmits"))
+    congestion = end.get("sender_tcp_congestion")
+    pair = Pair(
+        index=index,
+        bitrate_mbps=rate / 1e6,
+        retransmits=None if retransmits is None else int(retransmits),
+    )
+    name = congestion if isinstance(congestion, str) and congestion else None
+    return Result(pair, out, None, tuple(beside), name)
+
+
+# Where an object may begin, and how many are tried: it prints one, or two.
+_FIRST = re.compile(r"^\{", re.MULTILINE)
+_MOST_OBJECTS = 8
+# Where an object ends, whatever numbers are in it.
+_EXTENT = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+# cJSON prints what is not a number like this, for figures that nobody asked for.
+_NOT_A_NUMBER = re.compile(r"(:\s*)-?(?:nan|inf)\b", re.IGNORECASE)
+
+
+def _read(out: bytes, err: bytes) -> tuple[dict[str, Any] | None, list[str]]:
+    """The first report in the output, and the lines beside it.
+
+    iperf3 prints warnings before it ("warning: JSON data length overflow"), and 3.16 and 3.17
+    print the report twice.
+    """
+    text = _NOT_A_NUMBER.sub(r"\1null", out.decode(errors="replace"))
+    report: dict[str, Any] | None = None
+    beside, position = [], 0
+    for start in [match.start() for match in _FIRST.finditer(text)][:_MOST_OBJECTS]:
+        if start < position:
+            continue  # within the one before
+        try:
+            _, after = _EXTENT.raw_decode(text, start)
+            found = foreign.parsed(text[start:after], strict=False)
+        except (ValueError, RecursionError):
+            continue
+        beside.append(text[position:start])
+        position = after
+        if report is None and (isinstance(found.get("end"), dict) or "error" in found):
+            report = found
+    beside += [text[position:], err.decode(errors="replace")]
+    lines = "\n".join(beside).splitlines() if report else [text, *beside[-1:]]
+    return report, [line.strip() for line in lines if line.strip()]
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: object) -> float | None:
+    """A number that a counter or a rate can have."""
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if known and 0 <= value < 1e15 else None  # type: ignore[operator, return-value]
 
 
 def run(
-    measurement: Measurement, endpoints: Sequence[Endpoint], at: Callable[[float], None]
-) -> list[tuple[Pair, bytes]]:
-    """Drive the pairs once; `at(start)` is called while traffic flows and must return before the
-    end of the window."""
+    measurement: Measurement,
+    endpoints: Sequence[Endpoint],
+    at: Callable[[float, Sequence[int]], None],
+) -> list[Result]:
+    """Drive the pairs once.
+
+    `at(start, pids)` is called while the traffic of these clients flows and must return at the end
+    of the window.
+    """
     with Barrier(measurement, endpoints) as barrier:
         start = barrier.release()
-        at(start)
+        at(start, [client.process.pid for client in barrier.clients])
         deadline = start + measurement.omit + measurement.duration + GRACE_S
-        return [client.finish(deadline) for client in barrier.clients]
+        return [client.finish(deadline, measurement) for client in barrier.clients]

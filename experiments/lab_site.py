@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import time
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from analysis.schema import Confounders, Machine
-from experiments import agent, iperf, machine
+from experiments import agent, iperf, machine, verify
+from experiments.cluster import look
 from experiments.edges import Edge
-from experiments.site import Driven
-from infra.lab.measurement import Measurement
+from experiments.site import Driven, Standing
+from experiments.validity import Cause, Reason
+from infra.config import cpu_limit
+from infra.lab import layout
+from infra.lab.measurement import Endpoint, Measurement
 
 # Both nodes of the lab are one kernel: its cores are reported once, under this name.
 LAB = "lab"
@@ -29,12 +36,41 @@ class LabSite:
 
     def verify(self) -> list[tuple[str, dict[str, Any]]]:
         return [
-            (
-                owner.rpartition("/")[2],
-                agent.call("verify", "--owner", owner, "--saved", "--renew"),
-            )
-            for owner in self._what.steered
+            (plan["owner"].rpartition("/")[2], agent.call("verify", "--renew", plan=plan))
+            for plan in self._what.plans
         ]
+
+    def standing(self, pairs: int) -> Standing:
+        what = self._what
+        wrong = [text for one in what.pairs[:pairs] for text in self._wrong(one)]
+        return Standing([Reason(Cause.TOPOLOGY, text) for text in wrong], what.pod_cpu_limit)
+
+    def _wrong(self, pair: Endpoint) -> list[str]:
+        """What of a pair's server is not as the measurement claims."""
+        name = f"the iperf3 server of pair {pair.index}"
+        pid = self._server(pair)
+        if pid is None:
+            return [f"{name} does not run"]
+        wrong = []
+        cores = os.sched_getaffinity(pid)
+        if cores != set(self._what.cores.server):
+            wrong.append(f"{name} may use cores {sorted(cores)}, not {self._what.cores.server}")
+        here, wanted = (
+            Path(path).stat().st_ino
+            for path in (f"/proc/{pid}/ns/net", layout.netns(pair.server_namespace))
+        )
+        if here != wanted:
+            wrong.append(f"{name} does not run in {pair.server_namespace}")
+        if pair.server_cgroup is not None and self._what.pod_cpu_limit is not None:
+            quota = _quota(iperf.cgroup_directory(pair.server_cgroup))
+            if quota != cpu_limit(self._what.pod_cpu_limit):
+                wrong.append(f"{name} has a quota of {quota} CPUs, not {self._what.pod_cpu_limit}")
+        return wrong
+
+    def _server(self, pair: Endpoint) -> int | None:
+        host = self._what.path == "host"
+        pidfile = Path(layout.pair(self._what.stack, pair.index, host=host).pidfile)
+        return int(pidfile.read_text().split()[0]) if verify.alive(pidfile) else None
 
     def throttled(self, pairs: int) -> dict[int, int]:
         counts = {}
@@ -52,15 +88,31 @@ class LabSite:
     def drive(self, pairs: int) -> Driven:
         what = self._what
         edges: list[Edge] = []
+        servers = [self._server(pair) for pair in what.pairs[:pairs]]
+        known = [pid for pid in servers if pid is not None]
 
-        def read(start: float) -> None:
-            for moment in (start + what.omit, start + what.omit + what.duration):
-                _sleep_until(moment)
-                edges.append(Edge.read())
+        def read(start: float, clients: Sequence[int]) -> None:
+            own = [os.getpid(), *clients, *known] if len(known) == len(servers) else None
+            both = look.both_edges(start, (what.omit, what.duration), own)
+            edges.extend(map(Edge.of, both))
 
         results = iperf.run(what, what.pairs[:pairs], read)
-        return Driven(results, {LAB: (edges[0], edges[1])} if len(edges) == 2 else {})
+        cores = what.cores
+        return Driven(
+            results,
+            {LAB: (edges[0], edges[1])} if len(edges) == 2 else {},
+            using={LAB: {*cores.server, *cores.client}},
+            serving={LAB: cores.server},
+        )
 
 
-def _sleep_until(moment: float) -> None:
-    time.sleep(max(0.0, moment - time.monotonic()))
+def _quota(cgroup: Path) -> float | None:
+    """CPUs of a cgroup's quota, v1 or v2; None where it has none."""
+    with suppress(OSError, ValueError):
+        return int((cgroup / "cpu.cfs_quota_us").read_text()) / int(
+            (cgroup / "cpu.cfs_period_us").read_text()
+        )
+    with suppress(OSError, ValueError):
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    return None

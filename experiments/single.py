@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from shlex import quote
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from analysis.schema import Record
+from analysis.schema import Machine, Record
+from experiments import attempts, records, stacks, targets, verify
 from experiments import measure as one
-from experiments import records, site, stacks, targets, verify
-from experiments.engines import EngineError
+from experiments.engines import Engine, EngineError
 from experiments.site import AnyMeasurement
 from infra import foreign
 from infra.kubernetes import measurement as cluster
 from infra.kubernetes import nodes
 from infra.lab import measurement
+from infra.measured import NAME
 from infra.refusals import BadInput, Cannot
 
 RESULTS = stacks.ROOT / "results"
+_MOST_CHANGES = 4
 
 
 _ANY: TypeAdapter[AnyMeasurement] = TypeAdapter(
@@ -41,34 +43,66 @@ def from_stdin() -> AnyMeasurement:
     return what
 
 
-def of_stack(name: str) -> AnyMeasurement:
-    """The measurement of a stack that is up; at least one run."""
-    _, state = stacks.load(name)
+def of_stack(name: str, engine: Callable[[], Engine]) -> AnyMeasurement:
+    """The measurement of a stack that is up; at least one run.
+
+    Raises `Cannot` where what was converged last is not what the stack's file declares now.
+    """
+    ref, state = stacks.load(name)
     targets.require(state.target)
+    what: AnyMeasurement
     if state.target == "kubernetes":
-        on = cluster.of(state, nodes.of_state(state))
-        return on.model_copy(update={"runs": max(1, on.runs)})
-    what = measurement.of(state)
-    if verify.links_of(what.server_node) is None:
-        raise Cannot(f"measure: stack {name} is not up: there is no namespace {what.server_node}")
-    return what.model_copy(update={"runs": max(1, what.runs)})
+        what = cluster.of(state, nodes.of_state(state))
+    else:
+        what = measurement.of(state)
+        if verify.links_of(what.server_node) is None:
+            raise Cannot(
+                f"measure: stack {name} is not up: there is no namespace {what.server_node}"
+            )
+    changes = [step for step in engine().preview(ref).changes if step.name != NAME]
+    if changes:
+        words = ", ".join(f"{step.operation} {step.name}" for step in changes[:_MOST_CHANGES])
+        more = f" and {len(changes) - _MOST_CHANGES} more" if len(changes) > _MOST_CHANGES else ""
+        raise Cannot(
+            f"measure: what stands is not what Pulumi.{name}.yaml and its configurations declare "
+            f"({words}{more}): ./steerlab up -s {quote(name)}"
+        )
+    return type(what).model_validate({**what.model_dump(), "runs": max(1, what.runs)})
 
 
 def measure(what: AnyMeasurement) -> dict[str, Any]:
-    """Make the runs, each tried twice, and sum them up. Raises `EngineError` for an invalid one."""
+    """Make the runs, each tried twice, and sum up those that are valid.
+
+    Every attempt leaves a record. Raises `EngineError` where no run is valid, or three in a row
+    are invalid for one cause.
+    """
     directory = RESULTS / what.stack
-    on = site.of(what).describe()
-    done: list[Record] = []
-    for _ in range(what.runs):
-        record, raw = one.run(what, on=on)
-        if not record.valid:
-            record, raw = one.run(what, on=on)
+    on: Machine | None = None
+
+    def attempt(number: int) -> Record:
+        nonlocal on
+        record, raw = one.run(what, place=one.Place(attempt=number), on=on)
+        on = on or record.machine
         stamp = (record.start or datetime.now(UTC)).strftime("%Y%m%dT%H%M%S.%f")
         records.write(directory, f"{stamp}-{what.configuration}-{what.replicas}", record, raw)
-        if not record.valid:
-            raise EngineError(_explained(what, record))
-        done.append(record)
-    return {**_summed(done), "directory": str(directory)}
+        return record
+
+    streak = attempts.Streak()
+    made: list[Record] = []
+    for _ in range(what.runs):
+        made.append(attempts.tried(attempt))
+        try:
+            streak.judge(made[-1])
+        except attempts.RunsInvalid as error:
+            raise EngineError(f"{error}\n{_explained(what, made[-1])}") from None
+    valid = [record for record in made if record.valid]
+    if not valid:
+        raise EngineError(_explained(what, made[-1]))
+    return {
+        **_summed(valid),
+        "valid_runs": len(valid),
+        "directory": str(directory),
+    }
 
 
 def _explained(what: AnyMeasurement, record: Record) -> str:
@@ -96,7 +130,9 @@ def _summed(done: Sequence[Record]) -> dict[str, Any]:
 
 
 def _per_run(done: Sequence[Record], name: str) -> list[float]:
-    return [value for record in done if (value := one.mean_of(record.cores, name)) is not None]
+    """The mean over the cores that serve, of each run."""
+    means = (one.mean_of([core for core in record.cores if core.server], name) for record in done)
+    return [mean for mean in means if mean is not None]
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from analysis.schema import Confounders, Machine, Pair
+from analysis.schema import Confounders, Machine
 from experiments.edges import Edge
+from experiments.iperf import Result
+from experiments.validity import Reason
 from infra.kubernetes.measurement import ClusterMeasurement
 from infra.lab.measurement import Measurement
 
@@ -16,18 +18,30 @@ AnyMeasurement = Measurement | ClusterMeasurement
 
 @dataclass(frozen=True)
 class Driven:
-    """What came of the traffic: each pair with iperf3's raw output, and each node's edge reads.
+    """What came of the traffic: each pair's result, and each node's edge reads.
 
-    `reasons` are why the run is not valid, as far as the site itself knows.
+    `using` are the cores of each node that the experiment uses, `serving` those that serve a
+    measured pair; None means all of the node's. `reasons` are why the run is not valid, as far as
+    the site itself knows.
     """
 
-    results: Sequence[tuple[Pair, bytes]]
+    results: Sequence[Result]
     edges: Mapping[str, tuple[Edge, Edge]]
-    reasons: Sequence[str] = field(default=())
+    reasons: Sequence[Reason] = ()
+    using: Mapping[str, Collection[int] | None] = field(default_factory=dict)
+    serving: Mapping[str, Collection[int] | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What stands, where it is not what the measurement claims; and the CPU quota of the pods."""
+
+    reasons: Sequence[Reason] = ()
+    pod_cpu_limit: str | None = None
 
 
 class Site(Protocol):
-    """The machines of a measurement. What goes wrong in it is an exception with words."""
+    """The machines of a measurement. What goes wrong in it is an exception, of any kind."""
 
     def describe(self) -> Machine:
         """The server's machine, which does not change during a sweep."""
@@ -35,7 +49,13 @@ class Site(Protocol):
     def confounders(self) -> Confounders: ...
 
     def verify(self) -> list[tuple[str, dict[str, Any]]]:
-        """The agent's answer for each steered node, by name; renews the lease."""
+        """The agent's answer for each steered node, by name; renews the lease.
+
+        The machine is held against the steering that the measurement claims.
+        """
+
+    def standing(self, pairs: int) -> Standing:
+        """The first pairs as they stand."""
 
     def throttled(self, pairs: int) -> dict[int, int]:
         """nr_throttled of the first server pods that have a CPU quota, by pair."""

@@ -34,7 +34,12 @@ def named(name: str) -> StackRef:
 
 def own(directory: Path, name: str, values: Mapping[str, str]) -> tuple[StackRef, State]:
     """A stack whose state lives in `directory` and whose configuration is `values` alone."""
-    return StackRef(ROOT, directory, name, _full(values)), config.state(name, values)
+    return ref(directory, name, values), config.state(name, values)
+
+
+def ref(directory: Path, name: str, values: Mapping[str, str]) -> StackRef:
+    """The same without its state: to destroy it."""
+    return StackRef(ROOT, directory, name, _full(values))
 
 
 def recorded(name: str) -> list[dict[str, Any]]:

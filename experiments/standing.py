@@ -18,7 +18,7 @@ from infra import config, foreign
 from infra.config import MOST_REPLICAS
 from infra.lab import claim, layout, removal
 from infra.lab.layout import Pair
-from infra.lab.measurement import owner
+from infra.lab.plan import owner
 from infra.refusals import Refusal
 
 

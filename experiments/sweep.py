@@ -29,7 +29,7 @@ from analysis import files, sequential
 from analysis.load import Fault, load, read
 from analysis.pairing import StateKey
 from analysis.schema import Machine, Record
-from experiments import measure, records, signals, site, stacks, targets, trust
+from experiments import attempts, measure, records, signals, stacks, targets, trust
 from experiments.engines import Engine, EngineError, StackRef
 from experiments.plan import Plan, Run, from_json, to_json
 from experiments.site import AnyMeasurement
@@ -77,8 +77,12 @@ class Sweep:
 
     @property
     def stack(self) -> StackRef:
-        """The sweep's own stack, with the configuration of the first run."""
-        return self._stack(self.plan.runs[0])[0]
+        """The sweep's own stack, with the configuration of the first run.
+
+        Known without its configurations file, which may be lost by the time it is destroyed.
+        """
+        values = self._values(self.plan.runs[0])
+        return stacks.ref(self.directory.resolve(), self._stack_name, values)
 
     def prepare(self, *, resume: bool = False) -> list[Run]:
         """Make the results directory, or check that it holds this plan; the runs still to do.
@@ -105,10 +109,12 @@ class Sweep:
     def run(self, left: Sequence[Run]) -> int:
         """Do the runs that `prepare` left; the number of those that still are is returned.
 
-        With `max_seconds` none is begun that would not end in time. Always ends with the lab
-        destroyed, also when it is interrupted.
+        With `max_seconds` none is begun that would not end in time. Raises `RunsInvalid` where
+        three in a row are invalid for one cause. Always ends with the lab destroyed, also when it
+        is interrupted.
         """
         finished = len(self.plan.runs) - len(left)
+        streak = attempts.Streak()
         end = math.inf if self.max_seconds is None else time.monotonic() + self.max_seconds
         # also where no run is left: the lab of a sweep that was killed at its end may still stand
         with self._lab():
@@ -122,6 +128,7 @@ class Sweep:
                 record = self._measure(run)
                 finished += 1
                 self.on_done(Done(run, record, finished, len(self.plan.runs)))
+                streak.judge(record)
         return len(self.plan.runs) - finished
 
     def _open(self, run: Run) -> bool:
@@ -164,12 +171,11 @@ class Sweep:
         """Converge and measure; an invalid run is repaired and tried once more."""
         stack, state = self._stack(run)
         self._converge(stack, state)
-        record, raw = self._once(run, state)
-        if not record.valid:
-            self._repair(stack)
-            record, raw = self._once(run, state)
-        records.write(self.directory / RECORDS, self._name(run), record, raw)
-        return record
+        return attempts.tried(
+            lambda attempt: self._attempt(run, state, attempt),
+            first=len(self._attempts(run)) + 1,
+            repair=lambda: self._repair(stack),
+        )
 
     def _converge(self, stack: StackRef, state: State) -> None:
         if self._stands is not None and self.plan.isolation == "fresh":
@@ -183,15 +189,23 @@ class Sweep:
         self._stands = (state.path, state.configuration)
 
     def _repair(self, stack: StackRef) -> None:
+        self._machines.clear()
         drift = targets.drifted(self.engine.resources(stack))
         self.engine.up(stack, replace=[found.urn for found in drift])
 
-    def _once(self, run: Run, state: State) -> tuple[Record, list[bytes]]:
-        what = self._measurement(state)
-        if run.path not in self._machines:
-            self._machines[run.path] = site.of(what).describe()
-        place = measure.Place(run.block, run.order, self.plan.seed, self.plan.digest)
-        return measure.run(what, replicas=run.replicas, place=place, on=self._machines[run.path])
+    def _attempt(self, run: Run, state: State, attempt: int) -> Record:
+        """One attempt, which leaves a record of its own."""
+        place = measure.Place(run.block, run.order, self.plan.seed, self.plan.digest, attempt)
+        record, raw = measure.run(
+            self._measurement(state),
+            replicas=run.replicas,
+            place=place,
+            on=self._machines.get(run.path),
+        )
+        if record.machine:
+            self._machines[run.path] = record.machine
+        records.write(self.directory / RECORDS, _name(run, attempt), record, raw)
+        return record
 
     def _measurement(self, state: State) -> AnyMeasurement:
         if state.target == "lab":
@@ -200,9 +214,25 @@ class Sweep:
         return cluster.of(state, self._nodes)
 
     def _stack(self, run: Run) -> tuple[StackRef, State]:
+        """The stack of a run. Raises `BadInput` where its configuration is no longer the plan's."""
+        stack, state = stacks.own(self.directory.resolve(), self._stack_name, self._values(run))
+        planned, now = dict(self.plan.definitions)[run.configuration], state.steering.definition
+        if planned != now:
+            where = state.configurations or "the built-in configurations"
+            raise BadInput(
+                f"configurations: {run.configuration} was {planned} when this sweep began and is "
+                f"{now} now: restore {where} and continue with --resume, or begin another sweep"
+            )
+        return stack, state
+
+    @property
+    def _stack_name(self) -> str:
+        return f"sweep-{self.plan.digest}"
+
+    def _values(self, run: Run) -> dict[str, str]:
         fresh = self.plan.isolation == "fresh"
         pairs = run.replicas if fresh else max(self.plan.replicas)
-        values = {
+        return {
             **dict(self.plan.settings),
             "configuration": run.configuration,
             "replicas": str(pairs),
@@ -212,18 +242,32 @@ class Sweep:
             "omit": str(self.plan.omit),
             "streams": str(self.plan.streams),
         }
-        return stacks.own(self.directory.resolve(), f"sweep-{self.plan.digest}", values)
 
-    def _name(self, run: Run) -> str:
-        return f"{run.order:05d}-{run.configuration}-{run.replicas}-{run.path}"
+    def _attempts(self, run: Run) -> list[Record]:
+        """The records of a run in the order of their attempts.
+
+        A file that is damaged or of another plan is no attempt: the next one replaces it.
+        """
+        found: list[Record] = []
+        while True:
+            attempt = len(found) + 1
+            record = read(self.directory / RECORDS / f"run-{_name(run, attempt)}.json")
+            if isinstance(record, Fault) or (record.plan, record.order, record.attempt) != (
+                self.plan.digest,
+                run.order,
+                attempt,
+            ):
+                return found
+            found.append(record)
 
     def _recorded(self, run: Run) -> bool:
-        """Whether the run has its record; half a record cannot be, a foreign one does not count."""
-        path = self.directory / RECORDS / f"run-{self._name(run)}.json"
-        record = read(path)
-        if isinstance(record, Fault):
-            return False
-        return record.plan == self.plan.digest and record.order == run.order
+        """Whether the run has a valid record: a resumed sweep tries the others again."""
+        return any(record.valid for record in self._attempts(run))
+
+
+def _name(run: Run, attempt: int) -> str:
+    again = f"-attempt{attempt}" if attempt > 1 else ""
+    return f"{run.order:05d}-{run.configuration}-{run.replicas}-{run.path}{again}"
 
 
 def kept_plan(directory: Path) -> Plan:

@@ -240,6 +240,7 @@ def state(stack: str, values: Mapping[str, str], online: tuple[int, ...] | None 
         raise BadInput(complaint(error, State)) from None
     if result.duration <= result.omit:
         raise BadInput(f"duration: {result.duration} s must be longer than omit, {result.omit} s")
+    _check_lease(result)
     if not on_lab:
         _check_cluster(result)
     elif result.cpus is None:
@@ -278,6 +279,18 @@ def _parsed(key: str, value: str) -> Any:
         return foreign.parsed(value if len(value) < _LONGEST else "")
     except ValueError:
         raise BadInput(f"{key}: {shown(value)} is not JSON: write {STRUCTURED[key]}") from None
+
+
+def _check_lease(state: State) -> None:
+    """A run renews its lease before and after its traffic, never during it."""
+    around = lease.AROUND_A_RUN[state.target]
+    needed = state.omit + state.duration + around
+    if state.lease_seconds is not None and state.lease_seconds < needed:
+        raise BadInput(
+            f"lease: {state.lease} ends before a run does: {state.omit} + {state.duration} s of "
+            f"traffic (omit, duration) and {around} s to start and end it: give at least "
+            f"{needed}s, or none"
+        )
 
 
 def _check_cluster(state: State) -> None:

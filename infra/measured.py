@@ -15,7 +15,9 @@ MEASURE = "./steerlab measure --declared"
 
 # Its name, and the outputs that it gives.
 NAME = "measurement"
-RESULTS = ("bitrate_mbps", "bitrate_ci", "idle_percent", "softirq_percent", "directory")
+RESULTS = (
+    "bitrate_mbps", "bitrate_ci", "idle_percent", "softirq_percent", "valid_runs", "directory",
+)  # fmt: skip
 
 
 def describe(state: State) -> dict[str, Any]:

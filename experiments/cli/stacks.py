@@ -221,11 +221,12 @@ def measure(
 ) -> None:
     """Measure a converged stack again; records go to results/STACK."""
     from experiments import remeasured, single, stacks, targets
+    from experiments.engines.choice import choose
     from infra.refusals import BadInput
 
     if declared == bool(stack):
         raise BadInput("measure: give either --stack STACK or --declared")
-    what = single.from_stdin() if declared else single.of_stack(stack)
+    what = single.from_stdin() if declared else single.of_stack(stack, choose)
     alone = targets.busy(what.target, what.stack, f"measure of {what.stack}")
     with alone, waiting("measuring", _expected_s(what)):
         result = single.measure(what)

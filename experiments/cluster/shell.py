@@ -56,10 +56,14 @@ class Shell(Protocol):
     def start(self, words: Sequence[str]) -> Session: ...
 
 
-def run(shell: Shell, words: Sequence[str], seconds: float = CALL_S) -> Answer:
-    """Run a command to its end. Raises `Cannot` where it has none in time."""
+def run(
+    shell: Shell, words: Sequence[str], seconds: float = CALL_S, said: str | None = None
+) -> Answer:
+    """Run a command to its end, `said` a line for it. Raises `Cannot` where it has none in time."""
     session = shell.start(words)
     try:
+        if said is not None:
+            session.say(said)
         answer = session.finish(time.monotonic() + seconds)
     finally:
         session.close()
@@ -126,12 +130,12 @@ class PodSession:
     def finish(self, deadline: float) -> Answer | None:
         try:
             self._socket.run_forever(timeout=max(0.1, deadline - time.monotonic()))
+            if self._socket.is_open():
+                return None
+            out, err = self._socket.read_stdout(timeout=0), self._socket.read_stderr(timeout=0)
+            status = self._socket.returncode
         except Exception as error:  # the library lets through whatever its socket raised
-            return Answer(1, "", f"the connection to the pod was lost: {error}")
-        if self._socket.is_open():
-            return None
-        status = self._socket.returncode
-        out, err = self._socket.read_stdout(timeout=0), self._socket.read_stderr(timeout=0)
+            return Answer(1, "", f"the connection to the pod was lost: {error!r}")
         if status is None:
             return Answer(1, out or "", f"the connection to the pod was lost: {err or ''}")
         return Answer(int(status), out or "", err or "")

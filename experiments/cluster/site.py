@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -13,17 +13,20 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from analysis.schema import Confounders, Machine, Pair
+from analysis.schema import Confounders, Machine
 from experiments import machine
 from experiments.cluster import steer
 from experiments.cluster.shell import LOOK, Answer, PodShell, Session, Shell, SshShell, looked, run
 from experiments.edges import Edge
-from experiments.iperf import CONNECT_MS, GRACE_S, BarrierBroken, interval, parse
-from experiments.site import Driven
+from experiments.iperf import CONNECT_MS, GRACE_S, BarrierBroken, Result, failed, interval, parse
+from experiments.site import Driven, Standing
+from experiments.validity import Asked, Cause, Reason
 from infra import foreign
+from infra.config import cpu_limit
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.measurement import ClusterMeasurement, NodeOf
 from infra.kubernetes.names import IPERF_PORT, MEASURED, Names
+from infra.kubernetes.plan import by_node, node_plan
 from infra.refusals import Cannot
 
 # How long a command may take to say that it is ready, seconds.
@@ -42,6 +45,7 @@ class Running:
     node: str
     address: str
     restarts: int
+    cpu_limit: str | None = None
 
 
 class ClusterSite:
@@ -52,6 +56,7 @@ class ClusterSite:
         self._names = Names(what.stack)
         self._connect = cache(lambda: connect(what.kubeconfig, what.context))
         self._shells: dict[str, Shell] = {}
+        self._devices: set[str] = set()
 
     # --- nodes ---
 
@@ -75,15 +80,29 @@ class ClusterSite:
         return list(first.values())
 
     def verify(self) -> list[tuple[str, dict[str, Any]]]:
+        what = self._what
+        pods = by_node(self._listed())
         answers = []
-        for node in self._what.nodes:
-            if node.steered:
-                words = ("verify", "--owner", node.owner, "--saved", "--renew")
-                try:
-                    answers.append((node.name, steer.verb(self._shell(node), *words)))
-                except Exception:
-                    self._shells.pop(node.name, None)  # its agent's pod may be another by now
-                    raise
+        for node in what.nodes:
+            if not node.steered:
+                continue
+            plan = node_plan(
+                what.wanted,
+                owner=node.owner,
+                overlay_device=what.overlay_device,
+                pods=pods.get(node.name, {}),
+                owns_flow_table=node.owns_flow_table,
+                lease_seconds=what.lease_seconds,
+            )
+            try:
+                said = steer.verb(self._shell(node), "verify", "--renew", plan=plan)
+            except Exception:
+                self._shells.pop(node.name, None)  # its agent's pod may be another by now
+                raise
+            answers.append((node.name, said))
+            self._devices |= {
+                queue["device"] for queue in said["queues"] if queue["role"] in ("nic", "overlay")
+            }
         return answers
 
     def confounders(self) -> Confounders:
@@ -92,8 +111,9 @@ class ClusterSite:
 
     def describe(self) -> Machine:
         server = self._measured()[0]
-        devices = sorted({queue["device"] for _, said in self.verify() for queue in said["queues"]
-                          if queue["role"] in ("nic", "overlay")})  # fmt: skip
+        if not self._devices:
+            self.verify()
+        devices = sorted(self._devices)
         said = looked(self._shell(server), machine.about(devices))
         return machine.described(said, devices, self._iperf_version())
 
@@ -104,15 +124,22 @@ class ClusterSite:
 
     # --- pods ---
 
-    def _pods(self) -> tuple[dict[int, Running], dict[int, Running]]:
-        """The running servers and clients, by pair."""
+    def _listed(self) -> list[Any]:
         from kubernetes.client import CoreV1Api
 
         with explained(f"listing the pods of {self._names.pods}"):
             listed = CoreV1Api(self._connect()).list_namespaced_pod(
                 self._names.pods, _request_timeout=CALL_S
             )
-        return running(listed.items, "server"), running(listed.items, "client")
+        return list(listed.items)
+
+    def _pods(self) -> tuple[dict[int, Running], dict[int, Running]]:
+        """The running servers and clients, by pair."""
+        listed = self._listed()
+        return running(listed, "server"), running(listed, "client")
+
+    def standing(self, pairs: int) -> Standing:
+        return standing(self._what, self._pods(), pairs)
 
     def _pod_shell(self, pod: Running) -> PodShell:
         what = self._what
@@ -140,11 +167,9 @@ class ClusterSite:
         }
 
     def throttled(self, pairs: int) -> dict[int, int]:
-        if self._what.pod_cpu_limit is None:
-            return {}
         counts = {}
         for index, pod in self._pods()[0].items():
-            if index > pairs:
+            if index > pairs or pod.cpu_limit is None:
                 continue
             stat = "cat /sys/fs/cgroup/cpu/cpu.stat 2>/dev/null || cat /sys/fs/cgroup/cpu.stat"
             answer = run(self._pod_shell(pod), ("sh", "-c", stat))
@@ -162,18 +187,8 @@ class ClusterSite:
         if absent:
             raise BarrierBroken(f"{absent[0]} does not run in {self._names.pods}")
         addresses = self._addresses(servers)
-        window = json.dumps({"window": [what.omit, what.duration]})
+        measured = [pods[index] for pods in (servers, clients) for index in range(1, pairs + 1)]
         with ExitStack() as stack:
-            readers = {
-                node.name: stack.enter_context(
-                    _ready(
-                        self._shell(node),
-                        ("python3", "-I", "-c", LOOK, window),
-                        f"node {node.name}",
-                    )
-                )
-                for node in self._measured()
-            }
             sessions = {
                 index: stack.enter_context(
                     _ready(
@@ -184,25 +199,95 @@ class ClusterSite:
                 )
                 for index in range(1, pairs + 1)
             }
+            # after the clients' shells, which become the clients: a reader looks for its own
+            readers = {
+                node.name: stack.enter_context(
+                    _ready(
+                        self._shell(node),
+                        ("python3", "-I", "-c", LOOK, self._window(node, measured)),
+                        f"node {node.name}",
+                    )
+                )
+                for node in self._measured()
+            }
             for session in (*readers.values(), *sessions.values()):
                 session.say("go")
             time.sleep(what.omit + what.duration)
             deadline = time.monotonic() + GRACE_S
-            results = [_result(i, session.finish(deadline)) for i, session in sessions.items()]
-            edges = {}
-            reasons = []
-            for node, session in readers.items():
-                answer = session.finish(deadline)
-                if answer is None or answer.status != 0:
-                    said = answer.err.strip()[-200:] if answer else "no answer in time"
-                    reasons.append(f"reading /proc of node {node}: {said}")
-                    continue
-                try:
-                    edges[node] = window_of(answer.out, node)
-                except Cannot as error:
-                    reasons.append(str(error))
+            results = [_result(i, one.finish(deadline), what) for i, one in sessions.items()]
+            answers = {node: one.finish(deadline) for node, one in readers.items()}
+        edges, reasons = read_edges(answers)
         reasons += moved((servers, clients), self._pods(), pairs)
-        return Driven(results, {} if reasons and not edges else edges, reasons)
+        serving = {self._counted(servers[index].node) for index in range(1, pairs + 1)}
+        return Driven(
+            results,
+            edges,
+            reasons,
+            using=dict.fromkeys(edges),
+            serving={node: None if node in serving else () for node in edges},
+        )
+
+    def _window(self, node: NodeOf, measured: Iterable[Running]) -> str:
+        """What a node's reader is asked: the window, and the pods whose processes it may see."""
+        uids = [pod.uid for pod in measured if self._counted(pod.node) == node.name]
+        return json.dumps({"window": [self._what.omit, self._what.duration, uids]})
+
+    def _counted(self, name: str) -> str:
+        """The measured node with the kernel of this node."""
+        boot = {node.name: node.boot_id for node in self._what.nodes}
+        same = (node.name for node in self._measured() if node.boot_id == boot.get(name))
+        return next(same, name)
+
+
+def read_edges(
+    answers: Mapping[str, Answer | None],
+) -> tuple[dict[str, tuple[Edge, Edge]], list[Reason]]:
+    """The edges that the nodes' readers brought, and why one brought none (pure)."""
+    edges, reasons = {}, []
+    for node, answer in answers.items():
+        try:
+            if answer is None:
+                raise Cannot(f"no answer of node {node} in time")
+            if answer.status != 0:
+                raise Cannot(f"reading /proc of node {node}: {_last(answer)}")
+            edges[node] = window_of(answer.out, node)
+        except Cannot as error:
+            reasons.append(Reason(Cause.WINDOW, str(error)))
+    return edges, reasons
+
+
+def _last(answer: Answer) -> str:
+    return answer.err.strip()[-300:] or f"exit {answer.status}"
+
+
+def standing(
+    what: ClusterMeasurement, pods: tuple[Mapping[int, Running], ...], pairs: int
+) -> Standing:
+    """Where the pods run and what quota they have, held against what is claimed (pure).
+
+    A namespace's LimitRange may have given them a quota that the stack did not ask for.
+    """
+    texts = []
+    limits = {}
+    for side, there in zip(("server", "client"), pods, strict=True):
+        nodes = {node.name for node in what.nodes if node.side == side}
+        for index in range(1, pairs + 1):
+            pod = there.get(index)
+            if pod is None:
+                texts.append(f"pod iperf-{side}-{index} does not run in {what.pods}")
+                continue
+            limits[cpu_limit(pod.cpu_limit) if pod.cpu_limit else None] = pod.cpu_limit
+            if pod.node not in nodes:
+                texts.append(f"pod iperf-{side}-{index} runs on node {pod.node}, no {side} node")
+    wanted = what.pod_cpu_limit
+    if wanted and limits and set(limits) != {cpu_limit(wanted)}:
+        found = " and ".join(limit or "none" for limit in limits.values())
+        texts.append(f"the pods have a CPU quota of {found}, not {wanted}")
+    elif len(limits) > 1:
+        found = " and ".join(limit or "none" for limit in limits.values())
+        texts.append(f"the pods have unlike CPU quotas: {found}")
+    limit = next(iter(limits.values()), wanted)
+    return Standing([Reason(Cause.TOPOLOGY, text) for text in texts], limit)
 
 
 _WINDOW: TypeAdapter[tuple[Edge, Edge]] = TypeAdapter(tuple[Edge, Edge])
@@ -237,12 +322,10 @@ def _ready(shell: Shell, words: Sequence[str], who: str) -> Iterator[Session]:
         session.close()
 
 
-def _result(index: int, answer: Answer | None) -> tuple[Pair, bytes]:
+def _result(index: int, answer: Answer | None, asked: Asked) -> Result:
     if answer is None:
-        return Pair(index=index, bitrate_mbps=None, reason="iperf3 did not end in time"), b""
-    start = answer.out.find("{")
-    output = (answer.out[start:] if start >= 0 else answer.out or answer.err).encode()
-    return parse(index, output, answer.status), output
+        return failed(index, Reason(Cause.TRAFFIC, "iperf3 did not end in time"))
+    return parse(index, answer.out.encode(), answer.err.encode(), answer.status, asked)
 
 
 def command(what: ClusterMeasurement, address: str) -> list[str]:
@@ -278,14 +361,23 @@ def running(listed: Sequence[Any], role: str) -> dict[int, Running]:
             pod.spec.node_name,
             pod.status.pod_ip,
             sum(one.restart_count for one in pod.status.container_statuses or []),
+            _limit(pod),
         )
     return found
 
 
+def _limit(pod: Any) -> str | None:
+    """The CPU quota of a pod's measured container, whoever set it."""
+    for container in pod.spec.containers or []:
+        if container.name == MEASURED and container.resources:
+            return (container.resources.limits or {}).get("cpu")
+    return None
+
+
 def moved(
     before: tuple[Mapping[int, Running], ...], after: tuple[Mapping[int, Running], ...], pairs: int
-) -> list[str]:
-    """Why pods that went, were made anew or restarted spoil a run (pure)."""
+) -> list[Reason]:
+    """Why pods that were deleted, recreated or restarted spoil a run (pure)."""
     reasons = []
     for role, first, last in zip(("server", "client"), before, after, strict=True):
         for index in range(1, pairs + 1):
@@ -294,7 +386,7 @@ def moved(
             if new is None:
                 reasons.append(f"{name} is gone or not ready")
             elif new.uid != old.uid:
-                reasons.append(f"{name} was made anew on node {new.node}")
+                reasons.append(f"{name} was recreated on node {new.node}")
             elif new.restarts != old.restarts:
                 reasons.append(f"{name} was restarted")
-    return reasons
+    return [Reason(Cause.TOPOLOGY, text) for text in reasons]

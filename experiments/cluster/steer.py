@@ -20,14 +20,22 @@ from infra.refusals import Cannot
 RESTORE_S = 120.0
 
 
-def verb(shell: Shell, *words: str) -> dict[str, Any]:
+# A plan comes as one line on stdin: an argument of exec is part of a URL, whose length has a limit.
+_PLANNED = 'read -r plan && printf %s "$plan" | "$@"'
+
+
+def verb(shell: Shell, *words: str, plan: dict[str, Any] | None = None) -> dict[str, Any]:
     """Run one verb of the agent on a node and return its JSON, as `experiments.agent.call` does."""
+    text = "" if plan is None else json.dumps(plan, separators=(",", ":"))
     if isinstance(shell, SshShell):
+        words += ("--plan", text) if text else ()
         session = shell.start(("python3", "-I", "-", *words), AGENT.read_bytes())
         answer = session.finish(time.monotonic() + RESTORE_S)
         session.close()
         if answer is None:
             raise Cannot(f"steer {words[0]} on {shell} did not end within {RESTORE_S:.0f} s")
+    elif text:
+        answer = run(shell, ("sh", "-c", _PLANNED, "sh", *pods.AGENT, *words), said=text)
     else:
         answer = run(shell, (*pods.AGENT, *words))
     return read(answer, words[0], str(shell))
@@ -66,8 +74,7 @@ def agent_shell(kubeconfig: str, context: str, names: Names, node: str) -> PodSh
 
 def apply_over_ssh(guard: Guard, plan: dict[str, Any]) -> dict[str, Any]:
     assert guard.ssh  # noqa: S101
-    text = json.dumps(plan, separators=(",", ":"))
-    return verb(SshShell(guard.address, guard.ssh), "apply", "--plan", text)
+    return verb(SshShell(guard.address, guard.ssh), "apply", plan=plan)
 
 
 def restore(guard: Guard) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from pulumi_kubernetes.core.v1 import Namespace, ServiceAccount
 
 from infra import measured
 from infra.config import State
-from infra.kubernetes import agent, made_by, measurement
+from infra.kubernetes import agent, made_by, measurement, plan
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names, admits
 from infra.kubernetes.nodes import Nodes, of_state, owners_of_table
 from infra.kubernetes.pods import PodPair
-from infra.kubernetes.steering import NodeSteering, node_plan
+from infra.kubernetes.steering import NodeSteering
 from infra.refusals import BadInput
 
 
@@ -58,12 +58,13 @@ class Cluster(pulumi.ComponentResource):
                 names,
                 node,
                 uids.apply(
-                    lambda pods, node=node: node_plan(  # type: ignore[misc]
-                        state,
-                        names,
-                        node,
-                        pods.get(node.name, {}),
+                    lambda pods, node=node: plan.node_plan(  # type: ignore[misc]
+                        state.steering,
+                        owner=names.owner(node.name),
+                        overlay_device=state.overlay_device,
+                        pods=pods.get(node.name, {}),
                         owns_flow_table=node.name in tables,
+                        lease_seconds=state.lease_seconds,
                     )
                 ),
                 stands_on=stands_on,
@@ -118,11 +119,7 @@ def running(state: State, names: Names) -> dict[str, dict[str, str]]:
     api = connect(state.kubeconfig, state.context)
     with explained(f"listing the pods of {names.pods}"):
         listed = CoreV1Api(api).list_namespaced_pod(names.pods, _request_timeout=CALL_S)
-    found: dict[str, dict[str, str]] = {}
-    for pod in listed.items:
-        if pod.status.phase == "Running" and pod.metadata.deletion_timestamp is None:
-            found.setdefault(pod.spec.node_name, {})[pod.metadata.name] = pod.metadata.uid
-    return found
+    return plan.by_node(listed.items)
 
 
 def declare(state: State, nodes: Nodes | None = None) -> None:

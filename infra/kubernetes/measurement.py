@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from infra.config import Ssh, State
+from infra.configurations import Configuration
 from infra.kubernetes.names import Address, Names
-from infra.kubernetes.nodes import Node, Nodes
+from infra.kubernetes.nodes import Node, Nodes, owners_of_table
 
 
 class NodeOf(BaseModel):
@@ -22,16 +23,23 @@ class NodeOf(BaseModel):
     side: Literal["server", "client"]
     steered: bool
     owner: str
+    owns_flow_table: bool
 
 
 class ClusterMeasurement(BaseModel):
-    """A converged stack of a cluster and how long to measure it; seconds are whole."""
+    """A converged stack of a cluster and how long to measure it; seconds are whole.
+
+    `wanted` is the steering that each steered node is held against; it names the pods as they run.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: Literal["kubernetes"] = "kubernetes"
     stack: str
     configuration: str
+    definition: str
+    wanted: Configuration
+    lease_seconds: int | None
     replicas: int
     path: Literal["overlay"] = "overlay"
     runs: int
@@ -55,7 +63,8 @@ class ClusterMeasurement(BaseModel):
 def of(state: State, nodes: Nodes) -> ClusterMeasurement:
     """The measurement of a state on the nodes that it uses (pure)."""
     names = Names(state.stack)
-    steered = {node.name for node in nodes.steered(state.steer_nodes == "both")}
+    chosen = nodes.steered(state.steer_nodes == "both")
+    steered, tables = {node.name for node in chosen}, owners_of_table(chosen)
 
     def used(node: Node, side: Literal["server", "client"]) -> NodeOf:
         return NodeOf(
@@ -65,11 +74,15 @@ def of(state: State, nodes: Nodes) -> ClusterMeasurement:
             side=side,
             steered=node.name in steered,
             owner=names.owner(node.name),
+            owns_flow_table=node.name in tables,
         )
 
     return ClusterMeasurement(
         stack=state.stack,
         configuration=state.configuration,
+        definition=state.steering.definition,
+        wanted=state.steering,
+        lease_seconds=state.lease_seconds,
         replicas=state.replicas,
         runs=state.runs,
         duration=state.duration,

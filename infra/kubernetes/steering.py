@@ -15,50 +15,15 @@ from pulumi_command import local
 from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.batch.v1 import Job
 
-from infra import steering
 from infra.config import State
 from infra.kubernetes import agent
 from infra.kubernetes.guard import Guard
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node
 from infra.refusals import BadInput
-from infra.steering import Device
 
 RESTORE = "./steerlab nodes restore --declared"
 APPLY = "./steerlab nodes apply --declared"
-
-
-def node_plan(
-    state: State,
-    names: Names,
-    node: Node,
-    pods: Mapping[str, str],
-    *,
-    owns_flow_table: bool,
-) -> dict[str, Any]:
-    """The plan of one node (pure); `pods` are the uids of the measured pods on it, by name.
-
-    Where the node has no more veths than pods of its own, all are steered alike; the overlay's
-    device and the one below it are found on the node.
-    """
-    devices = [
-        Device("nic", ("auto",)),
-        Device("overlay", (state.overlay_device,)),
-        Device("veth", ("auto",)),
-        *(
-            Device("pod", ("eth0",), f"pod:{uid}", name, generation=uid)
-            for name, uid in sorted(pods.items())
-        ),
-    ]
-    return steering.plan(
-        state.steering,
-        owner=names.owner(node.name),
-        devices=devices,
-        cores=None,
-        queue_core=None,
-        owns_flow_table=owns_flow_table,
-        lease_seconds=state.lease_seconds,
-    )
 
 
 def plan_words(plan: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ import pulumi
 
 from infra import measured
 from infra.config import State
-from infra.lab import layout, measurement
+from infra.lab import layout, measurement, plan
 from infra.lab.claim import Claim
 from infra.lab.node import Node
 from infra.lab.overlay import Overlay
@@ -45,7 +45,7 @@ class Lab(pulumi.ComponentResource):
         carriers += [pair.pods for pair in pairs if pair.pods is not None]
         steering = [
             Steering(state, node, boot_id=boot, carriers=carriers, parent=self).command
-            for node in measurement.steered_nodes(state)
+            for node in plan.steered_nodes(state)
         ]
         self.ready: list[pulumi.Resource] = [
             *carriers,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from infra.config import State
 from infra.cores import Cores
 from infra.lab import layout
+from infra.lab.plan import node_plan, steered_nodes
 
 
 class Endpoint(BaseModel):
@@ -26,13 +27,17 @@ class Endpoint(BaseModel):
 
 
 class Measurement(BaseModel):
-    """A converged lab and how long to measure it; seconds are whole, as iperf3 counts them."""
+    """A converged lab and how long to measure it; seconds are whole, as iperf3 counts them.
+
+    `plans` are the steering of each steered node, which the agent holds the machine against.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: Literal["lab"] = "lab"
     stack: str
     configuration: str
+    definition: str
     replicas: int
     path: Literal["overlay", "host"]
     runs: int
@@ -43,7 +48,7 @@ class Measurement(BaseModel):
     pod_cpu_limit: str | None
     server_node: str
     client_node: str
-    steered: tuple[str, ...]
+    plans: tuple[dict[str, Any], ...]
     pairs: tuple[Endpoint, ...]
 
     def to_stdin(self) -> str:
@@ -56,6 +61,7 @@ def of(state: State) -> Measurement:
     return Measurement(
         stack=state.stack,
         configuration=state.configuration,
+        definition=state.steering.definition,
         replicas=state.replicas,
         path=state.path,
         runs=state.runs,
@@ -66,7 +72,7 @@ def of(state: State) -> Measurement:
         pod_cpu_limit=state.pod_cpu_limit or None,
         server_node=server.namespace,
         client_node=client.namespace,
-        steered=tuple(owner(node) for node in steered_nodes(state)),
+        plans=tuple(node_plan(state, node) for node in steered_nodes(state)),
         pairs=tuple(_endpoint(state, index) for index in range(1, state.replicas + 1)),
     )
 
@@ -83,13 +89,3 @@ def _endpoint(state: State, index: int) -> Endpoint:
         server_cgroup=pair.server.cgroup if limited else None,
         client_cgroup=pair.client.cgroup if limited else None,
     )
-
-
-def steered_nodes(state: State) -> tuple[layout.Node, ...]:
-    server, client = layout.nodes(state.stack)
-    return (server, client) if state.steer_nodes == "both" else (server,)
-
-
-def owner(node: layout.Node) -> str:
-    """The name under which the agent keeps a node's snapshot."""
-    return f"{node.stack}/{node.side}"

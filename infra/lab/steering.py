@@ -1,57 +1,19 @@
-"""The steering of the lab: one resource for each steered node, and what its plan names (pure)."""
+"""The steering of the lab: one resource for each steered node."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from shlex import quote
-from typing import Any
 
 import pulumi
 from pulumi_command import local
 
-from infra import steering
 from infra.config import State
 from infra.lab import layout
-from infra.lab.measurement import owner
-from infra.steering import Device
+from infra.lab.plan import node_plan, owner
 
 AGENT = "python3 -I docker/steering/steer.py"
-
-
-def node_plan(state: State, node: layout.Node, generations: Sequence[str | None]) -> dict[str, Any]:
-    """The plan of one node.
-
-    `generations` are the ids of what carries its devices, in order: the wire and, where there is
-    an overlay, the overlay and each pair's pods. What is made anew thus changes the plan.
-    """
-    place = layout.netns(node.namespace)
-    wire, *above = generations
-    devices = [Device("nic", (layout.WIRE,), place, generation=wire)]
-    if state.path == "overlay":
-        overlay, *pods = above
-        devices += [
-            Device("overlay", (layout.OVERLAY,), place, generation=overlay),
-            Device("veth", ("cali*",), place),
-            *(
-                Device("pod", ("eth0",), layout.netns(pod.namespace), pod.name, generation)
-                for pod, generation in zip(_pods(state, node), pods, strict=True)
-            ),
-        ]
-    serves = node.side == "server"
-    return steering.plan(
-        state.steering,
-        owner=owner(node),
-        devices=devices,
-        cores=state.cores.server if serves else state.cores.client,
-        queue_core=state.cores.irq if serves else None,
-        owns_flow_table=serves,
-        lease_seconds=state.lease_seconds,
-    )
-
-
-def _pods(state: State, node: layout.Node) -> list[layout.Pod]:
-    return [layout.Pod(node, index) for index in range(1, state.replicas + 1)]
 
 
 class Steering(pulumi.ComponentResource):

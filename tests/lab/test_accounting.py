@@ -51,5 +51,21 @@ def test_the_percentages_are_those_of_mpstat(project: Project) -> None:
     assert max(soft(core) for core in ours.values()) > 20, "no softirq load: nothing was compared"
 
 
+def test_a_nice_busy_loop_is_measured_and_named(project: Project) -> None:
+    loop = subprocess.Popen(["nice", "-n", "19", "sh", "-c", "while :; do :; done"])
+    try:
+        project.up("baseline-1", "duration=3", "podCpuLimit=100m")
+    finally:
+        loop.kill()
+        loop.wait()
+    record = json.loads(
+        max((project.folder / "results/baseline-1").glob("*[0-9].json")).read_text()
+    )
+    # the quota leaves the cores to the loop, and tests may run beside this one
+    assert record["foreign_cpu"] > 0.5
+    assert any("other programs used" in text for text in record["warnings"])
+    assert record["congestion"]
+
+
 def soft(core: Core) -> float:
     return core.soft or 0.0

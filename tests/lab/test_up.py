@@ -54,6 +54,29 @@ def test_another_configuration_touches_steering_and_measurement_only(either: Pro
     assert TABLE.read_text().strip() == "0"
 
 
+def test_measure_refuses_what_was_not_converged(project: Project) -> None:
+    """An edited file, an interrupted `up -c`, an edited configurations file."""
+    (project.folder / "own.yaml").write_text("mine:\n  nic: {cpus: all}\n")
+    project.up(STACK, ONLY_CONVERGE, "configurations=own.yaml", "configuration=mine")
+    project.run("measure", "-s", STACK)
+    records = set((project.folder / "results" / STACK).iterdir())
+
+    (project.folder / "own.yaml").write_text("mine:\n  nic: {cpus: first}\n")
+    assert "update steer-server" in project.run("measure", "-s", STACK, code=3).err
+    (project.folder / "own.yaml").write_text("mine:\n  nic: {cpus: all}\n")
+
+    path = project.folder / f"Pulumi.{STACK}.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("configuration: mine", "configuration: rfs"))
+    assert "update steer-server" in project.run("measure", "-s", STACK, code=3).err
+    path.write_text(text + "  steerlab:replicas: '2'\n")
+    assert "delete iperf-server-3" in project.run("measure", "-s", STACK, code=3).err
+    assert set((project.folder / "results" / STACK).iterdir()) == records
+
+    path.write_text(text)
+    project.run("measure", "-s", STACK)
+
+
 def test_destroy_puts_back_what_the_machine_had(either: Project) -> None:
     found = TABLE.read_text().strip()
     TABLE.write_text("4096")

@@ -14,7 +14,14 @@ from pulumi.runtime import rpc
 from pulumi.runtime.mocks import MockMonitor, MockResourceArgs, Mocks, set_mocks
 
 COMMAND = "command:local:Command"
-MEASURED = {"bitrate_mbps", "bitrate_ci", "idle_percent", "softirq_percent", "directory"}
+MEASURED = {
+    "bitrate_mbps",
+    "bitrate_ci",
+    "idle_percent",
+    "softirq_percent",
+    "valid_runs",
+    "directory",
+}
 
 
 @dataclass

@@ -541,7 +541,7 @@ _IPERF = {
     "end": {
         "streams": [{"sender": {"retransmits": 1}}],
         "sum_sent": {"retransmits": 3, "bits_per_second": 2e9},
-        "sum_received": {"bits_per_second": 1.9e9, "seconds": 5.0},
+        "sum_received": {"bits_per_second": 2e9, "bytes": 500_000_000, "seconds": 2.0},
         "sender_tcp_congestion": "cubic",
     },
 }
@@ -551,12 +551,20 @@ _IPERFS = json_like(_IPERF) | json_like({"error": "unable to connect", "end": {}
 
 
 def _cluster_result(data: bytes) -> object:
-    return site._result(1, shell.Answer(0, _text(data), ""))
+    return site._result(1, shell.Answer(0, _text(data), ""), _Asked())
 
 
-add(
-    "iperf3, on the lab", lambda data: iperf.parse(1, data), _IPERFS, json.dumps(_IPERF), _ODD_IPERF
-)
+class _Asked:
+    """The run that `_IPERF` answers."""
+
+    duration, omit, streams = 2, 1, 1
+
+
+def _lab_result(data: bytes) -> object:
+    return iperf.parse(1, data, b"", 0, _Asked())
+
+
+add("iperf3, on the lab", _lab_result, _IPERFS, json.dumps(_IPERF), _ODD_IPERF)
 add("iperf3, on a cluster", _cluster_result, _IPERFS, json.dumps(_IPERF))
 
 _REPORT = {
@@ -684,6 +692,9 @@ class FakeSite:
     def verify(self) -> list[tuple[str, dict[str, Any]]]:
         return [("server", self._answer("verify", {**_REPORT, "drift": []}))]
 
+    def standing(self, _: int) -> site.Standing:
+        return site.Standing((), WHAT.pod_cpu_limit)
+
     def throttled(self, pairs: int) -> dict[int, int]:
         count = machine.throttled(self._answer("throttled", "nr_periods 3\nnr_throttled 1\n"))
         return {} if count is None else dict.fromkeys(range(1, pairs + 1), count)
@@ -691,7 +702,7 @@ class FakeSite:
     def drive(self, pairs: int) -> Any:
         raw = self._answer("iperf3", json.dumps(_IPERF).encode())
         both = self._answer("edges", (_edge(1.0), _edge(3.0)))
-        results = [(iperf.parse(index, raw), raw) for index in range(1, pairs + 1)]
+        results = [iperf.parse(index, raw, b"", 0, WHAT) for index in range(1, pairs + 1)]
         return site.Driven(results, {"lab": both})
 
 
@@ -983,7 +994,7 @@ def _pods(data: bytes) -> object:
             uid="u",
             deletion_timestamp=None,
         ),
-        spec=SimpleNamespace(node_name="n"),
+        spec=SimpleNamespace(node_name="n", containers=[]),
         status=SimpleNamespace(
             conditions=[SimpleNamespace(type="Ready", status="True")],
             pod_ip="10.0.0.1",

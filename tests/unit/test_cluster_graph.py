@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import declared_graph
 import pytest
@@ -14,6 +15,7 @@ from infra.config import State
 from infra.kubernetes import agent, cluster, steering
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node, Nodes, choose, owners_of_table
+from infra.kubernetes.plan import node_plan
 from infra.refusals import BadInput, Cannot
 
 IMAGES = '{"iperf3": "registry.example/iperf3:1", "steering": "registry.example/steering:1"}'
@@ -207,11 +209,18 @@ def test_without_runs_there_is_no_measurement() -> None:
 def test_a_plan_too_long_for_an_argument_is_refused() -> None:
     pods = {f"iperf-server-{i}": POD_UID.format(1) for i in range(1024)}
     of = state("rps-1024")
-    plan = steering.node_plan(of, Names(of.stack), node("s1"), pods, owns_flow_table=True)
+
+    def plan_of(some: dict[str, str]) -> dict[str, Any]:
+        return node_plan(
+            of.steering, owner="rps-1024/s1", overlay_device="auto", pods=some,
+            owns_flow_table=True, lease_seconds=None,
+        )  # fmt: skip
+
+    plan = plan_of(pods)
     with pytest.raises(BadInput, match="spread the pairs over more nodes"):
         steering.plan_words(plan)
     few = dict(list(pods.items())[:256])
-    plan = steering.node_plan(of, Names(of.stack), node("s1"), few, owns_flow_table=True)
+    plan = plan_of(few)
     assert max(map(len, steering.plan_words(plan))) < agent.LONGEST_ARGUMENT
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace as Model
 from typing import Any
@@ -16,10 +17,11 @@ from pydantic import ValidationError
 from experiments.agent import AGENT, AgentFailed
 from experiments.cluster import drift, look, steer
 from experiments.cluster.doctor import _HASH_OF_AGENT, NodeFindings, concluded, why_not_running
-from experiments.cluster.shell import LOOK, Answer, SshShell
-from experiments.cluster.site import command, moved, running
+from experiments.cluster.shell import LOOK, Answer, PodSession, SshShell
+from experiments.cluster.site import command, moved, read_edges, running, standing
 from experiments.engines.embedded import kubernetes as kinds
 from experiments.machine import described
+from experiments.validity import Cause
 from infra import config
 from infra.config import Ssh
 from infra.kubernetes import access, measurement
@@ -176,7 +178,7 @@ def test_a_window_that_nobody_begins_ends() -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert b"nobody said" in done.stderr
+    assert b"start signal" in done.stderr
 
 
 # --- pods ---
@@ -191,7 +193,13 @@ def pod(index: int, role: str = "server", uid: str = "u", restarts: int = 0, **m
             uid=uid,
             deletion_timestamp=more.get("going"),
         ),
-        spec=Model(node_name="s1"),
+        spec=Model(
+            node_name=more.get("node", "c1" if role == "client" else "s1"),
+            containers=[
+                Model(name="sidecar", resources=None),
+                Model(name="iperf3", resources=Model(limits=more.get("limits"))),
+            ],
+        ),
         status=Model(
             conditions=[Model(type="Ready", status=ready)],
             container_statuses=[Model(restart_count=restarts)],
@@ -211,7 +219,7 @@ def test_pods_that_run_are_ready_and_not_going() -> None:
     ("after", "said"),
     [
         ([pod(1)], []),
-        ([pod(1, uid="v")], ["pod iperf-server-1 was made anew on node s1"]),
+        ([pod(1, uid="v")], ["pod iperf-server-1 was recreated on node s1"]),
         ([pod(1, restarts=1)], ["pod iperf-server-1 was restarted"]),
         ([], ["pod iperf-server-1 is gone or not ready"]),
     ],
@@ -219,7 +227,104 @@ def test_pods_that_run_are_ready_and_not_going() -> None:
 def test_pods_that_moved_spoil_a_run(after: list[Any], said: list[str]) -> None:
     client = running([pod(1, role="client")], "client")
     before, now = running([pod(1)], "server"), running(after, "server")
-    assert moved((before, client), (now, client), 1) == said
+    reasons = moved((before, client), (now, client), 1)
+    assert [reason.text for reason in reasons] == said
+    assert {reason.cause for reason in reasons} <= {Cause.TOPOLOGY}
+
+
+@pytest.mark.parametrize(
+    ("asked", "server", "client", "limit", "wrong"),
+    [
+        ("", {}, {}, None, None),
+        ("", {"limits": {"memory": "1Gi"}}, {}, None, None),
+        # a LimitRange's default, of both
+        ("", {"limits": {"cpu": "500m"}}, {"limits": {"cpu": "0.5"}}, "0.5", None),
+        ("200m", {"limits": {"cpu": "200m"}}, {"limits": {"cpu": "0.2"}}, "0.2", None),
+        ("200m", {}, {}, None, "the pods have a CPU quota of none, not 200m"),
+        ("", {"limits": {"cpu": "1"}}, {}, "1", "the pods have unlike CPU quotas: 1 and none"),
+        ("", {"node": "c1"}, {}, None, "pod iperf-server-1 runs on node c1, no server node"),
+    ],
+)
+def test_the_quota_is_that_of_the_pods_and_their_nodes_are_held_against_the_claim(
+    asked: str, server: dict[str, Any], client: dict[str, Any], limit: str | None, wrong: str | None
+) -> None:
+    values = {"target": "kubernetes", "images": IMAGES, "podCpuLimit": asked}
+    state = config.state("rfs-1", values, online=(0, 1))
+    what = measurement.of(state, NODES)
+    there = running([pod(1, **server)], "server"), running([pod(1, "client", **client)], "client")
+    found = standing(what, there, 1)
+    assert found.pod_cpu_limit == limit
+    assert [reason.text for reason in found.reasons] == ([] if wrong is None else [wrong])
+
+
+def test_a_pod_that_does_not_run_is_named() -> None:
+    [reason] = standing(WHAT, (running([pod(1)], "server"), {}), 1).reasons
+    assert reason.text == "pod iperf-client-1 does not run in steerlab-rfs-plus-2"
+
+
+EDGE = {"at": 1.0, "own_cpu": 0.1, "stat": "cpu0 1", "softirqs": "", "softnet": "", "own": None}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (None, "in time"),
+        (Answer(1, "", "Traceback\nMemoryError"), "MemoryError"),
+        (Answer(137, "", ""), "exit 137"),
+        (Answer(0, "", ""), "cannot be read"),
+        (Answer(0, "ready\n[1", ""), "cannot be read"),
+        (Answer(0, json.dumps([EDGE]), ""), "cannot be read"),
+        (Answer(0, json.dumps([EDGE, {"at": 1}]), ""), "cannot be read"),
+        (Answer(0, json.dumps([EDGE, 7]), ""), "cannot be read"),
+    ],
+)
+def test_a_reader_that_brings_no_edges_is_a_reason(answer: Answer | None, words: str) -> None:
+    edges, [reason] = read_edges({"s1": answer, "s2": Answer(0, json.dumps([EDGE, EDGE]), "")})
+    assert edges.keys() == {"s2"}
+    assert "node s1" in reason.text
+    assert words in reason.text
+
+
+class Socket:
+    """A websocket whose connection was lost in one of several ways."""
+
+    def __init__(self, returncode: Any, error: Exception | None = None) -> None:
+        self._returncode, self._error = returncode, error
+
+    def run_forever(self, **_: float) -> None:
+        if self._error:
+            raise self._error
+
+    def is_open(self) -> bool:
+        return False
+
+    def read_stdout(self, **_: float) -> str:
+        return ""
+
+    read_stderr = read_stdout
+
+    @property
+    def returncode(self) -> Any:
+        if isinstance(self._returncode, Exception):
+            raise self._returncode
+        return self._returncode
+
+
+@pytest.mark.parametrize(
+    "socket",
+    [
+        Socket(None),
+        Socket(TypeError("'NoneType' object is not subscriptable")),
+        Socket(KeyError("status")),
+        Socket(ValueError("invalid literal for int()")),
+        Socket(0, ConnectionResetError(104, "Connection reset by peer")),
+    ],
+)
+def test_a_lost_connection_is_an_answer(socket: Socket) -> None:
+    answer = PodSession(socket).finish(time.monotonic() + 1)
+    assert answer is not None
+    assert answer.status == 1
+    assert "the connection to the pod was lost" in answer.err
 
 
 def test_a_node_is_described_by_its_files() -> None:

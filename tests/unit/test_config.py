@@ -254,7 +254,7 @@ def test_stack_and_machine_are_no_keys(key):
 
 @given(st.integers(1, 86_400), st.integers(0, 60))
 def test_more_is_measured_than_left_out(duration, omit):
-    values = {"duration": str(duration), "omit": str(omit)}
+    values = {"duration": str(duration), "omit": str(omit), "lease": "none"}
     if duration > omit:
         assert (state(**values).duration, state(**values).omit) == (duration, omit)
     else:
@@ -265,7 +265,25 @@ def test_more_is_measured_than_left_out(duration, omit):
 @given(st.integers(1, 8760), st.sampled_from([("s", 1), ("m", 60), ("h", 3600)]))
 def test_a_lease_in_seconds(number, unit):
     letter, seconds = unit
-    assert state(lease=f"{number}{letter}").lease_seconds == number * seconds
+    short = {"lease": f"{number}{letter}", "duration": "1", "omit": "0"}
+    if number * seconds >= 11:
+        assert state(**short).lease_seconds == number * seconds
+    else:
+        assert refusal(**short).startswith(f"lease: {number}{letter} ends before a run does")
+
+
+@pytest.mark.parametrize(
+    ("target", "lease", "duration", "needed"),
+    [("lab", "2h", 7190, "7201s"), ("kubernetes", "2h", 7140, "7201s"), ("lab", "60s", 50, "61s")],
+)
+def test_a_run_that_outlasts_its_lease_is_refused(target, lease, duration, needed):
+    images = '{"iperf3": "r/iperf3:1", "steering": "r/steering:1"}'
+    of = {"target": target, "omit": "1"} | ({} if target == "lab" else {"images": images})
+    message = refusal(**of, lease=lease, duration=str(duration))
+    assert f"{lease} ends before a run does: 1 + {duration} s" in message
+    assert f"at least {needed}" in message
+    assert state(**of, lease="none", duration=str(duration))
+    assert state(**of, lease=lease, duration=str(duration - 1))
 
 
 def test_no_lease():

@@ -36,9 +36,9 @@ def stat(**cores: str) -> Edge:
 def test_percentages_of_a_captured_window(before: Edge, after: Edge) -> None:
     """cpu0: 184 user, 856 system, 766 idle, 73 iowait, 4604 softirq, 2 steal of 6485 ticks."""
     first, second = edges.cores(before, after, "lab")
-    assert first.model_dump(exclude={"server"}) == {
+    assert first.model_dump() == {
         "node": "lab", "core": 0, "usr": 2.837, "nice": 0, "sys": 13.2, "iowait": 1.126,
-        "irq": 0, "soft": 70.995, "steal": 0.031, "idle": 11.812,
+        "irq": 0, "soft": 70.995, "steal": 0.031, "idle": 11.812, "server": None,
     }  # fmt: skip
     assert (second.core, second.usr, second.soft, second.idle) == (1, 8.488, 61.657, 7.622)
 
@@ -69,6 +69,19 @@ def test_idle_that_steps_back_is_no_negative_time() -> None:
     assert (core.usr, core.soft, core.idle, core.iowait) == (50, 50, 0, 0)
 
 
+@pytest.mark.parametrize("field", STAT_FIELDS)
+def test_time_that_steps_back_far_is_not_measured(field: str) -> None:
+    """A core that went offline and came back, or a machine that moved to another host."""
+    place = STAT_FIELDS.index(field)
+    first, last = [1000] * 10, [1100] * 10
+    last[place] = 400
+    before, after = (stat(cpu0=" ".join(map(str, row))) for row in (first, last))
+    [core] = edges.cores(before, after, "n")
+    assert all(getattr(core, name) is None for name in PERCENTAGES)
+    [words] = edges.backward(before, after, "n")
+    assert "core 0 of node n in /proc/stat" in words
+
+
 def test_only_cores_at_both_edges_are_counted() -> None:
     ticks = "1 1 1 1 1 1 1 1 0 0"
     gone, new = stat(cpu0=ticks, cpu1=ticks), stat(cpu1="2 1 1 1 1 1 1 1 0 0", cpu2=ticks)
@@ -95,6 +108,33 @@ def test_counters_that_wrap_at_32_bits(before: Edge, after: Edge) -> None:
     )
     row = edges.softnet(first, last, "lab")[0]
     assert (row.processed, row.net_rx) == (32, 32)
+
+
+def test_a_softnet_counter_that_went_back_is_not_measured(before: Edge, after: Edge) -> None:
+    """1,000 packets fewer than before are no 4 thousand million more."""
+    fewer = dataclasses.replace(after, softnet=before.softnet.replace("255455cc", "255451e4"))
+    rows = edges.softnet(before, fewer, "lab")
+    assert [row.core for row in rows] == [1]
+    [words] = edges.backward(before, fewer, "lab")
+    assert "core 0 of node lab in softnet_stat" in words
+    restarted = dataclasses.replace(after, softirqs=before.softirqs.replace("11602042", "11602000"))
+    assert edges.softnet(before, restarted, "lab")[0].net_rx is None
+    assert edges.backward(before, after, "lab") == []
+
+
+def test_softnet_rows_of_an_old_kernel_are_of_the_cores_online() -> None:
+    """Linux before 5.10 with CPU 1 offline: the second row is CPU 2's."""
+    ticks = "1 1 1 1 1 1 1 1 0 0"
+    old = "\n".join(["0000000a " + "00000000 " * 10] * 2)
+    edge = dataclasses.replace(stat(cpu0=ticks, cpu2=ticks), softnet=old)
+    assert [row.core for row in edges.softnet(edge, edge, "n")] == [0, 2]
+
+
+def test_cores_say_whether_they_serve() -> None:
+    ticks = "1 1 1 1 1 1 1 1 0 0"
+    edge = stat(cpu0=ticks, cpu1=ticks)
+    assert [core.server for core in edges.cores(edge, edge, "n", {1})] == [False, True]
+    assert [core.server for core in edges.cores(edge, edge, "n")] == [None, None]
 
 
 def test_softnet_rows_without_a_cpu_column_count_from_zero() -> None:

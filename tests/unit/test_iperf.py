@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from experiments import iperf
 from infra import config
@@ -35,41 +37,133 @@ REFUSED = b"""{
 """
 
 
-def without_bytes() -> bytes:
+class Asked:
+    """What the captured run was to be."""
+
+    duration, omit, streams = 1, 0, 1
+
+
+def parsed(output: bytes, err: bytes = b"", status: int = 0) -> iperf.Result:
+    return iperf.parse(3, output, err, status, Asked())
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> bytes:
+    """The captured result with something else in its end."""
     result = json.loads(CAPTURED)
-    result["end"]["sum_received"] |= {"bytes": 0, "bits_per_second": 0}
+    change(result["end"])
     return json.dumps(result).encode()
+
+
+def received(**figures: Any) -> bytes:
+    return changed(lambda end: end["sum_received"].update(figures))
 
 
 def test_goodput_is_the_receivers() -> None:
     """The sender's own figure is 24550.481."""
-    pair = iperf.parse(3, CAPTURED)
-    assert (pair.index, pair.bitrate_mbps, pair.retransmits) == (3, 24549.082, 0)
-    assert pair.reason is None
+    result = parsed(CAPTURED)
+    assert (result.pair.index, result.pair.retransmits) == (3, 0)
+    assert result.pair.bitrate_mbps == pytest.approx(24549.082, abs=0.001)
+    assert (result.pair.reason, result.warnings, result.congestion) == (None, (), "bbr")
+
+
+def test_a_rate_is_not_rounded() -> None:
+    slow = received(bits_per_second=400.0, bytes=50)
+    assert parsed(slow).pair.bitrate_mbps == 0.0004
+
+
+WARNING = b"warning: JSON data length overflow\n"
 
 
 @pytest.mark.parametrize(
-    ("output", "status", "words"),
+    ("output", "err", "warnings"),
     [
-        (REFUSED, 0, "iperf3: unable to connect to server: Connection refused"),
-        (CAPTURED[:700], -9, r"exit -9\) did not answer in JSON: .*intervals"),
-        (b"", 1, r"exit 1\) did not answer in JSON: no output"),
-        (b"\xff\xfe\xfa broken", 1, "did not answer in JSON: .* broken"),
-        (b"iperf3: parameter error", 1, "iperf3: parameter error"),
-        (b"[]", 0, "not an object"),
-        (b'{"start": {}, "end": {}}', 0, "no received bytes"),
-        (without_bytes(), 0, "no received bytes"),
-        (b'{"end": null}', 0, "no received bytes"),
-        (b'{"end": {"sum_received": []}}', 0, "no received bytes"),
-        (b'{"end": {"sum_received": {"bits_per_second": "1"}}}', 0, "no received bytes"),
-        (b'{"end": {"sum_received": {"bits_per_second": NaN}}}', 0, "no received bytes"),
+        (WARNING + CAPTURED, b"", ("warning: JSON data length overflow",)),
+        (CAPTURED, WARNING, ("warning: JSON data length overflow",)),
+        (CAPTURED + b"\niperf Done.\n", b"", ("iperf Done.",)),
+        (b"{not JSON}\n" + CAPTURED, b"", ("{not JSON}",)),
+        (CAPTURED + CAPTURED, b"", ()),  # 3.16 and 3.17
+        (b"\xff\n" + CAPTURED, b"", ("\ufffd",)),
+    ],
+    ids=["before", "stderr", "after", "a brace", "twice", "not UTF-8"],
+)
+def test_text_around_the_result_is_a_warning(
+    output: bytes, err: bytes, warnings: tuple[str, ...]
+) -> None:
+    result = parsed(output, err)
+    assert result.pair.bitrate_mbps == parsed(CAPTURED).pair.bitrate_mbps
+    assert result.warnings == warnings
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        changed(lambda end: end["sum_sent"].pop("retransmits")),
+        changed(lambda end: end["sum_sent"].update(retransmits=-1)),
+        changed(lambda end: end["sum_sent"].update(retransmits=10**30)),
+        changed(lambda end: end["sum_sent"].update(retransmits="many")),
+        changed(lambda end: end["sum_sent"].update(retransmits=float("nan"))),
+        changed(lambda end: end.update(sum_sent=None)),
+        CAPTURED.replace(b'"retransmits":0', b'"retransmits":-nan'),
     ],
 )
-def test_a_pair_without_a_number_has_a_reason(output: bytes, status: int, words: str) -> None:
-    pair = iperf.parse(1, output, status)
-    assert pair.bitrate_mbps is None
-    assert pair.reason is not None
-    assert re.search(words, pair.reason, re.DOTALL), pair.reason
+def test_a_side_figure_never_costs_the_rate(output: bytes) -> None:
+    pair = parsed(output).pair
+    assert pair.bitrate_mbps == parsed(CAPTURED).pair.bitrate_mbps
+    assert pair.retransmits is None
+
+
+def test_a_result_without_a_congestion_control_has_none() -> None:
+    for output in (
+        changed(lambda end: end.pop("sender_tcp_congestion")),
+        changed(lambda end: end.update(sender_tcp_congestion=3)),
+    ):
+        assert parsed(output).congestion is None
+
+
+@pytest.mark.parametrize(
+    ("output", "status", "words", "cause"),
+    [
+        (REFUSED, 0, "iperf3: unable to connect to server: Connection refused", "traffic"),
+        (CAPTURED[:700], -9, r"exit -9\).*intervals", "result"),
+        (b"", 1, r"exit 1\)", "result"),
+        (b"\xff\xfe\xfa broken", 1, "broken", "result"),
+        (b"iperf3: parameter error", 1, "iperf3: parameter error", "result"),
+        (b"[]", 0, "no result", "result"),
+        (b'{"end": null}', 0, "no result", "result"),
+        (b"[" * 100_000, 0, "no result", "result"),
+        (b'{"end": ' * 2_000, 0, "no result", "result"),
+        (CAPTURED, 1, "exit status 1", "result"),
+        (WARNING + REFUSED, 1, "Connection refused.*JSON data length overflow", "traffic"),
+        (b'{"start": {}, "end": {}}', 0, "no received bytes", "traffic"),
+        (received(bytes=0, bits_per_second=0), 0, "no received bytes", "traffic"),
+        (received(bytes=0), 0, "no received bytes", "traffic"),
+        (b'{"end": {"sum_received": []}}', 0, "no received bytes", "traffic"),
+        (received(bits_per_second="1"), 0, "no received bytes", "traffic"),
+        (received(bits_per_second=True), 0, "no received bytes", "traffic"),
+        (received(bits_per_second=float("nan")), 0, "no received bytes", "traffic"),
+        (received(bits_per_second=-5.0), 0, "no received bytes", "traffic"),
+        (received(seconds=0.2), 0, "0.200 s of traffic instead of 1 s", "window"),
+        (received(seconds=1.4), 0, "1.400 s of traffic instead of 1 s", "window"),
+        (received(seconds=None), 0, "no received bytes", "traffic"),
+        (received(bytes=10**9), 0, "1000000000 bytes in", "result"),
+        (changed(lambda end: end.update(streams=[])), 0, "0 streams instead of 1", "streams"),
+        (changed(lambda end: end["streams"].append({})), 0, "2 streams instead of 1", "streams"),
+    ],
+)  # fmt: skip
+def test_a_pair_without_a_number_has_a_reason(
+    output: bytes, status: int, words: str, cause: str
+) -> None:
+    result = parsed(output, status=status)
+    assert result.pair.bitrate_mbps is None
+    assert result.reason is not None
+    assert result.pair.reason == result.reason.text
+    assert re.search(words, result.reason.text, re.DOTALL), result.reason.text
+    assert result.reason.cause == cause
+
+
+@given(st.binary() | st.text().map(str.encode), st.binary(), st.integers(-64, 255))
+def test_any_output_is_read(out: bytes, err: bytes, status: int) -> None:
+    assert parsed(out, err, status).pair.reason is not None
 
 
 @pytest.fixture
@@ -125,13 +219,11 @@ def test_all_clients_wait_for_the_last_and_answer_in_order(
         assert [client.process.poll() for client in barrier.clients] == [None, None]
         assert stands.started == []
         start = barrier.release()
-        results = [client.finish(start + 60) for client in barrier.clients]
+        results = [client.finish(start + 60, Asked()) for client in barrier.clients]
     assert stands.started == ["10.244.0.1", "10.244.0.2"]
-    assert [(pair.index, pair.bitrate_mbps) for pair, _ in results] == [
-        (1, 24549.082),
-        (2, 24549.082),
-    ]
-    assert [raw for _, raw in results] == [CAPTURED, CAPTURED]
+    rate = parsed(CAPTURED).pair.bitrate_mbps
+    assert [(one.pair.index, one.pair.bitrate_mbps) for one in results] == [(1, rate), (2, rate)]
+    assert [one.raw for one in results] == [CAPTURED, CAPTURED]
 
 
 def test_a_client_that_cannot_start_stops_all(two_pairs: Measurement, stands: Stands) -> None:
@@ -139,7 +231,7 @@ def test_a_client_that_cannot_start_stops_all(two_pairs: Measurement, stands: St
     with pytest.raises(
         iperf.BarrierBroken, match=r"pair 2 .*iperf-client-2: cannot open --net=/run"
     ):
-        iperf.run(two_pairs, two_pairs.pairs, lambda _: pytest.fail("traffic without a client"))
+        iperf.run(two_pairs, two_pairs.pairs, lambda *_: pytest.fail("traffic without a client"))
     assert stands.started == []
 
 
@@ -149,7 +241,7 @@ def test_a_client_that_cannot_join_its_cgroup_stops_all(
     """Its shell complains and would wait on: reading on to its end would never end."""
     lost = two_pairs.pairs[0].model_copy(update={"client_cgroup": "steerlab/none/of/these"})
     with pytest.raises(iperf.BarrierBroken, match=r"steerlab/none/of/these/cgroup\.procs"):
-        iperf.run(two_pairs, [lost], lambda _: None)
+        iperf.run(two_pairs, [lost], lambda *_: None)
     assert stands.started == []
 
 
@@ -166,9 +258,9 @@ def test_a_client_that_does_not_end_is_killed(
         return seen[-1]
 
     monkeypatch.setattr(iperf, "_spawn", noted)
-    results = iperf.run(two_pairs, two_pairs.pairs, lambda _: None)
-    assert [pair.reason for pair, _ in results] == ["iperf3 did not end in time"] * 2
-    assert [pair.bitrate_mbps for pair, _ in results] == [None, None]
+    results = iperf.run(two_pairs, two_pairs.pairs, lambda *_: None)
+    assert [one.pair.reason for one in results] == ["iperf3 did not end in time"] * 2
+    assert [one.pair.bitrate_mbps for one in results] == [None, None]
     assert [process.returncode for process in seen] == [-9, -9]
 
 
@@ -186,7 +278,7 @@ def test_an_interrupt_leaves_no_client(
         seen.append(spawn(what, endpoint, *rest))
         return seen[-1]
 
-    def at(_: float) -> None:
+    def at(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(iperf, "_spawn", interrupted)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from analysis import schema
 from analysis.schema import Confounders, Core, Machine, Pair, Record
-from experiments import agent, edges, iperf, lab_site, machine, measure
+from experiments import agent, iperf, machine, measure
 from experiments.agent import AgentFailed
-from experiments.iperf import BarrierBroken
+from experiments.cluster import look
+from experiments.iperf import BarrierBroken, Result
+from experiments.lab_site import LabSite
+from experiments.site import Standing
+from experiments.validity import Cause, Reason
 from infra import config
 from infra.lab import measurement
 from infra.lab.measurement import Endpoint, Measurement
@@ -27,7 +34,10 @@ QUEUE = {
     "rps_cpus": "1", "rps_flow_cnt": 0,
 }  # fmt: skip
 
-Results = list[tuple[Pair, bytes]]
+Results = list[Result]
+
+
+READ = look.edge
 
 
 class Lab:
@@ -37,23 +47,44 @@ class Lab:
         self.asked: list[tuple[str, ...]] = []
         self.drift: list[list[Any] | Exception] = []
         self.pairs: Callable[[Sequence[Endpoint]], Results] = lambda active: [
-            (Pair(index=pair.index, bitrate_mbps=100.0 * pair.index, retransmits=2), b"{}")
+            Result(
+                Pair(index=pair.index, bitrate_mbps=100.0 * pair.index, retransmits=2),
+                b"{}",
+                congestion="cubic",
+            )
             for pair in active
         ]
         self.interrupts = iter(range(0, 10_000, 5000))
+        self.plans: list[dict[str, Any]] = []
+        self.moments: list[float] = []
+        self.proc = iter(["proc-before", "proc-after"])
+        self.late = 0.0
+        self.stat: Callable[[str], str] = lambda text: text
 
-    def call(self, *words: str) -> dict[str, Any]:
+    def call(self, *words: str, plan: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(words)
+        self.plans.append(plan)
         drift = self.drift.pop(0) if self.drift else []
         if isinstance(drift, Exception):
             raise drift
         return {"queues": [QUEUE], "sock_flow_entries": 32768, "drift": drift, "warnings": []}
 
     def run(
-        self, _: Measurement, active: Sequence[Endpoint], at: Callable[[float], None]
+        self,
+        _: Measurement,
+        active: Sequence[Endpoint],
+        at: Callable[[float, Sequence[int]], None],
     ) -> Results:
-        at(0.0)
+        at(0.0, [])
         return self.pairs(active)
+
+    def sleep_until(self, moment: float) -> None:
+        self.moments.append(moment)
+
+    def edge(self, own: list[int] | None = None) -> dict[str, Any]:
+        read = {**READ(DATA / next(self.proc)), "at": self.moments[-1] + self.late, "own": own}
+        read["stat"] = self.stat(read["stat"])
+        return read
 
     def confounders(self) -> Confounders:
         count = next(self.interrupts)
@@ -63,14 +94,14 @@ class Lab:
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     lab = Lab()
-    read = edges.Edge.read
-    proc = iter(["proc-before", "proc-after"])
-    monkeypatch.setattr(edges.Edge, "read", lambda: read(DATA / next(proc)))
+    monkeypatch.setattr(look, "edge", lab.edge)
+    monkeypatch.setattr(look, "sleep_until", lab.sleep_until)
     monkeypatch.setattr(agent, "call", lab.call)
     monkeypatch.setattr(iperf, "run", lab.run)
     monkeypatch.setattr(machine, "confounders", lab.confounders)
     monkeypatch.setattr(machine, "describe", lambda _: MACHINE)
-    monkeypatch.setattr(lab_site, "_sleep_until", lambda _: None)
+    monkeypatch.setattr(LabSite, "_server", lambda *_: 1)
+    monkeypatch.setattr(LabSite, "standing", lambda self, _: Standing((), self._what.pod_cpu_limit))
     return lab
 
 
@@ -80,26 +111,29 @@ def what() -> Measurement:
 
 
 def test_a_sound_run(lab: Lab, what: Measurement) -> None:
-    place = measure.Place(block=3, order=17, seed=7, plan="abc")
+    place = measure.Place(block=3, order=17, seed=7, plan="abc", attempt=2)
     record, raw = measure.run(what, place=place)
     assert (record.valid, record.reasons) == (True, [])
     assert (record.configuration, record.replicas, record.idle_pairs) == ("rfs", 4, 0)
     assert (record.block, record.order, record.seed, record.plan) == (3, 17, 7, "abc")
+    assert (record.attempt, record.congestion, record.causes) == (2, "cubic", [])
+    assert record.definition == config.state("rfs-4", {}, (0, 1)).steering.definition
     assert (record.duration, record.omit, record.streams) == (2, 1, 1)
     assert record.machine == MACHINE
     assert [pair.bitrate_mbps for pair in record.pairs] == [100, 200, 300, 400]
     assert measure.mean_bitrate(record) == 250
     assert raw == [b"{}"] * 4
     # the accounts of the two edges, under the name of the one kernel
-    assert [(core.node, core.core, core.soft) for core in record.cores] == [
-        ("lab", 0, 70.995),
-        ("lab", 1, 61.657),
+    assert [(core.node, core.core, core.soft, core.server) for core in record.cores] == [
+        ("lab", 0, 70.995, True),
+        ("lab", 1, 61.657, True),
     ]
     assert [row.received_rps for row in record.softnet] == [50357, 60738]
-    assert record.window is not None
+    assert record.window == 2
     assert record.harness is not None
     # read back on both sides, and the lease renewed each time
-    assert lab.asked == [("verify", "--owner", "rfs-4/server", "--saved", "--renew")] * 2
+    assert lab.asked == [("verify", "--renew")] * 2
+    assert lab.plans == [*what.plans, *what.plans]
     assert record.steering_before == record.steering_after
     assert record.steering_before is not None
     assert record.steering_before.sock_flow_entries == 32768
@@ -136,12 +170,13 @@ DRIFT = {"kind": "value", "message": "eth1 rx-0: rps_cpus is 3, not 1"}
         ([[DRIFT]], ["steering before the run: eth1 rx-0: rps_cpus is 3, not 1"]),
         ([[], [DRIFT]], ["steering after the run: eth1 rx-0: rps_cpus is 3, not 1"]),
         ([[], AgentFailed("exit 1")], ["steering after the run: exit 1"]),
+        ([[], KeyError("eth7")], ["steering after the run: KeyError: 'eth7'"]),
         (
             [[DRIFT], [DRIFT]],
             [f"steering {when} the run: {DRIFT['message']}" for when in ("before", "after")],
         ),
     ],
-    ids=["before", "after", "agent failed", "both"],
+    ids=["before", "after", "agent failed", "a bug", "both"],
 )
 def test_drift_makes_a_run_invalid(
     lab: Lab, what: Measurement, drift: list[Any], reasons: list[str]
@@ -155,12 +190,13 @@ def test_drift_makes_a_run_invalid(
 def test_a_pair_that_fails_makes_the_run_invalid_and_is_not_zero(
     lab: Lab, what: Measurement
 ) -> None:
-    dead = Pair(index=2, bitrate_mbps=None, reason="iperf3: control socket has closed")
-    lab.pairs = lambda _: [(Pair(index=1, bitrate_mbps=90), b"{}"), (dead, b"")]
+    dead = iperf.failed(2, Reason(Cause.TRAFFIC, "iperf3: control socket has closed"))
+    lab.pairs = lambda _: [Result(Pair(index=1, bitrate_mbps=90), b"{}"), dead]
     record, raw = measure.run(what, replicas=2)
-    assert (record.valid, record.reasons) == (
+    assert (record.valid, record.reasons, record.causes) == (
         False,
         ["pair 2: iperf3: control socket has closed"],
+        ["traffic"],
     )
     assert record.pairs[1].bitrate_mbps is None
     assert measure.mean_bitrate(record) is None
@@ -184,14 +220,9 @@ def test_a_broken_barrier_is_one_reason_and_no_number(
     jsonschema.validate(json.loads(record.model_dump_json()), SCHEMA)
 
 
-@pytest.mark.usefixtures("lab")
-def test_the_window_begins_after_what_is_omitted(
-    what: Measurement, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    moments: list[float] = []
-    monkeypatch.setattr(lab_site, "_sleep_until", moments.append)
+def test_the_window_begins_after_what_is_omitted(lab: Lab, what: Measurement) -> None:
     measure.run(what)
-    assert moments == [1, 3]
+    assert lab.moments == [1, 3]
 
 
 def test_throttling_of_limited_pods(
@@ -217,6 +248,164 @@ def test_throttling_of_limited_pods(
     record, _ = measure.run(what)
     assert [pair.throttled_periods for pair in record.pairs] == [7, None]
     assert record.pod_cpu_limit == "200m"
+
+
+def test_a_counter_that_went_back_is_a_reason_and_no_negative_number(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what = measurement.of(config.state("rfs-1", {"podCpuLimit": "200m", "duration": "2"}, (0, 1)))
+    monkeypatch.setattr(iperf, "cgroup_directory", lambda _: tmp_path)
+    (tmp_path / "cpu.stat").write_text("nr_throttled 500\n")
+    pairs = lab.pairs
+
+    def recreate(active: Sequence[Endpoint]) -> Results:
+        (tmp_path / "cpu.stat").write_text("nr_throttled 3\n")
+        return pairs(active)
+
+    lab.pairs = recreate
+    record, _ = measure.run(what)
+    assert record.pairs[0].throttled_periods is None
+    assert (record.valid, record.causes) == (False, ["topology"])
+    assert Record.model_validate_json(record.model_dump_json()) == record
+
+
+@pytest.mark.parametrize("seconds", [0.06, 1.7, 2.3, 45.0])
+def test_a_window_of_another_length_is_a_reason(
+    lab: Lab, what: Measurement, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(
+        lab, "sleep_until", lambda _: lab.moments.append(seconds * len(lab.moments))
+    )
+    monkeypatch.setattr(look, "sleep_until", lab.sleep_until)
+    record, _ = measure.run(what)
+    assert record.window == seconds
+    assert (record.valid, record.causes) == (False, ["window"])
+
+
+@pytest.mark.parametrize("seconds", [1.9, 2.1])
+def test_a_reader_that_wakes_up_late_is_no_reason(
+    lab: Lab, what: Measurement, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(
+        look, "sleep_until", lambda _: lab.moments.append(seconds * len(lab.moments))
+    )
+    record, _ = measure.run(what)
+    assert record.valid
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [("proc-after", "core 1 of node lab went offline"), ("proc-before", "core 1 of node lab came")],
+)
+def test_a_core_that_comes_or_goes_is_a_reason(
+    lab: Lab, what: Measurement, when: str, words: str
+) -> None:
+    texts = iter(("proc-before", "proc-after"))
+
+    def without_core(text: str) -> str:
+        return re.sub("(?m)^cpu1 .*\n", "", text) if next(texts) == when else text
+
+    lab.stat = without_core
+    record, _ = measure.run(what)
+    assert not record.valid
+    assert record.reasons[0].startswith(words)
+    assert record.causes == ["cores"]
+
+
+def test_a_server_core_that_was_never_there_is_a_reason(lab: Lab, what: Measurement) -> None:
+    lab.stat = lambda text: re.sub("(?m)^cpu1 .*\n", "", text)
+    record, _ = measure.run(what)
+    assert "core 1 of node lab is not online" in record.reasons
+    assert [core.core for core in record.cores] == [0]
+
+
+@pytest.mark.usefixtures("lab")
+@pytest.mark.parametrize("method", ["drive", "confounders", "throttled", "standing", "describe"])
+@pytest.mark.parametrize(
+    "error", [TypeError("x"), ValueError("y"), KeyError("enp3s0"), OSError(5, "Input/output error")]
+)
+def test_whatever_a_site_raises_is_a_reason(
+    what: Measurement, monkeypatch: pytest.MonkeyPatch, method: str, error: Exception
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(LabSite, method, broken)
+    record, _ = measure.run(what)
+    assert not record.valid
+    assert type(error).__name__ in record.reasons[0]
+    jsonschema.validate(json.loads(record.model_dump_json()), SCHEMA)
+    assert Record.model_validate_json(record.model_dump_json()) == record
+
+
+def test_senders_of_unlike_congestion_control_are_a_warning(lab: Lab, what: Measurement) -> None:
+    lab.pairs = lambda _: [
+        Result(Pair(index=index, bitrate_mbps=9), b"{}", congestion=name)
+        for index, name in ((1, "bbr"), (2, "cubic"))
+    ]
+    record, _ = measure.run(what, replicas=2)
+    assert record.congestion == "bbr, cubic"
+    assert any("congestion" in warning for warning in record.warnings)
+
+
+def test_a_line_beside_the_result_is_a_warning(lab: Lab, what: Measurement) -> None:
+    lab.pairs = lambda _: [
+        Result(
+            Pair(index=1, bitrate_mbps=9), b"{}", warnings=("warning: JSON data length overflow",)
+        )
+    ]
+    record, _ = measure.run(what, replicas=1)
+    assert record.valid
+    assert "pair 1: iperf3: warning: JSON data length overflow" in record.warnings
+
+
+TEXTS = st.text() | st.sampled_from(["veth\udcff", "\udc80", "a\x1b[2J", "\0"])
+NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=True, allow_infinity=True)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(data=st.data())
+def test_a_record_that_is_written_can_be_read(
+    lab: Lab, what: Measurement, data: st.DataObject
+) -> None:
+    """Whatever the agent, iperf3 and /proc bring."""
+
+    def pairs(_: Sequence[Endpoint]) -> Results:
+        received = {
+            key: data.draw(NUMBERS | st.none() | TEXTS)
+            for key in ("bits_per_second", "bytes", "seconds")
+        }
+        report = {
+            "end": {
+                "streams": [{}],
+                "sum_received": received,
+                "sum_sent": {"retransmits": data.draw(NUMBERS | TEXTS)},
+                "sender_tcp_congestion": data.draw(TEXTS | st.none()),
+            }
+        }
+        return [iperf.parse(1, json.dumps(report).encode(), b"", 0, what)]
+
+    def answer(*_: str, **__: object) -> dict[str, Any]:
+        queue = {**QUEUE, "device": data.draw(TEXTS), "rps_flow_cnt": data.draw(NUMBERS)}
+        return {
+            "queues": [queue],
+            "sock_flow_entries": data.draw(NUMBERS | st.none()),
+            "drift": [{"message": data.draw(TEXTS)}],
+            "warnings": [data.draw(TEXTS)],
+        }
+
+    lab.proc = iter(["proc-before", "proc-after"])
+    lab.interrupts = iter([0, 1])
+    lab.pairs = pairs
+    lab.stat = lambda text: re.sub(
+        r"(?m)^cpu1 \d+", lambda _: f"cpu1 {data.draw(st.integers(0, 2**64))}", text
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agent, "call", answer)
+        record, _ = measure.run(what, replicas=1)
+    text = record.model_dump_json()
+    assert Record.model_validate_json(text) == record
+    jsonschema.validate(json.loads(text), SCHEMA)
 
 
 def test_an_interrupt_is_not_taken_for_an_invalid_run(lab: Lab, what: Measurement) -> None:

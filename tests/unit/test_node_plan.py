@@ -13,8 +13,7 @@ from steer_tree import steer
 from infra import config, configurations
 from infra.config import State
 from infra.lab import layout, measurement
-from infra.lab.measurement import owner, steered_nodes
-from infra.lab.steering import node_plan
+from infra.lab.plan import node_plan, owner, steered_nodes
 
 FOUR = (0, 1, 2, 3)
 EIGHT = tuple(range(8))
@@ -97,7 +96,10 @@ def test_the_longest_stack_name_makes_an_owner_that_the_agent_takes():
 def test_the_measurement_verifies_what_is_steered(nodes):
     of = state(steerNodes=nodes)
     owners = ("rfs-plus-2/server", "rfs-plus-2/client")
-    assert measurement.of(of).steered == owners[: 1 if nodes == "server" else 2]
+    assert (
+        tuple(plan["owner"] for plan in measurement.of(of).plans)
+        == owners[: 1 if nodes == "server" else 2]
+    )
 
 
 def test_a_carrier_too_few_or_too_many_is_a_mistake():

@@ -15,11 +15,13 @@ import pytest
 from analysis import sequential
 from analysis.load import load
 from analysis.schema import Machine, Pair, Record
-from experiments import machine, measure, options, plan, sweep
+from experiments import measure, options, plan, sweep
+from experiments.attempts import RunsInvalid
 from experiments.engines import EngineError, Outcome, StackRef
 from experiments.measure import Place
 from experiments.plan import Plan
 from experiments.sweep import Done, Sweep
+from experiments.validity import REMEDIES, Cause
 from infra import configurations
 from infra.lab.measurement import Measurement
 from infra.refusals import BadInput
@@ -72,21 +74,28 @@ class Rig:
     engine: Engine
     measured: list[int] = dataclasses.field(default_factory=list)
     before: Callable[[int], None] = lambda _: None
-    invalid: set[int] = dataclasses.field(default_factory=set)
+    invalid: set[int] = dataclasses.field(default_factory=set)  # at the first attempt
+    causes: dict[int, list[str]] = dataclasses.field(default_factory=dict)  # at every attempt
+    held: list[Measurement] = dataclasses.field(default_factory=list)
     rate: Callable[[int], float] = lambda _: 100
 
     def measure(
-        self, what: Measurement, *, replicas: int, place: Place, on: Machine
+        self, what: Measurement, *, replicas: int, place: Place, on: Machine | None
     ) -> tuple[Record, list[bytes]]:
         assert place.order is not None
         self.before(place.order)
         tries = self.measured.count(place.order)
         self.measured.append(place.order)
+        self.held.append(what)
         valid = place.order not in self.invalid or tries > 0
+        valid = valid and place.order not in self.causes
+        reasons = [] if valid else ["the server died"]
         record = Record(
             target="lab", stack=what.stack, configuration=what.configuration, path=what.path,
             replicas=replicas, idle_pairs=what.replicas - replicas, valid=valid,
-            reasons=[] if valid else ["the server died"], duration=what.duration, machine=on,
+            reasons=reasons, causes=self.causes.get(place.order, reasons),
+            attempt=place.attempt, definition=what.definition, duration=what.duration,
+            machine=on or Machine(kernel=what.path, cpu="x", cores=2),
             pairs=[Pair(index=1, bitrate_mbps=self.rate(place.order))],
             block=place.block, order=place.order, seed=place.seed, plan=place.plan,
         )  # fmt: skip
@@ -109,9 +118,6 @@ class Rig:
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     rig = Rig(tmp_path / "out", Engine())
     monkeypatch.setattr(measure, "run", rig.measure)
-    monkeypatch.setattr(
-        machine, "describe", lambda what: Machine(kernel=what.path, cpu="x", cores=2)
-    )
     return rig
 
 
@@ -120,7 +126,8 @@ def make(**changes: Any) -> Plan:
         "seed": 7, "blocks": 2, "configurations": ["baseline", "rfs"], "replicas": [1, 2],
         "paths": ["overlay"], "duration": 2, "omit": 1, "streams": 1,
     }  # fmt: skip
-    return plan.make(options.read(fields | changes), known=configurations.load(), cpus=2)
+    asked = options.read(fields | changes)
+    return plan.make(asked, known=configurations.load(asked.own), cpus=2)
 
 
 def test_runs_follow_the_plan_and_leave_its_records(rig: Rig) -> None:
@@ -180,25 +187,96 @@ def test_an_invalid_run_is_repaired_and_made_once_more(rig: Rig) -> None:
     rig.before = break_it
     assert rig.sweep(make()) == [0, 1, 2, 3, 3, 4, 5, 6, 7]
     assert rig.engine.replaced.count([urn]) == 1
-    assert all(record.valid for record in load(rig.directory).records)
+    records = load(rig.directory).records
+    assert [(r.order, r.attempt) for r in records if not r.valid] == [(3, 1)]
+    assert [(r.order, r.attempt) for r in records if r.attempt > 1] == [(3, 2)]
+    assert len({r.order for r in records if r.valid}) == 8
 
 
-def test_a_run_that_stays_invalid_is_kept_and_the_sweep_goes_on(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rig.invalid = {3}
-    once = rig.measure
+def test_a_run_that_stays_invalid_is_kept_and_the_sweep_goes_on(rig: Rig) -> None:
+    rig.causes = {3: ["traffic"]}
+    made = make()
+    assert rig.sweep(made) == [0, 1, 2, 3, 3, 4, 5, 6, 7]
+    invalid = [r for r in load(rig.directory).records if not r.valid]
+    assert sorted((r.order, r.attempt) for r in invalid) == [(3, 1), (3, 2)]
 
-    def always(what: Measurement, **words: Any) -> tuple[Record, list[bytes]]:
-        record, raw = once(what, **words)
-        dead = record.order in rig.invalid
-        return (record.model_copy(update={"valid": False}) if dead else record), raw
+    # what was wrong is put right: only that run is left, and its attempts count on
+    rig.causes = {}
+    assert rig.sweep(made, resume=True) == [3]
+    third = [r for r in load(rig.directory).records if r.order == 3 and r.valid]
+    assert [r.attempt for r in third] == [3]
+    assert rig.sweep(made, resume=True) == []
 
-    monkeypatch.setattr(measure, "run", always)
-    job = Sweep(rig.directory, make(), rig.engine)
-    assert job.run(job.prepare()) == 0
-    assert rig.measured == [0, 1, 2, 3, 3, 4, 5, 6, 7]
-    assert [r.order for r in load(rig.directory).records if not r.valid] == [3]
+
+def test_three_invalid_runs_in_a_row_of_one_cause_end_a_sweep(rig: Rig) -> None:
+    rig.causes = {2: ["traffic", "window"], 3: ["traffic"], 4: ["cores", "traffic"]}
+    made = make()
+    with pytest.raises(RunsInvalid) as ended:
+        rig.sweep(made)
+    assert ended.value.exit_code == 1
+    assert "(traffic)" in str(ended.value)
+    assert REMEDIES[Cause.TRAFFIC] in str(ended.value)
+    assert rig.measured == [0, 1, 2, 2, 3, 3, 4, 4]
+    assert rig.engine.verbs[-1] == "destroy"
+    assert len([r for r in load(rig.directory).records if not r.valid]) == 6
+
+    rig.causes = {}
+    assert rig.sweep(made, resume=True) == [2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    "causes",
+    [
+        {2: ["traffic"], 3: ["window"], 4: ["traffic"]},  # no cause in common
+        {1: ["traffic"], 2: ["traffic"], 4: ["traffic"], 5: ["traffic"]},  # a valid run between
+    ],
+)
+def test_other_invalid_runs_end_no_sweep(rig: Rig, causes: dict[int, list[str]]) -> None:
+    rig.causes = causes
+    rig.sweep(make())
+    assert rig.measured[-1] == 7
+
+
+OWN = "{name}:\n  nic: {{cpus: {cpus}}}\n"
+
+
+def test_a_configurations_file_that_changes_ends_the_sweep(rig: Rig, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(OWN.format(name="mine", cpus="all"))
+
+    def edit(order: int) -> None:
+        if order == 2:
+            own.write_text(OWN.format(name="mine", cpus="first"))
+
+    rig.before = edit
+    made = make(configurations=["baseline", "mine"], own=str(own))
+    with pytest.raises(BadInput, match=r"mine was .* when this sweep began"):
+        rig.sweep(made)
+    assert rig.engine.verbs[-1] == "destroy"
+    planned = dict(made.definitions)
+    records = load(rig.directory).records
+    assert len(records) >= 3
+    assert all(record.definition == planned[record.configuration] for record in records)
+
+    own.unlink()  # and one that is lost keeps no lab standing
+    rig.before = lambda _: None
+    with pytest.raises(BadInput):
+        rig.sweep(made, resume=True)
+    own.write_text(OWN.format(name="mine", cpus="all"))
+    rig.sweep(made, resume=True)
+    assert len({record.order for record in load(rig.directory).records}) == 8
+
+
+def test_each_run_is_held_against_the_steering_that_it_claims(rig: Rig) -> None:
+    made = make()
+    rig.sweep(made)
+    for run, what in zip(made.runs, rig.held, strict=True):
+        [plan] = what.plans
+        steering = configurations.load()[run.configuration]
+        assert plan["sock_flow_entries"] == steering.sock_flow_entries
+        assert [rule["flows"] for rule in plan["rules"] if rule["role"] == "pod"] == [
+            steering.pod.flows
+        ] * 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""Attempts at a run: each leaves a record, and runs that cannot succeed are not tried for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from analysis.schema import Record
+from experiments.validity import REMEDIES, Cause
+from infra.refusals import Refusal
+
+ATTEMPTS = 2
+STREAK = 3
+
+
+class RunsInvalid(Refusal):
+    """Runs in a row were invalid for one cause: more of them would be, too."""
+
+
+class Streak:
+    """Counts the invalid runs in a row that have a cause in common."""
+
+    def __init__(self) -> None:
+        self._causes: dict[str, int] = {}
+
+    def judge(self, record: Record) -> None:
+        """Take note of a run's last attempt. Raises `RunsInvalid` at the third in a row."""
+        causes = [] if record.valid else record.causes or record.reasons
+        self._causes = {cause: self._causes.get(cause, 0) + 1 for cause in causes}
+        for cause, count in self._causes.items():
+            if count >= STREAK:
+                raise RunsInvalid(in_a_row(cause, record))
+
+
+def in_a_row(cause: str, record: Record) -> str:
+    """What is wrong, and its remedy (pure)."""
+    text = next((text for text in record.reasons), cause)
+    known = cause in {str(one) for one in Cause}
+    remedy = f"; {REMEDIES[Cause(cause)]}" if known else ""
+    return f"{STREAK} runs in a row are not valid for one cause ({cause}): {text}{remedy}"
+
+
+def tried(
+    attempt: Callable[[int], Record], first: int = 1, repair: Callable[[], None] = lambda: None
+) -> Record:
+    """The last attempt's record: the first that is valid, else that of the last one allowed."""
+    record = attempt(first)
+    for number in range(first + 1, first + ATTEMPTS):
+        if record.valid:
+            break
+        repair()
+        record = attempt(number)
+    return record

@@ -1,0 +1,134 @@
+"""What a valid run is (pure): its traffic, its window and its cores held against what was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from analysis.schema import Core
+
+
+class Cause(StrEnum):
+    """The kind of a reason: runs that fail for the same cause have a word in common."""
+
+    AGENT = "agent"
+    CORES = "cores"
+    DEFINITION = "definition"
+    FOREIGN = "foreign-load"
+    MACHINE = "machine"
+    RECORD = "record"
+    RESULT = "result"
+    START = "start"
+    STEERING = "steering"
+    STREAMS = "streams"
+    TOPOLOGY = "topology"
+    TRAFFIC = "traffic"
+    WINDOW = "window"
+
+
+REMEDIES: Mapping[Cause, str] = {
+    Cause.AGENT: "./steerlab doctor shows whether the node agent can run",
+    Cause.CORES: "keep all cores online during runs",
+    Cause.DEFINITION: "restore the configurations file",
+    Cause.FOREIGN: "end the other programs, or choose other cores or nodes",
+    Cause.MACHINE: "./steerlab doctor shows what this machine or cluster lacks",
+    Cause.RECORD: "this is a fault of steerlab: report it with the record",
+    Cause.RESULT: "run iperf3 by hand between the same pods to see what it prints",
+    Cause.START: "./steerlab doctor shows whether client and server can run",
+    Cause.STEERING: "find what else writes these values (tuned, a boot script, another stack)",
+    Cause.STREAMS: "use one version of iperf3 on both sides",
+    Cause.TOPOLOGY: "./steerlab up converges the stack again",
+    Cause.TRAFFIC: "check that the client reaches the server (network policy, firewall, MTU)",
+    Cause.WINDOW: "give longer runs (duration), or reduce the load on the machine",
+}
+
+
+class Reason(NamedTuple):
+    """Why a run does not count."""
+
+    cause: Cause
+    text: str
+
+
+class Asked(Protocol):
+    """How long and with how many streams a run was to be."""
+
+    @property
+    def duration(self) -> int: ...
+
+    @property
+    def omit(self) -> int: ...
+
+    @property
+    def streams(self) -> int: ...
+
+
+class Tolerance(NamedTuple):
+    """How far a length may be from the one that was asked: seconds, and a share of it."""
+
+    seconds: float
+    share: float
+
+    def holds(self, length: float, asked: float) -> bool:
+        return abs(length - asked) <= self.seconds + self.share * asked
+
+
+# A reader that may use SCHED_FIFO wakes up at most 3 ms late with 16 pairs, another one up to 0.6 s
+# (p99). iperf3's own clock is late where all cores are busy; its rate is over the seconds it had.
+WINDOW = Tolerance(0.1, 0.05)
+TRAFFIC = Tolerance(0.25, 0.1)
+
+# Other programs, and the hypervisor: share of the experiment's cores, mean over the window. One
+# busy core is enough to slow all, so a warning also has a limit in cores.
+FOREIGN_WARN, FOREIGN_WARN_CORES, FOREIGN_LIMIT = 0.05, 0.5, 0.9
+STEAL_WARN, STEAL_LIMIT = 0.02, 0.25
+
+
+def window_reasons(node: str, seconds: float, asked: float) -> list[Reason]:
+    """Why a node's CPU figures are not those of the traffic."""
+    if WINDOW.holds(seconds, asked):
+        return []
+    text = f"the CPU window of node {node} has {seconds:.3f} s instead of {asked:g} s"
+    return [Reason(Cause.WINDOW, text)]
+
+
+def core_reasons(node: str, before: set[int], after: set[int]) -> list[Reason]:
+    """Why a node's cores are not the same at both edges of the window."""
+    return [
+        Reason(Cause.CORES, f"core {core} of node {node} {what} during the run")
+        for cores, what in ((before - after, "went offline"), (after - before, "came online"))
+        for core in sorted(cores)
+    ]
+
+
+def missing_cores(node: str, wanted: Iterable[int], seen: set[int]) -> list[Reason]:
+    """Why the cores that the run is said to use are not those that are online."""
+    return [
+        Reason(Cause.CORES, f"core {core} of node {node} is not online")
+        for core in sorted(set(wanted) - seen)
+    ]
+
+
+def foreign(node: str, used: float | None, cores: int, who: Sequence[str]) -> list[Reason | str]:
+    """What CPU time of other programs means: a reason above the limit, below it a warning."""
+    if used is None or not cores:
+        return []
+    names = f" ({', '.join(who)})" if who else ""
+    text = f"other programs used {used:.2f} of {cores} cores of node {node}{names}"
+    share = used / cores
+    if share > FOREIGN_LIMIT:
+        return [Reason(Cause.FOREIGN, f"{text}: more than {FOREIGN_LIMIT:.0%}")]
+    return [text] if share > FOREIGN_WARN or used > FOREIGN_WARN_CORES else []
+
+
+def stolen(node: str, cores: Sequence[Core]) -> list[Reason | str]:
+    """The same of time that the hypervisor gave to others."""
+    steal = [core.steal for core in cores if core.steal is not None]
+    if not steal:
+        return []
+    share = sum(steal) / len(steal) / 100
+    text = f"the hypervisor took {share:.1%} of the time of the cores of node {node}"
+    if share > STEAL_LIMIT:
+        return [Reason(Cause.FOREIGN, f"{text}: more than {STEAL_LIMIT:.0%}")]
+    return [text] if share > STEAL_WARN else []
