@@ -11,6 +11,7 @@ import ctypes
 import errno
 import fcntl
 import fnmatch
+import hashlib
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
@@ -49,6 +51,10 @@ MAX_RULES = 10_000
 MAX_CPUS = 2**13  # the largest NR_CPUS that Linux can be built with
 # Of a JSON text: thousands of queues, and less than 200 MB when it is read.
 MAX_TEXT, MAX_VALUES, MAX_LEVELS = 2**24, 500_000, 100
+LIMITS = {",[{": MAX_VALUES}
+# Of a snapshot: it holds the plan, and of each value several masks. What is larger is not applied.
+MAX_SAVED = 2**25
+SAVED_LIMITS = {",": 2**21, "[{": 2**18, '"': 2**21}
 # Bytes an entry: struct rps_dev_flow (8 before Linux 6.18), and a u32. Memory of vmalloc, which no
 # control group's limit holds.
 ENTRY_BYTES = {"rps_flow_cnt": 12, "rps_sock_flow_entries": 4}
@@ -533,9 +539,12 @@ def exists(path: Path | str) -> bool:
     return True
 
 
-def read_json(text: str) -> Any:
+def read_json(
+    text: str, longest: int = MAX_TEXT, limits: Mapping[str, int] = MappingProxyType(LIMITS)
+) -> Any:
     """The value of a JSON text; ValueError for any other, and for one too large to work on."""
-    if len(text) > MAX_TEXT or sum(map(text.count, ",[{")) > MAX_VALUES:
+    counts = ((sum(map(text.count, signs)), most) for signs, most in limits.items())
+    if len(text) > longest or any(count > most for count, most in counts):
         raise ValueError("it is too long")
     try:
         value = json.loads(text, parse_constant=refuse_number)
@@ -686,16 +695,23 @@ class Snapshot(NamedTuple):
         return next((entry for entry in self.entries if entry.knob == TABLE), None)
 
     def to_text(self) -> str:
+        """JSON with a line of its own for each entry."""
         document = {**self._asdict(), "version": SNAPSHOT_VERSION}
         del document["old"]
         document["entries"] = [entry._asdict() for entry in self.entries]
         document["lease"] = self.lease and self.lease._asdict()
-        return json.dumps(document, indent=1) + "\n"
+        write = partial(json.dumps, ensure_ascii=False)
+        entries = ",\n".join(map(write, document["entries"]))
+        head = {"checksum": checksum(document), **document, "entries": None}
+        lines = [f"{write(k)}: {write(v)}" for k, v in head.items() if k != "entries"]
+        return "{{\n{},\n{}: [\n{}\n]\n}}\n".format(",\n".join(lines), '"entries"', entries)
 
     @classmethod
     def from_text(cls, written: str) -> Snapshot:
         """The inverse; an error for anything that no agent wrote whole."""
-        document = read_json(written)
+        document = read_json(written, MAX_SAVED, SAVED_LIMITS)
+        if "checksum" in document and document.pop("checksum") != checksum(document):
+            raise ValueError("its checksum is that of another text")
         version = document.pop("version", 1)
         if version not in (1, SNAPSHOT_VERSION):
             raise ValueError(f"its version is {version}")
@@ -704,44 +720,74 @@ class Snapshot(NamedTuple):
         entries = _entries_of_version_1(document, rows) if old else [Entry(**r) for r in rows]
         lease = document.pop("lease")
         snapshot = cls(**document, lease=lease and Lease(**lease), entries=entries, old=old)
-        check_kinds(snapshot, SNAPSHOT_KINDS)
+        check_row(snapshot, SNAPSHOT_CHECKS)
         if snapshot.lease:
-            check_kinds(snapshot.lease, LEASE_KINDS)
-            int(snapshot.lease.expires)
+            check_row(snapshot.lease, LEASE_CHECKS)
         for entry in entries:
-            check_kinds(entry, ENTRY_KINDS)
-            for name in (entry.namespace or "", entry.device, entry.queue):
-                if b"\0" in os.fsencode(name):
-                    raise ValueError("one of its names has a NUL in it")
+            check_row(entry, ENTRY_CHECKS)
+            if {entry.knob == TABLE, not entry.device, not entry.queue} == {True, False}:
+                raise ValueError(f"it has {shortened(str(entry))}")
             for value in (entry.before, *(entry.written or ()), *entry.overwritten):
-                if not isinstance(value, str):
-                    raise TypeError(f"a value of it is {shortened(repr(value))}")
-                agrees(entry.knob, value, value, 0)
+                if not VALUE_CHECKS[entry.knob](value):
+                    raise ValueError(f"a value of it is {shortened(repr(value))}")
         return snapshot
 
 
+def checksum(document: Mapping[str, Any]) -> str:
+    """Of what a document means, whatever its order and white space."""
+    total = hashlib.sha256()
+    for key in sorted(document):
+        value = document[key]
+        for part in value if isinstance(value, list) else [value]:
+            total.update(json.dumps([key, part], sort_keys=True).encode())
+    return total.hexdigest()
+
+
+def is_name(value: Any) -> bool:
+    """Whether it can be the name of a device: it becomes a part of a path that root writes to."""
+    fits = like(r"(?s)[^/\0]+")(value) and value not in (".", "..")
+    return fits and len(os.fsencode(value)) <= 255
+
+
+def is_place(value: Any) -> bool:
+    fits = like(rf"(?s)/[^\0]*|{POD}{POD_UID}")
+    return value is None or (fits(value) and len(os.fsencode(value)) < 4096)
+
+
 # Of each field that is no text: what it may be.
-SNAPSHOT_KINDS = {
-    "pid": int,
-    "plan": dict,
-    "lease": (Lease, type(None)),
-    "entries": list,
-    "old": int,
+SNAPSHOT_CHECKS: dict[str, Check] = {
+    "pid": whole(0, 2**31),
+    "plan": lambda v: isinstance(v, dict),
+    "lease": lambda v: v is None or isinstance(v, Lease),
+    "entries": lambda v: isinstance(v, list),
+    "old": lambda v: isinstance(v, bool),
 }
-LEASE_KINDS = {"seconds": int, "expires": (int, float), "pid": int}
-ENTRY_KINDS = {
-    "namespace": (str, type(None)),
-    "ifindex": int,
-    "inode": int,
-    "written": (list, type(None)),
-    "overwritten": list,
-    "reason": (str, type(None)),
+LEASE_CHECKS: dict[str, Check] = {
+    "seconds": whole(0, 2**31),
+    "expires": lambda v: type(v) in (int, float) and 0 <= v < 2**53,
+    "pid": whole(0, 2**31),
+}
+ENTRY_CHECKS: dict[str, Check] = {
+    "namespace": is_place,
+    "device": lambda v: v == "" or is_name(v),
+    "queue": like(r"(rx-[0-9]{1,10})?"),
+    "ifindex": whole(0, 2**31),
+    "inode": whole(0, 2**64),
+    "knob": lambda v: v in (*KNOBS, TABLE),
+    "written": lambda v: v is None or isinstance(v, list),
+    "overwritten": lambda v: isinstance(v, list),
+    "reason": lambda v: v is None or isinstance(v, str),
+}
+VALUE_CHECKS: dict[str, Check] = {
+    "rps_cpus": lambda v: like(MASK)(v) and len(v) <= MAX_CPUS,
+    "rps_flow_cnt": lambda v: like("[0-9]{1,10}")(v) and int(v) <= MAX_FLOWS,
+    TABLE: lambda v: like("[0-9]{1,10}")(v) and int(v) <= 2 * MAX_SOCK_FLOWS,
 }
 
 
-def check_kinds(row: Any, kinds: Mapping[str, Any]) -> None:
+def check_row(row: Any, checks: Mapping[str, Check]) -> None:
     for name, value in row._asdict().items():
-        if not isinstance(value, kinds.get(name, str)):
+        if not checks.get(name, lambda v: isinstance(v, str))(value):
             raise TypeError(f"its {name} is {shortened(repr(value))}")
 
 
@@ -763,11 +809,20 @@ class Damaged(SteerError):
     """A snapshot whose text is not one."""
 
 
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
+
+
+def as_bytes(words: str) -> bytes:
+    """UTF-8; bytes of a name that are none are escaped, as JSON does it."""
+    return words.encode("utf-8", "backslashreplace")
+
+
 class Store:
     """The snapshot files of this boot, each whole or not there, under one lock."""
 
     SUFFIX = ".snapshot"
     TRACE = ".watchdog"
+    DRAFT = ".temporary"
 
     def __init__(self, directory: Path, boot_id: str) -> None:
         self.directory = directory
@@ -811,7 +866,7 @@ class Store:
             with opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as file:
                 status = os.fstat(file)
                 if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
-                    return read_to_end(file)
+                    return read_to_end(file, MAX_SAVED)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return None
@@ -829,7 +884,7 @@ class Store:
             snapshot = Snapshot.from_text(raw.decode())
             if snapshot.owner != owner:
                 raise ValueError(f"its owner is {snapshot.owner}")
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        except UNREADABLE as error:
             raise Damaged(
                 f"snapshot {path} is damaged ({error!r}) and stays as it is: "
                 "put the values that it names back by hand, then move it away"
@@ -851,27 +906,51 @@ class Store:
     def save(self, snapshot: Snapshot) -> None:
         """Replace the owner's file: after a power cut the old one stands or the new one does."""
         path = self.path(snapshot.owner)
+        text = snapshot.to_text()
         try:
-            self.write(path, snapshot.to_text())
+            if len(as_bytes(text)) > MAX_SAVED:
+                raise ValueError("it is too long")
+            saved = Snapshot.from_text(as_bytes(text).decode())
+        except UNREADABLE as error:
+            words = f"snapshot {path}: it could not be read again ({error!r})"
+            raise SteerError(f"{words}: let the plan mean fewer queues", CANNOT) from None
+        if saved != snapshot._replace(old=False):
+            raise SteerError(f"snapshot {path}: it would be read otherwise than it is", CANNOT)
+        try:
+            self.write(path, text)
         except OSError as error:
             raise SteerError(f"snapshot {path}: {error.strerror}: make room for it") from None
 
     def write(self, path: Path, words: str) -> None:
-        draft = path.with_suffix(".temporary")
-        with suppress(FileNotFoundError):  # of an agent that was killed
-            os.unlink(draft)
+        """Replace a file; its draft is locked until then, and nobody else's."""
+        draft = self.directory / f"{os.getpid()}-{os.urandom(8).hex()}{self.DRAFT}"
         try:
             with opened(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as file:
-                rest = words.encode()
+                fcntl.flock(file, fcntl.LOCK_EX)
+                rest = as_bytes(words)
                 while rest:
                     rest = rest[os.write(file, rest) :]
                 os.fsync(file)
-            os.rename(draft, path)
+                os.rename(draft, path)
             self._sync()
         except OSError:
             with suppress(OSError):
                 os.unlink(draft)
             raise
+
+    def tidy(self) -> None:
+        """Remove the drafts of agents that were killed, which hold no lock on them."""
+        with suppress(OSError):
+            for name in listing(self.directory):
+                if name.endswith(self.DRAFT):
+                    with (
+                        suppress(OSError),
+                        opened(
+                            self.directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+                        ) as file,
+                    ):
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        os.unlink(self.directory / name)
 
     def discard(self, owner: str) -> None:
         """Remove an owner's snapshot, and what its watchdog had to tell."""
@@ -924,6 +1003,7 @@ class Store:
                         words = f"another agent holds {path}: find it with `fuser -v {path}`"
                         raise SteerError(words) from None
                     time.sleep(0.01)
+            self.tidy()
             yield
 
 
@@ -2211,6 +2291,15 @@ def verify(machine: Machine, owner: str, plan: Plan | None, renew: bool) -> dict
         return answer
 
 
+def saved_plan(machine: Machine, snapshot: Snapshot) -> Plan:
+    try:
+        return parse_plan(snapshot.plan)
+    except SteerError as error:
+        path = machine.store.path(snapshot.owner)
+        words = f"snapshot {path} is damaged ({error}): give the plan, or restore"
+        raise Damaged(words) from None
+
+
 def inspect(
     machine: Machine, owner: str, plan: Plan | None, snapshot: Snapshot | None
 ) -> dict[str, Any]:
@@ -2231,7 +2320,7 @@ def inspect(
     if snapshot is None:
         note("snapshot", f"owner {owner} steers nothing here: restored, or its lease has lapsed")
     entries = [entry for entry in snapshot.entries if entry.knob != TABLE] if snapshot else []
-    plan = plan or (parse_plan(snapshot.plan) if snapshot else None)
+    plan = plan or (saved_plan(machine, snapshot) if snapshot else None)
     if plan is None:
         nothing = Plan(owner, None, None, None, None, [], {})
         return {**report(machine, nothing, (), None), "drift": drift, "warnings": traced}

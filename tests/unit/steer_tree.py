@@ -141,7 +141,10 @@ class Tree:
         return self.root / "run/steerlab" / (owner.replace("/", "%2F") + ".snapshot")
 
     def saved(self, owner: str = "rfs-plus-4/server") -> dict:
-        return json.loads(self.snapshot(owner).read_text())
+        """What a snapshot holds, without the checksum, which it may lack."""
+        document: dict = json.loads(self.snapshot(owner).read_text())
+        document.pop("checksum", None)
+        return document
 
     # the agent, in this process
 
