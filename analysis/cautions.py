@@ -46,6 +46,12 @@ def caveats(
             state = known.get((one.path, one.replicas, one.b))
             reference = known.get((one.path, one.replicas, baseline))
             costs = _costs(state, reference) if state and reference else []
+            for side in (state, reference):
+                if side and side.invalid:
+                    costs.append(
+                        f"{side.invalid} attempts of {side.configuration} are invalid: the runs "
+                        "that are left may be a choice"
+                    )
             if state and costs:
                 found.append(f"{_name(state)}: {'; '.join(costs)}.")
     return found
@@ -58,7 +64,9 @@ def _costs(state: State, reference: State) -> list[str]:
         if mine is None or other is None:
             continue
         if mine > TIMES_BASELINE * other and mine - other > floor:
-            costs.append(f"{mine:.0f} {words} per Gbit, the baseline {other:.0f}")
+            costs.append(
+                f"{verdict.digits(mine, 0)} {words} per Gbit, the baseline {verdict.digits(other, 0)}"
+            )
     mine, other = state.slowest, reference.slowest
     if mine is not None and other is not None and other - mine > LESS_FAIR:
         costs.append(

@@ -13,7 +13,7 @@ from analysis.plaintext import one_line, visible
 from analysis.state import State
 from analysis.statistics import Effect
 from analysis.summary import Summary
-from analysis.verdict import Contrast, p_value, percent, times
+from analysis.verdict import Contrast, digits, p_value, percent, times
 
 DASH = "–"
 _FEWEST_COLUMNS = 3
@@ -234,9 +234,9 @@ def number(value: float | None, digits: int) -> str:
 
 def _state(summary: Summary, state: State) -> tuple[str, ...]:
     contrast = summary.contrast(state)
-    bitrate = DASH if state.bitrate is None else f"{state.bitrate:.0f}"
+    bitrate = DASH if state.bitrate is None else digits(state.bitrate, 0)
     if state.half is not None:
-        bitrate += f" ± {state.half:.0f}"
+        bitrate += f" ± {digits(state.half, 0)}"
     notes = []
     ratio = "1" if state.configuration == summary.baseline else DASH
     bounds, p, mde = DASH, DASH, DASH
@@ -268,7 +268,9 @@ def _verdict(contrast: Contrast) -> str:
 
 def _effect(effect: Effect) -> tuple[str, ...]:
     runs = str(effect.n_b) if effect.n_a == effect.n_b else f"{effect.n_a}/{effect.n_b}"
-    check = DASH if effect.check is None else f"[{effect.check[0]:.2f}, {effect.check[1]:.2f}]"
+    check = (
+        DASH if effect.check is None else f"[{digits(effect.check[0])}, {digits(effect.check[1])}]"
+    )
     return (
         f"{runs} {effect.method}",
         times(effect.estimate),
@@ -286,7 +288,7 @@ def _effect_head(summary: Summary) -> tuple[Column, ...]:
 def _bounds(effect: Effect) -> str:
     if effect.low is None or effect.high is None:
         return DASH
-    return f"[{effect.low:.2f}, {effect.high:.2f}]"
+    return f"[{digits(effect.low)}, {digits(effect.high)}]"
 
 
 def _level(summary: Summary) -> str:

@@ -217,6 +217,11 @@ class _Side:
         unlike = self.evidence.unlike(self.key) if alike else []
         if unlike:
             return f"the runs are not alike in {unlike[0]}"
+        if machine.CHANGED_STEERING in self.conditions:
+            return f"the steering of {self.key[2]} changed during a run"
+        lost = self.evidence.lost(self.key)
+        if lost:
+            return lost
         values = self.values()
         if len(values) < FEWEST_RUNS:
             return f"{len(values)} runs, at least {FEWEST_RUNS} are needed"
@@ -316,9 +321,9 @@ def _sentence(found: Contrast, quantity: Quantity, size: int, *, apart: bool) ->
     head = f"{found.b} against {found.a} {where}: {found.verdict}{why}"
     if effect.estimate is None:
         return f"{head}."
-    sizes = [f"{effect.estimate:.3f}x"]
+    sizes = [f"{verdict.digits(effect.estimate, 3)}x"]
     if effect.low is not None and effect.high is not None:
-        sizes.append(f"[{effect.low:.3f}, {effect.high:.3f}]")
+        sizes.append(f"[{verdict.digits(effect.low, 3)}, {verdict.digits(effect.high, 3)}]")
     parts = [head, f"{quantity.unit}: {' '.join(sizes)}, p {verdict.p_value(effect.p)}"]
     if size > 1:
         parts[-1] += (

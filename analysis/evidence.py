@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,30 @@ from analysis.verdict import p_value
 FEWEST_RUNS = 6
 
 
+# What is left of many failed attempts is a choice: above this share of a side's attempts, and with
+# more than one of them, runs that fail where they are slow make a configuration look better.
+MOST_INVALID = 0.02
+# The odds below which an order that never changes is no random one.
+FIXED_ORDER = 0.01
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The attempts at the runs of a state: all, those that failed, and valid ones without a value."""
+
+    made: int = 0
+    failed: int = 0
+    without: int = 0
+
+    @property
+    def doubt(self) -> str:
+        if self.without:
+            return f"{self.without} valid runs have no value to compare"
+        if self.failed > 1 and self.failed > MOST_INVALID * self.made:
+            return f"{self.failed} of {self.made} attempts are invalid"
+        return ""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """The valid runs of every state in one metric, and what speaks against comparing them."""
@@ -29,6 +54,8 @@ class Evidence:
     series: dict[StateKey, Series]
     conditions: dict[StateKey, Conditions]
     check: Check
+    attempts: dict[StateKey, Attempts] = field(default_factory=dict)
+    same_turn: frozenset[StateKey] = frozenset()
 
     def effect(
         self,
@@ -53,15 +80,43 @@ class Evidence:
         unlike = self.unlike(a, b, but=but) if alike else []
         if unlike:
             return f"the runs are not alike in {unlike[0]}"
-        disorder = not_randomised(self.series[a], self.series[b])
+        steered = self._steered(a, b)
+        if steered:
+            return steered
+        disorder = not_randomised(self.series[a], self.series[b]) or self._same_turn(a, b)
         if disorder:
             return disorder
         shared = len(set(self.series[a].blocks) & set(self.series[b].blocks))
         if shared < FEWEST_RUNS:
             return f"{shared} runs, at least {FEWEST_RUNS} are needed"
+        lost = self.lost(a, b)
+        if lost:
+            return lost
         if self.check.found:
             return f"the blocks are not independent (p {p_value(self.check.p)})"
         return ""
+
+    def lost(self, *keys: StateKey) -> str:
+        """Why the runs that are left do not stand for all that were tried; empty where they do."""
+        doubts = ((key, self.attempts[key].doubt) for key in keys if key in self.attempts)
+        return next((f"{key[2]}: {doubt}" for key, doubt in doubts if doubt), "")
+
+    def _steered(self, a: StateKey, b: StateKey) -> str:
+        """Why the steering that was read back is not that of two configurations."""
+        for key in (a, b):
+            changed = self.conditions[key].get(machine.CHANGED_STEERING)
+            if changed:
+                return f"the steering of {key[2]} changed during a run"
+        first, second = (self.conditions[key].get(machine.steering_of(key[2])) for key in (a, b))
+        if a[2] != b[2] and first is not None and first == second:
+            return f"{a[2]} and {b[2]} had the same steering"
+        return ""
+
+    def _same_turn(self, *keys: StateKey) -> str:
+        found = next((key for key in keys if key in self.same_turn), None)
+        if found is None:
+            return ""
+        return f"the order was not randomised (the turn of {found[2]} is always the same)"
 
     def unlike(self, *keys: StateKey, but: Collection[str] = ()) -> list[str]:
         """The conditions in which the runs of these states differ, in words."""
@@ -103,7 +158,42 @@ def gather(
         series=found,
         conditions={key: machine.conditions(group) for key, group in groups.items()},
         check=check(found, _block_order(runs)),
+        attempts=_attempts(runs, column),
+        same_turn=frozenset(_same_turn(found)),
     )
+
+
+def _same_turn(found: Mapping[StateKey, Series]) -> Iterator[StateKey]:
+    """The states that have the same turn in each block, which a random order hardly gives."""
+    turns: dict[tuple[tuple[str, int], Block], list[tuple[float, StateKey]]] = {}
+    sizes = Counter(key[:2] for key in found)
+    for key, one in found.items():
+        for block, place in zip(one.blocks, one.places, strict=False):
+            if block is not None:
+                turns.setdefault((key[:2], block), []).append((place, key))
+    ranks: dict[StateKey, list[int]] = {}
+    for (group, _), runs in turns.items():
+        if len(runs) == len({key for _, key in runs}) == sizes[group] > 1:
+            for rank, (_, key) in enumerate(sorted(runs)):
+                ranks.setdefault(key, []).append(rank)
+    for key, own in ranks.items():
+        if len(set(own)) == 1 and sizes[key[:2]] ** (1 - len(own)) < FIXED_ORDER:
+            yield key
+
+
+def _attempts(runs: pd.DataFrame, column: str) -> dict[StateKey, Attempts]:
+    """What became of the attempts at the runs of each state; a valid one that was repeated is none."""
+    found: dict[StateKey, Attempts] = {}
+    columns = ["path", "replicas", "configuration", "valid", "repeated", column]
+    for path, replicas, name, valid, repeated, value in runs[columns].itertuples(
+        index=False, name=None
+    ):
+        one = found.get((path, replicas, name), Attempts())
+        if not repeated:
+            found[path, replicas, name] = Attempts(
+                one.made + 1, one.failed + (not valid), one.without + (valid and pd.isna(value))
+            )
+    return found
 
 
 def check(found: dict[StateKey, Series], blocks: Sequence[Block]) -> Check:

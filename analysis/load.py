@@ -6,8 +6,10 @@ and no more of it than a record can have.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,9 @@ from analysis.schema import Record
 LARGEST = 4 * 2**20
 # A file with more faults than this is not described by the first of them.
 _MOST_FAULTS = 100
+# The edges of a window are about as far apart as the measured seconds; a busy machine reads late.
+_LONGEST_WINDOW = 2.0
+_LATEST_EDGE = 10.0
 # Keys of one object: a NIC's interrupts and queues have some thousands.
 _MOST_KEYS = 10_000
 
@@ -63,7 +68,7 @@ def load(directory: Path) -> Loaded:
         outcomes = [leads_out(path, directory) or read(path) for path in files]
     for path, outcome in zip(files, outcomes, strict=True):
         if isinstance(outcome, Record):
-            twin = seen.setdefault(_identity(outcome), path) if outcome.start else path
+            twin = seen.setdefault(_identity(outcome), path)
             if twin != path:
                 outcome = Fault(path, None, f"is the same run as {twin.name}: left out")
         if isinstance(outcome, Fault):
@@ -101,9 +106,12 @@ def read(path: Path) -> Record | Fault:
     if data.count(b'":') > _MOST_KEYS and _widest(data) > _MOST_KEYS:
         return Fault(path, None, f"is not a run record: an object has more than {_MOST_KEYS} keys")
     try:
-        return Record.model_validate_json(data)
+        record = Record.model_validate_json(data)
     except ValidationError as error:
         return _fault(path, error)
+    key = _repeated_key(data)
+    wrong = f"{key} is there twice" if key else _contradiction(record)
+    return Fault(path, None, f"contradicts itself: {wrong}") if wrong else record
 
 
 def _widest(data: bytes) -> int:
@@ -153,8 +161,46 @@ def _files(directory: Path) -> Iterator[Path]:
 
 
 def _identity(record: Record) -> object:
-    return (record.plan, record.stack, record.configuration, record.replicas, record.path,
-            record.block, record.order, record.attempt, record.start)  # fmt: skip
+    """What only one run can have: its start in its stack, or all that it says where it has none."""
+    if record.start is None:
+        return record.model_dump_json()
+    return (record.stack, record.configuration, record.replicas, record.path, record.start)
+
+
+def _contradiction(record: Record) -> str:
+    """Where a record cannot be true of any run; empty where it can."""
+    twice = [
+        f"pair {index}"
+        for index, count in Counter(p.index for p in record.pairs).items()
+        if count > 1
+    ] + [
+        f"core {core} of {node}"
+        for (node, core), count in Counter((c.node, c.core) for c in record.cores).items()
+        if count > 1
+    ]
+    if record.valid and record.reasons:
+        return f"it is valid, and {record.reasons[0]!r} is why it is not"
+    if twice:
+        return f"{twice[0]} is there twice"
+    if record.window is not None and not (
+        record.duration / _LONGEST_WINDOW
+        <= record.window
+        <= record.duration * _LONGEST_WINDOW + _LATEST_EDGE
+    ):
+        return f"its window of {record.window:g} s is not that of {record.duration:g} s measured"
+    return ""
+
+
+def _repeated_key(data: bytes) -> str:
+    """A key that an object has twice: which of its values counts is each reader's choice."""
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, object]]) -> None:
+        if len({key for key, _ in pairs}) < len(pairs):
+            found.append(next(k for k, n in Counter(key for key, _ in pairs).items() if n > 1))
+
+    json.loads(data, object_pairs_hook=look)
+    return found[0] if found else ""
 
 
 def _fault(path: Path, error: ValidationError) -> Fault:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from analysis.schema import Confounders, Machine, Record
+from analysis.schema import Confounders, Machine, Record, Steering
 
 Conditions = dict[str, frozenset[str]]
 Read = Callable[[Record], str | None]
 
 _UNKNOWN = "not recorded"
+CHANGED_STEERING = "steering changed during a run"
 
 
 def _of_machine(read: Callable[[Machine], object]) -> Read:
@@ -60,16 +61,34 @@ OF_A_PATH = ("path", "MTU", "offloads", "receive queues")
 def conditions(records: Iterable[Record]) -> Conditions:
     """The values that each condition takes over the records; alike runs have one value each.
 
-    The definition of each configuration is a condition of its own.
+    The definition of each configuration, and the steering that was read back before its runs, are
+    conditions of their own.
     """
     found: dict[str, set[str]] = {}
     for record in records:
         values = {name: read(record) for name, read in CONDITIONS.items()}
         values[f"definition of {record.configuration}"] = record.definition
+        values[steering_of(record.configuration)] = _steering(record.steering_before)
+        before, after = _steering(record.steering_before), _steering(record.steering_after)
+        if before is not None and after is not None and before != after:
+            found.setdefault(CHANGED_STEERING, set()).add("yes")
         for name, value in values.items():
             if value is not None:
                 found.setdefault(name, set()).add(value)
     return {name: frozenset(values) for name, values in found.items()}
+
+
+def steering_of(configuration: str) -> str:
+    """The condition that has the steering of a configuration as the kernel had it."""
+    return f"steering of {configuration}"
+
+
+def _steering(steering: Steering | None) -> str | None:
+    """The values of each kind of device, whatever the devices are called and however many."""
+    if steering is None:
+        return None
+    queues = sorted({f"{q.role} {q.rps_cpus}/{q.rps_flow_cnt}" for q in steering.queues})
+    return ", ".join([*queues, f"flow table {steering.sock_flow_entries}"])
 
 
 def together(*several: Conditions) -> Conditions:
@@ -81,8 +100,10 @@ def together(*several: Conditions) -> Conditions:
 
 
 def differences(a: Conditions, b: Conditions) -> list[str]:
-    """The conditions that are not the same in both, in words."""
-    return [
+    """The conditions that are not the same in both, in words; a machine that is not recorded is
+    like no other."""
+    unknown = any(_UNKNOWN in one.get("kernel", ()) for one in (a, b))
+    return ["machine: not recorded"] * unknown + [
         f"{name}: {_either(a[name])} against {_either(b[name])}"
         for name in a
         if name in b and a[name] != b[name]

@@ -22,7 +22,7 @@ class Series:
     """The valid runs of one state in run order: values, and the block of each or None.
 
     `places` are the positions of the runs in time. `planned` is True where every run has a
-    plan, a seed and a block: only such an order was randomised.
+    plan, a seed, a block and a start: only such an order is known to be random.
     """
 
     values: Floats
@@ -34,17 +34,17 @@ class Series:
 def series(runs: pd.DataFrame, column: str = "bitrate_mbps") -> dict[StateKey, Series]:
     """The series of every state in a run table; runs without a value are left out."""
     usable = runs[runs["valid"] & runs[column].notna()]
-    columns = ["path", "replicas", "configuration", "plan", "seed", "block", column]
+    columns = ["path", "replicas", "configuration", "plan", "seed", "block", "start", column]
     collected: dict[StateKey, list[tuple[float, Block | None, int, bool]]] = {}
     for place, row in enumerate(usable[columns].itertuples(index=False, name=None)):
-        path, replicas, configuration, plan, seed, block, value = row
+        path, replicas, configuration, plan, seed, block, start, value = row
         known = not pd.isna(block)
         collected.setdefault((path, replicas, configuration), []).append(
             (
                 float(value),
                 (plan, None if pd.isna(seed) else int(seed), int(block)) if known else None,
                 place,
-                known and plan is not None and not pd.isna(seed),
+                known and plan is not None and not pd.isna(seed) and start is not None,
             )
         )
     return {
@@ -88,7 +88,7 @@ def by_block(one: Series) -> dict[Block, list[float]]:
 def not_randomised(a: Series, b: Series) -> str:
     """Why the order of these runs does not protect their comparison; empty where it does."""
     if not (a.planned and b.planned):
-        return "the order was not randomised (no plan and seed)"
+        return "the order was not randomised (no plan, seed or start)"
     if len(set(a.blocks) & set(b.blocks)) < 2:
         return "the order was not randomised (no shared blocks)"
     if not _together(a, b):

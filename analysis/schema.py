@@ -9,12 +9,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 SCHEMA_VERSION: Literal[1] = 1
 
 # The largest whole number that every reader of JSON keeps exact (RFC 8259).
 MOST = 2**53 - 1
+
+# One bit in a second.
+LEAST_MBPS = 1e-6
 
 T = TypeVar("T")
 
@@ -23,6 +26,13 @@ def _readable(value: object) -> object:
     """Text that UTF-8 can carry: a device may be named by bytes that are none."""
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-8", "backslashreplace").decode()
+    return value
+
+
+def _measurable(value: float) -> float:
+    """A bitrate that a clock can tell from none; else its ratios are larger than a float holds."""
+    if 0 < value < LEAST_MBPS:
+        raise ValueError(f"must be 0 or at least {LEAST_MBPS:g}")
     return value
 
 
@@ -45,7 +55,7 @@ class Pair(Model):
     """One iperf3 client and server, measured at the receiver."""
 
     index: Number = Field(description="From 1.")
-    bitrate_mbps: Annotated[float, Field(ge=0, le=1e9)] | None = Field(
+    bitrate_mbps: Annotated[float, Field(ge=0, le=1e9), AfterValidator(_measurable)] | None = Field(
         description="Mean goodput at the receiver over the measured window, Mbit/s."
     )
     retransmits: Count | None = Field(default=None, description="TCP retransmits of the sender.")
@@ -191,9 +201,9 @@ class Record(Model):
     )
     plan: Text | None = Field(default=None, description="Hash of the sweep's plan.")
     start: datetime | None = Field(default=None, description="When traffic began, UTC.")
-    duration: Annotated[float, Field(gt=0, le=1e9)] = Field(description="Seconds measured.")
+    duration: Annotated[float, Field(ge=1e-3, le=1e9)] = Field(description="Seconds measured.")
     omit: Seconds = Field(default=0, description="Seconds of traffic before them.")
-    window: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+    window: Annotated[float, Field(ge=1e-3, le=1e9)] | None = Field(
         default=None, description="Seconds between the two edge reads."
     )
     streams: Number = Field(default=1, description="TCP streams a pair.")

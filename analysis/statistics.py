@@ -125,6 +125,8 @@ def difference(
     if spread <= _NO_SPREAD * max(1.0, float(np.max(np.abs([*first, *second])))):
         return _unknown(first, second, method, estimate, "the runs have no spread")
     error, freedom = _error(samples, allowance)
+    if not (error > 0 and math.isfinite(error) and math.isfinite(freedom)):
+        return _unknown(first, second, method, estimate, "the spread is out of range")
     statistic = estimate / error
     half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * error
     known = [value for value in map(lag1, samples) if value is not None]
@@ -176,6 +178,8 @@ def _error(samples: Sequence[Floats], allowance: float) -> tuple[float, float]:
     variances = [float(np.var(sample, ddof=1)) / len(sample) for sample in samples]
     measured = math.fsum(variances)
     total = measured + allowance**2
+    if not total > 0 or math.isinf(total):
+        return math.nan, math.nan
     # scaled, so that the squares of tiny or huge variances stay finite
     weights = [
         (variance / total) ** 2 / (len(sample) - 1)

@@ -34,6 +34,7 @@ RUN_COLUMNS = {
     "slowest": "float64",
     "foreign_cpu": "float64",
     "valid": "bool",
+    "repeated": "bool",
     "reasons": "str",
     "source": "object",
 }
@@ -196,6 +197,7 @@ def _run(record: Record, reasons: Sequence[str]) -> tuple[object, ...]:
         _share(min(bitrates), max(bitrates)) if counted and len(bitrates) > 1 else math.nan,
         math.nan if record.foreign_cpu is None else record.foreign_cpu,
         counted,
+        bool(reasons) and not problems(record),
         "; ".join(reasons),
         record.source,
     )

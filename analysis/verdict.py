@@ -14,6 +14,8 @@ Verdict = Literal["better", "worse", "no significant difference", "inconclusive"
 ALPHA = 0.05
 # An experiment that would miss a doubling cannot support "no significant difference".
 COARSE = 1.0
+# Numbers from here on are written with an exponent.
+MOST_DIGITS = 1e6
 
 
 @dataclass(frozen=True)
@@ -200,19 +202,24 @@ def measured(effect: Effect) -> str:
     """1.24x the baseline [1.18, 1.30]."""
     if effect.low is None or effect.high is None:
         return f"{times(effect.estimate)} the baseline"
-    return f"{times(effect.estimate)} the baseline [{effect.low:.2f}, {effect.high:.2f}]"
+    return f"{times(effect.estimate)} the baseline [{digits(effect.low)}, {digits(effect.high)}]"
 
 
 def interval(effect: Effect) -> str:
     """1.24x [1.18, 1.30]."""
     if effect.low is None or effect.high is None:
         return times(effect.estimate)
-    return f"{times(effect.estimate)} [{effect.low:.2f}, {effect.high:.2f}]"
+    return f"{times(effect.estimate)} [{digits(effect.low)}, {digits(effect.high)}]"
 
 
 def times(value: float | None) -> str:
     """A ratio as sentences and tables write it."""
-    return "?" if value is None else f"{value:.2f}x"
+    return "?" if value is None else f"{digits(value)}x"
+
+
+def digits(value: float, places: int = 2) -> str:
+    """A number with its decimals; with an exponent where it would fill the line."""
+    return f"{value:.{places}f}" if abs(value) < MOST_DIGITS else f"{value:.2e}"
 
 
 def percent(fraction: float | None) -> str:

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import load as loading
-from analysis.load import Fault, load, read
+from analysis.load import Fault, Loaded, load, read
 from analysis.schema import Record
 from analysis.synthetic import sweep
 
@@ -151,6 +152,7 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
 READ = r"""
 import re, sys
 from pathlib import Path
+from typing import Any
 from analysis.load import load
 loaded = load(Path(sys.argv[1]))
 print(len(loaded.records), *(fault.file.name for fault in loaded.faults))
@@ -194,3 +196,65 @@ def test_a_link_within_the_directory_is_read(good: Path) -> None:
     (good / "run-1.json").rename(good / "elsewhere/it")
     (good / "run-1.json").symlink_to("elsewhere/it")
     assert load(good).faults == []
+
+
+def written(directory: Path, *documents: dict[str, Any] | str) -> Loaded:
+    (directory / "records").mkdir(parents=True)
+    for number, document in enumerate(documents):
+        text = document if isinstance(document, str) else json.dumps(document)
+        (directory / "records" / f"run-{number:05d}.json").write_text(text)
+    return load(directory)
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    (record, *_) = sweep({"baseline": 1}, blocks=1)
+    return json.loads(record.model_dump_json()) | changes
+
+
+def test_copies_of_a_run_count_once_with_a_start_and_without(tmp_path: Path) -> None:
+    for number, start in enumerate((None, "2025-01-01T00:00:00Z")):
+        one = document(start=start)
+        loaded = written(tmp_path / str(number), one, one, one)
+        assert (len(loaded.records), len(loaded.faults)) == (1, 2)
+        assert "run-00000.json" in str(loaded.faults[0])
+    renumbered = [document(block=number, order=number) for number in range(3)]
+    assert len(written(tmp_path / "renumbered", *renumbered).records) == 1
+
+
+def twice(field: str) -> dict[str, Any]:
+    one = document()
+    return one | {field: [one[field][0], *one[field][:-1]]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        document(reasons=["iperf3 died"]),
+        twice("pairs"),
+        twice("cores"),
+        document(window=0.5, duration=30),
+        document(window=300, duration=30),
+        json.dumps(document())[:-1] + ', "configuration": "rps"}',
+        json.dumps(document()).replace('"index": 1', '"index": 1, "index": 1', 1),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_named_and_left_out(
+    wrong: dict[str, Any] | str, tmp_path: Path
+) -> None:
+    good = document(configuration="rfs", window=5.01)
+    loaded = written(tmp_path / "results", wrong, good)
+    assert [record.configuration for record in loaded.records] == ["rfs"]
+    assert [fault.file.name for fault in loaded.faults] == ["run-00000.json"]
+
+
+@pytest.mark.parametrize("change", [{"duration": 1e-300}, {"window": 1e-320}])
+def test_what_no_clock_measures_is_no_record(change: dict[str, float], tmp_path: Path) -> None:
+    assert not written(tmp_path / "results", document(**change)).records
+
+
+@pytest.mark.parametrize("bitrate", [1e-310, 1e-9])
+def test_a_bitrate_below_a_bit_a_second_is_none(bitrate: float, tmp_path: Path) -> None:
+    one = document()
+    for pair in one["pairs"]:
+        pair["bitrate_mbps"] = bitrate
+    assert not written(tmp_path / "results", one).records

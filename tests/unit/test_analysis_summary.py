@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import asdict, replace
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.schema import Record
+from analysis.schema import LEAST_MBPS, Record
 from analysis.statistics import Effect
 from analysis.summary import Summary, summarise, text_table
 from analysis.synthetic import sweep
@@ -471,3 +472,28 @@ def test_summaries_keep_numbers_finite() -> None:
     for one in summarise(golden_records()).states:
         for value in asdict(one).values():
             assert not (isinstance(value, float) and math.isnan(value))
+
+
+def test_sentences_and_tables_bound_their_digits() -> None:
+    records = [
+        record.model_copy(
+            update={
+                "pairs": [
+                    pair.model_copy(
+                        update={
+                            "bitrate_mbps": 1e9 * (1 - 0.1 * (record.block or 0) / 12)
+                            if record.configuration == "rps"
+                            else LEAST_MBPS * (1 + (record.block or 0) % 3),
+                            "retransmits": 2**53 - 1,
+                        }
+                    )
+                    for pair in record.pairs
+                ]
+            }
+        )
+        for record in sweep({"baseline": 1, "rps": 1.4}, blocks=12)
+    ]
+    summary = summarise(records)
+    text = "\n".join([*summary.verdict, *summary.caveats, text_table(summary)])
+    assert max(map(len, re.findall(r"\d+", text))) < 10
+    json.dumps(summary.to_json(), allow_nan=False)
