@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis import machine, verdict
+from analysis import families, machine, verdict
 from analysis.evidence import FEWEST_RUNS, Evidence
 from analysis.recommend import Recommendation
 from analysis.schema import Record
@@ -17,6 +17,8 @@ from analysis.tables import reasons
 from analysis.verdict import ALPHA, Contrast
 
 MOST_SHOWN = 10
+# Configurations that one figure can show and a reader tell apart.
+MOST_DRAWN = 48
 LONGEST = 200
 _FIGURE = re.compile(r"\d+(?:\.\d+)?")
 
@@ -92,7 +94,7 @@ def warnings(
         found.append(
             f"{excluded} of {len(records)} attempts are invalid and do not count: see the reasons."
         )
-    found += _not_compared(states, baseline)
+    found += _not_compared(states, baseline) + _too_many(states)
     for one in states:
         if one.drift_p_holm is not None and one.drift_p_holm < ALPHA:
             found.append(
@@ -134,6 +136,20 @@ def _not_compared(states: Sequence[State], baseline: str) -> list[str]:
             found.append(f"{where} nothing is compared: no valid run of {baseline}.")
         elif without:
             found.append(f"{where} there is no valid run of {verdict.joined(without)}.")
+    return found
+
+
+def _too_many(states: Sequence[State]) -> list[str]:
+    """What is left out where there are more configurations than a reader, or a family, can take."""
+    most = max(Counter((one.path, one.replicas) for one in states).values(), default=0) - 1
+    found = []
+    if most > families.MOST_AGAINST_EACH_OTHER:
+        found.append(
+            f"More than {families.MOST_AGAINST_EACH_OTHER} configurations are compared with the "
+            "baseline alone, not with each other."
+        )
+    if most >= MOST_DRAWN:
+        found.append(f"More than {MOST_DRAWN} configurations are not drawn: see the tables.")
     return found
 
 

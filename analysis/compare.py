@@ -163,14 +163,17 @@ def _within(
         families.against_couples(evidence, baseline),
         *families.pairwise_couples(evidence, baseline),
     ]
-    own = next(family for family in of_report if (a, b) in family or (b, a) in family)
+    size = 0
+    own = next((family for family in of_report if (a, b) in family or (b, a) in family), None)
+    if own is None:
+        own, size = families.alone(evidence, (a, b), baseline)
     couples = [(a, b) if couple == (b, a) else couple for couple in own]
-    judged = families.family(evidence, couples, CONFIDENCE, quantity=quantity)
+    judged = families.family(evidence, couples, CONFIDENCE, quantity=quantity, size=size)
     found = judged[couples.index((a, b))]
     if force:
         doubt = evidence.doubt(a, b, alike=False)
         found = verdict.contrast(a, b, found.effect, found.p_holm, quantity, doubt=doubt)
-    return found, max(1, sum(one.p_holm is not None for one in judged))
+    return found, max(1, size, sum(one.p_holm is not None for one in judged))
 
 
 def two_sweeps(

@@ -13,6 +13,10 @@ from analysis.verdict import BITRATE, Contrast, PathRatio, Quantity
 
 Couple = tuple[StateKey, StateKey]
 
+# More states than this at a place are compared with the baseline alone: their pairs grow as the
+# square, and so does what Holm's adjustment takes from each.
+MOST_AGAINST_EACH_OTHER = 24
+
 
 def against_couples(evidence: Evidence, baseline: str) -> list[Couple]:
     """Every state with the baseline of its replica count and path: one family."""
@@ -27,13 +31,25 @@ def pairwise_couples(evidence: Evidence, baseline: str) -> list[list[Couple]]:
     """The steered states against each other: one family at each replica count and path.
 
     All of them, not only the best against the others: which one is the best is read from the
-    same runs, and only the whole family keeps its error rate after that choice.
+    same runs, and only the whole family keeps its error rate after that choice. Where there are
+    more than 24 none is.
     """
     groups: dict[tuple[str, int], list[StateKey]] = {}
     for key in evidence.series:
         if key[2] != baseline:
             groups.setdefault(key[:2], []).append(key)
-    return [list(combinations(group, 2)) for group in groups.values()]
+    return [
+        list(combinations(group, 2))
+        for group in groups.values()
+        if len(group) <= MOST_AGAINST_EACH_OTHER
+    ]
+
+
+def alone(evidence: Evidence, couple: Couple, baseline: str) -> tuple[list[Couple], int]:
+    """A couple that no family of the report has, and the size of the one that it would be of."""
+    place = couple[0][:2]
+    states = sum(key[:2] == place and key[2] != baseline for key in evidence.series)
+    return [couple], states * (states - 1) // 2
 
 
 def family(
@@ -43,12 +59,19 @@ def family(
     *,
     quantity: Quantity = BITRATE,
     check: bool = False,
+    size: int = 0,
 ) -> list[Contrast]:
-    """The comparisons of a family, judged together. `check` adds the bootstrap's interval."""
+    """The comparisons of a family, judged together. `check` adds the bootstrap's interval.
+
+    `size` is that of the whole family, where these are not all of it: adjusted as its first.
+    """
     alpha = 1 - confidence
     effects = [evidence.effect(a, b, confidence=confidence, check=check) for a, b in couples]
     adjusted = statistics.holm([effect.p for effect in effects])
-    size = sum(p is not None for p in adjusted)
+    known = sum(p is not None for p in adjusted)
+    if size > known:
+        adjusted = [None if one.p is None else min(1.0, one.p * size) for one in effects]
+    size = max(size, known)
     found = []
     for (a, b), effect, p in zip(couples, effects, adjusted, strict=True):
         effect = statistics.with_power(effect, family=size, kept=evidence.kept, alpha=alpha)

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 from analysis import files, plot_bitrate, plot_cores
+from analysis.cautions import MOST_DRAWN
 from analysis.plot_style import Look, looks, save, styled
 from analysis.summary import Summary
 from analysis.tables import configuration_order
@@ -65,7 +66,8 @@ _PLOTS: tuple[tuple[str, str, str, Draw], ...] = (
 def write(summary: Summary, directory: Path) -> list[Plot]:
     """Draw every figure that these records have data for, as SVG and PNG, and all in one PDF.
 
-    Creates `directory`. A figure without data is left out. One PDF carries its fonts once, as
+    Creates `directory`. A figure without data is left out, and all of them where more configurations
+    than a figure can tell apart were run. One PDF carries its fonts once, as
     outlines that publishers take (Type 42); `page` says where a figure is. Raises OSError where
     `directory` is a symbolic link.
     """
@@ -73,6 +75,8 @@ def write(summary: Summary, directory: Path) -> list[Plot]:
     names = configuration_order(
         summary.runs.loc[summary.runs["valid"], "configuration"], summary.baseline
     )
+    if len(names) > MOST_DRAWN:
+        return []
     styles = looks(configuration_order([*names, summary.baseline], summary.baseline))
     level = f"{summary.confidence * 100:g} %"
     found: list[Plot] = []

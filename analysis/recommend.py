@@ -47,7 +47,7 @@ def recommend(
     "worse" or "inconclusive", where its interval lies wholly below 1 (harm does not wait for
     Holm), where its estimate is more than 5 % below the baseline, and where it was not measured.
     Recommended is one that gains somewhere and may lose nowhere: of those that do not carry
-    significantly less than the leader anywhere, the one that changes the fewest values. The
+    significantly less than the leader anywhere, as far as they are compared with it, the one that changes the fewest values. The
     leader has the highest mean ratio. Where none is left, the choice is made for each count.
     """
     contrasts = [one for one in contrasts if one.a == baseline]
@@ -143,8 +143,9 @@ def _choice(
         for name in (one.a, one.b)
         if name != leader and one.verdict == ("better" if one.b == leader else "worse")
     }
+    compared = {name for one in pairwise for name in (one.a, one.b) if leader in (one.a, one.b)}
     return min(
-        (name for name in fit if name not in behind),
+        (name for name in fit if name == leader or (name in compared and name not in behind)),
         key=lambda name: (complexity.get(name, _UNKNOWN), -fit[name], name),
     )
 

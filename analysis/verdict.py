@@ -174,6 +174,8 @@ def _power(contrasts: Sequence[Contrast]) -> str:
 def _standing(best: str, pairwise: Sequence[Contrast]) -> str:
     """How the best stands against the others that were steered."""
     rivals = {one.a if one.b == best else one.b: one for one in pairwise if best in (one.a, one.b)}
+    if not rivals:
+        return "the others are not compared with it"
     alike = [name for name, one in rivals.items() if one.verdict == "no significant difference"]
     unclear = [name for name, one in rivals.items() if one.verdict == "inconclusive"]
     words = []

@@ -261,3 +261,10 @@ def test_the_winner_comes_with_what_keeps_it(summary: Summary, tmp_path: Path) -
         assert "apply rfs --persist" in file.read_text()
     silent = write_report([], summary, tmp_path / "silent")
     assert "How to keep" not in silent.html.read_text()
+
+
+def test_a_page_of_many_configurations_stays_small(tmp_path: Path) -> None:
+    records = sweep({"baseline": 1, **{f"c{i}": 1 + 0.01 * i for i in range(60)}}, replicas=(1,))
+    made = write_report(records, summarise(records), tmp_path)
+    assert not made.plots
+    assert made.html.stat().st_size < 200_000

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.compare import compare
 from analysis.schema import LEAST_MBPS, Record
 from analysis.statistics import Effect
 from analysis.summary import Summary, summarise, text_table
@@ -497,3 +498,17 @@ def test_sentences_and_tables_bound_their_digits() -> None:
     text = "\n".join([*summary.verdict, *summary.caveats, text_table(summary)])
     assert max(map(len, re.findall(r"\d+", text))) < 10
     json.dumps(summary.to_json(), allow_nan=False)
+
+
+def test_the_work_for_many_configurations_does_not_grow_as_their_square() -> None:
+    many = sweep({"baseline": 1, **{f"c{i}": 1 + 0.01 * i for i in range(60)}}, replicas=(1,))
+    summary = summarise(many)
+    assert len(summary.contrasts) == 60
+    assert not summary.pairwise
+    assert summary.keep == max(summary.contrasts, key=lambda one: one.effect.estimate or 0).b
+    assert any("not with each other" in one for one in summary.warnings)
+    assert any("not drawn" in one for one in summary.warnings)
+    assert "every other" not in " ".join(summary.verdict)
+    found = compare(many, many, "c0", "c59")
+    assert found.family == 60 * 59 // 2
+    assert found.p_holm == pytest.approx(min(1, (found.p or 0) * found.family))
