@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from analysis.plot_library import Axes, Figure
 from analysis.plot_style import Look, figure, legend, legend_rows
 from analysis.statistics import Effect, Floats
 from analysis.summary import Summary

@@ -7,11 +7,9 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
-from matplotlib.figure import Figure
 
 from analysis import statistics
+from analysis.plot_library import Axes, Figure, PolyCollection
 from analysis.plot_style import Look, figure, label, legend, legend_rows
 from analysis.summary import Summary
 from analysis.verdict import pairs

@@ -9,17 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import PdfPages
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-
 from analysis import files
 from analysis.garbage import uncollected
 from analysis.plaintext import one_line
+from analysis.plot_library import Axes, Figure, FigureCanvasAgg, Line2D, Patch, PdfPages, alone, mpl
 
 # Okabe and Ito's palette, told apart by every common kind of colour vision; black is the
 # baseline's. Markers and hatches say the same again without colour.
@@ -136,8 +129,8 @@ def save(made: Figure, directory: Path, name: str, book: PdfPages) -> list[Path]
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The context in which every figure is drawn and saved, whatever a matplotlibrc asks for."""
-    with uncollected(), mpl.rc_context():
+    """The context in which every figure is drawn and saved, whatever the caller's environment asks for."""
+    with uncollected(), alone(), mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)  # type: ignore[arg-type] # the stub lists every key
         yield

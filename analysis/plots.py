@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from matplotlib.backends.backend_pdf import PdfPages
-from matplotlib.figure import Figure
-
 from analysis import files, plot_bitrate, plot_cores
 from analysis.cautions import MOST_DRAWN
+from analysis.plot_library import Figure, PdfPages
 from analysis.plot_style import Look, looks, save, styled
 from analysis.summary import Summary
 from analysis.tables import configuration_order

@@ -13,6 +13,9 @@ from pathlib import Path
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
+# Meant for builds; numpy cannot be imported where it is no number, and figures have no date.
+os.environ.pop("SOURCE_DATE_EPOCH", None)
+
 ROOT = str(Path(__file__).resolve().parent.parent)
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)

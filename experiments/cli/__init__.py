@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,8 @@ from experiments.engines import EngineError
 from infra.refusals import CANNOT, Refusal, leave
 
 INTERRUPTED = 130
+# As of a program that SIGPIPE ends: 128 + 13.
+BROKEN_PIPE = 141
 # A variable of the environment: show the traceback of an unexpected error.
 DEBUG = "STEERLAB_DEBUG"
 _MOST_LINES = 12
@@ -71,7 +74,24 @@ def main() -> None:
         code = INTERRUPTED
     finally:
         signals.ignore()
-    sys.exit(code)
+    sys.exit(_written(code))
+
+
+def _written(code: int) -> int:
+    """The exit code once stdout took all that was printed: Python itself would end with 120."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who reads our output has seen enough
+        code = BROKEN_PIPE
+    except OSError as error:
+        with suppress(OSError):
+            complain(f"standard output: {error.strerror}")
+        code = code or 1
+    # the rest, which cannot be written, is not tried again at the end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _beginning(failures: str) -> str:
@@ -84,9 +104,22 @@ def _beginning(failures: str) -> str:
     )
 
 
+def _command() -> int | None:
+    """One command; typer ends a broken pipe itself, with 1 and streams that say nothing."""
+    streams = sys.stdout, sys.stderr
+    try:
+        code: int | None = app(prog_name=pasted("./steerlab"), standalone_mode=False)
+        return code
+    except SystemExit as end:
+        if (sys.stdout, sys.stderr) == streams:
+            raise
+        sys.stdout, sys.stderr = streams
+        raise BrokenPipeError from end
+
+
 def _run() -> int:
     try:
-        code = app(prog_name=pasted("./steerlab"), standalone_mode=False) or 0
+        code = _command() or 0
         if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
             complain("interrupted")
         return code
@@ -98,13 +131,14 @@ def _run() -> int:
         complain(_beginning(str(error)))
         leave(error.exit_code)
         return error.exit_code
-    except BrokenPipeError:  # who reads our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:
+        return BROKEN_PIPE
     except PermissionError as error:
         complain(_forbidden(error))
         return CANNOT
     except OSError as error:
+        if not error.filename and _stuck():
+            return 1  # of which `_written` tells
         where = f"{error.filename}: " if error.filename else ""
         complain(f"{where}{error.strerror or error}")
         return 1
@@ -124,6 +158,15 @@ def _run() -> int:
             raise
         complain(_unexpected(error))
         return 1
+
+
+def _stuck() -> bool:
+    """Whether stdout does not take what was printed."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _forbidden(error: PermissionError) -> str:

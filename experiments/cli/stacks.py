@@ -191,7 +191,7 @@ def _ask_about(stands: Lab) -> None:
     if stands.folder == str(stacks.ROOT) or not Path(stands.folder).exists():
         return
     whose = f"the lab on this machine is of stack {stands}, another checkout than {stacks.ROOT}"
-    if not (sys.stdin.isatty() and err.is_terminal):
+    if not (sys.stdin.isatty() and err.file.isatty()):
         raise BadInput(f"destroy: {whose}: destroy it there, or add --force")
     note(whose)
     if not typer.confirm("Remove it?", err=True):

@@ -17,7 +17,7 @@ from experiments import options
 from experiments.cli import terminal
 from experiments.cli.results import conclude
 from experiments.cli.stacks import EngineName, Json
-from experiments.cli.terminal import REFRESH, err, note, safe, show
+from experiments.cli.terminal import REFRESH, drawn, err, note, safe, show
 from experiments.options import Option
 from infra.commands import command
 
@@ -243,7 +243,7 @@ def _run(
             ran = done.finished
             last = f"last {_result(done)}" if done.record.valid else "last invalid"
             bar.update(task, completed=done.finished, last=last)
-            if not err.is_terminal or not done.record.valid:
+            if not drawn() or not done.record.valid:
                 bar.console.print(Text(safe(_line(done))))
             if events:
                 events.recorded(done)
@@ -302,7 +302,7 @@ def _bar() -> Progress:
         *(column for width, column in parts if err.width >= width),
         console=err,
         refresh_per_second=REFRESH,
-        disable=not err.is_terminal,
+        disable=not drawn(),
         speed_estimate_period=600,  # a run takes seconds: the last ten minutes tell the rest
     )
 

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +22,20 @@ from typer.core import TyperGroup
 from analysis.plaintext import visible
 from infra.commands import PROGRAM
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Left to the command line: rich itself would end the process here."""
+        raise
+
+
+# A width that no terminal has is none: rich takes 0 as it is, and fails at a digit like ².
+for _size in ("COLUMNS", "LINES"):
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", os.environ.get(_size, "80"), re.ASCII):
+        del os.environ[_size]
+
+out = _Console(highlight=False, soft_wrap=True)
+err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 # Rare on purpose: whoever draws here may be measuring at the same time.
 REFRESH = 2
@@ -78,7 +91,15 @@ def show(text: str) -> None:
 
 def say(text: str) -> None:
     """Prose, which a terminal breaks between words."""
-    out.print(Text(safe(text)), soft_wrap=not out.is_terminal)
+    out.print(Text(safe(text)), soft_wrap=not out.file.isatty())
+
+
+def drawn() -> bool:
+    """Whether stderr is a terminal that lines can be redrawn on.
+
+    FORCE_COLOR is about colour alone: rich takes any stream for a terminal then.
+    """
+    return err.file.isatty() and err.is_terminal and not err.is_dumb_terminal
 
 
 def show_json(value: Any) -> None:
@@ -114,7 +135,7 @@ def waiting(what: str, seconds: float) -> Iterator[None]:
         console=err,
         refresh_per_second=REFRESH,
         transient=True,
-        disable=not err.is_terminal,
+        disable=not drawn(),
     ) as shown:
         shown.add_task(what, total=seconds)
         yield
