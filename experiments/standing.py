@@ -76,6 +76,17 @@ def take_away(stands: Lab) -> dict[str, Any]:
     }
 
 
+def finish(stack: StackRef) -> None:
+    """Take away what is left after an engine destroyed the stack.
+
+    The Pulumi CLI ends commands midway where it is interrupted, and records nothing of what they
+    had made by then.
+    """
+    made = [Path(layout.netns(node.namespace)) for node in layout.nodes(stack.name)]
+    if _pairs(stack.name) or any(path.exists() for path in made):
+        take_away(Lab(stack.name, str(stack.root)))
+
+
 def _pairs(stack: str) -> list[Pair]:
     """The pairs of which anything is left: a namespace, a pid file or a CPU quota."""
     every = (layout.pair(stack, index, host=False) for index in range(1, MOST_REPLICAS + 1))

@@ -29,7 +29,7 @@ from analysis import files, sequential
 from analysis.load import Fault, load, read
 from analysis.pairing import StateKey
 from analysis.schema import Machine, Record
-from experiments import attempts, measure, records, signals, stacks, targets, trust
+from experiments import attempts, measure, records, signals, stacks, standing, targets, trust
 from experiments.engines import Engine, EngineError, StackRef
 from experiments.plan import Plan, Run, from_json, to_json
 from experiments.site import AnyMeasurement
@@ -162,6 +162,7 @@ class Sweep:
                 self.on_cleanup()
                 reserve.unlink(missing_ok=True)
                 self.engine.destroy(self.stack)
+                standing.finish(self.stack)
         except EngineError as error:
             raise EngineError(
                 f"{after}the lab could not be taken away: {error}", error.exit_code

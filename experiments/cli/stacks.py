@@ -159,6 +159,7 @@ def destroy(
         started = time.monotonic()
         with _told(json) as listen:
             outcome = chosen.destroy(ref, on_step=listen)
+            standing.finish(ref)
     _conclude(outcome, chosen, json, f"in {time.monotonic() - started:.1f} s")
     if kept := stacks.kept(stack):
         note(
