@@ -51,7 +51,7 @@ def folder_of(stack: StackRef) -> Path:
 def _holder() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
-        "username": _user(),
+        "username": user(),
         "hostname": socket.gethostname(),
         "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         # Beyond Pulumi's own fields: tell the process from a later one with its pid, and from
@@ -61,7 +61,7 @@ def _holder() -> dict[str, Any]:
     }
 
 
-def _user() -> str:
+def user() -> str:
     """The user's name, or its number where the system has no name for it (an arbitrary container uid)."""
     try:
         return getpass.getuser()

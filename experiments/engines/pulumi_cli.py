@@ -60,10 +60,10 @@ class Program(automation.PulumiCommand):
 
     _running: subprocess.Popen[str] | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
         """As the SDK's, which would leave its call for the version to the terminal's Ctrl-C."""
         self.command = "pulumi"
-        told = self.run(["version"], "/", {"PULUMI_SKIP_UPDATE_CHECK": "true"}).stdout
+        told = self.run(["version"], "/", environment).stdout
         self.version = _cmd._parse_and_validate_pulumi_version(
             min_version=_cmd._MINIMUM_VERSION,  # type: ignore[attr-defined] # imported there
             current_version=told.strip().removeprefix("v"),
@@ -188,13 +188,12 @@ class PulumiCli:
             # The user's file is not handed over: the CLI would write a salt into it.
             config.write_text(yaml.safe_dump({"config": stack.config}))
             try:
-                program = Program()
+                given = environment(stack.home)
+                program = Program(given)
                 selected = automation.create_or_select_stack(
                     stack.name,
                     work_dir=str(stack.root),
-                    opts=automation.LocalWorkspaceOptions(
-                        env_vars=environment(stack.home), pulumi_command=program
-                    ),
+                    opts=automation.LocalWorkspaceOptions(env_vars=given, pulumi_command=program),
                 )
                 with signals.stopping(program.stop):
                     do(selected, str(config))
@@ -219,9 +218,14 @@ class PulumiCli:
 def environment(home: Path) -> dict[str, str]:
     """What the CLI gets besides ours: where the state is, and the project's own empty passphrase.
 
-    The caller's would lock the stack to it, for every later command.
+    The caller's would lock the stack to it, for every later command. The CLI ends in a panic where
+    its user has no name or no home, as an arbitrary uid of a container.
     """
-    return {
+    given = {} if os.environ.get("USER") else {"USER": locks.user()}
+    at_home = os.environ.get("HOME", "")
+    if not os.environ.get("PULUMI_HOME") and not os.access(at_home, os.W_OK):
+        given["PULUMI_HOME"] = str(home / ".pulumi/cli")
+    return given | {
         "PULUMI_BACKEND_URL": f"file://{quote_url(str(home))}",
         "PULUMI_CONFIG_PASSPHRASE": "",
         "PULUMI_CONFIG_PASSPHRASE_FILE": "",

@@ -83,6 +83,23 @@ print("v3.999.0")
 """
 
 
+@pytest.mark.parametrize("home", [None, "/proc/none"])
+def test_a_user_without_name_and_home_gets_both_for_the_cli(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str | None
+) -> None:
+    for name in ("USER", "HOME", "PULUMI_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(locks, "user", lambda: "12345")
+    given = pulumi_cli.environment(tmp_path)
+    assert given["USER"] == "12345"
+    assert Path(given["PULUMI_HOME"]).is_relative_to(tmp_path)
+    monkeypatch.setenv("USER", "maria")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert not pulumi_cli.environment(tmp_path).keys() & {"USER", "PULUMI_HOME"}
+
+
 def test_no_call_of_the_cli_is_the_terminal_s_to_interrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +108,7 @@ def test_no_call_of_the_cli_is_the_terminal_s_to_interrupt(
     program.write_text(PULUMI.format(python=sys.executable, calls=str(calls)))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    pulumi_cli.Program().run(["whoami"], "/", {})
+    pulumi_cli.Program({}).run(["whoami"], "/", {})
     sessions = calls.read_text().split()
     assert len(sessions) == 2
     assert str(os.getsid(0)) not in sessions
@@ -107,7 +124,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Up], Engin
 
     def failure(up: Up) -> EngineError:
         selected = type("Stack", (), {"up": staticmethod(up)})()
-        monkeypatch.setattr(pulumi_cli, "Program", lambda: type("Program", (), {"stop": None})())
+        monkeypatch.setattr(pulumi_cli, "Program", lambda _: type("Program", (), {"stop": None})())
         monkeypatch.setattr(automation, "create_or_select_stack", lambda *_, **__: selected)
         with pytest.raises(EngineError) as failed:
             pulumi_cli.PulumiCli().up(stack)
