@@ -92,6 +92,7 @@ def test_the_table_fits_and_no_number_is_cut(results: Path, width: int) -> None:
 def test_progress_is_one_line_that_is_not_cut(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     monkeypatch.setattr(sweep, "err", console)
+    monkeypatch.setattr(sweep, "drawn", lambda: True)
     with sweep._bar() as bar:
         bar.add_task(
             "block 19 rps-plus x 16", total=700, completed=123, last="last 1604 Mbit/s a pair"
