@@ -43,6 +43,8 @@ WORDS = ("none", "all", "first", "middle", "last")
 OVERLAYS = "vxlan.calico flannel.1 cilium_vxlan geneve_sys_* genev_sys_* antrea-* vxlan* geneve*"
 # What stands on another device and passes its packets through RPS once more, unpacked.
 DECIDE_AGAIN = ("vxlan", "geneve", "wireguard", "macsec")
+RTF_UP, RTF_REJECT = 0x1, 0x200  # linux/route.h
+IFF_UP = 0x1  # linux/if.h
 VETHS = "cali* veth* lxc* azv* eni*"
 MASK = r"[0-9a-fA-F]+(,[0-9a-fA-F]{1,8})*"
 MAX_FLOWS = 2**30  # rps_flow_cnt: one more is ENOMEM
@@ -470,11 +472,22 @@ def is_pattern(path: str | None) -> bool:
 
 
 def default_route_device(routes: str) -> str | None:
-    """The device of the default route of least metric in the text of /proc/net/route."""
+    """The device of the default route of least metric in the text of /proc/net/route.
+
+    A route that rejects has none. The lower half of a default route in two halves counts where no
+    whole one exists: a VPN adds such halves to one that it keeps.
+    """
     # a device's name may hold whatever Python takes for white space or the end of a line
-    row = r"^([^ \t\n]+)[ \t]+00000000[ \t]+(?:[^ \t\n]+[ \t]+){4}([0-9]{1,10})[ \t]+00000000[ \t]"
-    defaults = [(int(found[2]), found[1]) for found in re.finditer(row, routes, re.M | re.A)]
-    return min(defaults)[1] if defaults else None
+    row = (
+        r"^([^ \t\n]+)[ \t]+00000000[ \t]+[^ \t\n]+[ \t]+([0-9A-Fa-f]{1,8})[ \t]+"
+        r"(?:[^ \t\n]+[ \t]+){2}([0-9]{1,10})[ \t]+(0{8}|0{6}80|80{7})[ \t]"
+    )
+    defaults = [
+        (int(mask, 16) != 0, int(metric), device)
+        for device, flags, metric, mask in re.findall(row, routes, re.M | re.A)
+        if int(flags, 16) & (RTF_UP | RTF_REJECT) == RTF_UP
+    ]
+    return min(defaults)[2] if defaults else None
 
 
 # --- files: the kernel's and the agent's own ---
@@ -1235,17 +1248,30 @@ class Namespace(NamedTuple):
     def _auto(self, role: str, names: list[str]) -> list[str]:
         if role == "veth":
             return matching(VETHS.split(), names)
-        overlay = matching(OVERLAYS.split(), names)[:1]
+        overlay = self.overlays(names)[:1]
         if role == "overlay":
             return overlay
-        for device in overlay:
-            lower = self.number(device, "iflink")
-            found = listing(self.net / device)
-            below = [name[len("lower_") :] for name in found if name.startswith("lower_")]
-            below += [name for name in names if name != device and self.number(name) == lower]
-            if below:
-                return below[:1]
-        return [name for name in names if name == default_route_device(self.routes)]
+        below = [lower for device in overlay for lower in self._below(device, names)][:1]
+        if below and self.is_up(overlay[0]):
+            return below
+        return [name for name in names if name == default_route_device(self.routes)] or below
+
+    def overlays(self, names: Sequence[str]) -> list[str]:
+        """Devices of overlays, those that are up first: a CNI that was removed leaves its own."""
+        return sorted(matching(OVERLAYS.split(), names), key=lambda name: not self.is_up(name))
+
+    def is_up(self, device: str) -> bool:
+        """Whether a device is up, or does not tell."""
+        try:
+            return bool(int(read_text(self.net / device / "flags"), 16) & IFF_UP)
+        except (OSError, ValueError):
+            return True
+
+    def _below(self, device: str, names: Sequence[str]) -> list[str]:
+        lower = self.number(device, "iflink")
+        links = [name for name in listing(self.net / device) if name.startswith("lower_")]
+        below = [name[len("lower_") :] for name in links]
+        return below + [n for n in names if n != device and self.number(n, "ifindex") == lower]
 
 
 def queue_number(queue: str) -> int:
@@ -1714,6 +1740,28 @@ def named_elsewhere(plan: Plan, rule: Rule) -> set[str]:
     return {name for other in rules for name in other.devices}
 
 
+def other_overlays(plan: Plan, by_path: Mapping[str | None, Namespace]) -> list[str]:
+    """Of which overlays `auto` took one, and which it left out."""
+    words = []
+    for rule in plan.rules:
+        if "auto" not in rule.devices or rule.role not in ("nic", "overlay"):
+            continue
+        named = {*rule.devices, *named_elsewhere(plan, rule)}
+        for namespace in meant(rule.namespace, by_path):
+            overlays = namespace.overlays(namespace.devices())
+            others = [
+                f"{name} ({'up' if namespace.is_up(name) else 'down'})"
+                for name in overlays[1:]
+                if name not in named
+            ]
+            if others:
+                words.append(
+                    f"the overlay of {namespace} is {overlays[0]} by auto, {', '.join(others)} left "
+                    "out: name the device if another is meant"
+                )
+    return list(dict.fromkeys(words))
+
+
 def find_targets(
     plan: Plan, masks: Sequence[int], by_path: Mapping[str | None, Namespace]
 ) -> tuple[list[Target], list[tuple[Rule, str]]]:
@@ -1829,6 +1877,7 @@ def apply_without(
     by_path = {path: ns for path, ns in survey.by_path.items() if path not in left_out}
     targets, absent = find_targets(plan, masks, by_path)
     warnings += [f"namespace {path} is left out: {why}" for path, why in left_out.items()]
+    warnings += other_overlays(plan, by_path)
     if absent:
         words = [survey.unread_words(rule.namespace) or words for rule, words in absent]
         raise SteerError("; ".join(dict.fromkeys(words)), CANNOT)

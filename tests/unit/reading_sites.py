@@ -93,6 +93,7 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("analysis/tables.py", "configuration_order.key"): "digits, by its own condition",
     ("docker/steering/steer.py", "Machine._namespace"): KERNEL,
     ("docker/steering/steer.py", "Namespace.number"): "anything but a number is 0",
+    ("docker/steering/steer.py", "Namespace.is_up"): "anything but a number is up",
     ("docker/steering/steer.py", "detach"): KERNEL,
     ("docker/steering/steer.py", "empty"): "reads back through Setting.read",
     ("docker/steering/steer.py", "roll_back"): "reads back through Setting.read",

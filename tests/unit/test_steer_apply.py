@@ -183,6 +183,46 @@ def test_without_a_device_below_the_nic_is_that_of_the_default_route(tmp_path: P
     assert tree.apply(plan(rule("nic", "auto")))["queues"][0]["device"] == "eth1"
 
 
+def overlay(tree: Tree, name: str, flags: str, on: str) -> None:
+    tree.device(name, on=(on,), kind="vxlan")
+    tree.write(f"sys/class/net/{name}/flags", flags)
+
+
+def test_an_overlay_that_is_down_is_left_out_and_named(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.device("eth0")
+    tree.device("eth1")
+    overlay(tree, "flannel.1", "0x1002", "eth0")
+    overlay(tree, "cilium_vxlan", "0x1003", "eth1")
+    answer = tree.apply(plan(rule("nic", "auto"), rule("overlay", "auto")))
+    assert [queue["device"] for queue in answer["queues"]] == ["eth1", "cilium_vxlan"]
+    (warning,) = answer["warnings"]
+    assert "flannel.1" in warning
+    named = plan(rule("nic", "eth0"), rule("overlay", "flannel.1"))
+    assert tree.apply(named)["warnings"] == []
+
+
+def test_two_overlays_that_are_up_are_named(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.device("eth0")
+    overlay(tree, "flannel.1", "0x1003", "eth0")
+    overlay(tree, "cilium_vxlan", "0x1003", "eth0")
+    answer = tree.apply(plan(rule("overlay", "auto")))
+    assert [queue["device"] for queue in answer["queues"]] == ["flannel.1"]
+    assert "cilium_vxlan" in " ".join(answer["warnings"])
+
+
+def test_a_dead_overlay_does_not_name_the_nic(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.device("eth0")
+    tree.device("eth1")
+    overlay(tree, "flannel.1", "0x1002", "eth0")
+    assert tree.apply(plan(rule("nic", "auto")))["queues"][0]["device"] == "eth0"
+    routes = "Iface Destination\neth1 00000000 0138A8C0 0003 0 0 0 00000000 0 0 0"
+    tree.write("proc/net/route", routes)
+    assert tree.apply(plan(rule("nic", "auto")))["queues"][0]["device"] == "eth1"
+
+
 def test_lo_never_matches_and_files_beside_devices_are_none(tree: Tree) -> None:
     tree.write("sys/class/net/bonding_masters", "")
     devices = {queue["device"] for queue in tree.apply(plan(rule("nic", "*")))["queues"]}

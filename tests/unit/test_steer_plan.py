@@ -430,6 +430,27 @@ def test_the_default_route_of_least_metric_names_the_nic() -> None:
     assert steer.default_route_device("") is None
 
 
+def a_route(device: str, flags: str = "0003", metric: int = 0, mask: str = "00000000") -> str:
+    return f"{device}\t00000000\t0138A8C0\t{flags}\t0\t0\t{metric}\t{mask}\t0\t0\t0\n"
+
+
+@pytest.mark.parametrize(
+    ("routes", "device"),
+    [
+        (a_route("*", "0201", 5) + a_route("eth1", metric=100), "eth1"),
+        (a_route("eth0", "0002", 5) + a_route("eth1", metric=100), "eth1"),
+        (a_route("*", "0201", 5), None),
+        (a_route("eth0", mask="00000080"), "eth0"),
+        (a_route("tun0", mask="00000080") + a_route("eth0", metric=100), "eth0"),
+        (a_route("eth0", mask="000000FF"), None),
+    ],
+)
+def test_a_default_route_that_rejects_or_is_down_names_no_nic(
+    routes: str, device: str | None
+) -> None:
+    assert steer.default_route_device(routes) == device
+
+
 def test_names_come_in_the_order_of_the_patterns() -> None:
     names = ["cali2", "veth0", "cali1", "eth0"]
     assert steer.matching(["veth*", "cali*"], names) == ["veth0", "cali1", "cali2"]
