@@ -74,6 +74,7 @@ LAST_TRIES = 5
 POD = "pod:"  # instead of a path: the network namespace of the pod with this uid
 POD_UID = r"[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}"
 WATCH_NAP = 5.0
+SEARCH_SECONDS = 20.0  # for what users of the machine keep in user namespaces of their own
 WATCHDOG_NAP = 60.0  # at most: sleep() stops while the machine is suspended, a lease does not
 FAILED, BAD_PLAN, CANNOT = 1, 2, 3
 BACK = ("restore", "watch")  # verbs whose warnings are for whoever reads no JSON
@@ -467,6 +468,15 @@ def matching(patterns: Iterable[str], names: Sequence[str]) -> list[str]:
     return [name for pattern in patterns for name in sorted(fnmatch.filter(names, pattern))]
 
 
+def is_like(path: str, pattern: str) -> bool:
+    """Whether a pattern of paths means a path: part by part, so that * stands for no /."""
+    names, parts = path.strip("/").split("/"), pattern.strip("/").split("/")
+    return len(names) == len(parts) and all(
+        fnmatch.fnmatchcase(name, part) if is_pattern(part) else name == part
+        for name, part in zip(names, parts)  # noqa: B905
+    )
+
+
 def is_pattern(path: str | None) -> bool:
     return path is not None and any(sign in path for sign in "*?[")
 
@@ -505,8 +515,8 @@ def explain(error: BaseException) -> str:
 
 
 @contextmanager
-def opened(path: Path | str, flags: int) -> Iterator[int]:
-    file = os.open(path, flags | os.O_CLOEXEC, 0o600)
+def opened(path: Path | str, flags: int, folder: int | None = None) -> Iterator[int]:
+    file = os.open(path, flags | os.O_CLOEXEC, 0o600, dir_fd=folder)
     try:
         yield file
     finally:
@@ -1032,6 +1042,10 @@ class Setting(NamedTuple):
 
     path: Path
     where: str
+    # Of the queue's folder, and of its device where files only imitate a machine: they tell it from
+    # one that has taken its place. The machine's own table has neither.
+    inode: int = 0
+    ifindex: int = 0
 
     def __str__(self) -> str:
         return f"{self.path.name} of {self.where}"
@@ -1056,13 +1070,27 @@ class Setting(NamedTuple):
             raise SteerError(f"{self}: {wanted} was written, {got} reads back")
 
     def _open(self, flags: int, work: Callable[[int], Any]) -> Any:
+        """Through the folder that was held against the queue: a later one is never reached."""
         try:
-            with opened(self.path, flags) as file:
-                return work(file)
+            with opened(self.path.parent, os.O_PATH | os.O_DIRECTORY) as folder:
+                self._identify(folder)
+                with opened(self.path.name, flags, folder) as file:
+                    return work(file)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENODEV):
                 raise Gone(f"{self}: {error.strerror}") from None
             raise SteerError(f"{self}: {error.strerror}") from None
+
+    def _identify(self, folder: int) -> None:
+        if self.inode:
+            same = os.fstat(folder).st_ino == self.inode
+        elif self.ifindex:
+            with opened("../../ifindex", os.O_RDONLY, folder) as file:
+                same = read_to_end(file).strip() == b"%d" % self.ifindex
+        else:
+            return
+        if not same:
+            raise Gone(f"{self}: another device has taken its name")
 
 
 @contextmanager
@@ -1091,8 +1119,11 @@ def writable(path: Path) -> Iterator[None]:
                 break
 
 
-def settings(directory: Path, where: str) -> tuple[Setting, Setting]:
-    return Setting(directory / "rps_cpus", where), Setting(directory / "rps_flow_cnt", where)
+def settings(directory: Path, queue: Queue) -> tuple[Setting, Setting]:
+    mask, flows = (
+        Setting(directory / knob, str(queue), queue.inode, queue.ifindex) for knob in KNOBS
+    )
+    return mask, flows
 
 
 class Namespace(NamedTuple):
@@ -1103,6 +1134,7 @@ class Namespace(NamedTuple):
     net: Path
     routes: str
     numbered: bool  # by inodes that are not used twice
+    foreign: bool = False  # of a user namespace that is not the agent's
 
     def devices(self) -> list[str]:
         """All but lo; /sys/class/net also holds files that are none, such as bonding_masters.
@@ -1180,18 +1212,17 @@ class Namespace(NamedTuple):
     def _queue(self, device: str, ifindex: int, name: str) -> Queue:
         """One receive queue; `Gone` where its folder has disappeared."""
         folder = self.net / device / "queues" / name
-        where = str(Queue(self.path, self.cookie, device, ifindex, name, 0, "", ""))
+        where = Queue(self.path, self.cookie, device, ifindex, name, 0, "", "")
         try:
-            inode = self.inode(folder)
+            queue = where._replace(inode=self.inode(folder))
             if "rps_cpus" not in listing(folder) and name in listing(folder.parent):
                 raise SteerError(f"{where}: this kernel has no RPS (CONFIG_RPS)", CANNOT)
-            mask, flows = settings(folder, where)
-            held = mask.read(), flows.read()
+            mask, flows = (setting.read() for setting in settings(folder, queue))
         except (OSError, Gone) as error:
             if name not in listing(folder.parent):
                 raise Gone(f"{where}: it is gone") from None
             raise SteerError(f"{where}: {explain(error)}") from None
-        return Queue(self.path, self.cookie, device, ifindex, name, inode, *held)
+        return queue._replace(rps_cpus=mask, rps_flow_cnt=flows)
 
     def inode(self, folder: Path) -> int:
         return os.stat(folder).st_ino if self.numbered else 0
@@ -1407,7 +1438,8 @@ class Machine:
                 unread[path] = explain(error)
         ordered = sorted(known, key=lambda path: path or "")
         if any(path and path.startswith(POD) for path in ordered):
-            pods = self._pods(unread)
+            pods = self._pods(unread, [path for path in ordered if path])
+            ordered = [path for path in ordered if path not in unread]
         seen: dict[str | None, Namespace] = {}
         with self._inside() as enter:
             for path in ordered:
@@ -1439,14 +1471,14 @@ class Machine:
     ) -> Namespace | None:
         """None where there is no network namespace at the path."""
         try:
-            inside = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK) if place else home
+            inside = open_namespace(place, home) if place else home
         except OSError as error:
             if error.errno in ABSENT:
                 return None
             raise
+        if inside is None:
+            return None
         try:
-            if os.fstat(inside).st_dev != os.fstat(home).st_dev:  # a file and no namespace
-                return None
             try:
                 kernel.enter(inside)
                 cookie = kernel.cookie(inside)
@@ -1457,7 +1489,8 @@ class Machine:
                 self._nets.add(os.stat("/proc/thread-self/net/dev").st_ino)
             finally:
                 go_home(kernel, home)
-            return Namespace(path, cookie, net, routes, numbered=True)
+            foreign = is_foreign(inside)
+            return Namespace(path, cookie, net, routes, numbered=True, foreign=foreign)
         finally:
             if inside != home:
                 with suppress(OSError):
@@ -1471,11 +1504,18 @@ class Machine:
         cookie = read_text(base / "cookie").strip() if has_cookie else "own"
         routes = base / "proc/net/route"
         table = read_text(routes) if exists(routes) else ""
-        return Namespace(path, cookie, base / "sys/class/net", table, numbered=False)
+        foreign = exists(base / "foreign")
+        net = base / "sys/class/net"
+        return Namespace(path, cookie, net, table, numbered=False, foreign=foreign)
 
-    def _pods(self, unread: dict[str | None, str]) -> dict[str, str]:
-        """The network namespace of each pod that has a process, whose cgroup names the pod."""
-        found = {}
+    def _pods(self, unread: dict[str | None, str], wanted: Collection[str]) -> dict[str, str]:
+        """The network namespace of each wanted pod that has a process, whose cgroup names the pod.
+
+        What is not certain is left out, with the reason in `unread`.
+        """
+        own = {self._identity(f"/proc/{process}/ns/net") for process in ("self", "1")}
+        found: dict[str, dict[str, str]] = {}  # a path of each of its namespaces
+        deeper: dict[str, dict[str, str]] = {}
         for pid in self._processes():
             try:
                 words = read_text(self.root / f"proc/{pid}/cgroup")
@@ -1483,9 +1523,31 @@ class Machine:
                 if error.errno not in ABSENT:
                     unread[f"/proc/{pid}/cgroup"] = explain(error)
                 continue
-            for uid in re.findall(f"pod({POD_UID})", words):
-                found[POD + uid.replace("_", "-")] = f"/proc/{pid}/ns/net"
-        return found
+            for uid, deep in pods_of(words):
+                pod, path = POD + uid, f"/proc/{pid}/ns/net"
+                namespace = self._identity(path) if pod in wanted else None
+                if namespace:
+                    (deeper if deep else found).setdefault(pod, {})[namespace] = path
+        places = {}
+        for pod, paths in {**deeper, **found}.items():
+            if len(paths) > 1:
+                words = ", ".join(paths.values())
+                unread[pod] = f"its processes have different network namespaces: {words}"
+            elif own.intersection(paths):
+                unread[pod] = "its network namespace is that of the node: steer the node itself"
+            else:
+                places[pod] = next(iter(paths.values()))
+        return places
+
+    def _identity(self, path: str) -> str | None:
+        """What tells a network namespace from all others; None where it cannot be seen."""
+        place = self.root / path[1:]
+        try:
+            if self.real:
+                return str(os.stat(place).st_ino)
+            return read_text(place / "cookie").strip()
+        except OSError:
+            return None
 
     def _processes(self) -> list[str]:
         return [name for name in listing(self.root / "proc") if name.isdigit()]
@@ -1495,23 +1557,27 @@ class Machine:
 
         `unread` gets what it could not look into, so that it may have missed one. A process that
         even root may not look into is none of these where its namespace is known from elsewhere.
+
+        What a user keeps in a user namespace of his own comes last, for a limited time, and nothing
+        that fails there counts: else any user could keep every restore from its end.
         """
         seen: set[int] = set()
         denied = {}
-        for path in self._everywhere(unread):
+        for path, foreign in self._everywhere(unread):
+            failed: dict[str | None, str] = {}
             try:
                 inode = again(partial(os.stat, self.root / path[1:])).st_ino
+                if inode not in seen:
+                    seen.add(inode)
+                    found, failed = self.visit([path])
+                    yield from (ns._replace(foreign=foreign or ns.foreign) for ns in found.values())
             except OSError as error:
                 if error.errno in DENIED:
-                    denied[path] = explain(error)
+                    denied.update({} if foreign else {path: explain(error)})
                 elif error.errno not in ABSENT:
-                    unread[path] = explain(error)
-                continue
-            if inode not in seen:
-                seen.add(inode)
-                found, failed = self.visit([path])
+                    failed = {path: explain(error)}
+            if not foreign:
                 unread.update(failed)
-                yield from found.values()
         for path, why in denied.items():
             devices = self.root / path[1:].replace("/ns/net", "/net/dev")
             try:
@@ -1521,24 +1587,52 @@ class Machine:
             if not known:
                 unread[path] = why
 
-    def _everywhere(self, unread: dict[str | None, str]) -> Iterator[str]:
-        """Paths of what keeps a namespace: a name, a process, a mount, a thread, a descriptor.
+    def _everywhere(self, unread: dict[str | None, str]) -> Iterator[tuple[str, bool]]:
+        """Paths of what keeps a namespace, and whether the keeper is of a foreign user namespace.
 
         Mounts and descriptors of processes that even root may not look into are left out.
         """
-
-        def tried(path: str, look: Callable[[Path], list[str]]) -> list[str]:
-            try:
-                return again(lambda: look(self.root / path[1:]))
-            except OSError as error:
-                hidden = DENIED if path.startswith("/proc/") else ()
-                if error.errno not in (*ABSENT, *hidden):
-                    unread[path] = explain(error)
-                return []
-
+        tried = partial(self._tried, unread)
         for folder in NAMED:
-            yield from (f"{folder}/{name}" for name in tried(folder, listing))
-        processes = [f"/proc/{pid}" for pid in tried("/proc", lambda _: self._processes())]
+            yield from ((f"{folder}/{name}", False) for name in tried(folder, listing))
+        own: list[str] = []
+        foreign: list[str] = []
+        for pid in tried("/proc", lambda _: self._processes()):
+            (foreign if self._is_foreign(pid) else own).append(f"/proc/{pid}")
+        yield from ((path, False) for path in self._kept(own, tried))
+        deadline = time.monotonic() + SEARCH_SECONDS
+        for path in self._kept(foreign, partial(self._tried, {}), deadline):
+            if time.monotonic() > deadline:
+                return
+            yield path, True
+
+    def _tried(
+        self, unread: dict[str | None, str], path: str, look: Callable[[Path], Iterable[str]]
+    ) -> list[str]:
+        try:
+            return again(lambda: list(look(self.root / path[1:])))
+        except OSError as error:
+            hidden = DENIED if path.startswith("/proc/") else ()
+            if error.errno not in (*ABSENT, *hidden):
+                unread[path] = explain(error)
+            return []
+
+    def _is_foreign(self, pid: str) -> bool:
+        """By its map of users, which unlike its namespaces everybody may read."""
+        maps = [self.root / f"proc/{process}/uid_map" for process in ("self", pid)]
+        try:
+            own, other = (read_text(file).split() for file in maps)
+        except OSError:
+            return False
+        return own != other
+
+    def _kept(
+        self,
+        processes: Sequence[str],
+        tried: Callable[[str, Callable[[Path], Iterable[str]]], list[str]],
+        deadline: float = float("inf"),
+    ) -> Iterator[str]:
+        """By processes themselves, their mounts, threads and descriptors."""
         yield from (f"{process}/ns/net" for process in processes)
         if not self.real:
             return
@@ -1547,8 +1641,12 @@ class Machine:
             for inode in tried(f"{process}/ns/mnt", lambda path: [os.readlink(path)]):
                 mounts.setdefault(inode, process)
         for process in mounts.values():
-            lines = tried(f"{process}/mountinfo", lambda path: read_text(path).split("\n"))
-            yield from (f"{process}/root{path}" for path in namespace_mounts(lines))
+
+            def look(path: Path) -> list[str]:
+                return namespace_mounts(lines_of(path, " - nsfs ", deadline))
+
+            for path in tried(f"{process}/mountinfo", look):
+                yield f"{process}/root{path}"
         for process in processes:
             yield from (f"{process}/task/{t}/ns/net" for t in tried(f"{process}/task", listing))
         for process in processes:
@@ -1572,12 +1670,45 @@ class Machine:
         return [one for one in found if exists(self.root / one.lstrip("/"))]
 
 
+# Where a kubelet keeps its pods: at the root, in a cgroup of its own, or in a container of Docker's.
+# Whoever may write elsewhere, such as a user below user.slice, could name any pod.
+_KUBELET = (
+    r"(?:system\.slice|kubelet(?:\.slice)?|k3s|docker|docker-[0-9a-f]{64}\.scope|[0-9a-f]{64})"
+)
+_CLASS = r"(?:(?:[a-z0-9_]+-)*(?:kubepods|burstable|besteffort|guaranteed)(?:\.slice)?)"
+_POD_CGROUP = re.compile(
+    # a view from within a cgroup namespace begins with .. and can lack what both have above them
+    rf"/(?:(?:\.\./)*(?:{_KUBELET}/)*(?:[a-z0-9_]+-)*kubepods(?:\.slice)?/|(?:\.\./)+)"
+    rf"(?:{_CLASS}/)*(?:(?:[a-z0-9_]+-)*)pod({POD_UID})(?:\.slice)?(/.*)?"
+)
+
+
+def pods_of(words: str) -> Iterator[tuple[str, bool]]:
+    """The pods of a process by /proc/PID/cgroup, and whether it is in a container of a container."""
+    for line in words.split("\n"):
+        found = _POD_CGROUP.fullmatch(line.split(":", 2)[-1])
+        if found:
+            yield found[1].replace("_", "-"), (found[2] or "").count("/") > 1
+
+
 def again(work: Callable[[], T]) -> T:
     """Do it, and once more where it fails: a passing want of memory is no answer."""
     try:
         return work()
     except OSError:
         return work()
+
+
+def open_namespace(path: str, home: int) -> int | None:
+    """A namespace; None for any other file, which is not opened.
+
+    Whoever can mount in a namespace of his own chooses what a path there leads to, and to open a
+    device can be to act on it.
+    """
+    with opened(path, os.O_PATH) as found:
+        if os.fstat(found).st_dev != os.fstat(home).st_dev:
+            return None
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def go_home(kernel: Kernel, home: int) -> None:
@@ -1587,6 +1718,33 @@ def go_home(kernel: Kernel, home: int) -> None:
             kernel.enter(home)
             return
     kernel.enter(home)
+
+
+def is_foreign(namespace: int) -> bool:
+    """Whether a network namespace belongs to another user namespace than the agent's."""
+    try:
+        owner = fcntl.ioctl(namespace, 0xB701)  # NS_GET_USERNS
+    except OSError:
+        return False
+    try:
+        return os.fstat(owner).st_ino != os.stat("/proc/self/ns/user").st_ino
+    finally:
+        with suppress(OSError):
+            os.close(owner)
+
+
+def lines_of(path: Path, word: str, deadline: float) -> Iterator[str]:
+    """The lines of a file of any length that have a word in them."""
+    rest, sign = b"", word.encode()
+    with opened(path, os.O_RDONLY) as file:
+        while time.monotonic() < deadline:
+            part = os.read(file, 1 << 18)
+            *lines, rest = (rest + part).split(b"\n")
+            for line in (*lines, *([] if part else [rest])):
+                if sign in line:
+                    yield line.decode("utf-8", "surrogateescape")
+            if not part:
+                return
 
 
 def namespace_mounts(lines: Iterable[str]) -> list[str]:
@@ -1645,7 +1803,7 @@ class Survey:
         where = entry.where
         if found.device != entry.device or found.namespace.cookie != entry.cookie:
             where += f" (now {now[1]} in {now[0] or 'the own namespace'})"
-        return Setting(found.directory / entry.knob, where)
+        return Setting(found.directory / entry.knob, where, entry.inode, entry.ifindex)
 
     def find(self, entry: Entry) -> Found:
         unclear = ""
@@ -1680,7 +1838,8 @@ class Survey:
                 try:
                     found = namespace.find(entry)
                 except (OSError, SteerError) as error:
-                    self.unread[namespace.path] = explain(error)
+                    if not namespace.foreign:
+                        self.unread[namespace.path] = explain(error)
                     continue
                 if found:
                     keep = True
@@ -1718,7 +1877,7 @@ class Target(NamedTuple):
 
     def values(self) -> Iterator[tuple[Setting, str, str]]:
         """Each of its settings, found and wanted."""
-        mask, flows = settings(self.directory, str(self.entry))
+        mask, flows = settings(self.directory, self.entry)
         yield mask, self.entry.rps_cpus, self.rps_cpus
         yield flows, self.entry.rps_flow_cnt, self.rps_flow_cnt
 
@@ -1732,7 +1891,7 @@ def meant(path: str | None, by_path: Mapping[str | None, Namespace]) -> list[Nam
     """The namespaces of a rule's path or pattern."""
     if path is None or not is_pattern(path):
         return [by_path[path]] if path in by_path else []
-    return [ns for known, ns in by_path.items() if known and fnmatch.fnmatchcase(known, path)]
+    return [ns for known, ns in by_path.items() if known and is_like(known, path)]
 
 
 def named_elsewhere(plan: Plan, rule: Rule) -> set[str]:
@@ -1863,7 +2022,7 @@ def may_lack(plan: Plan, path: str | None) -> bool:
     """Whether nobody has asked for this very namespace."""
     patterns = [r.namespace or "" for r in plan.rules if r.optional and is_pattern(r.namespace)]
     named = any(rule.namespace == path for rule in plan.rules)
-    return not named and any(fnmatch.fnmatchcase(path or "", pattern) for pattern in patterns)
+    return not named and any(is_like(path or "", pattern) for pattern in patterns)
 
 
 def apply_without(
@@ -2650,8 +2809,24 @@ class Signals:
 
     def __init__(self) -> None:
         self.caught: list[int] = []
+        self._at_once = False
         for number in self.ALL:
-            signal.signal(number, lambda number, _: self.caught.append(number))
+            signal.signal(number, lambda number, _: self._catch(number))
+
+    def _catch(self, number: int) -> None:
+        self.caught.append(number)
+        if self._at_once:
+            self.check()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let a signal end the block, which may wait for long and does nothing by halves."""
+        self._at_once = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._at_once = False
 
     def check(self) -> None:
         for number in self.caught:
@@ -2718,7 +2893,9 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def dispatch(options: argparse.Namespace, machine: Machine) -> tuple[dict[str, Any], list[str]]:
+def dispatch(
+    options: argparse.Namespace, machine: Machine, signals: Signals
+) -> tuple[dict[str, Any], list[str]]:
     """What a verb says, and what of it is wrong, in words."""
     if options.verb == "show":
         return show(machine, options.namespace), []
@@ -2729,11 +2906,13 @@ def dispatch(options: argparse.Namespace, machine: Machine) -> tuple[dict[str, A
         )
         return done, done["failed"]
     if options.verb == "apply":
-        plan = read_plan(options.plan, options.owner)
+        with signals.at_once():
+            plan = read_plan(options.plan, options.owner)
         if plan is None:
             raise SteerError("plan: there is none: give it on stdin or with --plan", BAD_PLAN)
         return apply(machine, plan), []
-    plan = None if options.saved else read_plan(options.plan, options.owner)
+    with signals.at_once():
+        plan = None if options.saved else read_plan(options.plan, options.owner)
     owner = plan.owner if plan else options.owner
     if owner is None:
         raise SteerError("verify: there is neither a plan nor --owner: give one", BAD_PLAN)
@@ -2754,21 +2933,52 @@ def main(words: Sequence[str] | None = None) -> int:
             wrong = said["failed"]
         else:
             with Machine(options.root, signals.check) as machine:
-                said, wrong = dispatch(options, machine)
+                said, wrong = dispatch(options, machine, signals)
         status = FAILED if wrong else 0
         wrong = wrong + [*said.get("left", ()), *said.get("warnings", ())] * (options.verb in BACK)
-        sys.stdout.write(json.dumps(said, indent=1) + "\n")
-        sys.stdout.flush()
     except SteerError as error:
         status, wrong = error.status, [str(error)]
         leave_refusal(status)
-    except OSError as error:
-        status, wrong = FAILED, [*wrong, f"{options.verb}: {explain(error)}"]
+    except Exception as error:
+        status, wrong = FAILED, [f"{options.verb}: {unforeseen(error)}"]
     signals.ignore()
+    unprinted = printed(said) if said else ""
+    if unprinted:
+        status = status or FAILED
+        wrong = [*wrong, f"{options.verb} was done, but its answer is lost: {unprinted}"]
+        if options.verb == "apply":
+            wrong[-1] += f"; owner {said['owner']} steers this machine until a restore"
     if wrong:
-        sys.stderr.write(f"steer: {'; '.join(wrong)}\n")
-    notify(f"{options.verb}: {'; '.join(wrong or ['done', *said.get('warnings', ())])}")
+        with suppress(Exception):  # nobody reads it: the status remains
+            sys.stderr.write(f"steer: {visible('; '.join(wrong))}\n")
+    words = "; ".join(wrong or ["done", *said.get("warnings", ())])
+    notify(f"{options.verb}: {visible(words)}")
     return status
+
+
+def unforeseen(error: Exception) -> str:
+    """An error that no part of the agent has expected, in words."""
+    known = isinstance(error, OSError)
+    return explain(error) if known else f"unexpected {shortened(repr(error), 1000)}"
+
+
+def printed(answer: dict[str, Any]) -> str:
+    """Print an answer; why that failed, if it did."""
+    try:
+        sys.stdout.write(json.dumps(answer, indent=1) + "\n")
+        sys.stdout.flush()
+    except Exception as error:
+        with suppress(Exception):  # else Python tries once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return explain(error)
+    return ""
+
+
+def visible(words: str) -> str:
+    """Words in which names of devices and processes cannot do anything to a terminal."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in words
+    )
 
 
 def allow_descriptors() -> None:
@@ -2795,6 +3005,7 @@ def notify(words: str) -> None:
         return
     message = "STATUS=" + shortened(" ".join(words.split()), 2000)
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(1)
         manager.sendto(message.encode(errors="replace"), address.replace("@", "\0", 1))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -21,7 +21,17 @@ class _NoSignals:
 
     def check(self) -> None: ...
 
+    def at_once(self) -> nullcontext[None]:
+        return nullcontext()
+
     def ignore(self) -> None: ...
+
+
+def _raised(error: Exception) -> str:
+    """An error that the agent would report as unexpected is a fault of it."""
+    if isinstance(error, OSError):
+        return steer.explain(error)
+    raise error
 
 
 def verb(*words: str) -> Callable[[Path], object]:
@@ -34,6 +44,7 @@ def verb(*words: str) -> Callable[[Path], object]:
                 (steer.sys, "stdout", out),
                 (steer.sys, "stderr", err),
                 (steer, "Signals", _NoSignals),
+                (steer, "unforeseen", _raised),
                 (steer.os, "kill", lambda *_: None),  # whatever pid a file names
             ):
                 stack.enter_context(patch.object(module, name, value))
