@@ -37,7 +37,7 @@ def connect(kubeconfig: str, context: str) -> ApiClient:
         for path in (kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION).split(os.pathsep):
             # as the library does: where there is no home directory, ~ stays, and no file is found
             _check(Path(os.path.expanduser(path)))  # noqa: PTH111
-        return config.new_client_from_config(kubeconfig or None, context or None)
+        return _one_way(config.new_client_from_config(kubeconfig or None, context or None))
     except ConfigException as error:
         known = "" if not context else f" (context {context})"
         raise Cannot(f"kubeconfig: {where}{known}: {error}") from None
@@ -48,6 +48,19 @@ def connect(kubeconfig: str, context: str) -> ApiClient:
         raise Cannot(
             f"kubeconfig: {where}: it is not YAML: {' '.join(str(error).split())}"
         ) from None
+
+
+def _one_way(api: ApiClient) -> ApiClient:
+    """Let WebSockets (exec) take the proxy if, and only if, other calls do.
+
+    The library reads NO_PROXY in two ways, of which one knows no spaces, capitals or ports.
+    """
+    from kubernetes.client.rest import should_bypass_proxies
+
+    settings = api.configuration
+    direct = not settings.proxy or should_bypass_proxies(settings.host, settings.no_proxy or "")
+    settings.no_proxy = "*" if direct else "none.invalid"  # RFC 6761: no host has this name
+    return api
 
 
 def _check(path: Path) -> None:

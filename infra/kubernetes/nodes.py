@@ -30,6 +30,7 @@ class Node:
     kernel: str
     cpus: int
     ready: bool
+    system_uuid: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def _node(node: Any) -> Node:
         kernel=node.status.node_info.kernel_version,
         cpus=cpus_of(str(node.status.capacity["cpu"])),
         ready=conditions.get("Ready") == "True",
+        system_uuid=node.status.node_info.system_uuid,
     )
 
 
@@ -128,8 +130,12 @@ def cpus_of(quantity: str) -> int:
 
 
 def owners_of_table(nodes: Sequence[Node]) -> set[str]:
-    """The first node of each kernel: nodes with one boot id share one flow table (pure)."""
-    first: dict[str, str] = {}
+    """The first node of each kernel: nodes of one kernel share one flow table (pure).
+
+    Virtual machines that were cloned while they ran have one boot id, but not one system UUID.
+    Nodes that are containers can differ in both ways, but have no flow table at all.
+    """
+    first: dict[tuple[str, str], str] = {}
     for node in nodes:
-        first.setdefault(node.boot_id, node.name)
+        first.setdefault((node.boot_id, node.system_uuid), node.name)
     return set(first.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import declared_graph
@@ -176,6 +177,8 @@ def test_a_rebooted_node_is_steered_anew() -> None:
 
 def test_nodes_of_one_kernel_share_one_flow_table() -> None:
     assert owners_of_table([node("a", "x"), node("b", "x"), node("c", "y")]) == {"a", "c"}
+    clone = replace(node("b", "x"), system_uuid="another machine's")
+    assert owners_of_table([node("a", "x"), clone]) == {"a", "b"}
     shared = Nodes((node("s1", "x"), node("s2", "x")), NODES.clients)
     graph = declared(state(), shared)
     tables = [plan_of(graph, name)["sock_flow_entries"] for name in ("steer-s1", "steer-s2")]
@@ -245,7 +248,7 @@ class Listed:
     def __init__(self, name: str, ready: str = "True") -> None:
         condition = type("", (), {"type": "Ready", "status": ready})
         address = type("", (), {"type": "InternalIP", "address": "192.0.2.7"})
-        info = type("", (), {"boot_id": "b", "kernel_version": "6.1"})
+        info = type("", (), {"boot_id": "b", "kernel_version": "6.1", "system_uuid": "u"})
         self.metadata = type("", (), {"name": name, "labels": {}})
         self.status = type(
             "", (),
@@ -255,7 +258,8 @@ class Listed:
 
 def test_nodes_are_chosen_by_label_and_must_be_ready() -> None:
     known = [(Listed("b"), {"iperf": "server"}), (Listed("a"), {"iperf": "server", "zone": "x"})]
-    assert [one.name for one in choose(known, "serverSelector", "iperf=server")] == ["a", "b"]
+    found = choose(known, "serverSelector", "iperf=server")
+    assert [(one.name, one.system_uuid) for one in found] == [("a", "u"), ("b", "u")]
     assert [one.name for one in choose(known, "serverSelector", "iperf=server,zone=x")] == ["a"]
     with pytest.raises(
         Cannot, match=r"clientSelector: no node has the label iperf=client \(nodes: a, b\)"

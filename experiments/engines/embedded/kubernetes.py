@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -25,6 +25,8 @@ _SKIP, _TIMEOUT = "pulumi.com/skipAwait", "pulumi.com/timeoutSeconds"
 _HOPELESS = {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"}
 _PULLING = {"ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff"}
 _PULL_S = 30.0
+# How the conditions are called that are True where something is wrong.
+_FAULTS = ("Failure", "Remaining", "Failed", "FailureTarget", "Suspended")
 
 Properties = dict[str, Any]
 
@@ -141,12 +143,18 @@ class Objects:
         body = {"propagationPolicy": "Foreground"}
         self._call("DELETE", kind, namespace, name, body=body, absent=True)
         uid = before["metadata"]["uid"]
+        last = before
 
         def gone() -> bool:
+            nonlocal last
             now = self._get(kind, namespace, name)
-            return now is None or now["metadata"]["uid"] != uid
+            if now is None or now["metadata"]["uid"] != uid:
+                return True
+            last = now
+            return False
 
-        self._until(gone, timeout or WAIT_S, lambda: f"{kind.plural}/{name} does not go")
+        seconds = timeout or WAIT_S
+        self._until(gone, seconds, lambda: f"{kind.plural}/{name} does not go: {_state(last)}")
 
     def _place(self, type_: str, properties: Properties) -> tuple[Kind, str, str]:
         kind = kind_of(type_)
@@ -162,21 +170,27 @@ class Objects:
     ) -> Properties:
         said = inputs["metadata"].get("annotations") or {}
         last: Properties = {}
+        waiting: list[str] = []
         since = time.monotonic()
 
         def ready() -> bool:
-            nonlocal last
+            nonlocal last, waiting
             live = self._get(kind, namespace, name)
             if live is None:
                 raise CommandFailed(f"{kind.plural}/{name} was deleted while it was waited for")
             last = live
+            if live["metadata"].get("deletionTimestamp"):
+                raise CommandFailed(
+                    f"{kind.plural}/{name} is being deleted ({_state(live)}): wait until it is gone"
+                )
             if said.get(_SKIP) == "true":
                 return True
             match kind.plural:
                 case "namespaces":
                     return bool(live["status"].get("phase") == "Active")
                 case "deployments":
-                    self._refuse_stuck_pods(namespace, live, time.monotonic() - since)
+                    pods = self._refuse_stuck_pods(namespace, live, time.monotonic() - since)
+                    waiting = unscheduled(pods)
                     return rolled_out(live)
                 case "jobs":
                     return self._job_done(namespace, live)
@@ -185,7 +199,11 @@ class Objects:
             return True
 
         seconds = timeout or float(said.get(_TIMEOUT, 0)) or WAIT_S
-        self._until(ready, seconds, lambda: f"{kind.plural}/{name} is not ready: {_state(last)}")
+
+        def late() -> str:
+            return f"{kind.plural}/{name} is not ready: {'; '.join([_state(last), *waiting])}"
+
+        self._until(ready, seconds, late)
         last.get("metadata", {}).pop("managedFields", None)
         return last
 
@@ -210,11 +228,15 @@ class Objects:
                     return int(ended["exitCode"]), said[-2000:]
         return 0, ""
 
-    def _refuse_stuck_pods(self, namespace: str, live: Properties, waited: float) -> None:
+    def _refuse_stuck_pods(
+        self, namespace: str, live: Properties, waited: float
+    ) -> list[Properties]:
+        """The pods of a Deployment that is not ready. Raises for one that no waiting helps."""
         labels = live["spec"]["selector"]["matchLabels"]
         if rolled_out(live) or waited < 1:
-            return
-        for pod in self._pods(namespace, ",".join(f"{k}={v}" for k, v in labels.items())):
+            return []
+        pods = self._pods(namespace, ",".join(f"{k}={v}" for k, v in labels.items()))
+        for pod in pods:
             for container in pod["status"].get("containerStatuses") or []:
                 waiting = container["state"].get("waiting") or {}
                 reason = waiting.get("reason", "")
@@ -223,6 +245,7 @@ class Objects:
                     ended = (container.get("lastState") or {}).get("terminated") or {}
                     said = ended.get("message") or waiting.get("message", "")
                     raise CommandFailed(f"pod {name}: {reason}: {said.strip()[-2000:]}")
+        return pods
 
     def _pods(self, namespace: str, selector: str) -> list[Properties]:
         query = [("labelSelector", selector)]
@@ -316,12 +339,29 @@ def rolled_out(live: Mapping[str, Any]) -> bool:
 
 
 def _state(live: Mapping[str, Any]) -> str:
-    """An object's conditions that do not hold, in words (pure)."""
+    """An object's conditions that are not as they should be, in words (pure)."""
     conditions = live.get("status", {}).get("conditions") or []
     said = [
-        c.get("message") or c.get("reason", "") for c in conditions if c.get("status") != "True"
+        c.get("message") or c.get("reason", "")
+        for c in conditions
+        if (c.get("status") == "True") == _is_fault(c.get("type", ""))
     ]
     return "; ".join(filter(None, said)) or "no reason is given"
+
+
+def _is_fault(condition: str) -> bool:
+    """Whether a condition tells of a fault where it is True, as ReplicaFailure does (pure)."""
+    return condition.endswith(_FAULTS)
+
+
+def unscheduled(pods: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The pods that no node takes, and why (pure)."""
+    return [
+        f"pod {pod['metadata']['name']}: {c.get('message') or c.get('reason', '')}"
+        for pod in pods
+        for c in pod.get("status", {}).get("conditions") or []
+        if c.get("type") == "PodScheduled" and c.get("status") != "True"
+    ]
 
 
 def _foreseen(metadata: Any) -> Any:
