@@ -91,8 +91,8 @@ class SteerError(Exception):
 class Unsteerable(SteerError):
     """A namespace in which a plan failed; everything is as it was before."""
 
-    def __init__(self, error: SteerError, namespace: str | None) -> None:
-        super().__init__(str(error), error.status)
+    def __init__(self, error: OSError | SteerError, namespace: str | None) -> None:
+        super().__init__(explain(error), getattr(error, "status", FAILED))
         self.namespace = namespace
 
 
@@ -1941,7 +1941,7 @@ def find_targets(
                 absent.append((rule, f"{what} matches {', '.join(rule.devices)}; it has {has}"))
             try:
                 queues = list(namespace.receiving(devices))
-            except SteerError as error:
+            except (OSError, SteerError) as error:
                 raise Unsteerable(error, namespace.path) from None
             for name, entry, directory in queues:
                 wanted = format_mask(masks[index]), str(rule.flows)
