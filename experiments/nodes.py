@@ -135,8 +135,11 @@ def _refuse_kept(kept: persist.Kept | None, owner: str, keep: bool) -> None:
         )
 
 
-def restore(owner: str | None, root: Path = Path("/")) -> dict[str, Any]:
-    """Give back what an owner (`None`: each) has steered, and end what keeps it."""
+def restore(owner: str | None, root: Path = Path("/"), *, force: bool = False) -> dict[str, Any]:
+    """Give back what an owner (`None`: each) has steered, and end what keeps it.
+
+    A value that somebody else has written meanwhile is left as it is, unless `force`.
+    """
     if owner is not None:
         _check_owner(owner)
     kept = persist.kept(root)
@@ -145,7 +148,7 @@ def restore(owner: str | None, root: Path = Path("/")) -> dict[str, Any]:
         persist.pause(root)
     try:
         which = ["--all"] if owner is None else ["--owner", owner]
-        answer = agent.call("restore", *which)
+        answer = agent.call("restore", *which, *(["--force"] if force else []))
     finally:
         removed = persist.remove(root) if ours else []
     return {**answer, "removed": removed}
@@ -213,12 +216,13 @@ def restore_text(answer: dict[str, Any]) -> str:
 
 def _restored(answer: dict[str, Any]) -> list[str]:
     owner, table = answer["owner"], answer["sock_flow_entries"]
-    if not answer["restored"] and not answer["gone"] and table is None:
+    notes = [*answer["left"], *answer["warnings"]]
+    if not answer["restored"] and not answer["gone"] and table is None and not notes:
         return [f"{owner} held nothing to restore"]
     words = f"restored {_values(answer['restored'])} of {owner}"
     if table is not None:
         words += f"; rps_sock_flow_entries is {table}"
-    return [words, *(f"skipped {gone}" for gone in answer["gone"])]
+    return [words, *(f"skipped {gone}" for gone in answer["gone"]), *notes]
 
 
 def held(snapshots: Iterable[dict[str, Any]]) -> list[str]:

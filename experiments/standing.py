@@ -73,6 +73,7 @@ def take_away(stands: Lab) -> dict[str, Any]:
         "stack": stands.stack,
         "folder": stands.folder,
         "restored": sum(answer["restored"] for answer in restored),
+        "left": [words for answer in restored for words in answer["left"]],
     }
 
 

@@ -293,6 +293,9 @@ def nodes_restore(
     everybody: Annotated[
         bool, typer.Option("--all", help="Of every owner, also of labs and experiments.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also over values that others wrote meanwhile.")
+    ] = False,
     declared: Declared = False,
     json: Json = False,
 ) -> None:
@@ -302,8 +305,8 @@ def nodes_restore(
     ./steerlab nodes restore
     ./steerlab nodes restore --all
 
-    It may be run again: what is gone or already back is left alone. What --persist installed is
-    removed.
+    It may be run again: what is gone or already back is left alone. A value that somebody else
+    has written meanwhile is reported and left, unless --force. What --persist installed is removed.
     """
     from experiments import nodes, requirements
 
@@ -313,7 +316,7 @@ def nodes_restore(
         show_json(steer.restore(_handed_over()[0]))
         return
     requirements.require_root()
-    answer = nodes.restore(None if everybody else owner)
+    answer = nodes.restore(None if everybody else owner, force=force)
     if json:
         show_json(answer)
     else:

@@ -182,6 +182,8 @@ def _take_away(json: bool, force: bool) -> None:
         show("no lab stands on this machine")
     else:
         show(f"restored {answer['restored']} values; the lab of stack {stands} is gone")
+        for words in answer["left"]:
+            show(words)
 
 
 def _ask_about(stands: Lab) -> None:

@@ -8,7 +8,7 @@ import pulumi
 
 from infra.lab import quota
 from infra.lab.layout import NETNS, RUN
-from infra.lab.script import delete_script, lab_command
+from infra.lab.script import delete_script, lab_command, private_folders
 
 # The pid files of stack X are in lab/X: a dot keeps other files clear of every stack's name.
 OWNER = f"{RUN}/lab/.owner"
@@ -57,9 +57,11 @@ class Claim(pulumi.ComponentResource):
                 [
                     "set -eu",
                     mine,
-                    f"mkdir -p -m 0700 {RUN} {RUN}/lab",
+                    *private_folders(RUN, f"{RUN}/lab"),
                     # a link is made whole or not at all: of two racing stacks one wins
-                    f"printf '%s\\n' \"$mine\" > {OWNER}.$$",
+                    f"rm -f {OWNER}.$$",
+                    # noclobber: no link that somebody may have put there is followed
+                    f"(umask 077; set -C; printf '%s\\n' \"$mine\" > {OWNER}.$$)",
                     f"ln {OWNER}.$$ {OWNER} 2>/dev/null || true",
                     f"rm {OWNER}.$$",
                     read,

@@ -9,12 +9,13 @@ import pulumi
 
 from infra.cores import ranges
 from infra.lab import quota
-from infra.lab.layout import CGROUPS, GATEWAY, OVERLAY_MTU, Pair, Pod, netns
+from infra.lab.layout import CGROUPS, GATEWAY, OVERLAY_MTU, RUN, Pair, Pod, netns
 from infra.lab.script import (
     create_script,
     delete_script,
     ip_batch,
     lab_command,
+    private_folders,
     remove_link,
     remove_namespace,
     settings,
@@ -118,12 +119,12 @@ def _start(pair: Pair, cores: Sequence[int], limit: str) -> list[str]:
         v1, v2 = (f"{root}/{pair.server.cgroup}" for root in CGROUPS)
         join = f"for g in {v1} {v2}; do [ ! -e $g ] || echo $$ > $g/cgroup.procs; done; "
     become = (
-        f'{join}echo "$$ $(cut -d" " -f22 /proc/$$/stat)" > {pidfile}; '
+        f'{join}umask 077; echo "$$ $(cut -d" " -f22 /proc/$$/stat)" > {pidfile}; '
         f"exec iperf3 --server --version4 --port {pair.port}"
     )
     listening = f"00000000:{pair.port:04X} 00000000:0000 0A"
     return [
-        f"mkdir -p {pidfile.rsplit('/', 1)[0]}",
+        *private_folders(RUN, f"{RUN}/lab", pidfile.rsplit("/", 1)[0]),
         f"setsid nsenter --net={netns(pair.server_namespace)}"
         f" taskset --cpu-list {','.join(map(str, cores))}"
         f" sh -c {quote(become)} </dev/null >/dev/null 2>&1 &",

@@ -75,6 +75,24 @@ def settings(namespace: str, own: Mapping[str, int]) -> str:
     return inside(namespace, "sh", "-ec", write)
 
 
+def private_folders(*folders: str) -> list[str]:
+    """Lines that make folders which only this user can read or write; another's are refused.
+
+    What is in them decides which processes a script ends.
+    """
+    lines = []
+    for folder in folders:
+        lines += [
+            f"[ -L {folder} ] || mkdir -p -m 0700 {folder}",
+            f'if [ -L {folder} ] || [ "$(stat -c %u {folder})" != "$(id -u)" ]; then',
+            f"  echo '{folder} is a link or belongs to another user: remove it' >&2",
+            "  exit 1",
+            "fi",
+            f"chmod 0700 {folder}",
+        ]
+    return lines
+
+
 def remove_namespace(namespace: str) -> str:
     return f"[ ! -e {quote(f'{NETNS}/{namespace}')} ] || ip netns del {quote(namespace)}"
 

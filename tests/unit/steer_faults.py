@@ -10,14 +10,19 @@ import ctypes
 import errno
 import fcntl
 import io
+import json
 import os
+import random
 import signal
 import socket
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+from steer_tree import steer
 
 ERRNOS = (errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.EIO, errno.ENODEV, errno.EINVAL)
 MODULES = (os, fcntl)
@@ -182,41 +187,109 @@ def _refused(*_: Any, **__: Any) -> Any:
     raise AssertionError("the agent opens files with os.open alone, which a fault can reach")
 
 
-def count(work: Callable[[], Any]) -> int:
-    """How many calls a piece of work makes when nothing fails."""
+class Endless(BaseException):
+    """A watchdog that has tried often enough."""
+
+
+class Bench(Protocol):
+    """A machine, and one thing that the agent does on it, again and again."""
+
+    original: dict[str, str]  # the values before any steering
+
+    def reset(self) -> None:
+        """Set all back to where the work begins."""
+
+    def prepare(self) -> None:
+        """What the process that works has to do before, without faults."""
+
+    def work(self) -> Any: ...
+
+    def values(self) -> dict[str, str]: ...
+
+    def listed(self) -> dict[str, str | None]:
+        """The values that the snapshots hold, with the reason why they are left."""
+
+    def snapshots(self) -> list[Path]: ...
+
+    def restore(self) -> dict[str, Any]: ...
+
+
+def faults(bench: Bench) -> list[Fault]:
+    """All faults of a bench's work."""
+    bench.reset()
+    bench.prepare()
     calls = Calls()
     with calls.watched():
-        work()
-    return len(calls.made)
-
-
-def points(number: int, *, kills: bool = True) -> list[Fault]:
-    """All faults of so many calls."""
+        bench.work()
     found = []
-    for point in range(number):
+    for point in range(len(calls.made)):
         found += [Fault(point, error, for_good) for error in ERRNOS for for_good in (False, True)]
-        if kills:
-            found += [Fault(point, kill=moment) for moment in ("before", "after")]
+        found += [Fault(point, kill=moment) for moment in ("before", "after")]
     return found
 
 
-def struck(fault: Fault, work: Callable[[], Any], prepare: Callable[[], None]) -> Any:
+def one_each(found: list[Fault]) -> list[Fault]:
+    """One fault of each call, the same ones each time."""
+    draw = random.Random(len(found))  # noqa: S311
+    by_point = groupby(found, lambda fault: fault.point)
+    return [draw.choice(list(of_point)) for _, of_point in by_point]
+
+
+def hold(bench: Bench, fault: Fault) -> None:
+    """Strike with one fault, and hold what must be so after it."""
+    try:
+        _hold(bench, fault)
+    except BaseException as error:
+        raise AssertionError(f"{fault} of {type(bench).__name__}: {error}") from error
+
+
+def _hold(bench: Bench, fault: Fault) -> None:
+    bench.reset()
+    answer: Any = None
+    with suppress(steer.SteerError, OSError, Endless):
+        answer = struck(fault, bench)
+    values, listed = bench.values(), bench.listed()
+    unknown = {n: v for n, v in values.items() if v != bench.original[n] and n not in listed}
+    assert not unknown
+    if isinstance(answer, dict):
+        assert not [*answer.get("gone", ()), *answer.get("left", ())]  # neither was the case
+        assert not [d for d in answer.get("drift", ()) if "is gone" in d["message"]]
+        unsaved = any("/run/steerlab/" in words for words in answer.get("failed", ()))
+        if "failed" in answer and not unsaved:  # else these words are the reason
+            assert all(listed.values())
+            assert len(answer["failed"]) == len(listed)
+    for file in bench.snapshots():
+        end_watchdog(file)
+    last = bench.restore()
+    assert (last["failed"], last["gone"], last["left"]) == ([], [], [])
+    assert bench.values() == bench.original
+    assert not bench.snapshots()
+
+
+def end_watchdog(snapshot: Path) -> None:
+    """End the process that a case has forked."""
+    with suppress(ValueError, TypeError, KeyError):
+        lease = steer.Lease(**json.loads(snapshot.read_text())["lease"])
+        if lease.pid != os.getpid() and lease.watched():
+            os.kill(lease.pid, signal.SIGKILL)
+
+
+def struck(fault: Fault, bench: Bench) -> Any:
     """What the work answers, or the error that it ends in, when a call of it fails.
 
-    Where it is killed that is a child of this process, and there is no answer. `prepare` runs in
-    the same process, before.
+    Where it is killed that is a child of this process, and there is no answer.
     """
     calls = Calls(fault)
     if not fault.kill:
-        prepare()
+        bench.prepare()
         with calls.watched():
-            return work()
+            return bench.work()
     child = os.fork()
     if child == 0:
         try:
-            prepare()
+            bench.prepare()
             with calls.watched():
-                work()
+                bench.work()
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)

@@ -233,6 +233,21 @@ def test_apply_and_restore_say_what_was_done(node: Node) -> None:
     assert nodes.restore_text(nodes.restore(None, node.root)) == "nothing was held by anybody"
 
 
+def test_restore_tells_what_it_left_to_somebody_else(node: Node) -> None:
+    before = node.values()
+    choice = Choice("rps", ["eth1"], "none")
+    nodes.apply(choice, root=node.root)
+    (node.queue("eth1") / "rps_cpus").write_text("1\n")
+    text = nodes.restore_text(nodes.restore("nodes", node.root))
+    assert "rps_cpus of eth1 rx-0" in text
+    assert (node.queue("eth1") / "rps_cpus").read_text() == "1\n"
+    (node.queue("eth1") / "rps_cpus").write_text("2\n")
+    nodes.apply(choice, root=node.root)
+    (node.queue("eth1") / "rps_cpus").write_text("1\n")
+    assert "rx-0" not in nodes.restore_text(nodes.restore("nodes", node.root, force=True))
+    assert node.values() == before
+
+
 def test_restore_all_names_every_owner(node: Node) -> None:
     node.device("eth9")
     before = node.values()

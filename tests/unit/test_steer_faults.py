@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 from collections.abc import Callable
-from contextlib import suppress
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from steer_faults import Fault, count, points, struck
+from steer_faults import Endless, Fault, faults, hold, one_each
 from steer_tree import Tree, plan, rule, steer
 
-POD, OTHER_POD = "/run/netns/x-server-1", "/run/netns/y-server-1"
+POD = "/run/netns/x-server-1"
 UID = "0a1b2c3d-0000-4000-8000-0123456789ab"
 OWNER = "rfs-plus-4/server"
 RFS = plan(
@@ -80,12 +77,14 @@ CASES = {
 }
 
 
-class Machine:
+class Bench:
     """A tree that can be set back to what it was before a case."""
 
     def __init__(self, tree: Tree, case: Case) -> None:
         self.tree = tree
         self.case = case
+        self.values = tree.values
+        self.restore = tree.restore
         self.original = tree.values()
         for document in case.before:
             tree.apply(document)
@@ -95,6 +94,12 @@ class Machine:
         if self._run.exists():
             shutil.copytree(self._run, tree.root / "kept")
 
+    def work(self) -> Any:
+        return self.case.verb(self.tree)
+
+    def snapshots(self) -> list[Path]:
+        return list(self._run.glob("*.snapshot"))
+
     def reset(self) -> None:
         for name, value in self._values.items():
             (self.tree.root / name).write_text(f"{value}\n")
@@ -102,7 +107,7 @@ class Machine:
         if (self.tree.root / "kept").exists():
             shutil.copytree(self.tree.root / "kept", self._run)
 
-    def lease(self) -> None:
+    def prepare(self) -> None:
         """Make this process the watchdog of the case's lease."""
         if self.case.seconds is None:
             return
@@ -118,7 +123,7 @@ class Machine:
     def listed(self) -> dict[str, str | None]:
         """The values that the snapshots hold, by their file, with the reason why they are left."""
         found = {}
-        for file in self._run.glob("*.snapshot"):
+        for file in self.snapshots():
             for entry in json.loads(file.read_text())["entries"]:
                 name = f"proc/sys/net/core/{entry['knob']}"
                 if entry["device"]:
@@ -158,74 +163,15 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
     return tree
 
 
-class Endless(BaseException):
-    """A watchdog that has tried often enough."""
-
-
-def faults(case: Case, machine: Machine) -> list[Fault]:
-    machine.reset()
-    machine.lease()
-    return points(count(lambda: case.verb(machine.tree)))
-
-
-def hold(case: Case, machine: Machine, fault: Fault) -> None:
-    """One fault, and what must hold after it."""
-    machine.reset()
-    answer: Any = None
-    with suppress(steer.SteerError, OSError, Endless):
-        answer = struck(fault, lambda: case.verb(machine.tree), machine.lease)
-    values, listed = machine.tree.values(), machine.listed()
-    unknown = {n: v for n, v in values.items() if v != machine.original[n] and n not in listed}
-    assert not unknown
-    if isinstance(answer, dict):
-        for words in (*answer.get("gone", ()), *answer.get("left", ())):
-            pytest.fail(words)  # neither was the case
-        for drift in answer.get("drift", ()):
-            assert "is gone" not in drift["message"]
-        unsaved = any("/run/steerlab/" in words for words in answer.get("failed", ()))
-        if "failed" in answer and not unsaved:  # else these words are the reason
-            assert all(listed.values())
-            assert len(answer["failed"]) == len(listed)
-    leave_no_process(machine.tree)
-    last = machine.tree.restore()
-    assert (last["failed"], last["gone"], last["left"]) == ([], [], [])
-    assert machine.tree.values() == machine.original
-    assert not list(machine.tree.root.glob("run/steerlab/*.snapshot"))
-
-
-def leave_no_process(tree: Tree) -> None:
-    """End the watchdog that a case has forked."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        lease = steer.Lease(**tree.saved()["lease"])
-        if lease.pid != os.getpid() and lease.watched():
-            os.kill(lease.pid, signal.SIGKILL)
-
-
 def tried(name: str, tree: Tree, chosen: Callable[[list[Fault]], list[Fault]]) -> None:
-    case = CASES[name]
-    machine = Machine(tree, case)
-    for fault in chosen(faults(case, machine)):
-        try:
-            hold(case, machine, fault)
-        except BaseException:
-            print(name, fault)  # noqa: T201
-            raise
-
-
-def one_each(name: str) -> Callable[[list[Fault]], list[Fault]]:
-    """One fault of each point, the same ones each time."""
-    draw = random.Random(name)  # noqa: S311
-
-    def chosen(found: list[Fault]) -> list[Fault]:
-        by_point = groupby(found, lambda fault: fault.point)
-        return [draw.choice(list(faults)) for _, faults in by_point]
-
-    return chosen
+    bench = Bench(tree, CASES[name])
+    for fault in chosen(faults(bench)):
+        hold(bench, fault)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_each_call_fails_or_is_the_last(tree: Tree, name: str) -> None:
-    tried(name, tree, one_each(name))
+    tried(name, tree, one_each)
 
 
 @pytest.mark.long
