@@ -33,7 +33,7 @@ def _record(resource: dict[str, Any], result: dict[str, Any]) -> None:
     outputs = resource.get("outputs")
     if resource["type"] == "pulumi:pulumi:Stack":
         others = {name: value for name, value in (outputs or {}).items() if name not in RESULTS}
-        found = {name: result[name] for name in RESULTS if result[name] is not None}
+        found = {name: result[name] for name in RESULTS if result.get(name) is not None}
         resource["outputs"] = others | found
     elif resource["urn"].endswith(f"::{NAME}") and outputs:
         outputs["stdout"] = json.dumps(result, indent=1)

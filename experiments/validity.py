@@ -28,17 +28,17 @@ class Cause(StrEnum):
 
 
 REMEDIES: Mapping[Cause, str] = {
-    Cause.AGENT: "./steerlab doctor shows whether the node agent can run",
+    Cause.AGENT: "see whether the node agent can run: ./steerlab doctor",
     Cause.CORES: "keep all cores online during runs",
     Cause.DEFINITION: "restore the configurations file",
     Cause.FOREIGN: "end the other programs, or choose other cores or nodes",
-    Cause.MACHINE: "./steerlab doctor shows what this machine or cluster lacks",
+    Cause.MACHINE: "see what this machine or cluster lacks: ./steerlab doctor",
     Cause.RECORD: "this is a fault of steerlab: report it with the record",
     Cause.RESULT: "run iperf3 by hand between the same pods to see what it prints",
-    Cause.START: "./steerlab doctor shows whether client and server can run",
+    Cause.START: "see whether client and server can run: ./steerlab doctor",
     Cause.STEERING: "find what else writes these values (tuned, a boot script, another stack)",
     Cause.STREAMS: "use one version of iperf3 on both sides",
-    Cause.TOPOLOGY: "./steerlab up converges the stack again",
+    Cause.TOPOLOGY: "converge the stack again, or resume the sweep",
     Cause.TRAFFIC: "check that the client reaches the server (network policy, firewall, MTU)",
     Cause.WINDOW: "give longer runs (duration), or reduce the load on the machine",
 }

@@ -54,5 +54,6 @@ def declare(state: State, of: Callable[[], str], *, stands_on: Sequence[pulumi.R
 
 
 def _parsed(stdout: str) -> dict[str, Any]:
+    """All results; one that an earlier version did not give is None."""
     result: dict[str, Any] = json.loads(stdout)
-    return result
+    return {**dict.fromkeys(RESULTS), **result}
