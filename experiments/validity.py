@@ -81,7 +81,7 @@ TRAFFIC = Tolerance(0.25, 0.1)
 
 # Other programs, and the hypervisor: share of the experiment's cores, mean over the window. One
 # busy core is enough to slow all, so a warning also has a limit in cores.
-FOREIGN_WARN, FOREIGN_WARN_CORES, FOREIGN_LIMIT = 0.05, 0.5, 0.9
+FOREIGN_WARN, FOREIGN_WARN_CORES, FOREIGN_LIMIT = 0.05, 0.5, 0.75
 STEAL_WARN, STEAL_LIMIT = 0.02, 0.25
 
 
