@@ -137,7 +137,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def take_away(stands: standing.Lab) -> dict[str, Any]:
         done.append(stands.folder)
-        return {"stack": stands.stack, "folder": stands.folder, "restored": 0}
+        return {"stack": stands.stack, "folder": stands.folder, "restored": 0, "left": []}
 
     monkeypatch.setattr(standing, "take_away", take_away)
     return done
