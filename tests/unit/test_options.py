@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -154,8 +155,11 @@ def test_the_report_has_that_line(
     results = folder / "results of mine"
     (results / "records").mkdir(parents=True)
     (results / "plan.json").write_text(plan.to_json(made))
-    for record in synthetic({"baseline": 1.0, "rps": 1.3}, blocks=3):
-        (results / "records" / f"run-{record.order}.json").write_text(record.model_dump_json())
+    for one, run in zip(
+        synthetic({"baseline": 1.0}, blocks=len(made.runs)), made.runs, strict=True
+    ):
+        record = one.model_copy(update=asdict(run) | {"plan": made.digest, "seed": made.seed})
+        (results / "records" / f"run-{run.order}.json").write_text(record.model_dump_json())
     sys.argv = ["steerlab", "report", str(results)]
     with pytest.raises(SystemExit):
         cli.main()

@@ -100,7 +100,7 @@ def test_without_the_command_line_the_handlers_come_and_go() -> None:
 
 # A `pulumi` that ends in order at the first SIGINT, and counts them.
 PULUMI = """#!/bin/bash
-[ "$1" = version ] && { echo v3.272.0; exit; }
+[[ $* == *version ]] && { echo v3.272.0; exit; }
 ps -o sid= -p $$ | tr -d ' ' > session
 trap 'echo interrupted >> signals' INT
 echo ready
@@ -122,7 +122,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_cli_is_out_of_the_terminal_s_reach_and_ends_in_order(fake: Path) -> None:
-    program = pulumi_cli.Program()
+    program = pulumi_cli.Program({})
     with pytest.raises(KeyboardInterrupt), signals.stopping(program.stop):
         program.run(["up"], str(fake), {}, on_output=lambda _: press(2))
     assert (fake / "signals").read_text().splitlines() == ["interrupted"]
@@ -130,7 +130,7 @@ def test_the_cli_is_out_of_the_terminal_s_reach_and_ends_in_order(fake: Path) ->
 
 
 def test_the_cli_in_a_clean_up_is_let_end(fake: Path) -> None:
-    program = pulumi_cli.Program()
+    program = pulumi_cli.Program({})
     with (
         pytest.raises(KeyboardInterrupt),
         signals.cleaning(),
