@@ -72,7 +72,7 @@ def _facts(resource: Mapping[str, Any]) -> dict[str, Any]:
     if resource.get("type") != "command:local:Command" or resource.get("delete"):
         return {}
     try:
-        facts = foreign.parsed(resource.get("outputs", {}).get("stdout") or "{}")
+        facts = foreign.parsed(str(resource.get("outputs", {}).get("stdout") or "{}"))
         return _Facts.model_validate(facts).model_dump(exclude_unset=True)
     except ValueError:
         return {}

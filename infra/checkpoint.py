@@ -75,7 +75,7 @@ class _Resource(BaseModel):
 
     urn: str
     type: str
-    custom: bool = False
+    custom: bool
     inputs: dict[str, Any] = {}
     outputs: dict[str, Any] = {}
     provider: str = ""

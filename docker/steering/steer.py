@@ -997,7 +997,7 @@ class Store:
             raw = self.read(self.path(owner, self.TRACE))
         except (OSError, SteerError) as error:
             return explain(error)
-        return None if raw is None else raw.decode("utf-8", "replace").strip()
+        return None if raw is None else shortened(raw.decode("utf-8", "replace").strip(), 2000)
 
     def _sync(self) -> None:
         """What was renamed or removed counts for this boot, whatever this says of the next one."""
@@ -1052,7 +1052,9 @@ class Setting(NamedTuple):
 
     def read(self) -> str:
         """The kernel's text, known to be a mask or a count."""
-        raw: bytes = self._open(os.O_RDONLY | os.O_NONBLOCK, read_to_end)
+        raw: bytes = self._open(
+            os.O_RDONLY | os.O_NONBLOCK, lambda file: read_to_end(file, 1 << 16)
+        )
         try:
             value = raw.decode().strip()
             agrees(self.path.name, value, value, 0)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CALL_S = 30.0
 # Of a kubeconfig: a hundred clusters with their certificates.
 _MOST_BYTES = 1 << 20
-_MOST_SIGNS = 20_000
+_MOST_SIGNS = 10_000
 
 
 def connect(kubeconfig: str, context: str) -> ApiClient:

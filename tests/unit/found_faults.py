@@ -8,6 +8,14 @@ _DEEP = b"[" * 5000
 _RUNS = b"cpu0 5 10 15 20\n"
 _NO_TYPE = {"version": 3, "checkpoint": {"latest": {"resources": [{"urn": "u"}]}}}
 _ODD_INPUTS = {"urn": "u", "type": "command:local:Command", "inputs": 1, "outputs": []}
+_ODD_OUTPUT = {
+    "urn": "u",
+    "type": "command:local:Command",
+    "custom": True,
+    "outputs": {"stdout": [1]},
+}
+_ODD_PENDING = {"type": "creating", "resource": {"urn": "u", "type": "x:y:Z"}}
+_PENDING = {"version": 3, "checkpoint": {"latest": {"pending_operations": [_ODD_PENDING]}}}
 _ODD_RESOURCE = {"version": 3, "checkpoint": {"latest": {"resources": [_ODD_INPUTS]}}}
 _SNAPSHOT = {
     "version": 2, "owner": "mine/server", "boot_id": "boot-one", "since": "x", "pid": 1, "plan": {},
@@ -36,16 +44,19 @@ FOUND: dict[str, tuple[bytes, ...]] = {
     ),
     "configurations": (b'{"mine": {"nic": {"cpus": ' + _DEEP, b"mine: !!timestamp x\n"),
     "matrix": (b'runs: !!int ""\n', b"runs: !!bool x\n", b"config: [{}]\n", b"runs: " + b"9" * 4301),
-    "stack's file": (_DEEP, b"config: 0\n"),
+    "stack's file": (_DEEP, b"config: 0\n", b"config: {x: !!map [1]}\n"),
     "stack's file to change": (b"0", b"config: {steerlab:replicas: 4}\n\xc2\x85  x: {a: [0]}\n"),
     "kubeconfig": (
         b"\t", b"\x1b", b"}", b"users: !!python/name:os.system x\n", _DEEP,
         b'{"current-context": "c", "contexts": [{"name": "c", "context": -1e999}]}',
     ),
-    "checkpoint, by the embedded engine": (b'{"a":' * 5000, json.dumps(_ODD_RESOURCE).encode()),
+    "checkpoint, by the embedded engine": (
+        json.dumps(_PENDING).encode(), b'{"a":' * 5000, json.dumps(_ODD_RESOURCE).encode()),
     "checkpoint, by any engine": (
         b"", b"\xfa", b"0", b"9" * 5000, _DEEP, b'{"": ""}', b'{"version": 3, "checkpoint": 1}',
-        json.dumps(_NO_TYPE).encode(), json.dumps(_ODD_RESOURCE).encode(),
+        json.dumps(_NO_TYPE).encode(),
+        json.dumps({"version": 3, "checkpoint": {"latest": {"resources": [_ODD_OUTPUT]}}}).encode(),
+        json.dumps(_ODD_RESOURCE).encode(),
     ),
     "words of a resource": (
         b'{"guard": null}', b'{"guard"', b'{"namespaces": {"x": null}}', b'{"namespaces": true}', _DEEP,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import signal
 import tempfile
@@ -18,6 +19,13 @@ MEMORY = 200 * 2**20
 PATIENCE = 20  # real seconds, for a reader that waits
 
 
+TIMES = 3  # a slow answer is asked for again: what shares the processor makes it slower
+
+
+class TooSlow(AssertionError):
+    """A reader took too long."""
+
+
 class Hung(BaseException):
     """A reader that did not return; no reader may catch it."""
 
@@ -32,6 +40,7 @@ def bounded() -> Iterator[None]:
     def hung(*_: object) -> None:
         raise Hung(f"it did not return within {PATIENCE} s")
 
+    gc.disable()  # the garbage of the tests is not the reader's
     Path("/proc/self/clear_refs").write_text("5")
     before, start = peak(), time.process_time()
     former = signal.signal(signal.SIGALRM, hung)
@@ -41,9 +50,11 @@ def bounded() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
+        gc.enable()
     seconds, more = time.process_time() - start, peak() - before
-    assert seconds < SECONDS, f"it took {seconds:.1f} s"
     assert more < MEMORY, f"it took {more >> 20} MB"
+    if seconds >= SECONDS:
+        raise TooSlow(f"it took {seconds:.1f} s")
 
 
 def peak() -> int:
@@ -80,6 +91,12 @@ class Desk:
             self.path.unlink()
 
     def ask(self, what: Any) -> object:
+        for _ in range(TIMES - 1):
+            with suppress(TooSlow):
+                return self._ask(what)
+        return self._ask(what)
+
+    def _ask(self, what: Any) -> object:
         with bounded():
             try:
                 return self.reader.read(what)

@@ -959,7 +959,7 @@ add(
     _online,
     text_like(["0-3\n", "0,2-3\n"]),
     "0-3\n",
-    errors=(Refusal,),
+    errors=(Refusal, OSError),
     file="online",
     plain=True,
 )
