@@ -1741,8 +1741,8 @@ def lines_of(path: Path, word: str, deadline: float) -> Iterator[str]:
     with opened(path, os.O_RDONLY) as file:
         while time.monotonic() < deadline:
             part = os.read(file, 1 << 18)
-            *lines, rest = (rest + part).split(b"\n")
-            for line in (*lines, *([] if part else [rest])):
+            block, _, rest = (rest + part).rpartition(b"\n") if part else (rest, b"", b"")
+            for line in block.split(b"\n") if sign in block else ():
                 if sign in line:
                     yield line.decode("utf-8", "surrogateescape")
             if not part:

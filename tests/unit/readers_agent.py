@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -225,11 +226,20 @@ add(
     file="run/steerlab/mine%2Fserver.watch",
 )
 _MOUNTS = "25 1 0:22 / /proc rw - proc proc rw\n26 1 0:4 net:[4026531840] /run/netns/x rw - nsfs nsfs rw\n"
+
+
+def _mounts(folder: Path) -> object:
+    lines = steer.lines_of(folder / "mountinfo", " - nsfs ", time.monotonic() + 60)
+    return steer.namespace_mounts(lines)
+
+
 add(
     "the agent's mounts",
-    lambda data: steer.namespace_mounts(data.decode("utf-8", "surrogateescape").split("\n")),
+    _mounts,
     text_like([_MOUNTS]),
     _MOUNTS,
+    file="mountinfo",
+    plain=True,
 )
 
 
