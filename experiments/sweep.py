@@ -29,7 +29,17 @@ from analysis import files, sequential
 from analysis.load import Fault, load, read
 from analysis.pairing import StateKey
 from analysis.schema import Machine, Record
-from experiments import attempts, measure, records, signals, stacks, standing, targets, trust
+from experiments import (
+    attempts,
+    measure,
+    records,
+    signals,
+    stacks,
+    standing,
+    targets,
+    trust,
+    verify,
+)
 from experiments.engines import Engine, EngineError, StackRef
 from experiments.plan import Plan, Run, from_json, to_json
 from experiments.site import AnyMeasurement
@@ -192,6 +202,7 @@ class Sweep:
     def _repair(self, stack: StackRef) -> None:
         self._machines.clear()
         drift = targets.drifted(self.engine.resources(stack))
+        verify.restore(drift)
         self.engine.up(stack, replace=[found.urn for found in drift])
 
     def _attempt(self, run: Run, state: State, attempt: int) -> Record:

@@ -30,6 +30,7 @@ class Drift:
 
     urn: str
     why: str
+    owner: str = ""  # of the lab's steering that is to be applied again
 
     @property
     def name(self) -> str:
@@ -64,7 +65,7 @@ def drifted(
         # What carries steered devices and is made anew brings its steering with it.
         for urn, owner in steering:
             if words := ask(owner):
-                found.append(Drift(urn, "; ".join(words)))
+                found.append(Drift(urn, "; ".join(words), owner))
     return found
 
 
@@ -132,6 +133,17 @@ def _visit(path: str) -> set[str] | None:
         return {name for _, name in socket.if_nameindex()}
     finally:
         os.close(descriptor)
+
+
+def restore(drift: Iterable[Drift]) -> None:
+    """Restore the drifted steering before it is applied again, also what somebody else has written.
+
+    The replacement's own restore would leave such a value, and the new snapshot would take it for
+    the first one. Raises `Refusal` where the agent fails.
+    """
+    for found in drift:
+        if found.owner:
+            agent.call("restore", "--owner", found.owner, "--force")
 
 
 def _steering_drift(owner: str) -> list[str]:

@@ -60,7 +60,7 @@ def up(
     stack: Stack, config: Config = None, engine: EngineName = "auto", json: Json = False
 ) -> None:
     """Converge a state and measure it; what drifted is found and repaired."""
-    from experiments import stacks, standing, targets, trust
+    from experiments import stacks, standing, targets, trust, verify
     from experiments.engines.choice import choose
 
     changes = stacks.changes(config or [])
@@ -76,6 +76,7 @@ def up(
         stacks.save(stack, changes)
         drift = targets.drifted(chosen.resources(ref))
         _tell(drift)
+        verify.restore(drift)
         started = time.monotonic()
         with _told(json, state) as listen:
             outcome = chosen.up(ref, replace=[found.urn for found in drift], on_step=listen)
