@@ -1655,7 +1655,8 @@ class Machine:
             for number in tried(f"{process}/fd", listing):
                 path = f"{process}/fd/{number}"
                 for target in tried(path, lambda path: [os.readlink(path)]):
-                    if target.startswith("net:["):
+                    # one that was opened by a name is shown as / once that is unmounted
+                    if target.startswith("net:[") or target == "/":
                         yield path
 
     def _glob(self, path: str) -> list[str]:

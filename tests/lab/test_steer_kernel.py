@@ -1,0 +1,336 @@
+"""The agent against this machine's kernel: failing system calls, and devices that are elsewhere."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import random
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from steer_faults import Endless, Fault, faults, hold
+from steer_tree import eventually, plan, rule, steer
+
+pytestmark = pytest.mark.lab
+
+OWNER = f"slk-{os.getpid()}/server"
+NODE, POD, OTHER = (f"slk-{os.getpid()}-{name}" for name in ("node", "pod", "other"))
+NODE_PATH, POD_PATH, OTHER_PATH = (f"/run/netns/{name}" for name in (NODE, POD, OTHER))
+TABLE = Path("/proc/sys/net/core/rps_sock_flow_entries")
+SNAPSHOT = Path("/run/steerlab") / (OWNER.replace("/", "%2F") + ".snapshot")
+SAMPLE = 150  # faults a case in the usual run; all of them in the long one
+RFS = plan(
+    rule("nic", "eth1", flows=32768, namespace=NODE_PATH),
+    rule("pod", "eth0", cpus="all", namespace=POD_PATH),
+    owner=OWNER,
+    sock_flow_entries=32768,
+)
+RPS = plan(rule("nic", "eth1", cpus="all", namespace=NODE_PATH), owner=OWNER)
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+@pytest.fixture
+def node() -> Iterator[None]:
+    """A node with eth1 (two queues) and a pod with eth0; mask 2 and 64 flows everywhere."""
+    if os.geteuid() != 0 or not TABLE.exists() or (os.cpu_count() or 1) < 2:
+        pytest.skip("needs root, two CPUs and the first network namespace of a kernel with RPS")
+    with steer.Machine(Path("/")) as machine:
+        others, _ = machine.store.others(OWNER)
+    if any(snapshot.table for snapshot in others):
+        pytest.skip("another owner holds the machine's flow table: destroy that lab first")
+    table = TABLE.read_text()
+    TABLE.write_text("4096")
+    try:
+        for name in (NODE, POD, OTHER):
+            ip("netns", "add", name)
+        queues = ("numrxqueues", "2", "numtxqueues", "2")
+        ip("-n", NODE, "link", "add", "eth1", *queues, "type", "veth", "peer", "name", "wire")
+        ip("-n", POD, "link", "add", "eth0", "type", "veth", "peer", "name", "wire", "netns", OTHER)
+        for file in files((NODE, "eth1"), (POD, "eth0")).values():
+            file("2" if file.knob == "rps_cpus" else "64")
+        yield
+    finally:
+        try:
+            restore(force=True)
+        finally:
+            for name in (NODE, POD, OTHER):
+                if Path(f"/run/netns/{name}").exists():
+                    ip("netns", "del", name)
+            TABLE.write_text(table)
+
+
+class Value:
+    """A file of a device in a namespace: called with a text it is written, without it is read."""
+
+    def __init__(self, namespace: str, device: str, queue: str, knob: str) -> None:
+        self.namespace, self.device, self.queue, self.knob = namespace, device, queue, knob
+
+    def __call__(self, text: str | None = None) -> str:
+        with steer.Machine(Path("/")) as machine:
+            seen, _ = machine.visit([f"/run/netns/{self.namespace}"])
+            (namespace,) = seen.values()
+            file = namespace.net / self.device / "queues" / self.queue / self.knob
+            if text is not None:
+                file.write_text(text)
+            return file.read_text().strip()
+
+
+def files(*devices: tuple[str, str]) -> dict[str, Value]:
+    found = {}
+    for namespace, device in devices:
+        for queue in ("rx-0", "rx-1") if device == "eth1" else ("rx-0",):
+            for knob in steer.KNOBS:
+                name = f"/run/netns/{namespace} {device} {queue} {knob}"
+                found[name] = Value(namespace, device, queue, knob)
+    return found
+
+
+def apply(document: dict) -> dict:
+    with steer.Machine(Path("/")) as machine:
+        answer: dict = steer.apply(machine, steer.parse_plan(document))
+        return answer
+
+
+def restore(force: bool = False) -> dict:
+    with steer.Machine(Path("/")) as machine:
+        answer: dict = steer.restore(machine, OWNER, force)
+        return answer
+
+
+def verify() -> dict:
+    with steer.Machine(Path("/")) as machine:
+        answer: dict = steer.verify(machine, OWNER, None, False)
+        return answer
+
+
+def watch() -> None:
+    steer.watch(Path("/"), OWNER)
+
+
+CASES: dict[str, tuple[list[dict], Callable[[], Any]]] = {
+    "apply": ([], lambda: apply(RFS)),
+    "apply-again": ([RFS], lambda: apply(RPS)),
+    "restore": ([RFS], restore),
+    "verify": ([RFS], verify),
+    "watchdog": ([RFS], watch),
+}
+
+
+class Kernel:
+    """This machine, set back before each fault."""
+
+    def __init__(self, before: list[dict], work: Callable[[], Any]) -> None:
+        self._before, self.work = before, work
+        self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._files = files((NODE, "eth1"), (POD, "eth0"))
+        self.original = self.values()
+
+    def go_home(self) -> None:
+        """An agent that could not return to its namespace would have ended."""
+        assert ctypes.CDLL(None).setns(self._home, 0) == 0
+
+    def values(self) -> dict[str, str]:
+        self.go_home()
+        found = {"table": TABLE.read_text().strip()}
+        with steer.Machine(Path("/")) as machine:
+            seen, _ = machine.visit([NODE_PATH, POD_PATH])
+            for path, device in ((NODE_PATH, "eth1"), (POD_PATH, "eth0")):
+                for queue, _ in seen[path].queues(device):
+                    for knob in steer.KNOBS:
+                        found[f"{path} {device} {queue.queue} {knob}"] = getattr(queue, knob)
+        return found
+
+    def reset(self) -> None:
+        self.go_home()
+        assert self.values() == self.original
+        for document in self._before:
+            apply(document)
+
+    def prepare(self) -> None:
+        if self.work is watch:
+            lease = steer.Lease(
+                600, steer.boot_time(), os.getpid(), steer.start_time(os.getpid())
+            )._asdict()
+            saved = json.loads(SNAPSHOT.read_text())
+            del saved["checksum"]
+            SNAPSHOT.write_text(json.dumps({**saved, "lease": lease}))
+
+    def listed(self) -> dict[str, str | None]:
+        found = {}
+        for file in self.snapshots():
+            for entry in json.loads(file.read_text())["entries"]:
+                where = (entry["namespace"], entry["device"], entry["queue"], entry["knob"])
+                found[" ".join(where) if entry["device"] else "table"] = entry["reason"]
+        return found
+
+    def snapshots(self) -> list[Path]:
+        return [SNAPSHOT] if SNAPSHOT.exists() else []
+
+    def restore(self) -> dict[str, Any]:
+        return restore()
+
+
+def tried(name: str, monkeypatch: pytest.MonkeyPatch, chosen: Callable[..., Any]) -> None:
+    naps = []
+    sleep = steer.time.sleep
+
+    def nap(seconds: float) -> None:
+        if seconds < 1:  # for the lock
+            return sleep(seconds)
+        naps.append(seconds)
+        if len(naps) > 3:
+            naps.clear()
+            raise Endless
+        return None
+
+    monkeypatch.setattr(steer.time, "sleep", nap)
+    bench = Kernel(*CASES[name])
+    found = faults(bench)
+    restore()
+    for fault in chosen(found):
+        hold(bench, fault)
+
+
+def sample(found: list[Fault]) -> list[Fault]:
+    return random.Random(len(found)).sample(found, SAMPLE)  # noqa: S311 the same each time
+
+
+@pytest.mark.usefixtures("node")
+@pytest.mark.parametrize("name", CASES)
+def test_a_call_that_fails_or_is_the_last(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried(name, monkeypatch, sample)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("node")
+@pytest.mark.parametrize("name", CASES)
+def test_every_call_fails_in_every_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried(name, monkeypatch, list)
+
+
+# devices that are not where they were
+
+
+@pytest.mark.usefixtures("node")
+def test_a_renamed_device_goes_back_and_is_steered_again_from_its_first_value() -> None:
+    apply(RFS)
+    ip("-n", NODE, "link", "set", "eth1", "name", "lan0")
+    renamed = plan(rule("nic", "lan0", cpus="1", namespace=NODE_PATH), owner=OWNER)
+    apply(renamed)
+    answer = restore()
+    assert (answer["gone"], answer["failed"], answer["left"]) == ([], [], [])
+    assert [Value(NODE, "lan0", "rx-1", knob)() for knob in steer.KNOBS] == ["2", "64"]
+
+
+@pytest.mark.usefixtures("node")
+def test_a_device_in_another_namespace_goes_back() -> None:
+    apply(RFS)
+    ip("-n", NODE, "link", "set", "eth1", "netns", OTHER, "name", "ens9")
+    answer = restore()
+    assert (answer["gone"], answer["failed"], answer["restored"]) == ([], [], 7)
+    assert [Value(OTHER, "ens9", "rx-1", knob)() for knob in steer.KNOBS] == ["2", "64"]
+
+
+@pytest.mark.usefixtures("node")
+def test_a_queue_that_was_taken_away_and_given_again_is_another() -> None:
+    apply(RPS)
+    for count in ("1", "2"):
+        done = subprocess.run(["ip", "netns", "exec", NODE, "ethtool", "-L", "eth1", "rx", count])
+        if done.returncode:
+            pytest.skip("this kernel or ethtool cannot set the queues of a veth")
+    answer = restore()
+    assert (answer["left"], answer["failed"], len(answer["gone"])) == ([], [], 1)
+    assert Value(NODE, "eth1", "rx-1", "rps_cpus")() == "0"
+    assert Value(NODE, "eth1", "rx-0", "rps_cpus")() == "2"
+
+
+KEPT_BY = {
+    "a mount elsewhere": f'mount --bind {POD_PATH} "$0" && umount -l {POD_PATH}',
+    "a descriptor": f"exec 7<{POD_PATH} && umount -l {POD_PATH}",
+}
+
+
+@pytest.mark.usefixtures("node")
+@pytest.mark.parametrize("what", KEPT_BY)
+def test_a_namespace_without_a_name_is_found_by_what_keeps_it(what: str, tmp_path: Path) -> None:
+    apply(RFS)
+    elsewhere = tmp_path / "a place"
+    elsewhere.touch()
+    script = f"{KEPT_BY[what]} && echo kept && exec sleep 60"
+    with subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", script, elsewhere], stdout=subprocess.PIPE, text=True
+    ) as keeper:
+        try:
+            assert keeper.stdout
+            assert keeper.stdout.readline() == "kept\n"
+            ip("netns", "del", POD)
+            answer = restore()
+            assert (answer["gone"], answer["failed"], answer["restored"]) == ([], [], 7)
+        finally:
+            keeper.kill()
+
+
+@pytest.mark.usefixtures("node")
+def test_a_namespace_in_which_only_a_thread_is_left_is_found() -> None:
+    apply(RFS)
+    code = (
+        "import ctypes, os, threading, time\n"
+        "def inside():\n"
+        f"    file = os.open('{POD_PATH}', 0)\n"
+        "    ctypes.CDLL(None).setns(file, 0)\n"
+        "    os.close(file)\n"
+        "    print('in', flush=True)\n"
+        "    time.sleep(60)\n"
+        "threading.Thread(target=inside).start()\n"
+    )
+    with subprocess.Popen(["python3", "-c", code], stdout=subprocess.PIPE, text=True) as keeper:
+        try:
+            assert keeper.stdout
+            assert keeper.stdout.readline() == "in\n"
+            ip("netns", "del", POD)
+            answer = restore()
+            assert (answer["gone"], answer["failed"], answer["restored"]) == ([], [], 7)
+        finally:
+            keeper.kill()
+
+
+@pytest.mark.usefixtures("node")
+def test_a_cpu_that_is_offline_leaves_its_bit_in_the_snapshot() -> None:
+    switch = Path(f"/sys/devices/system/cpu/cpu{(os.cpu_count() or 1) - 1}/online")
+    bit = f"{1 << ((os.cpu_count() or 1) - 1):x}"
+    mask = Value(NODE, "eth1", "rx-0", "rps_cpus")
+    mask(bit)
+    before = mask()
+    apply(RFS)
+    try:
+        switch.write_text("0")
+    except OSError as error:
+        pytest.skip(f"this machine takes no CPU offline: {error}")
+    try:
+        assert len(restore()["failed"]) >= 1
+        assert int(mask().replace(",", ""), 16) == 0
+    finally:
+        switch.write_text("1")
+        eventually(lambda: switch.read_text() == "1\n")
+    assert restore()["failed"] == []
+    assert mask() == before
+
+
+@pytest.mark.usefixtures("node")
+def test_a_device_with_a_name_of_any_bytes_hides_nothing() -> None:
+    odd = b"e\xff\xfe9"
+    for namespace in (NODE, OTHER):
+        link = [b"ip", b"-n", namespace.encode(), b"link", b"add", odd, b"type", b"dummy"]
+        if subprocess.run(link, check=False).returncode:
+            pytest.skip("no dummy devices here")
+    apply(RFS)
+    assert verify()["drift"] == []
+    answer = restore()
+    assert (answer["gone"], answer["failed"], answer["restored"]) == ([], [], 7)
