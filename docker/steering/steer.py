@@ -1679,6 +1679,7 @@ _KUBELET = (
     r"(?:system\.slice|kubelet(?:\.slice)?|k3s|docker|docker-[0-9a-f]{64}\.scope|[0-9a-f]{64})"
 )
 _CLASS = r"(?:(?:[a-z0-9_]+-)*(?:kubepods|burstable|besteffort|guaranteed)(?:\.slice)?)"
+MAX_HIERARCHIES = 1000  # a line each; there are some dozen controllers, and names that root gave
 _POD_CGROUP = re.compile(
     # a view from within a cgroup namespace begins with .. and can lack what both have above them
     rf"/(?:(?:\.\./)*(?:{_KUBELET}/)*(?:[a-z0-9_]+-)*kubepods(?:\.slice)?/|(?:\.\./)+)"
@@ -1688,7 +1689,7 @@ _POD_CGROUP = re.compile(
 
 def pods_of(words: str) -> Iterator[tuple[str, bool]]:
     """The pods of a process by /proc/PID/cgroup, and whether it is in a container of a container."""
-    for line in words.split("\n"):
+    for line in words.split("\n", MAX_HIERARCHIES)[:MAX_HIERARCHIES]:
         found = _POD_CGROUP.fullmatch(line.split(":", 2)[-1])
         if found:
             yield found[1].replace("_", "-"), (found[2] or "").count("/") > 1
