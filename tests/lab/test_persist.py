@@ -32,8 +32,8 @@ mount -t tmpfs tmpfs "$1"
 cd "$1"
 mkdir units none
 for name in etc usr/local; do
-  mkdir -p "upper/$name" "work/$name"
-  mount -t overlay overlay -o "lowerdir=/$name,upperdir=$1/upper/$name,workdir=$1/work/$name" \
+  mkdir -p "upper/$name" "scratch/$name"
+  mount -t overlay overlay -o "lowerdir=/$name,upperdir=$1/upper/$name,workdir=$1/scratch/$name" \
     "/$name"
 done
 for unit in sysinit basic multi-user network-online timers sockets paths slices shutdown; do
