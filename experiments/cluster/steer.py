@@ -72,6 +72,10 @@ def agent_shell(kubeconfig: str, context: str, names: Names, node: str) -> PodSh
     )
 
 
+# How the agent begins what it says on stderr, a line each.
+SENTENCE = "steer: "
+
+
 def apply_over_ssh(guard: Guard, plan: dict[str, Any]) -> dict[str, Any]:
     assert guard.ssh  # noqa: S101
     return verb(SshShell(guard.address, guard.ssh), "apply", plan=plan)
@@ -110,8 +114,15 @@ def _by_job(guard: Guard, words: Sequence[str]) -> dict[str, Any]:
         batch.delete_namespaced_job(name, names.steering, body=foreground)
         if made:
             core.delete_namespace(names.steering)
-    words = said.strip().rpartition("\n")[2]
-    return read(Answer(status, said, words), "restore", f"node {guard.node}")
+    return read(of_log(status, said), "restore", f"node {guard.node}")
+
+
+def of_log(status: int, log: str) -> Answer:
+    """The agent's answer and its sentences in a container's log, which has both streams (pure)."""
+    lines = log.splitlines()
+    answer = "\n".join(line for line in lines if not line.startswith(SENTENCE))
+    sentences = "\n".join(line for line in lines if line.startswith(SENTENCE))
+    return Answer(status, answer, sentences or answer.strip().rpartition("\n")[2])
 
 
 def _room(core: Any, names: Names) -> bool:

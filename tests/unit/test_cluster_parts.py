@@ -566,3 +566,13 @@ def test_objects_need_names_and_have_ids_as_pulumi_gives_them() -> None:
     assert kinds.id_of({"metadata": {"namespace": "n", "name": "x"}}) == "n/x"
     assert kinds.id_of({"metadata": {"name": "x"}}) == "x"
     assert kinds.kind_of("kubernetes:core/v1:Secret") is None
+
+
+def test_a_warning_in_the_log_of_a_job_leaves_its_answer_whole() -> None:
+    """A container's log has both streams."""
+    answer = '{\n "owner": "x/a",\n "restored": 1,\n "failed": []\n}\n'
+    for log in (f"{answer}steer: somebody else had written 1\n", f"steer: a warning\n{answer}"):
+        said = steer.of_log(0, log)
+        assert json.loads(said.out)["restored"] == 1
+        assert said.err.startswith("steer: ")
+    assert steer.of_log(1, "exec format error\n").err == "exec format error"
