@@ -129,21 +129,29 @@ class Calls:
     def _fsync(_real: Callable[..., None], _file: int) -> None:
         """No power is cut here, and a disk is slow."""
 
+    @contextmanager
+    def _around(self, name: str) -> Iterator[None]:
+        """One call that is no function of a module."""
+        fault = self._strikes((name, ""))
+        if fault and fault.error:
+            raise OSError(fault.error, os.strerror(fault.error))
+        if fault and fault.kill == "before":
+            _die()
+        yield
+        if fault and fault.kill == "after":
+            _die()
+
     def _socket(self, real: Any) -> Any:
         calls = self
 
         class Socket(real):  # type: ignore[misc]
             def __init__(self, *arguments: Any, **more: Any) -> None:
-                fault = calls._strikes(("socket", ""))
-                if fault and fault.error:
-                    raise OSError(fault.error, os.strerror(fault.error))
-                super().__init__(*arguments, **more)
+                with calls._around("socket"):
+                    super().__init__(*arguments, **more)
 
             def getsockopt(self, *arguments: Any) -> Any:
-                fault = calls._strikes(("getsockopt", ""))
-                if fault and fault.error:
-                    raise OSError(fault.error, os.strerror(fault.error))
-                return super().getsockopt(*arguments)
+                with calls._around("getsockopt"):
+                    return super().getsockopt(*arguments)
 
         return Socket
 
