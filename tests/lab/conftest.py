@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from lab_project import Project, Standing, copy
 
+from experiments import standing
+
 
 @pytest.fixture(params=["embedded", pytest.param("pulumi", marks=pytest.mark.cli)])
 def engine(request: pytest.FixtureRequest) -> str:
@@ -40,4 +42,8 @@ def _project(folder: Path, engine: str) -> Iterator[Project]:
                 process.communicate()
         for state in sorted((made.folder / ".pulumi/stacks/steerlab").glob("*.json")):
             made.destroy(state.stem)
+        # what a failed test left of a sweep would fail every test after it
+        stands = standing.lab()
+        if stands is not None and Path(stands.folder) == made.folder:
+            made.run("destroy", "--lab", "--force")
     assert Standing.now() == before

@@ -52,7 +52,7 @@ def test_more_than_one_ctrl_c_does_not_break_the_clean_up(either: Project, press
 def test_while_it_is_made_too(either: Project) -> None:
     before = Standing.now()
     process = started(either, *SWEEP)
-    reach(lambda: any(name.startswith("steerlab-") for name in Standing.now().namespaces), process)
+    reach(lambda: bool(Standing.now().namespaces - before.namespaces), process)
     press(process, 3)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
@@ -78,7 +78,7 @@ def test_a_clean_up_that_is_given_up_says_how_it_is_finished(project: Project) -
 def test_an_interrupted_up_says_how_it_is_undone(either: Project) -> None:
     before = Standing.now()
     process = started(either, "up", "-s", "rfs-plus-8", "-c", "runs=0")
-    reach(lambda: any(name.startswith("steerlab-") for name in Standing.now().namespaces), process)
+    reach(lambda: bool(Standing.now().namespaces - before.namespaces), process)
     press(process, 2)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
