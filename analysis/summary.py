@@ -252,6 +252,6 @@ def text_table(summary: Summary, width: int | None = None) -> str:
 
     Where `width` is too small, the least important columns are left out.
     """
-    from analysis import cells
+    from analysis.report import cells
 
     return cells.aligned(cells.states(summary), width)

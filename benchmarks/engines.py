@@ -25,9 +25,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments import lock, stacks  # noqa: E402
-from experiments.engines import Engine, StackRef  # noqa: E402
+from experiments.engines import (  # noqa: E402
+    Engine,
+    StackRef,
+    stacks,
+)
 from experiments.engines.embedded import Embedded  # noqa: E402
+from experiments.host import lock  # noqa: E402
 
 REPEATS, PAIRS, GROWTH = 5, 16, (1, 4, 16, 64, 128)
 TARGETS = {"from_nothing": 3.0, "configuration": 0.5, "no_op": 0.3, "destroy": 1.5}

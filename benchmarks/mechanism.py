@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from analysis.load import load  # noqa: E402
 from analysis.schema import Record  # noqa: E402
-from experiments.measure import mean_bitrate  # noqa: E402
+from experiments.run.measure import mean_bitrate  # noqa: E402
 
 PAIRS, BLOCKS, DURATION, OMIT = 4, 10, 3, 1
 STEERED = ("rps", "rfs", "rps-plus", "rfs-plus", "pipeline")

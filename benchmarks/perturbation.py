@@ -24,9 +24,11 @@ from scipy import stats
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments import iperf, lock, stacks  # noqa: E402
+from experiments.engines import stacks  # noqa: E402
 from experiments.engines.embedded import Embedded  # noqa: E402
-from experiments.lab_site import LabSite  # noqa: E402
+from experiments.host import lock  # noqa: E402
+from experiments.targets.lab.backend import LabSite  # noqa: E402
+from experiments.traffic import iperf3  # noqa: E402
 from infra.lab import measurement  # noqa: E402
 
 PAIRS, BLOCKS, DURATION, OMIT, MARGIN, SEED = 4, 30, 3, 1, 0.05, 7
@@ -65,7 +67,7 @@ def _figures(what: Any) -> dict[str, Any]:
                 own.append((edges[1].own_cpu - edges[0].own_cpu) / (edges[1].at - edges[0].at))
                 pairs = [pair for pair, _ in driven.results]
             else:
-                pairs = [one.pair for one in iperf.run(what, what.pairs[:PAIRS], lambda *_: None)]
+                pairs = [one.pair for one in iperf3.run(what, what.pairs[:PAIRS], lambda *_: None)]
             rates[reading] = statistics.mean(pair.bitrate_mbps or math.nan for pair in pairs)
         logs.append(math.log(rates[True] / rates[False]))
     interval = stats.t.interval(0.90, BLOCKS - 1, statistics.mean(logs), stats.sem(logs))

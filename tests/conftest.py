@@ -69,7 +69,7 @@ def _require(tier: str, reason: str) -> None:
 
 @cache
 def _no_lab() -> str:
-    from experiments import requirements
+    from experiments.targets.lab import requirements
 
     return "; ".join(requirements.missing())
 

@@ -17,9 +17,9 @@ from experiments.cli.terminal import note, show, show_json, waiting
 from infra.commands import command
 
 if TYPE_CHECKING:
-    from experiments.cluster.doctor import Findings as ClusterFindings
-    from experiments.doctor import Findings
-    from experiments.nodes import Choice
+    from experiments.host.nodes import Choice
+    from experiments.targets.kubernetes.doctor import Findings as ClusterFindings
+    from experiments.targets.lab.doctor import Findings
     from infra.kubernetes.guard import Guard
 
 nodes = typer.Typer(
@@ -45,7 +45,7 @@ def setup(
     """Install what the lab needs, as root; every command does this when it needs it."""
     if pulumi:
         _install_pulumi()
-    from experiments import requirements
+    from experiments.targets.lab import requirements
 
     requirements.require_lab()
     show("this machine is ready: ./steerlab sweep --quick")
@@ -107,7 +107,7 @@ def doctor(
 
 
 def _machine(config: list[str] | None) -> Findings:
-    from experiments.doctor import examine
+    from experiments.targets.lab.doctor import examine
     from infra.refusals import BadInput
 
     if config:
@@ -116,8 +116,8 @@ def _machine(config: list[str] | None) -> Findings:
 
 
 def _cluster(config: list[str] | None) -> ClusterFindings:
-    from experiments import stacks
-    from experiments.cluster.doctor import examine
+    from experiments.engines import stacks
+    from experiments.targets.kubernetes.doctor import examine
     from infra import config as keys
 
     # a state whose steering asks the most of a node
@@ -157,7 +157,8 @@ def nodes_show(namespace: Namespaces = None, json: Json = False) -> None:
     ./steerlab nodes show
     ./steerlab nodes show --json | jq '.queues[] | select(.rps_cpus != "0")'
     """
-    from experiments import nodes, requirements
+    from experiments.host import nodes
+    from experiments.targets.lab import requirements
 
     requirements.require_root()
     answer = nodes.show(namespace or [nodes.PODS])
@@ -225,17 +226,18 @@ def nodes_apply(
 
     Applying again brings new devices in and keeps what the first apply found.
     """
-    from experiments import nodes, requirements
+    from experiments.host import nodes
+    from experiments.targets.lab import requirements
     from infra.lease import words as in_words
     from infra.refusals import BadInput
 
     if declared:
-        from experiments.cluster import steer
+        from experiments.targets.kubernetes import agents
 
         guard, plan = _handed_over()
         if plan is None:
             raise BadInput("nodes apply: stdin holds no plan")
-        show_json(steer.apply_over_ssh(guard, plan))
+        show_json(agents.apply_over_ssh(guard, plan))
         return
     if not configuration:
         raise BadInput("nodes apply: name a configuration, such as rps or rfs-plus")
@@ -268,7 +270,7 @@ def nodes_apply(
 
 
 def _print(form: Form, choice: Choice, image: str, json: bool) -> None:
-    from experiments import daemonset, nodes, persist
+    from experiments.host import daemonset, nodes, persist
     from infra.refusals import BadInput
 
     plan = nodes.kept_plan(choice)
@@ -308,12 +310,13 @@ def nodes_restore(
     It may be run again: what is gone or already back is left alone. A value that somebody else
     has written meanwhile is reported and left, unless --force. What --persist installed is removed.
     """
-    from experiments import nodes, requirements
+    from experiments.host import nodes
+    from experiments.targets.lab import requirements
 
     if declared:
-        from experiments.cluster import steer
+        from experiments.targets.kubernetes import agents
 
-        show_json(steer.restore(_handed_over()[0]))
+        show_json(agents.restore(_handed_over()[0]))
         return
     requirements.require_root()
     answer = nodes.restore(None if everybody else owner, force=force)
@@ -346,7 +349,7 @@ def test(
     words: Annotated[list[str] | None, typer.Argument(help="More words for pytest.")] = None,
 ) -> None:
     """Run ruff, mypy and pytest; what is skipped is printed with its reason."""
-    from experiments import requirements
+    from experiments.targets.lab import requirements
 
     requirements.prepare_tests()
     root = Path(__file__).resolve().parent.parent.parent

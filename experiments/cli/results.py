@@ -18,7 +18,7 @@ from infra.commands import command
 
 if TYPE_CHECKING:
     from analysis.load import Fault, Loaded
-    from experiments.plan import Plan
+    from experiments.run.plan import Plan
 
 MOST_WARNINGS = 5
 
@@ -120,7 +120,7 @@ def import_(
     \b
     ./steerlab import published --out results/study && ./steerlab report results/study
     """
-    from analysis.published import import_study, write_records
+    from analysis.study.published import import_study, write_records
     from infra.refusals import BadInput
 
     if not directory.is_dir():
@@ -144,7 +144,7 @@ def published(
     json: Json = False,
 ) -> None:
     """Analyse the study's raw text again, cell by cell against its tables."""
-    from analysis.published import reanalyse
+    from analysis.study.published import reanalyse
     from infra.refusals import BadInput
 
     if not directory.is_dir():
@@ -179,9 +179,9 @@ def _complain(faults: Iterable[Fault]) -> None:
 
 def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None:
     """Print table and verdict of a directory of records and write its report."""
-    from analysis.report import write_report
+    from analysis.report.pages import write_report
     from analysis.summary import summarise, text_table
-    from experiments import keep
+    from experiments.run import keep
     from infra.refusals import BadInput
 
     loaded, plan = _loaded(directory)
@@ -226,7 +226,7 @@ def _plan(directory: Path, loaded: Loaded) -> tuple[Plan | None, Loaded]:
     place than its plan has: they are named and left out.
     """
     from analysis.load import Fault
-    from experiments.sweep import PLAN, kept_plan
+    from experiments.run.sweep import PLAN, kept_plan
     from infra.refusals import BadInput
 
     path = directory / PLAN
@@ -267,7 +267,7 @@ def _as_planned(loaded: Loaded, plan: Plan) -> Loaded:
 
 def _reproduce(plan: Plan | None, directory: Path) -> str:
     """The command that measures the same plan again."""
-    from experiments import options
+    from experiments.run import options
 
     if plan is None:
         return command("report", directory.resolve())

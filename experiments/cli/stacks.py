@@ -18,9 +18,9 @@ from experiments.engines import Engine, OnStep, Outcome, StackRef, Step
 from infra.commands import command
 
 if TYPE_CHECKING:
-    from experiments.site import AnyMeasurement
-    from experiments.standing import Lab
-    from experiments.verify import Drift
+    from experiments.targets.contract import AnyMeasurement
+    from experiments.targets.lab.drift import Drift
+    from experiments.targets.lab.standing import Lab
     from infra.config import State
 
 Stack = Annotated[
@@ -60,8 +60,11 @@ def up(
     stack: Stack, config: Config = None, engine: EngineName = "auto", json: Json = False
 ) -> None:
     """Converge a state and measure it; what drifted is found and repaired."""
-    from experiments import stacks, standing, targets, trust, verify
+    from experiments import targets
+    from experiments.engines import stacks, trust
     from experiments.engines.choice import choose
+    from experiments.targets.lab import drift as verify
+    from experiments.targets.lab import standing
 
     changes = stacks.changes(config or [])
     ref, state = stacks.load(stack, changes)
@@ -87,7 +90,8 @@ def preview(
     stack: Stack, config: Tried = None, engine: EngineName = "auto", json: Json = False
 ) -> None:
     """Say what `up` would do, and do nothing."""
-    from experiments import stacks, targets
+    from experiments import targets
+    from experiments.engines import stacks
     from experiments.engines.choice import choose
 
     ref, state = stacks.load(stack, stacks.changes(config or []))
@@ -129,8 +133,10 @@ def destroy(
     The second needs no state: for what a killed sweep or a deleted folder left standing. The stack's
     configuration file stays.
     """
-    from experiments import stacks, standing, targets, trust
+    from experiments import targets
+    from experiments.engines import stacks, trust
     from experiments.engines.choice import choose
+    from experiments.targets.lab import standing
     from infra.refusals import BadInput, Refusal
 
     if lab == bool(stack):
@@ -169,7 +175,9 @@ def destroy(
 
 
 def _take_away(json: bool, force: bool) -> None:
-    from experiments import lock, signals, standing
+    from experiments import signals
+    from experiments.host import lock
+    from experiments.targets.lab import standing
 
     with lock.machine("destroy of the lab"), _or_else(f"finish: {command('destroy', '--lab')}"):
         stands = standing.lab()
@@ -189,7 +197,7 @@ def _take_away(json: bool, force: bool) -> None:
 
 def _ask_about(stands: Lab) -> None:
     """A lab that another checkout can still destroy is its owner's."""
-    from experiments import stacks
+    from experiments.engines import stacks
     from infra.refusals import BadInput
 
     if stands.folder == str(stacks.ROOT) or not Path(stands.folder).exists():
@@ -204,7 +212,7 @@ def _ask_about(stands: Lab) -> None:
 
 def outputs(stack: Stack, engine: EngineName = "auto", json: Json = False) -> None:
     """Print the stack's outputs: the state and its last measurement, by `up` or by `measure`."""
-    from experiments import stacks
+    from experiments.engines import stacks
     from experiments.engines.choice import choose
 
     chosen = choose(engine)
@@ -224,8 +232,10 @@ def measure(
     json: Json = False,
 ) -> None:
     """Measure a converged stack again; records go to results/STACK."""
-    from experiments import remeasured, single, stacks, targets
+    from experiments import targets
+    from experiments.engines import remeasured, stacks
     from experiments.engines.choice import choose
+    from experiments.run import single
     from infra.refusals import BadInput
 
     if declared == bool(stack):
@@ -258,7 +268,7 @@ def _or_else(*ways: str) -> Iterator[None]:
 
 
 def _tell_if_named_otherwise(ref: StackRef) -> None:
-    from experiments import stacks
+    from experiments.engines import stacks
 
     if differences := stacks.named_otherwise(ref):
         note(

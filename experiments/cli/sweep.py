@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from experiments import options
 from experiments.cli import terminal
 from experiments.cli.results import conclude
 from experiments.cli.stacks import EngineName, Json
 from experiments.cli.terminal import REFRESH, drawn, err, note, safe, show
-from experiments.options import Option
+from experiments.run import options
+from experiments.run.options import Option
 from infra.commands import command
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from experiments.events import Events, Why
-    from experiments.plan import Plan, Run
-    from experiments.sweep import Done
+    from experiments.run.events import Events, Why
+    from experiments.run.plan import Plan, Run
+    from experiments.run.sweep import Done
 
 # With --until-ci: the most blocks, where the command line does not say.
 MOST_BLOCKS = 40
@@ -103,8 +103,8 @@ def sweep(
     The sweep has a stack of its own, which is destroyed at the end, also after Ctrl-C. An
     interrupted sweep continues with --resume.
     """
-    from experiments import matrix as matrices
-    from experiments import stacks
+    from experiments.engines import stacks
+    from experiments.run import matrix as matrices
     from infra.refusals import BadInput
 
     if quick and matrix:
@@ -146,7 +146,7 @@ def _max_seconds(words: str | None) -> float | None:
 @contextlib.contextmanager
 def _told(path: Path | None, plan: Plan) -> Iterator[Events | None]:
     from analysis import files
-    from experiments.events import Events
+    from experiments.run.events import Events
     from infra.refusals import BadInput
 
     if path is None:
@@ -164,7 +164,7 @@ def _told(path: Path | None, plan: Plan) -> Iterator[Events | None]:
 
 def _kept_plan(out: Path | None) -> Plan:
     """The plan of the directory to go on with."""
-    from experiments.sweep import kept_plan
+    from experiments.run.sweep import kept_plan
     from infra.refusals import BadInput
 
     if out is None:
@@ -174,7 +174,7 @@ def _kept_plan(out: Path | None) -> Plan:
 
 def _print_plan(plan: Plan, *, json: bool, verbose: bool) -> None:
     if json:
-        from experiments.plan import to_json
+        from experiments.run.plan import to_json
 
         show(to_json(plan))
         return
@@ -215,9 +215,10 @@ def _run(
     limit: float | None,
     events: Events | None,
 ) -> None:
-    from experiments import standing, targets
+    from experiments import targets
     from experiments.engines.choice import choose
-    from experiments.sweep import Sweep
+    from experiments.run.sweep import Sweep
+    from experiments.targets.lab import standing
 
     target = dict(plan.settings).get("target", "lab")
     targets.require(target)
@@ -308,7 +309,7 @@ def _bar() -> Progress:
 
 
 def _result(done: Done) -> str:
-    from experiments.measure import mean_bitrate
+    from experiments.run.measure import mean_bitrate
 
     rate = mean_bitrate(done.record)
     return f"{rate:.0f} Mbit/s a pair" if rate is not None else "no result"

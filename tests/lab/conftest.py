@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lab_project import Project, Standing, copy
 
-from experiments import standing
+from experiments.targets.lab import standing
 
 
 @pytest.fixture(params=["embedded", pytest.param("pulumi", marks=pytest.mark.cli)])

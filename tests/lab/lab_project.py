@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from experiments import standing
+from experiments.targets.lab import standing
 
 SOURCE = Path(__file__).resolve().parents[2]
 PROGRAM = ("infra", "experiments", "analysis", "docker")

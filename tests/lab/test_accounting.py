@@ -10,8 +10,8 @@ import pytest
 from lab_project import Project
 
 from analysis.schema import Core
-from experiments import edges
-from experiments.edges import Edge
+from experiments.host import procstat
+from experiments.host.procstat import Edge
 
 SECONDS = 4
 # mpstat's name -> ours
@@ -40,7 +40,7 @@ def test_the_percentages_are_those_of_mpstat(project: Project) -> None:
     finally:
         for client in clients:
             client.wait(timeout=30)
-    ours = {core.core: core for core in edges.cores(before, after, "lab")}
+    ours = {core.core: core for core in procstat.cores(before, after, "lab")}
     host = json.loads(printed)["sysstat"]["hosts"][0]
     theirs = {row["cpu"]: row for row in host["statistics"][0]["cpu-load"] if row["cpu"] != "all"}
     assert {str(core) for core in ours} == theirs.keys()

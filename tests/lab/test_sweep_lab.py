@@ -165,7 +165,7 @@ def test_a_full_disk_ends_a_sweep_that_later_goes_on(project: Project) -> None:
 
 
 def test_the_example_of_a_sweep_from_python_runs(project: Project) -> None:
-    source = (project.folder / "experiments/sweep.py").read_text()
+    source = (project.folder / "experiments/run/sweep.py").read_text()
     example = textwrap.dedent(source.split("record by record.\n")[1].split("The stack is")[0])
     short = example.replace('"seed": 7', '"seed": 7, "runs": 1, "duration": 1, "omit": 0')
     assert short != example

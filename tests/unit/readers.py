@@ -22,31 +22,21 @@ from steer_tree import plan, rule
 from study_text import write_text
 
 from analysis import load as records_of
-from analysis import schema, study_import, study_tables
-from experiments import (
-    agent,
-    edges,
-    iperf,
-    lock,
-    machine,
-    matrix,
-    measure,
-    options,
-    persist,
-    records,
-    single,
-    stacks,
-    standing,
-    verify,
-)
-from experiments import plan as plans
-from experiments import sweep as sweeps
-from experiments.cluster import doctor as cluster_doctor
-from experiments.cluster import drift, look, shell, site
-from experiments.cluster import steer as cluster_steer
-from experiments.engines import EngineError, StackRef, locks
+from analysis import schema
+from analysis.study import importer, tables
+from experiments.engines import EngineError, StackRef, locks, stacks
 from experiments.engines.embedded import state
 from experiments.engines.embedded.kubernetes import answered
+from experiments.host import agent, lock, machine, persist, proc_reader, procstat
+from experiments.run import matrix, measure, options, records, single
+from experiments.run import plan as plans
+from experiments.run import sweep as sweeps
+from experiments.targets.kubernetes import agents as cluster_steer
+from experiments.targets.kubernetes import backend, drift, shell
+from experiments.targets.kubernetes import doctor as cluster_doctor
+from experiments.targets.lab import drift as verify
+from experiments.targets.lab import standing
+from experiments.traffic import iperf3
 from infra import checkpoint, config, configurations
 from infra.kubernetes import access
 from infra.kubernetes.nodes import cpus_of
@@ -199,7 +189,7 @@ add(
 _STUDY = write_text([[100, 200], [110, 190]], 2)
 add(
     "raw text of the study",
-    study_import.import_study,
+    importer.import_study,
     text_like([_STUDY]),
     _STUDY,
     file="rps-2.txt",
@@ -207,7 +197,7 @@ add(
 
 
 def _tables(folder: Path) -> object:
-    cells, faults = study_tables.read_tables(folder)
+    cells, faults = tables.read_tables(folder)
     return [(cell.value, cell.tolerance) for cell in cells], faults
 
 
@@ -551,7 +541,7 @@ _IPERFS = json_like(_IPERF) | json_like({"error": "unable to connect", "end": {}
 
 
 def _cluster_result(data: bytes) -> object:
-    return site._result(1, shell.Answer(0, _text(data), ""), _Asked())
+    return backend._result(1, shell.Answer(0, _text(data), ""), _Asked())
 
 
 class _Asked:
@@ -561,7 +551,7 @@ class _Asked:
 
 
 def _lab_result(data: bytes) -> object:
-    return iperf.parse(1, data, b"", 0, _Asked())
+    return iperf3.parse(1, data, b"", 0, _Asked())
 
 
 add("iperf3, on the lab", _lab_result, _IPERFS, json.dumps(_IPERF), _ODD_IPERF)
@@ -668,9 +658,9 @@ WHAT = _measurement()
 MACHINE = schema.Machine(kernel="6.1", cpu="x", cores=2)
 
 
-def _edge(at: float, **texts: str) -> edges.Edge:
+def _edge(at: float, **texts: str) -> procstat.Edge:
     kernel = {"stat": _STAT, "softirqs": _SOFTIRQS, "softnet": _SOFTNET, **texts}
-    return edges.Edge(at=at, own_cpu=at, **kernel)
+    return procstat.Edge(at=at, own_cpu=at, **kernel)
 
 
 class FakeSite:
@@ -692,8 +682,8 @@ class FakeSite:
     def verify(self) -> list[tuple[str, dict[str, Any]]]:
         return [("server", self._answer("verify", {**_REPORT, "drift": []}))]
 
-    def standing(self, _: int) -> site.Standing:
-        return site.Standing((), WHAT.pod_cpu_limit)
+    def standing(self, _: int) -> backend.Standing:
+        return backend.Standing((), WHAT.pod_cpu_limit)
 
     def throttled(self, pairs: int) -> dict[int, int]:
         count = machine.throttled(self._answer("throttled", "nr_periods 3\nnr_throttled 1\n"))
@@ -702,8 +692,8 @@ class FakeSite:
     def drive(self, pairs: int) -> Any:
         raw = self._answer("iperf3", json.dumps(_IPERF).encode())
         both = self._answer("edges", (_edge(1.0), _edge(3.0)))
-        results = [iperf.parse(index, raw, b"", 0, WHAT) for index in range(1, pairs + 1)]
-        return site.Driven(results, {"lab": both})
+        results = [iperf3.parse(index, raw, b"", 0, WHAT) for index in range(1, pairs + 1)]
+        return backend.Driven(results, {"lab": both})
 
 
 def measured(**answers: Callable[[], Any]) -> schema.Record:
@@ -753,7 +743,7 @@ for _name, _words in (("stat", _STAT), ("softirqs", _SOFTIRQS), ("softnet", _SOF
 
 def _edges_here(folder: Path) -> object:
     """The three files of one edge, one of them hostile."""
-    both = edges.Edge.read(folder), edges.Edge.read(folder)
+    both = procstat.Edge.read(folder), procstat.Edge.read(folder)
     return measured(edges=lambda: both)
 
 
@@ -941,7 +931,7 @@ add(
 )
 add(
     "files that look brings",
-    lambda folder: json.dumps(look.read_files(["proc/*", "sys/*/*"], folder)),
+    lambda folder: json.dumps(proc_reader.read_files(["proc/*", "sys/*/*"], folder)),
     text_like([_STAT]),
     _STAT,
     file="proc/stat",
@@ -973,7 +963,7 @@ _EDGES = [
 
 
 def _window(data: bytes) -> object:
-    return measured(edges=lambda: site.window_of(_text(data), "n"))
+    return measured(edges=lambda: backend.window_of(_text(data), "n"))
 
 
 add(
@@ -1001,7 +991,7 @@ def _pods(data: bytes) -> object:
             container_statuses=[],
         ),
     )
-    return site.running([pod], "server")
+    return backend.running([pod], "server")
 
 
 add("labels of pods", _pods, text_like(["7\n"]), "7")

@@ -13,10 +13,10 @@ from scipy import stats
 from study_text import write_text
 
 from analysis.load import load
-from analysis.published import Reanalysis, import_study, reanalyse, write_records
-from analysis.study_check import Recipe
-from analysis.study_tables import key
-from analysis.study_text import Damaged, parse
+from analysis.study.check import Recipe
+from analysis.study.published import Reanalysis, import_study, reanalyse, write_records
+from analysis.study.tables import key
+from analysis.study.text import Damaged, parse
 
 STUDY = Path(__file__).parents[3] / "shared" / "published"
 study = pytest.mark.skipif(

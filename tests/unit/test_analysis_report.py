@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.cells import Table, aligned, markdown, states
 from analysis.load import Fault
-from analysis.plot_style import COLOURS, HATCHES, MARKERS, looks
-from analysis.report import ReportFiles, write_report
+from analysis.plots.style import COLOURS, HATCHES, MARKERS, looks
+from analysis.report.cells import Table, aligned, markdown, states
+from analysis.report.pages import ReportFiles, write_report
 from analysis.schema import Record
 from analysis.summary import Summary, summarise
 from analysis.synthetic import sweep

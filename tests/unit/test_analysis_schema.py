@@ -33,7 +33,7 @@ def test_schema_accepts_records_and_refuses_others() -> None:
     [
         ("analysis.schema, analysis.load", {"pandas", "numpy", "scipy", "matplotlib", "jinja2"}),
         (
-            "analysis.summary, analysis.compare, analysis.published, analysis.sequential",
+            "analysis.summary, analysis.compare, analysis.study.published, analysis.sequential",
             {"matplotlib", "jinja2"},
         ),
     ],

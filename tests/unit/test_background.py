@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import background, validity
-from experiments.edges import Edge
+from experiments import validity
+from experiments.host.procstat import Edge
+from experiments.run import background
 from experiments.validity import Cause, Reason
 
 SERVER, CLIENT, HARNESS, SHELL, OTHER = 10, 11, 12, 20, 21

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from analysis.synthetic import sweep
-from experiments import records
+from experiments.run import records
 
 ROOT = Path(__file__).resolve().parents[2]
 RC = b"axes.facecolor: red\nlines.linewidth: \xff\n"

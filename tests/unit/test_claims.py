@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from analysis import cautions, compare, dependence, evidence, plots, recommend, sequential
+from analysis import cautions, compare, dependence, evidence, recommend, sequential
 from analysis.machine import CONDITIONS
+from analysis.plots import figures
 from analysis.recommend import Recommendation
 from analysis.statistics import Effect
 from analysis.verdict import Contrast, interval, p_value, times
 from experiments.engines.embedded import kubernetes
-from experiments.matrix import named, plan
+from experiments.run.matrix import named, plan
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = {3: "three", 5: "five", 6: "six", 8: "eight", 9: "nine", 10: "ten"}
@@ -49,7 +50,7 @@ def recommended() -> Recommendation:
 
 
 def test_the_number_of_plots() -> None:
-    assert f"{WORDS[len(plots._PLOTS)]} plots" in text("README.md")
+    assert f"{WORDS[len(figures._PLOTS)]} plots" in text("README.md")
 
 
 def test_the_embedded_engine_s_figures() -> None:

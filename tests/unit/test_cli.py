@@ -18,8 +18,11 @@ from typing import Any, NoReturn
 import pytest
 
 from analysis.schema import Machine, Pair, Record
-from experiments import agent, cli, lock, machine, measure, requirements, stacks
-from experiments.engines import EngineError, Outcome, choice
+from experiments import cli
+from experiments.engines import EngineError, Outcome, choice, stacks
+from experiments.host import agent, lock, machine
+from experiments.run import measure
+from experiments.targets.lab import requirements
 from infra import checkpoint
 from infra.config import online_cores
 from infra.lab import claim
@@ -404,7 +407,7 @@ def test_a_second_command_is_told_who_works_here(
 ) -> None:
     """The holder is a process of its own: to whom an ancestor gave way, it would be let in."""
     code = (
-        "import sys; from pathlib import Path; from experiments.lock import machine\n"
+        "import sys; from pathlib import Path; from experiments.host.lock import machine\n"
         "with machine('up of rps-4', Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from experiments import cli, lock, requirements, signals, stacks, standing
-from experiments.engines import EngineError, Outcome, StackRef, choice
+from experiments import cli, signals
+from experiments.engines import EngineError, Outcome, StackRef, choice, stacks
 from experiments.engines.embedded import Embedded, state
+from experiments.host import lock
+from experiments.targets.lab import requirements, standing
 from infra.lab import claim
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -100,7 +102,7 @@ def test_a_stack_that_is_not_there(steerlab: Cli, project: Path, verb: str) -> N
 
 
 def test_the_last_measurement_is_the_stack_s_output(steerlab: Cli, project: Path) -> None:
-    from experiments import remeasured
+    from experiments.engines import remeasured
 
     stack = recorded(project, "rps-1")
     result = {"bitrate_mbps": 2.5, "bitrate_ci": None, "idle_percent": 1.0,

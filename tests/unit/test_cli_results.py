@@ -13,9 +13,10 @@ from study_text import write_text
 from typer.testing import CliRunner
 
 from analysis.synthetic import sweep
-from experiments import cli, options
-from experiments import plan as plans
+from experiments import cli
 from experiments.cli import terminal
+from experiments.run import options
+from experiments.run import plan as plans
 from infra import configurations
 
 Cli = Callable[..., tuple[int, str, str]]

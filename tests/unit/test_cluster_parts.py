@@ -14,13 +14,19 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from experiments.agent import AGENT, AgentFailed
-from experiments.cluster import drift, look, steer
-from experiments.cluster.doctor import _HASH_OF_AGENT, NodeFindings, concluded, why_not_running
-from experiments.cluster.shell import LOOK, Answer, PodSession, SshShell
-from experiments.cluster.site import command, moved, read_edges, running, standing
 from experiments.engines.embedded import kubernetes as kinds
-from experiments.machine import described
+from experiments.host import proc_reader
+from experiments.host.agent import AGENT, AgentFailed
+from experiments.host.machine import described
+from experiments.targets.kubernetes import agents, drift
+from experiments.targets.kubernetes.backend import command, moved, read_edges, running, standing
+from experiments.targets.kubernetes.doctor import (
+    _HASH_OF_AGENT,
+    NodeFindings,
+    concluded,
+    why_not_running,
+)
+from experiments.targets.kubernetes.shell import LOOK, Answer, PodSession, SshShell
 from experiments.validity import Cause
 from infra import config
 from infra.config import Ssh
@@ -119,21 +125,21 @@ def test_a_client_s_command_is_the_state_s() -> None:
 )
 def test_a_refusal_keeps_its_meaning_and_says_where(status: int, raised: type) -> None:
     with pytest.raises(raised, match="pod agent-1: no such device"):
-        steer.read(Answer(status, "", "steer: no such device\n"), "apply", "pod agent-1")
+        agents.read(Answer(status, "", "steer: no such device\n"), "apply", "pod agent-1")
 
 
 def test_drift_is_an_answer() -> None:
     said = json.dumps(
         {"drift": [{"message": "x"}], "queues": [], "warnings": [], "sock_flow_entries": None}
     )
-    assert steer.read(Answer(1, said, "steer: drift"), "verify", "n")["drift"]
+    assert agents.read(Answer(1, said, "steer: drift"), "verify", "n")["drift"]
     with pytest.raises(AgentFailed):
-        steer.read(Answer(1, said, ""), "apply", "n")
+        agents.read(Answer(1, said, ""), "apply", "n")
 
 
 def test_an_answer_that_is_no_json_is_a_failure() -> None:
     with pytest.raises(AgentFailed, match="exit 0"):
-        steer.read(Answer(0, "Traceback", ""), "show", "n")
+        agents.read(Answer(0, "Traceback", ""), "show", "n")
 
 
 # --- look ---
@@ -142,7 +148,7 @@ def test_an_answer_that_is_no_json_is_a_failure() -> None:
 def test_look_runs_anywhere_and_leaves_out_what_is_gone(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/mtu").write_text("1450\n")
-    assert look.read_files(("a", "a/*", "b"), tmp_path) == {"/a": "a", "/a/mtu": "1450\n"}
+    assert proc_reader.read_files(("a", "a/*", "b"), tmp_path) == {"/a": "a", "/a/mtu": "1450\n"}
     request = json.dumps({"files": ["proc/sys/kernel/osrelease"], "commands": [["echo", "hi"]]})
     said = subprocess.run(
         [sys.executable, "-I", "-S", "-c", LOOK, request], capture_output=True, check=True
@@ -572,7 +578,7 @@ def test_a_warning_in_the_log_of_a_job_leaves_its_answer_whole() -> None:
     """A container's log has both streams."""
     answer = '{\n "owner": "x/a",\n "restored": 1,\n "failed": []\n}\n'
     for log in (f"{answer}steer: somebody else had written 1\n", f"steer: a warning\n{answer}"):
-        said = steer.of_log(0, log)
+        said = agents.of_log(0, log)
         assert json.loads(said.out)["restored"] == 1
         assert said.err.startswith("steer: ")
-    assert steer.of_log(1, "exec format error\n").err == "exec format error"
+    assert agents.of_log(1, "exec format error\n").err == "exec format error"

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from experiments import requirements
+from experiments.targets.lab import requirements
 from infra import config, configurations
 from infra.config import KEYS, State
 from infra.cores import Cores

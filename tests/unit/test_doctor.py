@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from experiments import doctor
-from experiments.doctor import Findings
+from experiments.targets.lab import doctor
+from experiments.targets.lab.doctor import Findings
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import edges
-from experiments.edges import STAT_FIELDS, Edge
+from experiments.host import procstat
+from experiments.host.procstat import STAT_FIELDS, Edge
 
 DATA = Path(__file__).parent / "data"
 PERCENTAGES = ("usr", "nice", "sys", "iowait", "irq", "soft", "steal", "idle")
@@ -35,7 +35,7 @@ def stat(**cores: str) -> Edge:
 
 def test_percentages_of_a_captured_window(before: Edge, after: Edge) -> None:
     """cpu0: 184 user, 856 system, 766 idle, 73 iowait, 4604 softirq, 2 steal of 6485 ticks."""
-    first, second = edges.cores(before, after, "lab")
+    first, second = procstat.cores(before, after, "lab")
     assert first.model_dump() == {
         "node": "lab", "core": 0, "usr": 2.837, "nice": 0, "sys": 13.2, "iowait": 1.126,
         "irq": 0, "soft": 70.995, "steal": 0.031, "idle": 11.812, "server": None,
@@ -45,7 +45,7 @@ def test_percentages_of_a_captured_window(before: Edge, after: Edge) -> None:
 
 def test_softnet_of_a_captured_window(before: Edge, after: Edge) -> None:
     """cpu0 processed 2917faaa - 255455cc; the time-squeeze column stood still."""
-    rows = [row.model_dump() for row in edges.softnet(before, after, "lab")]
+    rows = [row.model_dump() for row in procstat.softnet(before, after, "lab")]
     assert rows == [
         {"node": "lab", "core": 0, "processed": 63153374, "dropped": 916680, "squeezed": 0,
          "received_rps": 50357, "flow_limit": 0, "net_rx": 1206444},
@@ -56,14 +56,14 @@ def test_softnet_of_a_captured_window(before: Edge, after: Edge) -> None:
 
 def test_guest_time_is_part_of_the_window_but_not_of_usr() -> None:
     """As mpstat has it: user and nice hold the guests' ticks; 100 - the sum is %guest."""
-    [core] = edges.cores(
+    [core] = procstat.cores(
         stat(cpu0="0 0 0 0 0 0 0 0 0 0"), stat(cpu0="60 20 0 20 0 0 0 0 50 10"), "n"
     )
     assert (core.usr, core.nice, core.idle) == (10, 10, 20)
 
 
 def test_idle_that_steps_back_is_no_negative_time() -> None:
-    [core] = edges.cores(
+    [core] = procstat.cores(
         stat(cpu0="10 0 0 100 7 0 0 0 0 0"), stat(cpu0="20 0 0 99 6 0 10 0 0 0"), "n"
     )
     assert (core.usr, core.soft, core.idle, core.iowait) == (50, 50, 0, 0)
@@ -76,22 +76,22 @@ def test_time_that_steps_back_far_is_not_measured(field: str) -> None:
     first, last = [1000] * 10, [1100] * 10
     last[place] = 400
     before, after = (stat(cpu0=" ".join(map(str, row))) for row in (first, last))
-    [core] = edges.cores(before, after, "n")
+    [core] = procstat.cores(before, after, "n")
     assert all(getattr(core, name) is None for name in PERCENTAGES)
-    [words] = edges.backward(before, after, "n")
+    [words] = procstat.backward(before, after, "n")
     assert "core 0 of node n in /proc/stat" in words
 
 
 def test_only_cores_at_both_edges_are_counted() -> None:
     ticks = "1 1 1 1 1 1 1 1 0 0"
     gone, new = stat(cpu0=ticks, cpu1=ticks), stat(cpu1="2 1 1 1 1 1 1 1 0 0", cpu2=ticks)
-    assert [(core.core, core.usr) for core in edges.cores(gone, new, "n")] == [(1, 100)]
+    assert [(core.core, core.usr) for core in procstat.cores(gone, new, "n")] == [(1, 100)]
 
 
 def test_a_window_without_ticks_has_no_percentages(before: Edge) -> None:
-    for core in edges.cores(before, before, "lab"):
+    for core in procstat.cores(before, before, "lab"):
         assert all(getattr(core, name) is None for name in PERCENTAGES)
-    assert [row.processed for row in edges.softnet(before, before, "lab")] == [0, 0]
+    assert [row.processed for row in procstat.softnet(before, before, "lab")] == [0, 0]
 
 
 def test_counters_that_wrap_at_32_bits(before: Edge, after: Edge) -> None:
@@ -106,20 +106,20 @@ def test_counters_that_wrap_at_32_bits(before: Edge, after: Edge) -> None:
         softnet=after.softnet.replace("2917faaa", "00000010"),
         softirqs=after.softirqs.replace("12808486", "16"),
     )
-    row = edges.softnet(first, last, "lab")[0]
+    row = procstat.softnet(first, last, "lab")[0]
     assert (row.processed, row.net_rx) == (32, 32)
 
 
 def test_a_softnet_counter_that_went_back_is_not_measured(before: Edge, after: Edge) -> None:
     """1,000 packets fewer than before are no 4 thousand million more."""
     fewer = dataclasses.replace(after, softnet=before.softnet.replace("255455cc", "255451e4"))
-    rows = edges.softnet(before, fewer, "lab")
+    rows = procstat.softnet(before, fewer, "lab")
     assert [row.core for row in rows] == [1]
-    [words] = edges.backward(before, fewer, "lab")
+    [words] = procstat.backward(before, fewer, "lab")
     assert "core 0 of node lab in softnet_stat" in words
     restarted = dataclasses.replace(after, softirqs=before.softirqs.replace("11602042", "11602000"))
-    assert edges.softnet(before, restarted, "lab")[0].net_rx is None
-    assert edges.backward(before, after, "lab") == []
+    assert procstat.softnet(before, restarted, "lab")[0].net_rx is None
+    assert procstat.backward(before, after, "lab") == []
 
 
 def test_softnet_rows_of_an_old_kernel_are_of_the_cores_online() -> None:
@@ -127,14 +127,14 @@ def test_softnet_rows_of_an_old_kernel_are_of_the_cores_online() -> None:
     ticks = "1 1 1 1 1 1 1 1 0 0"
     old = "\n".join(["0000000a " + "00000000 " * 10] * 2)
     edge = dataclasses.replace(stat(cpu0=ticks, cpu2=ticks), softnet=old)
-    assert [row.core for row in edges.softnet(edge, edge, "n")] == [0, 2]
+    assert [row.core for row in procstat.softnet(edge, edge, "n")] == [0, 2]
 
 
 def test_cores_say_whether_they_serve() -> None:
     ticks = "1 1 1 1 1 1 1 1 0 0"
     edge = stat(cpu0=ticks, cpu1=ticks)
-    assert [core.server for core in edges.cores(edge, edge, "n", {1})] == [False, True]
-    assert [core.server for core in edges.cores(edge, edge, "n")] == [None, None]
+    assert [core.server for core in procstat.cores(edge, edge, "n", {1})] == [False, True]
+    assert [core.server for core in procstat.cores(edge, edge, "n")] == [None, None]
 
 
 def test_softnet_rows_without_a_cpu_column_count_from_zero() -> None:
@@ -143,7 +143,7 @@ def test_softnet_rows_without_a_cpu_column_count_from_zero() -> None:
     new = "0000000a " + "00000000 " * 11 + "00000003"
     for text, cores in ((old, [0, 1]), (new, [3])):
         edge = Edge(at=0, stat="", softirqs="CPU0 CPU1 CPU2 CPU3\n", softnet=text, own_cpu=0)
-        assert [row.core for row in edges.softnet(edge, edge, "n")] == cores
+        assert [row.core for row in procstat.softnet(edge, edge, "n")] == cores
 
 
 @st.composite
@@ -159,7 +159,7 @@ def ticks(draw: st.DrawFn) -> tuple[list[int], list[int]]:
 def test_percentages_and_guest_time_sum_to_100(counted: tuple[list[int], list[int]]) -> None:
     start, more = counted
     end = [a + b for a, b in zip(start, more, strict=True)]
-    [core] = edges.cores(
+    [core] = procstat.cores(
         stat(cpu0=" ".join(map(str, start))), stat(cpu0=" ".join(map(str, end))), "n"
     )
     values = [getattr(core, name) for name in PERCENTAGES]

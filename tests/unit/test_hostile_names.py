@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from analysis import cells, files
-from analysis.cells import Table
+from analysis import files
 from analysis.load import Fault
 from analysis.plaintext import one_line, visible
-from analysis.report import write_report
+from analysis.report import cells
+from analysis.report.cells import Table
+from analysis.report.pages import write_report
 from analysis.schema import Record
 from analysis.summary import summarise
 from analysis.synthetic import sweep

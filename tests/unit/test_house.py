@@ -21,7 +21,7 @@ ARROWS = {
     "experiments": {"analysis", "experiments", "infra"},
 }
 # They have what the house has beside the standard library.
-ALONE = ("docker/steering/steer.py", "experiments/cluster/look.py")
+ALONE = ("docker/steering/steer.py", "experiments/host/proc_reader.py")
 
 
 def modules(*folders: str) -> list[Path]:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import iperf
+from experiments.traffic import iperf3 as iperf
 from infra import config
 from infra.cores import Cores
 from infra.lab import measurement

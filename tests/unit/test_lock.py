@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from experiments import lock
-from experiments.lock import Busy
+from experiments.host import lock
+from experiments.host.lock import Busy
 from infra.refusals import Refusal
 
-ROOT = Path(lock.__file__).parents[1]
+ROOT = Path(lock.__file__).parents[2]
 
 # Takes the lock, says so, and holds it until its stdin ends.
 HOLDER = """
 import sys
 from pathlib import Path
-from experiments.lock import Busy, machine
+from experiments.host.lock import Busy, machine
 try:
     with machine("sweep in out", Path(sys.argv[1])):
         print("held", flush=True)

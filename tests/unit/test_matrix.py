@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from analysis.schema import Pair, Record
-from experiments import matrix
-from experiments.events import Events
-from experiments.sweep import Done
+from experiments.run import matrix
+from experiments.run.events import Events
+from experiments.run.sweep import Done
 from infra.refusals import BadInput
 
 

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from analysis import schema
 from analysis.schema import Confounders, Core, Machine, Pair, Record
-from experiments import agent, iperf, machine, measure
-from experiments.agent import AgentFailed
-from experiments.cluster import look
-from experiments.iperf import BarrierBroken, Result
-from experiments.lab_site import LabSite
-from experiments.site import Standing
+from experiments.host import agent, machine, proc_reader
+from experiments.host.agent import AgentFailed
+from experiments.run import measure
+from experiments.targets.contract import Standing
+from experiments.targets.lab.backend import LabSite
+from experiments.traffic import iperf3
+from experiments.traffic.iperf3 import BarrierBroken, Result
 from experiments.validity import Cause, Reason
 from infra import config
 from infra.lab import measurement
@@ -37,7 +38,7 @@ QUEUE = {
 Results = list[Result]
 
 
-READ = look.edge
+READ = proc_reader.edge
 
 
 class Lab:
@@ -94,10 +95,10 @@ class Lab:
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     lab = Lab()
-    monkeypatch.setattr(look, "edge", lab.edge)
-    monkeypatch.setattr(look, "sleep_until", lab.sleep_until)
+    monkeypatch.setattr(proc_reader, "edge", lab.edge)
+    monkeypatch.setattr(proc_reader, "sleep_until", lab.sleep_until)
     monkeypatch.setattr(agent, "call", lab.call)
-    monkeypatch.setattr(iperf, "run", lab.run)
+    monkeypatch.setattr(iperf3, "run", lab.run)
     monkeypatch.setattr(machine, "confounders", lab.confounders)
     monkeypatch.setattr(machine, "describe", lambda _: MACHINE)
     monkeypatch.setattr(LabSite, "_server", lambda *_: 1)
@@ -190,7 +191,7 @@ def test_drift_makes_a_run_invalid(
 def test_a_pair_that_fails_makes_the_run_invalid_and_is_not_zero(
     lab: Lab, what: Measurement
 ) -> None:
-    dead = iperf.failed(2, Reason(Cause.TRAFFIC, "iperf3: control socket has closed"))
+    dead = iperf3.failed(2, Reason(Cause.TRAFFIC, "iperf3: control socket has closed"))
     lab.pairs = lambda _: [Result(Pair(index=1, bitrate_mbps=90), b"{}"), dead]
     record, raw = measure.run(what, replicas=2)
     assert (record.valid, record.reasons, record.causes) == (
@@ -210,7 +211,7 @@ def test_a_broken_barrier_is_one_reason_and_no_number(
     def broken(*_: object) -> Results:
         raise BarrierBroken("the client of pair 2 did not start")
 
-    monkeypatch.setattr(iperf, "run", broken)
+    monkeypatch.setattr(iperf3, "run", broken)
     record, _ = measure.run(what)
     assert (record.valid, record.reasons) == (False, ["the client of pair 2 did not start"])
     assert [(pair.bitrate_mbps, pair.reason) for pair in record.pairs] == [
@@ -230,7 +231,7 @@ def test_throttling_of_limited_pods(
 ) -> None:
     """cpu.stat as cgroup v2 has it; what had no number before has none now."""
     what = measurement.of(config.state("rfs-2", {"podCpuLimit": "200m"}, (0, 1)))
-    monkeypatch.setattr(iperf, "cgroup_directory", lambda path: tmp_path / Path(path).name)
+    monkeypatch.setattr(iperf3, "cgroup_directory", lambda path: tmp_path / Path(path).name)
     stat = tmp_path / "iperf-server-1/cpu.stat"
     stat.parent.mkdir()
     stat.write_text("usage_usec 7\nnr_periods 9\nnr_throttled 5\nthrottled_usec 1\n")
@@ -254,7 +255,7 @@ def test_a_counter_that_went_back_is_a_reason_and_no_negative_number(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     what = measurement.of(config.state("rfs-1", {"podCpuLimit": "200m", "duration": "2"}, (0, 1)))
-    monkeypatch.setattr(iperf, "cgroup_directory", lambda _: tmp_path)
+    monkeypatch.setattr(iperf3, "cgroup_directory", lambda _: tmp_path)
     (tmp_path / "cpu.stat").write_text("nr_throttled 500\n")
     pairs = lab.pairs
 
@@ -276,7 +277,7 @@ def test_a_window_of_another_length_is_a_reason(
     monkeypatch.setattr(
         lab, "sleep_until", lambda _: lab.moments.append(seconds * len(lab.moments))
     )
-    monkeypatch.setattr(look, "sleep_until", lab.sleep_until)
+    monkeypatch.setattr(proc_reader, "sleep_until", lab.sleep_until)
     record, _ = measure.run(what)
     assert record.window == seconds
     assert (record.valid, record.causes) == (False, ["window"])
@@ -287,7 +288,7 @@ def test_a_reader_that_wakes_up_late_is_no_reason(
     lab: Lab, what: Measurement, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     monkeypatch.setattr(
-        look, "sleep_until", lambda _: lab.moments.append(seconds * len(lab.moments))
+        proc_reader, "sleep_until", lambda _: lab.moments.append(seconds * len(lab.moments))
     )
     record, _ = measure.run(what)
     assert record.valid
@@ -383,7 +384,7 @@ def test_a_record_that_is_written_can_be_read(
                 "sender_tcp_congestion": data.draw(TEXTS | st.none()),
             }
         }
-        return [iperf.parse(1, json.dumps(report).encode(), b"", 0, what)]
+        return [iperf3.parse(1, json.dumps(report).encode(), b"", 0, what)]
 
     def answer(*_: str, **__: object) -> dict[str, Any]:
         queue = {**QUEUE, "device": data.draw(TEXTS), "rps_flow_cnt": data.draw(NUMBERS)}

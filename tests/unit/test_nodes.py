@@ -16,8 +16,8 @@ import pytest
 import yaml
 from steer_tree import AGENT, Tree, eventually, plan, rule, steer
 
-from experiments import agent, daemonset, nodes, persist
-from experiments.nodes import Choice
+from experiments.host import agent, daemonset, nodes, persist
+from experiments.host.nodes import Choice
 from infra import configurations, lease
 from infra.refusals import BadInput, Cannot, Refusal
 

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.synthetic import sweep as synthetic
-from experiments import cli, matrix, options, plan, signals
+from experiments import cli, signals
+from experiments.run import matrix, options, plan
 from infra.refusals import BadInput
 
 OWN = "mine: {nic: {flows: 64}}\nbaseline: {}\n"

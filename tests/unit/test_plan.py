@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import options, plan
-from experiments.plan import Plan
+from experiments.run import options, plan
+from experiments.run.plan import Plan
 from infra import configurations
 from infra.configurations import Configuration
 from infra.refusals import BadInput

@@ -14,7 +14,7 @@ import pytest
 from analysis.load import load
 from analysis.schema import Record
 from analysis.synthetic import sweep
-from experiments import records
+from experiments.run import records
 
 
 @pytest.fixture

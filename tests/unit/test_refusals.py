@@ -15,8 +15,8 @@ from pulumi import automation
 from pulumi.automation import errors
 from steer_tree import Tree
 
-from experiments.agent import AGENT
 from experiments.engines import EngineError, StackRef, locks, pulumi_cli
+from experiments.host.agent import AGENT
 from infra import refusals
 
 LEAVE = 'echo {0} >> "$STEERLAB_REFUSALS"; exit {0}'

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from experiments import requirements
+from experiments.targets.lab import requirements
 from infra.refusals import Cannot
 
 LOCKS = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments import stacks
+from experiments.engines import stacks
 from infra.refusals import BadInput
 
 Write = Callable[[str], Path]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import standing
 from experiments.engines import StackRef
+from experiments.targets.lab import standing
 from infra.lab import layout
 
 

@@ -15,12 +15,12 @@ import pytest
 from analysis import sequential
 from analysis.load import load
 from analysis.schema import Machine, Pair, Record
-from experiments import measure, options, plan, sweep
-from experiments.attempts import RunsInvalid
 from experiments.engines import EngineError, Outcome, StackRef
-from experiments.measure import Place
-from experiments.plan import Plan
-from experiments.sweep import Done, Sweep
+from experiments.run import measure, options, plan, sweep
+from experiments.run.attempts import RunsInvalid
+from experiments.run.measure import Place
+from experiments.run.plan import Plan
+from experiments.run.sweep import Done, Sweep
 from experiments.validity import REMEDIES, Cause
 from infra import configurations
 from infra.lab.measurement import Measurement

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from experiments import agent, verify
-from experiments.agent import AgentFailed
-from experiments.verify import alive, drifted
+from experiments.host import agent
+from experiments.host.agent import AgentFailed
+from experiments.targets.lab import drift as verify
+from experiments.targets.lab.drift import alive, drifted
 
 URN = "urn:pulumi:rps-1::steerlab::steerlab:lab:Lab$command:local:Command::"
 STANDING: Mapping[str, set[str]] = {

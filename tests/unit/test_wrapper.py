@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from analysis.synthetic import sweep
-from experiments import privileges, records
+from experiments.host import privileges
+from experiments.run import records
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("cat", "chmod", "chown", "dirname", "env", "flock", "ls", "mkdir", "readlink", "rm")

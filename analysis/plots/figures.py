@@ -1,0 +1,93 @@
+"""Which figures a report has, with the words that go with each; writes them as files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from analysis import files
+from analysis.cautions import MOST_DRAWN
+from analysis.plots import bitrate, cores
+from analysis.plots.library import Figure, PdfPages
+from analysis.plots.style import Look, looks, save, styled
+from analysis.summary import Summary
+from analysis.tables import configuration_order
+
+Draw = Callable[[Summary, Sequence[str], dict[str, Look]], Figure | None]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure on disk: `caption` says what is seen and with what error bars."""
+
+    name: str
+    title: str
+    caption: str
+    svg: Path
+    png: Path
+    pdf: Path
+    page: int
+
+
+_PLOTS: tuple[tuple[str, str, str, Draw], ...] = (
+    ("bitrate-ratio", "Bitrate against the baseline",
+     "Ratio of geometric means over runs; bars are {level} intervals that include the baseline's "
+     "own spread.", bitrate.ratios),
+    ("bitrate", "Bitrate", "Mean over runs of the mean over pairs; bars are {level} t intervals.",
+     bitrate.bitrates),
+    ("overlay-host", "What the overlay costs",
+     "Bitrate over the overlay as a ratio to the host network's; bars are {level} intervals.",
+     bitrate.overlay_over_host),
+    ("softirq-heatmap", "Softirq of each core",
+     "Mean over runs, percent of the window, at the smallest and the largest replica count.",
+     partial(cores.heat_map, metric="soft")),
+    ("softirq-bars", "Softirq of each core, with spread",
+     "Mean over runs at the smallest and the largest replica count; bars are {level} t intervals.",
+     partial(cores.bars, metric="soft")),
+    ("idle-heatmap", "Idle time of each core",
+     "Mean over runs, percent of the window, at the smallest and the largest replica count.",
+     partial(cores.heat_map, metric="idle")),
+    ("idle-bars", "Idle time of each core, with spread",
+     "Mean over runs at the smallest and the largest replica count; bars are {level} t intervals.",
+     partial(cores.bars, metric="idle")),
+    ("softirq-cost", "What a gigabit costs",
+     "Softirq of the server's cores together against the bitrate of all pairs together: lower and "
+     "further right is cheaper; bars are {level} t intervals.", cores.cost),
+    ("run-sequence", "Run by run",
+     "Each valid run in the order in which it was made: a slope is drift, steps are dependence.",
+     bitrate.run_sequence),
+)  # fmt: skip
+
+
+def write(summary: Summary, directory: Path) -> list[Plot]:
+    """Draw every figure that these records have data for, as SVG and PNG, and all in one PDF.
+
+    Creates `directory`. A figure without data is left out, and all of them where more configurations
+    than a figure can tell apart were run. One PDF carries its fonts once, as
+    outlines that publishers take (Type 42); `page` says where a figure is. Raises OSError where
+    `directory` is a symbolic link.
+    """
+    files.folder(directory)
+    names = configuration_order(
+        summary.runs.loc[summary.runs["valid"], "configuration"], summary.baseline
+    )
+    if len(names) > MOST_DRAWN:
+        return []
+    styles = looks(configuration_order([*names, summary.baseline], summary.baseline))
+    level = f"{summary.confidence * 100:g} %"
+    found: list[Plot] = []
+    pdf = directory / "figures.pdf"
+    pages = io.BytesIO()
+    with styled(), PdfPages(pages, metadata={"CreationDate": None}) as book:
+        for name, title, caption, draw in _PLOTS:
+            figure = draw(summary, names, styles)
+            if figure is not None:
+                svg, png = save(figure, directory, name, book)
+                words = caption.format(level=level)
+                found.append(Plot(name, title, words, svg, png, pdf, page=len(found) + 1))
+    if found:
+        files.write(pdf, pages.getvalue())
+    return found

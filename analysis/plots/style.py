@@ -1,0 +1,145 @@
+"""One look for every figure: palette, markers, sizes, and saving without pyplot."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis import files
+from analysis.garbage import uncollected
+from analysis.plaintext import one_line
+from analysis.plots.library import (
+    Axes,
+    Figure,
+    FigureCanvasAgg,
+    Line2D,
+    Patch,
+    PdfPages,
+    alone,
+    mpl,
+)
+
+# Okabe and Ito's palette, told apart by every common kind of colour vision; black is the
+# baseline's. Markers and hatches say the same again without colour.
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D00")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+HATCHES = ("", "//", "..", "\\\\", "xx", "++", "oo", "--")
+WIDTH = 5.4  # inches: text stays readable where a phone shrinks the figure to its width
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titley": 1.0,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "path.simplify": True,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "steerlab",
+    "text.parse_math": False,  # a $ in a name is a $
+}
+# No dates: the same runs give the same files. PNG is written fast rather than small.
+_FORMATS: dict[str, dict[str, Any]] = {
+    "svg": {"metadata": {"Date": None}},
+    "png": {"dpi": 144, "pil_kwargs": {"compress_level": 2}},
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one configuration is drawn everywhere."""
+
+    colour: str
+    marker: str
+    hatch: str
+
+
+def looks(configurations: Sequence[str]) -> dict[str, Look]:
+    """A look for each configuration; beyond eight, colours come again with other markers."""
+    found = {}
+    for position, name in enumerate(configurations):
+        turn, place = divmod(position, len(COLOURS))
+        other = (place + turn) % len(MARKERS)
+        found[name] = Look(COLOURS[place], MARKERS[other], HATCHES[other])
+    return found
+
+
+def figure(
+    rows: int, columns: int, height: float, legend_rows: int = 0
+) -> tuple[Figure, list[Axes]]:
+    """A figure of equal panels, row by row; `height` is of one panel in inches, margins apart."""
+    top, bottom, gap = 0.3 + 0.2 * legend_rows, 0.5, 0.75
+    tall = top + bottom + rows * height + (rows - 1) * gap
+    made = Figure(figsize=(WIDTH, tall))
+    FigureCanvasAgg(made)
+    axes = made.subplots(rows, columns, squeeze=False)
+    made.subplots_adjust(
+        left=0.125,
+        right=0.985,
+        top=1 - top / tall,
+        bottom=bottom / tall,
+        hspace=gap / height,
+        wspace=0.22,
+    )
+    return made, list(axes.flat)
+
+
+def legend(
+    made: Figure, names: Sequence[str], styles: dict[str, Look], *, filled: bool = False
+) -> None:
+    """The configurations above all panels, as points or as filled bars."""
+    handles = [
+        Patch(facecolor=look.colour, hatch=look.hatch, edgecolor="white", label=label(name))
+        if filled
+        else Line2D([], [], color=look.colour, marker=look.marker, ls="", label=label(name))
+        for name, look in ((name, styles[name]) for name in names)
+    ]
+    made.legend(handles=handles, loc="upper center", ncols=_columns(names))
+
+
+def label(name: str) -> str:
+    """A name as a figure shows it; matplotlib leaves out of a legend what begins with _."""
+    text = one_line(name)
+    return f" {text}" if text.startswith("_") else text
+
+
+def legend_rows(names: Sequence[str]) -> int:
+    """How many rows a legend of these names takes."""
+    return -(-len(names) // _columns(names))
+
+
+def _columns(names: Sequence[str]) -> int:
+    """As many names side by side as fit, at about 0.07 in a character."""
+    return max(1, min(len(names), int(WIDTH / (0.4 + 0.07 * max(map(len, names))))))
+
+
+def save(made: Figure, directory: Path, name: str, book: PdfPages) -> list[Path]:
+    """The figure as `directory`/`name`.svg and .png, and as the next page of `book`."""
+    book.savefig(made)  # type: ignore[no-untyped-call]
+    paths = []
+    for kind, options in _FORMATS.items():
+        drawn = io.BytesIO()
+        made.savefig(drawn, format=kind, **options)
+        paths.append(files.write(directory / f"{name}.{kind}", drawn.getvalue()))
+    return paths
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The context in which every figure is drawn and saved, whatever the caller's environment asks for."""
+    with uncollected(), alone(), mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)  # type: ignore[arg-type] # the stub lists every key
+        yield

@@ -1,0 +1,1 @@
+"""The report of a summary: text cells, pages, templates."""

@@ -1,0 +1,242 @@
+"""Writes the report: one self-contained HTML file, the same as Markdown, tables as CSV, plots."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from analysis import files, statistics
+from analysis.dependence import FEWEST_BLOCKS, Check
+from analysis.load import Fault
+from analysis.plaintext import visible
+from analysis.plots import figures
+from analysis.report import cells
+from analysis.report.cells import Table
+from analysis.schema import Record
+from analysis.summary import Summary
+from analysis.verdict import Contrast, p_value
+
+TITLE = "Packet steering: what it carries and what it costs"
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What was written: `csv` has the tidy runs, `plots` every figure and one PDF of all."""
+
+    html: Path
+    markdown: Path
+    csv: Path
+    comparisons: Path
+    cores: Path
+    plots: list[Path]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table of the report and how to read it."""
+
+    title: str
+    table: Table
+    note: str = ""
+
+
+def write_report(
+    records: Sequence[Record],
+    summary: Summary,
+    directory: Path,
+    *,
+    faults: Sequence[Fault] = (),
+    reproduce: str = "",
+    keep: str = "",
+    title: str = TITLE,
+) -> ReportFiles:
+    """Write report.html, report.md, three CSV files and plots/ into `directory`.
+
+    `records` are those that `summary` was made from, `reproduce` the commands that made them
+    and `keep` those that keep the recommended configuration on a node. Raises OSError where
+    `directory` cannot be written, or its plots/ is a symbolic link.
+    """
+    directory = files.folder(directory.resolve())  # the folder that was named may be a link
+    drawn = figures.write(summary, directory / "plots")
+    words = {
+        "title": title,
+        "summary": summary,
+        "faults": [str(fault) for fault in faults],
+        "plots": [(plot, inlined(plot)) for plot in drawn],
+        "sections": sections(summary),
+        "markdown": cells.markdown,
+        "fenced": cells.fenced,
+        "reproduce": reproduce.strip(),
+        "keep": keep.strip(),
+        "winner": summary.keep,
+        "reproducible": _reproducible(records),
+    }
+    made = ReportFiles(
+        html=directory / "report.html",
+        markdown=directory / "report.md",
+        csv=directory / "report.csv",
+        comparisons=directory / "comparisons.csv",
+        cores=directory / "cores.csv",
+        plots=list(dict.fromkeys(file for one in drawn for file in (one.svg, one.png, one.pdf))),
+    )
+    files.write(made.html, _render("report.html.jinja", words))
+    files.write(made.markdown, _render("report.md.jinja", words))
+    files.write(made.csv, spreadsheet(summary.runs))
+    files.write(made.comparisons, spreadsheet(comparison_table(summary)))
+    files.write(made.cores, spreadsheet(core_means(summary)))
+    return made
+
+
+def sections(summary: Summary) -> list[Section]:
+    """The tables of a report in reading order; those without rows are left out."""
+    level = f"{summary.confidence * 100:g} %"
+    every = [
+        Section("States", cells.states(summary),
+                f"Means over valid runs ± {level} t interval. MDE: the smallest relative "
+                "difference, in this configuration alone, that the adjusted test would find in "
+                "80 % of such experiments. Softirq and idle are of the server's cores."),
+        Section("Cost and fairness", cells.quality(summary),
+                "Means over valid runs. Softirq: core-seconds per Gbit received. Retransmits of "
+                "the senders; packets that a full backlog of the server refused; times that its "
+                "softirq ran out of budget or time: all per Gbit. Slowest/fastest pair: 1 is fair."),
+        Section("Against the baseline", cells.contrasts(summary, summary.contrasts),
+                f"Ratios of geometric means with {level} intervals: t on paired log ratios where "
+                "runs share blocks, else Welch's on the logs. Median: of paired ratios. Bootstrap: "
+                "of blocks, shown for comparison; no verdict uses it. p Holm: adjusted over this "
+                "table; verdicts and MDE use it, while intervals are not adjusted. Lag-1: "
+                "autocorrelation of what the interval is built from."),
+        Section("Against each other", cells.contrasts(summary, summary.pairwise),
+                "The same between steered configurations; p Holm is adjusted at each replica "
+                "count and path."),
+        Section("Overlay over host network", cells.paths(summary)),
+        Section("Validity of runs", cells.dependence(summary),
+                f"{_dependence(summary.check)} Lag-1: autocorrelation of one configuration's runs, "
+                "a description. Drift: Theil and Sen's slope over the run order; p is Kendall's, "
+                "adjusted over this table. Blocks protect the ratios from drift that all share."),
+        Section("Invalid runs", cells.invalid(summary)),
+    ]  # fmt: skip
+    return [section for section in every if section.table.rows]
+
+
+def _dependence(check: Check) -> str:
+    """The test for dependence of the whole table, and what it can see."""
+    if check.p is None:
+        return (
+            f"Dependence between blocks cannot be tested here: {check.blocks} blocks, and "
+            f"{FEWEST_BLOCKS} are needed."
+        )
+    return (
+        f"Dependence between blocks, one test over the whole table at 5 %: lag-1 {check.lag1:.2f} "
+        f"over {check.blocks} blocks and {check.columns} columns, p {p_value(check.p)}"
+        f"{': found, all comparisons are inconclusive' if check.found else ''}. With few blocks "
+        "it finds even strong dependence only now and then (docs/statistics.md)."
+    )
+
+
+def comparison_table(summary: Summary) -> pd.DataFrame:
+    """One row a comparison (baseline family, then pairwise), numbers unrounded."""
+    rows = [
+        {"family": family, **_flat(one)}
+        for family, which in (("baseline", summary.contrasts), ("pairwise", summary.pairwise))
+        for one in which
+    ]
+    return pd.DataFrame(rows)
+
+
+def core_means(summary: Summary) -> pd.DataFrame:
+    """One row a core of a state: mean and t interval half-width of soft and idle, percent."""
+    by = ["path", "replicas", "configuration", "node", "core"]
+    grouped = summary.cores.groupby(by)
+    parts = [
+        statistics.spread(grouped[metric], summary.confidence).add_prefix(f"{metric}_")
+        for metric in ("soft", "idle")
+    ]
+    return pd.concat(parts, axis=1).reset_index()
+
+
+def spreadsheet(table: pd.DataFrame) -> str:
+    """CSV in which no text is a formula: what begins as one gets an apostrophe before it."""
+    return table.map(_no_formula).to_csv(index=False)
+
+
+def _no_formula(value: object) -> object:
+    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if formula else value
+
+
+def inlined(plot: figures.Plot) -> Markup:
+    """The plot's SVG for a page with several: ids its own, a name for who cannot see it."""
+    text = plot.svg.read_text(encoding="utf-8")
+    text = text[text.index("<svg") :]
+    used = set(re.findall(r'(?:url\(#|href="#)([\w.-]+)', text))
+    text = re.sub(r' id="([\w.-]+)"', lambda m: _id(plot.name, m[1]) if m[1] in used else "", text)
+    text = re.sub(r'(url\(#|href="#)', rf"\g<1>{plot.name}-", text)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    label = f'<svg role="img" aria-label="{Markup.escape(plot.title)}"'
+    return Markup(text.replace("<svg", label, 1))  # noqa: S704 (written by matplotlib)
+
+
+def _id(plot: str, name: str) -> str:
+    return f' id="{plot}-{name}"'
+
+
+def _flat(one: Contrast) -> dict[str, object]:
+    effect = one.effect
+    check = effect.check or (None, None)
+    return {
+        "path": one.path,
+        "replicas": one.replicas,
+        "configuration": one.b,
+        "against": one.a,
+        "method": effect.method,
+        "runs": effect.n_b,
+        "runs_against": effect.n_a,
+        "ratio": effect.estimate,
+        "low": effect.low,
+        "high": effect.high,
+        "median_ratio": effect.median,
+        "bootstrap_low": check[0],
+        "bootstrap_high": check[1],
+        "p": effect.p,
+        "p_holm": one.p_holm,
+        "mde": effect.mde,
+        "lag1": effect.lag1,
+        "verdict": one.verdict,
+        "doubt": one.doubt,
+    }
+
+
+def _render(template: str, words: dict[str, object]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=template.endswith(".html.jinja"),
+        finalize=cells.in_markdown if template.endswith(".md.jinja") else _visible,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(words)
+
+
+def _visible(value: object) -> object:
+    """What a template shows; text without control characters, markup as it is."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _reproducible(records: Sequence[Record]) -> str:
+    seeds = sorted({record.seed for record in records if record.seed is not None})
+    plans = sorted({record.plan for record in records if record.plan is not None})
+    sources = sorted({record.source for record in records if record.source is not None})
+    parts = [f"{len(records)} runs"]
+    if seeds:
+        parts.append(f"seed {', '.join(map(str, seeds))}")
+    if plans:
+        parts.append(f"plan {', '.join(plans)}")
+    if sources:
+        parts.append(f"imported from {', '.join(sources)}")
+    return f"{'; '.join(parts)}. Figures in full precision: report.csv, comparisons.csv, cores.csv."

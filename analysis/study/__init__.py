@@ -1,0 +1,1 @@
+"""The published study: its raw text as records, and its tables recomputed."""

@@ -1,0 +1,118 @@
+"""The published study re-analysed: its raw text against its tables, and what the runs support."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from analysis.load import Fault, Loaded
+from analysis.report import cells
+from analysis.report.cells import Table
+from analysis.study.check import Checked, Raw, Status, check
+from analysis.study.importer import import_study, write_records
+from analysis.study.tables import key, read_tables
+from analysis.summary import Summary, summarise, text_table
+
+__all__ = ["Reanalysis", "import_study", "reanalyse", "write_records"]
+
+
+@dataclass(frozen=True)
+class Reanalysis:
+    """Every published cell and whether the runs reproduce it; and the runs' own conclusions."""
+
+    loaded: Loaded
+    cells: list[Checked]
+    faults: list[Fault]
+    summary: Summary
+
+    def counts(self) -> dict[str, int]:
+        """How many cells have each status."""
+        return dict(Counter(one.status for one in self.cells))
+
+    def text(self) -> str:
+        """The whole re-analysis as plain text."""
+        parts = [_counts(self.cells)]
+        for table in dict.fromkeys(one.cell.table for one in self.cells):
+            wrong = [
+                one
+                for one in self.cells
+                if one.cell.table == table and one.status in ("other computation", "not reproduced")
+            ]
+            if wrong:
+                parts.append(f"{table}: published, corrected and why\n{_wrong(wrong)}")
+        parts.append("What the runs support:\n" + "\n".join(self.summary.verdict))
+        parts.append(text_table(self.summary))
+        for heading, lines in (
+            ("Warnings:", self.summary.warnings),
+            ("Files that were left out:", [str(fault) for fault in self.faults]),
+        ):
+            if lines:
+                parts.append("\n".join([heading, *lines]))
+        return "\n\n".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as data."""
+        return {
+            "counts": self.counts(),
+            "cells": [
+                {**asdict(one.cell), "status": one.status, "corrected": one.sound, "why": one.why}
+                for one in self.cells
+            ],
+            "faults": [str(fault) for fault in self.faults],
+            "summary": self.summary.to_json(),
+        }
+
+
+def reanalyse(directory: Path, *, baseline: str = "baseline") -> Reanalysis:
+    """Check every published table in `directory` against the raw text that is there.
+
+    Works with any subset of the files. Raises OSError where `directory` cannot be read.
+    """
+    loaded = import_study(directory)
+    published, faults = read_tables(directory)
+    faults = [*loaded.faults, *faults, *_ambiguous(loaded)]
+    return Reanalysis(
+        loaded=loaded,
+        cells=check(published, Raw(loaded.records, baseline)),
+        faults=faults,
+        summary=summarise(loaded.records, baseline=baseline),
+    )
+
+
+def _ambiguous(loaded: Loaded) -> list[Fault]:
+    """Files whose configurations differ in spelling only, so that no label tells them apart."""
+    spelled: dict[tuple[str, ...], str] = {}
+    faults: dict[Path, Fault] = {}
+    for record, path in zip(loaded.records, loaded.paths, strict=True):
+        first = spelled.setdefault(key(record.configuration), record.configuration)
+        if first != record.configuration:
+            faults[path] = Fault(path, None, f"is another spelling of {first}: both are counted")
+    return list(faults.values())
+
+
+def _counts(checked: Sequence[Checked]) -> str:
+    statuses = get_args(Status)
+    head = ("table", "cells", *statuses)
+    tables = dict.fromkeys(one.cell.table for one in checked)
+    rows = []
+    for table in [*tables, "all"]:
+        own = [one.status for one in checked if table in (one.cell.table, "all")]
+        rows.append((table, str(len(own)), *(str(own.count(status)) for status in statuses)))
+    return cells.aligned(Table(head, tuple(rows), (False, *[True] * 5)))
+
+
+def _wrong(wrong: Sequence[Checked]) -> str:
+    head = ("configuration", "replicas", "of", "published", "corrected", "factor", "why")
+    rows = []
+    for one in wrong:
+        cell = one.cell
+        factor = one.sound / cell.value if one.sound is not None and cell.value else None
+        rows.append(
+            (cell.label, str(cell.replicas),
+             cell.field if cell.core is None else f"{cell.field}, core {cell.core}",
+             cell.text, cells.number(one.sound, 4), cells.number(factor, 2), one.why)
+        )  # fmt: skip
+    return cells.aligned(Table(head, tuple(rows), (False, True, False, True, True, True, False)))

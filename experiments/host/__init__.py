@@ -1,0 +1,1 @@
+"""This machine and its node agent: show, apply, restore, persist."""

@@ -1,0 +1,321 @@
+"""Steering that outlives this boot: the systemd units, and copies of the agent and the plan."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.host.agent import AGENT
+from experiments.run.records import atomically
+from infra import foreign
+from infra.refusals import Cannot, Refusal
+
+PYTHON = "/usr/bin/python3"
+COPY = "/usr/local/lib/steerlab/steer.py"
+PLAN = "/etc/steerlab/plan.json"
+UNITS = "/etc/systemd/system"
+SERVICE = "steerlab-steering.service"
+AGAIN = "steerlab-steering-again.service"
+TIMER = "steerlab-steering-again.timer"
+LINK = f"{UNITS}/multi-user.target.wants/{SERVICE}"
+
+# What the agent needs of root: setns, a sysfs of each namespace and its read-only flag
+# (CAP_SYS_ADMIN), writing (CAP_NET_ADMIN), files of pods in user namespaces, which are not root's
+# (CAP_DAC_OVERRIDE), and /proc/PID/ns/net of processes with more capabilities than it
+# (CAP_SYS_PTRACE), where a namespace has no name any more. System calls: fsopen, fsconfig and fsmount
+# make a sysfs, fspick finds the one of a pod whose runtime made it read-only.
+_SERVICE = """\
+[Unit]
+Description=Packet steering {configuration} of owner {owner}, kept by steerlab
+Documentation=https://docs.kernel.org/networking/scaling.html
+Wants=network-online.target {timer}
+After=network-online.target
+# for as long as it takes: at boot the NIC may come late
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+# the agent's words, for systemctl status and ./steerlab nodes show
+NotifyAccess=exec
+ExecStart={apply}
+ExecReload={apply}
+ExecStop={restore}
+Restart=on-failure
+RestartSec=15s
+# 2: the plan does not fit this machine, and will not fit it later
+RestartPreventExitStatus=2
+TimeoutStartSec=2min
+TimeoutStopSec=2min
+StandardOutput=null
+
+# The snapshot of what stood before outlives the service.
+RuntimeDirectory=steerlab
+RuntimeDirectoryMode=0700
+RuntimeDirectoryPreserve=yes
+UMask=0077
+
+CapabilityBoundingSet=CAP_SYS_ADMIN CAP_NET_ADMIN CAP_DAC_OVERRIDE CAP_SYS_PTRACE
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+# no ProtectKernelTunables: net.core.rps_sock_flow_entries is one; no PrivateNetwork
+LockPersonality=yes
+RestrictAddressFamilies=AF_UNIX
+RestrictNamespaces=net
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service fsopen fsconfig fsmount fspick
+SystemCallErrorNumber=EPERM
+"""
+
+_AGAIN = """\
+[Unit]
+Description=Packet steering of the devices that came since
+PartOf={service}
+After={service}
+
+[Service]
+Type=oneshot
+# nothing where the steering is stopped
+ExecStart=systemctl try-reload-or-restart {service}
+"""
+
+_TIMER = """\
+[Unit]
+Description=Packet steering of the devices that came since, every minute
+PartOf={service}
+After={service}
+
+[Timer]
+OnActiveSec=1min
+OnUnitInactiveSec=1min
+AccuracySec=10s
+"""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that keeps steering: an absolute path below whatever root."""
+
+    path: str
+    text: str
+
+    def below(self, root: Path) -> Path:
+        return root / self.path.lstrip("/")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept now; the owner is unknown (None) where the plan cannot be read."""
+
+    owner: str | None
+
+
+def files(plan: dict[str, Any], configuration: str) -> list[File]:
+    """All that keeps a plan (pure but for the agent's text); none of it is secret."""
+    owner = plan["owner"]
+    agent = f"{PYTHON} -I {COPY}"
+    service = _SERVICE.format(
+        configuration=configuration,
+        owner=owner,
+        timer=TIMER,
+        apply=f"{agent} apply --plan @{PLAN}",
+        restore=f"{agent} restore --owner {owner}",
+    )
+    install = "\n[Install]\nWantedBy=multi-user.target\n"
+    return [
+        File(COPY, AGENT.read_text(encoding="utf-8")),
+        File(PLAN, json.dumps(plan, indent=1) + "\n"),
+        File(f"{UNITS}/{AGAIN}", _AGAIN.format(service=SERVICE)),
+        File(f"{UNITS}/{TIMER}", _TIMER.format(service=SERVICE)),
+        # last, so that what it calls is there
+        File(f"{UNITS}/{SERVICE}", service + install),
+    ]
+
+
+def in_words(written: list[File]) -> str:
+    """The files for somebody's configuration management, and what to do with them."""
+    parts = []
+    for file in written:
+        copied = f"# (a copy of docker/steering/{AGENT.name}; --json prints it too)\n"
+        parts.append(f"# {file.path}\n{copied if file.path == COPY else file.text}")
+    steps = " && ".join(" ".join(step) for step in steps_to_start())
+    return "\n".join([*parts, f"# then: {steps}"])
+
+
+def steps_to_start() -> list[list[str]]:
+    return [
+        ["systemctl", "daemon-reload"],
+        ["systemctl", "enable", SERVICE],
+        # a reload takes no steering away in between
+        ["systemctl", "reload-or-restart", SERVICE],
+    ]
+
+
+# --- effects ---
+
+
+def kept(root: Path = Path("/")) -> Kept | None:
+    """Who keeps the steering of this machine, also where that was installed by half."""
+    try:
+        owner = foreign.parsed(foreign.content(root / PLAN.lstrip("/")))["owner"]
+        return Kept(str(owner))
+    except FileNotFoundError:
+        units = (root / UNITS.lstrip("/") / name for name in (SERVICE, AGAIN, TIMER))
+        return Kept(None) if any(unit.exists() for unit in units) else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return Kept(None)
+
+
+@dataclass(frozen=True)
+class Health:
+    """How what keeps the steering is doing; `why` is empty where it does what it should."""
+
+    unit: str
+    state: str
+    why: str
+
+
+def health(root: Path = Path("/")) -> Health | None:
+    """None where nothing is kept here."""
+    if kept(root) is None:
+        return None
+    if not _runs(root):
+        return Health(SERVICE, "unknown", "systemd does not run here")
+    names = ("ActiveState", "SubState", "Result", "ReloadResult", "ExecMainStatus", "StatusText")
+    try:
+        said = _run(["systemctl", "show", SERVICE, *(f"--property={name}" for name in names)])
+    except (OSError, Refusal) as error:
+        return Health(SERVICE, "unknown", str(error))
+    return judged(dict(line.split("=", 1) for line in said.splitlines() if "=" in line))
+
+
+def judged(properties: Mapping[str, str]) -> Health:
+    """The health of the service by what systemd says of it (pure)."""
+    state = f"{properties.get('ActiveState', '')} ({properties.get('SubState', '')})"
+    results = {properties.get(name) or "success" for name in ("Result", "ReloadResult")}
+    if properties.get("ActiveState") in ("active", "reloading") and results == {"success"}:
+        words = properties.get("StatusText", "")
+        return Health(SERVICE, f"{state}, {words}" if words else state, "")
+    if properties.get("ActiveState") == "inactive" and results == {"success"}:
+        return Health(SERVICE, state, f"it is stopped: systemctl start {SERVICE}")
+    agent = properties.get("StatusText") or f"exit status {properties.get('ExecMainStatus', '?')}"
+    retried = "it is tried again every 15 seconds"
+    if properties.get("ActiveState") == "failed":
+        retried = f"it is not tried again: systemctl restart {SERVICE}"
+    elif properties.get("ActiveState") == "active":
+        retried = "what stood before stands still; it is tried again every minute"
+    return Health(SERVICE, state, f"{agent}; {retried}; journalctl -u {SERVICE} has more")
+
+
+def require(root: Path = Path("/")) -> None:
+    """Raise `Cannot` where no systemd could keep anything."""
+    if not _runs(root):
+        raise Cannot(
+            "--persist: systemd does not run here (there is no /run/systemd/system): "
+            "--print systemd prints the units for another machine, --print daemonset a "
+            "Kubernetes manifest"
+        )
+    if not (root / PYTHON.lstrip("/")).exists():
+        raise Cannot(f"--persist: there is no {PYTHON} for the unit to run: install python3")
+
+
+def install(plan: dict[str, Any], configuration: str, root: Path = Path("/")) -> str:
+    """Write the files and have systemd start from them; returns the service's name."""
+    already = kept(root) is not None
+    wanted = [(file.below(root), file.text.encode()) for file in files(plan, configuration)]
+    before = [(path, path.read_bytes()) for path, _ in wanted if path.exists()]
+    try:
+        _write_all(wanted)
+        for step in steps_to_start():
+            _run(step)
+    except BaseException as error:
+        if already:
+            with _tolerant():
+                _write_all(before)
+                _run(["systemctl", "daemon-reload"])
+        else:
+            remove(root)
+        if not isinstance(error, OSError | Refusal):
+            raise
+        state = (
+            f"{SERVICE} keeps what it kept before"
+            if already
+            else "the steering stands until the next boot: undo it with ./steerlab nodes restore"
+        )
+        raise Refusal(f"--persist: {error}; {state}") from None
+    return SERVICE
+
+
+def pause(root: Path = Path("/")) -> None:
+    """Stop what would apply again while somebody restores."""
+    if _runs(root):
+        with _tolerant():
+            _run(["systemctl", "stop", TIMER, AGAIN])
+
+
+def remove(root: Path = Path("/")) -> list[str]:
+    """Stop, disable and delete whatever of it there is; returns the paths."""
+    if _runs(root):
+        for step in (["disable", SERVICE], ["stop", SERVICE]):
+            with _tolerant():
+                _run(["systemctl", *step])
+    paths = [LINK, *(f"{UNITS}/{name}" for name in (SERVICE, TIMER, AGAIN)), PLAN, COPY]
+    removed = []
+    for path in paths:
+        file = root / path.lstrip("/")
+        if file.is_symlink() or file.exists():
+            file.unlink()
+            removed.append(path)
+    for folder in (PLAN, COPY):
+        with _tolerant():  # something else may lie there
+            (root / folder.lstrip("/")).parent.rmdir()
+    if _runs(root):
+        for step in (["daemon-reload"], ["reset-failed", SERVICE, AGAIN]):
+            with _tolerant():
+                _run(["systemctl", *step])
+    return removed
+
+
+def _runs(root: Path) -> bool:
+    return (root / "run/systemd/system").is_dir()  # sd_booted(3)
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
+    except subprocess.TimeoutExpired:
+        raise Refusal(f"{' '.join(command)} did not end") from None
+    if done.returncode != 0:
+        words = done.stderr.strip() or f"exit {done.returncode}"
+        raise Refusal(f"{' '.join(command)}: {words}")
+    return done.stdout
+
+
+@contextmanager
+def _tolerant() -> Iterator[None]:
+    """What cannot be done here must not keep the rest from being undone."""
+    try:
+        yield
+    except (OSError, Refusal):
+        return
+
+
+def _write_all(contents: list[tuple[Path, bytes]]) -> None:
+    for path, content in contents:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        atomically(path, content)

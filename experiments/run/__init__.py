@@ -1,0 +1,1 @@
+"""Sweeps and single runs: matrix, plan, measurement, records."""

@@ -1,0 +1,108 @@
+"""CPU time that was not the experiment's, from two edges of a window (pure).
+
+The kernel counts the time of cores by kind and that of processes by process. Processes that are
+not the experiment's have used what the cores counted as user, nice and system time, less what the
+experiment's processes used. Softirq time is traffic's. Without IRQ_TIME_ACCOUNTING a process is
+also charged for softirqs that ran on top of it: how much that is, is what all processes were
+charged beyond the cores' system time, and it is taken from the experiment's own, whose packets
+these are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from experiments.host.procstat import Edge, Task
+
+# Kernel threads that process packets: their time is the traffic's, however it is counted.
+_PACKETS = ("ksoftirqd/", "napi/", "backlog_napi/")
+
+_MOST_NAMED = 3
+_LEAST_NAMED = 0.02  # cores
+
+
+class Background(NamedTuple):
+    """Mean over the window, in cores; and the programs that used most, in words."""
+
+    cores: float
+    who: list[str]
+
+
+class _Used(NamedTuple):
+    """Ticks that a process used in the window."""
+
+    task: Task
+    user: int
+    system: int
+
+
+def measured(before: Edge, after: Edge, cores: Collection[int]) -> Background | None:
+    """What other programs used on these cores; None where it cannot be told.
+
+    That is where the experiment's own processes are not known, or ended before the window did.
+    """
+    seconds = after.at - before.at
+    if not before.own or not after.tasks or seconds <= 0:
+        return None
+    used = _used(before, after)
+    own = [one for one in used if one.task.pid in before.own]
+    if len(own) < len(before.own):
+        return None
+    everywhere = before.cores.keys() & after.cores.keys()
+    system = _ticks(before, after, everywhere, ("system",))
+    charged = sum(one.system for one in used if not one.task.name.startswith("ksoftirqd/"))
+    on_top = max(0, charged - system)
+    traffic = [one for one in used if one.task.name.startswith(_PACKETS[1:])]
+    own_system = max(0, sum(one.system for one in (*own, *traffic)) - on_top)
+    own_user = sum(one.user for one in own)
+    here = everywhere & set(cores)
+    foreign = max(0, _ticks(before, after, here, ("user", "nice")) - own_user)
+    foreign += max(0, _ticks(before, after, here, ("system",)) - own_system)
+    per_core = before.tick * seconds
+    return Background(foreign / per_core, _named(used, before.own, per_core))
+
+
+def _ticks(before: Edge, after: Edge, cores: Collection[int], fields: Sequence[str]) -> int:
+    return sum(
+        max(0, after.cores[core][field] - before.cores[core][field])
+        for core in cores
+        for field in fields
+    )
+
+
+def _used(before: Edge, after: Edge) -> list[_Used]:
+    """What each process used; one that ended is counted at its parent, which waited for it."""
+    found = {
+        pid: (task, _time(task, before.processes.get(pid))) for pid, task in after.processes.items()
+    }
+    for pid, task in before.processes.items():
+        if pid in after.processes and after.processes[pid].start == task.start:
+            continue
+        # the parent was given all of its time, also what it had used before the window
+        heir = task.parent if task.parent in found else 1
+        if heir in found:
+            one, (user, system) = found[heir]
+            ended_user, ended_system = _time(task, None)
+            found[heir] = one, (user - ended_user, system - ended_system)
+    return [_Used(task, *time) for task, time in found.values()]
+
+
+def _time(task: Task, since: Task | None) -> tuple[int, int]:
+    """User and system ticks of a process and its ended children, since it was seen before."""
+    user, system = task.user + task.ended_user, task.system + task.ended_system
+    if since is None or since.start != task.start:
+        return user, system
+    return user - since.user - since.ended_user, system - since.system - since.ended_system
+
+
+def _named(used: Sequence[_Used], own: Collection[int], per_core: float) -> list[str]:
+    """The programs that used most, each with its share."""
+    by_name: dict[str, int] = {}
+    for one in used:
+        if one.task.pid not in own and not one.task.name.startswith(_PACKETS):
+            by_name[one.task.name] = by_name.get(one.task.name, 0) + one.user + one.system
+    most = sorted(by_name.items(), key=lambda item: (-item[1], item[0]))[:_MOST_NAMED]
+    return [
+        f"{name} {ticks / per_core:.2f}" for name, ticks in most if ticks / per_core > _LEAST_NAMED
+    ]

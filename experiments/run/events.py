@@ -1,0 +1,58 @@
+"""A sweep told as JSON lines, for scripts: each a moment of it, in order, flushed at once.
+
+{"event": "planned", "at": "2026-11-23T10:00:00Z", "plan": "...", "runs": 72, "left": 72, ...}
+{"event": "started", ..., "order": 0, "block": 0, "configuration": "rfs", "replicas": 4, ...}
+{"event": "recorded", ..., "order": 0, "valid": true, "bitrate_mbps": 1520.4, "left_s": 288.0}
+{"event": "putting back", ...}
+{"event": "ended", ..., "why": "complete", "left": 0}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+from experiments.run.measure import mean_bitrate
+from experiments.run.plan import Plan, Run
+from experiments.run.sweep import Done
+
+Why = Literal["complete", "time", "interrupted", "failed"]
+
+
+class Events:
+    """Writes one sweep's events to a stream."""
+
+    def __init__(self, stream: TextIO, plan: Plan) -> None:
+        self._stream = stream
+        self._plan = plan
+
+    def planned(self, left: int) -> None:
+        plan = self._plan
+        self._say(
+            "planned", plan=plan.digest, seed=plan.seed, runs=len(plan.runs), left=left,
+            left_s=plan.seconds_of(left),
+        )  # fmt: skip
+
+    def started(self, run: Run) -> None:
+        self._say("started", **dataclasses.asdict(run))
+
+    def recorded(self, done: Done) -> None:
+        self._say(
+            "recorded", **dataclasses.asdict(done.run), valid=done.record.valid,
+            reasons=done.record.reasons, bitrate_mbps=mean_bitrate(done.record),
+            finished=done.finished, runs=done.total,
+            left_s=self._plan.seconds_of(done.total - done.finished),
+        )  # fmt: skip
+
+    def putting_back(self) -> None:
+        self._say("putting back")
+
+    def ended(self, why: Why, left: int) -> None:
+        self._say("ended", why=why, left=left)
+
+    def _say(self, event: str, **words: Any) -> None:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._stream.write(json.dumps({"event": event, "at": at, **words}) + "\n")
+        self._stream.flush()

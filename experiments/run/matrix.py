@@ -1,0 +1,124 @@
+"""What a sweep is asked -> a plan: named matrices, files, options, each over the one before.
+
+wanted = matrix.named("quick") | {"replicas": "4", "seed": 7}
+plan = matrix.plan(wanted)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.run import options
+from experiments.run import plan as plans
+from experiments.run.options import Options
+from experiments.run.plan import Plan
+from infra import config, documents
+from infra import configurations as definitions
+from infra.refusals import BadInput
+
+_FILE = Path(__file__).with_name("matrices.yaml")
+
+# The value of --baseline with which nothing is compared.
+NO_BASELINE = "none"
+
+
+def names() -> dict[str, str]:
+    """The named matrices and what each is for."""
+    return {name: str(one.get("summary", "")) for name, one in _read(_FILE).items()}
+
+
+def named(name: str) -> dict[str, Any]:
+    """The options of a named matrix, or of a file of one.
+
+    Raises `BadInput` for a name or a file that is not there, and for one that is not valid.
+    """
+    known = _read(_FILE)
+    usual = _checked(known["usual"], {}, "matrices.yaml: usual")
+    if name in known:
+        return usual | _checked(known[name], usual, f"matrices.yaml: {name}")
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        raise BadInput(
+            f"matrix: {name!r} is unknown (known: {', '.join(known)}, or a file NAME.yaml)"
+        )
+    return usual | _checked(_read(path), usual, f"matrix: {name}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = documents.read(path, "matrix")
+    except FileNotFoundError:
+        raise BadInput(f"matrix: there is no file {path}") from None
+    if not isinstance(document, dict):
+        raise BadInput(f"matrix: {path} must map options to values")
+    return document
+
+
+def _checked(document: Any, usual: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A document's own options; they are valid over the usual ones."""
+    if not isinstance(document, dict):
+        raise BadInput(f"{where} must map options to values")
+    own = {key: value for key, value in document.items() if key != "summary" and value is not None}
+    try:
+        found = options.layer(own)
+        options.read({"seed": 0, **usual, **found})
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
+    return found
+
+
+def plan(wanted: Mapping[str, Any]) -> Plan:
+    """The plan of these options, validated as `up` would a state of it.
+
+    Raises `BadInput` naming the option, and `Cannot` where the target does not answer.
+    """
+    asked = options.read(options.layer(wanted))
+    if asked.own:
+        asked = dataclasses.replace(asked, own=str(Path(asked.own).resolve()))
+    settings = dict(asked.settings)
+    timing = {key: str(getattr(asked, key)) for key in ("duration", "omit", "streams")}
+    # What is wrong with the target shows before a cluster is asked for its nodes.
+    path = max(asked.paths, key=("overlay", "host").index)
+    usual = {"configuration": "baseline", "replicas": "1", "path": path, **settings, **timing}
+    made = plans.make(asked, known=definitions.load(asked.own or None), cpus=_cpus(usual))
+    if made.until_ci is not None and made.baseline not in made.configurations:
+        raise BadInput("until_ci: the baseline must be among the configurations")
+    # One state of the plan, validated as `up` would: what is wrong with the rest shows here.
+    values = {
+        **settings,
+        "configuration": made.configurations[0],
+        "replicas": str(max(made.replicas)),
+    }
+    config.state("sweep", {**values, **timing, "path": path})
+    return made
+
+
+def options_of(kept: Plan) -> dict[str, Any]:
+    """The options that make a plan again; what was left out is asked for again, too."""
+    asked = kept.asked
+    return {field: getattr(asked, field) for field, _ in options.declared()} | {
+        "config": dict(asked.config)
+    }
+
+
+def refuse_without_baseline(asked: Options) -> None:
+    """Nothing could be compared, and whoever wants that has to say so."""
+    if asked.baseline not in (*asked.configurations, NO_BASELINE):
+        raise BadInput(
+            f"configurations: {asked.baseline} is not among {', '.join(asked.configurations)}, so "
+            f"nothing could be compared: add it, compare with another (--baseline NAME), or "
+            f"compare nothing (--baseline {NO_BASELINE})"
+        )
+
+
+def _cpus(values: dict[str, str]) -> int:
+    """How many CPUs a mask may name: this machine's, or those of the smallest server node."""
+    from infra.kubernetes.nodes import of_state
+
+    state = config.state("sweep", values)
+    if state.target == "lab":
+        return max(config.online_cores()) + 1
+    return min(node.cpus for node in of_state(state).servers)

@@ -1,0 +1,319 @@
+"""One run: verify, start all pairs together, read /proc at the window's edges, verify, record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from analysis.schema import (
+    Confounders,
+    Core,
+    Harness,
+    Machine,
+    Pair,
+    QueueSteering,
+    Record,
+    Steering,
+)
+from experiments import validity
+from experiments.host import machine, procstat
+from experiments.run import background
+from experiments.targets import contract
+from experiments.targets.contract import AnyMeasurement, Driven, Site, Standing
+from experiments.traffic.iperf3 import BarrierBroken, failed
+from experiments.validity import Cause, Reason
+from infra.refusals import Refusal
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands in a sweep: its position and attempt; None outside of one."""
+
+    block: int | None = None
+    order: int | None = None
+    seed: int | None = None
+    plan: str | None = None
+    attempt: int = 1
+
+
+@dataclass
+class _Verdict:
+    """Whether a run counts, and why not."""
+
+    reasons: list[Reason] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def asked(self, cause: Cause, what: str, question: Callable[[], T], otherwise: T) -> T:
+        """The answer; a site that cannot give it, whatever it raises, makes the run invalid."""
+        try:
+            return question()
+        except Exception as error:  # a lost connection may raise anything
+            self.reasons.append(Reason(cause, f"{what}: {in_words(error)}"))
+            return otherwise
+
+    def add(self, found: Sequence[Reason | str]) -> None:
+        for one in found:
+            if isinstance(one, Reason):
+                self.reasons.append(one)
+            else:
+                self.warnings.append(one)
+
+
+def in_words(error: Exception) -> str:
+    """An error in words: its own where it is one of ours, else with its kind."""
+    return str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
+
+
+def run(
+    what: AnyMeasurement,
+    *,
+    replicas: int | None = None,
+    place: Place | None = None,
+    on: Machine | None = None,
+) -> tuple[Record, list[bytes]]:
+    """Measure what is converged once with its first `replicas` pairs, the others idle.
+
+    Returns the record and iperf3's raw output. What goes wrong makes the run invalid, with the
+    reason: it raises nothing but an interrupt.
+    """
+    at = contract.of(what)
+    count = what.replicas if replicas is None else replicas
+    place = place or Place()
+    verdict = _Verdict()
+    unknown: dict[int, int] = {}
+
+    def confounders() -> Confounders:
+        return verdict.asked(Cause.MACHINE, "confounders", at.confounders, Confounders())
+
+    def throttled() -> dict[int, int]:
+        return verdict.asked(Cause.MACHINE, "quotas", lambda: at.throttled(count), unknown)
+
+    steering_before = _verified(at, verdict, "before the run")
+    stands = verdict.asked(
+        Cause.TOPOLOGY, "what stands", lambda: at.standing(count),
+        Standing(pod_cpu_limit=what.pod_cpu_limit),
+    )  # fmt: skip
+    verdict.add(stands.reasons)
+    confounders_before, throttled_before = confounders(), throttled()
+    started = datetime.now(UTC)
+    driven = _driven(at, count, verdict)
+    throttled_after, confounders_after = throttled(), confounders()
+    steering_after = _verified(at, verdict, "after the run")
+    described = on or verdict.asked(Cause.MACHINE, "machine", at.describe, None)
+
+    verdict.add(
+        [
+            Reason(one.reason.cause, f"pair {one.pair.index}: {one.reason.text}")
+            for one in driven.results
+            if one.reason is not None and one.reason not in driven.reasons
+        ]
+    )
+    verdict.warnings += [
+        f"pair {one.pair.index}: iperf3: {line}" for one in driven.results for line in one.warnings
+    ]
+    congestion = sorted({one.congestion for one in driven.results if one.congestion})
+    if len(congestion) > 1:
+        verdict.warnings.append(f"senders use several congestion controls: {', '.join(congestion)}")
+    verdict.warnings += machine.moved_interrupts(confounders_before, confounders_after)
+    if stands.pod_cpu_limit != what.pod_cpu_limit:
+        verdict.warnings.append(
+            f"the pods have a CPU quota of {stands.pod_cpu_limit or 'none'}; the stack asked for "
+            f"{what.pod_cpu_limit or 'none'} (a LimitRange?)"
+        )
+    accounts: dict[str, Any] = verdict.asked(
+        Cause.WINDOW, "CPU figures", lambda: _accounts(driven, what.duration, verdict), {}
+    )
+    if described and accounts.get("cores"):
+        verdict.add(_same_machine(described, driven))
+    pairs = [
+        _throttled(one.pair, throttled_before, throttled_after, verdict) for one in driven.results
+    ]
+    fields = {
+        "target": what.target,
+        "stack": what.stack,
+        "configuration": what.configuration,
+        "definition": what.definition,
+        "replicas": count,
+        "path": what.path,
+        "pairs": pairs,
+        "idle_pairs": what.replicas - count,
+        "block": place.block,
+        "order": place.order,
+        "seed": place.seed,
+        "plan": place.plan,
+        "attempt": place.attempt,
+        "start": started,
+        "duration": what.duration,
+        "omit": what.omit,
+        "streams": what.streams,
+        "congestion": ", ".join(congestion) or None,
+        "pod_cpu_limit": stands.pod_cpu_limit,
+        "steering_before": steering_before,
+        "steering_after": steering_after,
+        "machine": described,
+        "confounders_before": confounders_before,
+        "confounders_after": confounders_after,
+        **accounts,
+    }
+    return _record(fields, verdict), [one.raw for one in driven.results]
+
+
+def _record(fields: Mapping[str, Any], verdict: _Verdict) -> Record:
+    """The record, valid where there is no reason against it.
+
+    Figures that no record can carry are left out, and the run is not valid.
+    """
+
+    def judged(which: Mapping[str, Any]) -> Record:
+        return Record(
+            **which,
+            valid=not verdict.reasons,
+            reasons=_unique([reason.text for reason in verdict.reasons]),
+            causes=_unique([str(reason.cause) for reason in verdict.reasons]),
+            warnings=_unique(verdict.warnings),
+        )
+
+    try:
+        return judged(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        verdict.reasons.append(Reason(Cause.RECORD, f"cannot be recorded: {where}: {first['msg']}"))
+        return judged({**fields, **dict.fromkeys(_OPTIONAL), "cores": [], "softnet": []})
+
+
+# What a record can do without.
+_OPTIONAL = (
+    "window", "harness", "foreign_cpu", "congestion", "machine", "steering_before",
+    "steering_after", "confounders_before", "confounders_after",
+)  # fmt: skip
+
+
+def _driven(at: Site, count: int, verdict: _Verdict) -> Driven:
+    """The traffic; where it could not be driven, pairs without a bitrate and the one reason."""
+    try:
+        driven = at.drive(count)
+    except Exception as error:  # a lost connection may raise anything
+        known = isinstance(error, BarrierBroken)
+        text = str(error) if known else in_words(error)
+        reason = Reason(Cause.START if known else Cause.TRAFFIC, text)
+        driven = Driven([failed(pair, reason) for pair in range(1, count + 1)], {}, [reason])
+    verdict.add(driven.reasons)
+    if not driven.edges and not driven.reasons:
+        verdict.add([Reason(Cause.WINDOW, "/proc was not read at both edges of the window")])
+    return driven
+
+
+def _accounts(driven: Driven, asked: float, verdict: _Verdict) -> dict[str, Any]:
+    """What the edge reads say; empty where the traffic never came to its window."""
+    read = driven.edges
+    if not read:
+        return {}
+    used: list[float | None] = []
+    cores: list[Core] = []
+    for node, (before, after) in read.items():
+        online = before.cores.keys() & after.cores.keys()
+        using = _of(driven.using, node, online)
+        verdict.add(validity.window_reasons(node, after.at - before.at, asked))
+        verdict.add(validity.core_reasons(node, set(before.cores), set(after.cores)))
+        verdict.add(validity.missing_cores(node, using, set(before.cores)))
+        verdict.warnings += procstat.backward(before, after, node)
+        serving = _of(driven.serving, node, online) if node in driven.serving else None
+        of_node = procstat.cores(before, after, node, serving)
+        cores += of_node
+        others = background.measured(before, after, using)
+        used.append(others.cores if others else None)
+        verdict.add(validity.foreign(node, used[-1], len(using), others.who if others else ()))
+        verdict.add(validity.stolen(node, [core for core in of_node if core.core in using]))
+    spans = [after.at - before.at for before, after in read.values()]
+    own = [after.own_cpu - before.own_cpu for before, after in read.values()]
+    known = [one for one in used if one is not None]
+    return {
+        "cores": cores,
+        "softnet": [row for node, both in read.items() for row in procstat.softnet(*both, node)],
+        "window": round(sum(spans) / len(spans), 6) or None,
+        "harness": Harness(cpu_seconds=round(max(0.0, *own), 6)),
+        "foreign_cpu": round(sum(known), 4) if len(known) == len(used) else None,
+    }
+
+
+def _of(by_node: Mapping[str, Any], node: str, online: Collection[int]) -> set[int]:
+    """The cores that are named for a node; all that are online where it has no names."""
+    cores = by_node.get(node)
+    return set(online if cores is None else cores)
+
+
+def _same_machine(described: Machine, driven: Driven) -> list[Reason]:
+    """Why the machine of the record is not the one that ran: its cores are others (pure)."""
+    before, _ = next(iter(driven.edges.values()))
+    if len(before.cores) == described.cores:
+        return []
+    text = f"the machine has {len(before.cores)} cores online, it had {described.cores}"
+    return [Reason(Cause.CORES, text)]
+
+
+def _verified(at: Site, verdict: _Verdict, when: str) -> Steering | None:
+    """The steering as read back; drift makes the run invalid. Renews the lease."""
+    answers = verdict.asked(Cause.AGENT, f"steering {when}", at.verify, None)
+    if answers is None:
+        return None
+
+    def steering() -> Steering:
+        queues: list[QueueSteering] = []
+        table: int | None = None
+        for node, answer in answers:
+            words = [f"steering {when}: {_words(drift)}" for drift in answer["drift"]]
+            verdict.add([Reason(Cause.STEERING, text) for text in words])
+            verdict.warnings += answer["warnings"]
+            queues += [_queue(node, queue) for queue in answer["queues"]]
+            table = answer["sock_flow_entries"] if table is None else table
+        return Steering(sock_flow_entries=table, queues=queues)
+
+    return verdict.asked(Cause.AGENT, f"steering {when}", steering, None)
+
+
+def _words(drift: Any) -> str:
+    return drift if isinstance(drift, str) else str(drift.get("message", drift))
+
+
+def _queue(node: str, queue: dict[str, Any]) -> QueueSteering:
+    fields = ("role", "device", "queue", "rps_cpus", "rps_flow_cnt", "pod")
+    known = {name: queue.get(name) for name in fields}
+    return QueueSteering.model_validate({"node": node, **known})
+
+
+def _throttled(
+    pair: Pair, before: Mapping[int, int], after: Mapping[int, int], verdict: _Verdict
+) -> Pair:
+    """The pair with its throttled periods; a counter that went back is of another cgroup."""
+    if pair.index not in before or pair.index not in after:
+        return pair
+    periods = after[pair.index] - before[pair.index]
+    if periods < 0:
+        text = f"pair {pair.index}: nr_throttled went back: its server pod was recreated"
+        verdict.add([Reason(Cause.TOPOLOGY, text)])
+        return pair
+    return Pair.model_validate(pair.model_dump() | {"throttled_periods": periods})
+
+
+def _unique(words: list[str]) -> list[str]:
+    return list(dict.fromkeys(words))
+
+
+def mean_bitrate(record: Record) -> float | None:
+    """The run's bitrate, Mbit/s: the mean over its pairs; None where one has no number."""
+    rates = [pair.bitrate_mbps for pair in record.pairs]
+    known = [rate for rate in rates if rate is not None]
+    return sum(known) / len(known) if known and len(known) == len(rates) else None
+
+
+def mean_of(cores: Sequence[Core], name: str) -> float | None:
+    """Mean over the cores of one of their percentages."""
+    values = [value for core in cores if (value := getattr(core, name)) is not None]
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,157 @@
+"""The measurement of one converged stack: its runs, their records, and the outputs of the stack."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from shlex import quote
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from analysis.schema import Machine, Record
+from experiments import targets
+from experiments.engines import Engine, EngineError, stacks
+from experiments.run import attempts, records
+from experiments.run import measure as one
+from experiments.targets.contract import AnyMeasurement
+from experiments.targets.lab import drift as verify
+from infra import foreign
+from infra.kubernetes import measurement as cluster
+from infra.kubernetes import nodes
+from infra.lab import measurement
+from infra.measured import NAME
+from infra.refusals import BadInput, Cannot
+
+RESULTS = stacks.ROOT / "results"
+_MOST_CHANGES = 4
+
+
+_ANY: TypeAdapter[AnyMeasurement] = TypeAdapter(
+    Annotated[AnyMeasurement, Field(discriminator="target")]
+)
+
+
+def from_stdin() -> AnyMeasurement:
+    """The measurement that `up` hands over."""
+    try:
+        what = _ANY.validate_python(foreign.parsed(sys.stdin.read(foreign.MOST_BYTES + 1)))
+    except ValidationError as error:
+        raise BadInput(f"measure: stdin holds no measurement: {error.errors()[0]['msg']}") from None
+    except ValueError as error:
+        raise BadInput(f"measure: stdin holds no measurement: {error}") from None
+    targets.require(what.target)
+    return what
+
+
+def of_stack(name: str, engine: Callable[[], Engine]) -> AnyMeasurement:
+    """The measurement of a stack that is up; at least one run.
+
+    Raises `Cannot` where what was converged last is not what the stack's file declares now.
+    """
+    ref, state = stacks.load(name)
+    targets.require(state.target)
+    what: AnyMeasurement
+    if state.target == "kubernetes":
+        what = cluster.of(state, nodes.of_state(state))
+    else:
+        what = measurement.of(state)
+        if verify.links_of(what.server_node) is None:
+            raise Cannot(
+                f"measure: stack {name} is not up: there is no namespace {what.server_node}"
+            )
+    changes = [step for step in engine().preview(ref).changes if step.name != NAME]
+    if changes:
+        words = ", ".join(f"{step.operation} {step.name}" for step in changes[:_MOST_CHANGES])
+        more = f" and {len(changes) - _MOST_CHANGES} more" if len(changes) > _MOST_CHANGES else ""
+        raise Cannot(
+            f"measure: what stands is not what Pulumi.{name}.yaml and its configurations declare "
+            f"({words}{more}): ./steerlab up -s {quote(name)}"
+        )
+    return type(what).model_validate({**what.model_dump(), "runs": max(1, what.runs)})
+
+
+def measure(what: AnyMeasurement) -> dict[str, Any]:
+    """Make the runs, each tried twice, and sum up those that are valid.
+
+    Every attempt leaves a record. Raises `EngineError` where no run is valid, or three in a row
+    are invalid for one cause.
+    """
+    directory = RESULTS / what.stack
+    on: Machine | None = None
+
+    def attempt(number: int) -> Record:
+        nonlocal on
+        record, raw = one.run(what, place=one.Place(attempt=number), on=on)
+        on = on or record.machine
+        stamp = (record.start or datetime.now(UTC)).strftime("%Y%m%dT%H%M%S.%f")
+        records.write(directory, f"{stamp}-{what.configuration}-{what.replicas}", record, raw)
+        return record
+
+    streak = attempts.Streak()
+    made: list[Record] = []
+    for _ in range(what.runs):
+        made.append(attempts.tried(attempt))
+        try:
+            streak.judge(made[-1])
+        except attempts.RunsInvalid as error:
+            raise EngineError(f"{error}\n{_explained(what, made[-1])}") from None
+    valid = [record for record in made if record.valid]
+    if not valid:
+        raise EngineError(_explained(what, made[-1]))
+    return {
+        **_summed(valid),
+        "valid_runs": len(valid),
+        "directory": str(directory),
+    }
+
+
+def _explained(what: AnyMeasurement, record: Record) -> str:
+    """Why the run does not count and, where the machine drifted, the command that repairs it."""
+    words = f"the run of {what.stack} is not valid: {'; '.join(record.reasons)}"
+    drift = targets.drifted(stacks.recorded(what.stack))
+    if not drift:
+        return words
+    replace = " ".join(f"--replace {quote(found.urn)}" for found in drift)
+    return (
+        f"{words}\n{'; '.join(f'{found.name}: {found.why}' for found in drift)}\n"
+        f"repair it with ./steerlab up -s {what.stack}\n"
+        f"or with pulumi up -s {what.stack} {replace}"
+    )
+
+
+def _summed(done: Sequence[Record]) -> dict[str, Any]:
+    rates = [rate for record in done if (rate := one.mean_bitrate(record)) is not None]
+    return {
+        "bitrate_mbps": _rounded(_mean(rates)),
+        "bitrate_ci": _interval(rates),
+        "idle_percent": _rounded(_mean(_per_run(done, "idle"))),
+        "softirq_percent": _rounded(_mean(_per_run(done, "soft"))),
+    }
+
+
+def _per_run(done: Sequence[Record], name: str) -> list[float]:
+    """The mean over the cores that serve, of each run."""
+    means = (one.mean_of([core for core in record.cores if core.server], name) for record in done)
+    return [mean for mean in means if mean is not None]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def _interval(rates: Sequence[float]) -> list[float] | None:
+    """95 % t interval of the mean run; None for a single run, which has no spread."""
+    if len(rates) < 2:
+        return None
+    from scipy import stats
+
+    low, high = stats.t.interval(
+        0.95, len(rates) - 1, loc=stats.tmean(rates), scale=stats.sem(rates)
+    )
+    return [round(float(low), 2), round(float(high), 2)]

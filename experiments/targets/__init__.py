@@ -1,0 +1,57 @@
+"""What each target asks of this machine: tools, a lock, and how drift is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from experiments.engines import stacks
+from experiments.host import lock
+from experiments.targets.lab import requirements
+from experiments.targets.lab.drift import Drift
+from infra.config import State
+from infra.refusals import Cannot
+
+
+def of(resources: Sequence[dict[str, Any]]) -> str:
+    """The target of what a stack's checkpoint holds."""
+    from experiments.targets.kubernetes.drift import of_cluster
+
+    return "kubernetes" if of_cluster(resources) else "lab"
+
+
+def require(target: str, *, removal: bool = False) -> None:
+    """Raise `Cannot` where this machine lacks what the target needs, or its removal."""
+    if target == "lab":
+        requirements.require_lab(removal=removal)
+
+
+def require_for(state: State) -> None:
+    """The same for a state; of a cluster also its nodes, and that they can be reached."""
+    require(state.target)
+    if state.target != "kubernetes":
+        return
+    from experiments.targets.kubernetes.shell import SshShell, run
+    from infra.kubernetes.nodes import of_state
+
+    nodes = of_state(state).steered(state.steer_nodes == "both")
+    for node in nodes if state.node_access == "ssh" else ():
+        answer = run(SshShell(node.address, state.ssh), ("true",))
+        if answer.status != 0:
+            raise Cannot(f"ssh to node {node.name} ({node.address}): {answer.err.strip()}")
+
+
+def busy(target: str, stack: str, what: str) -> AbstractContextManager[None]:
+    """Hold the lab's machine, or a cluster's stack, alone."""
+    if target == "lab":
+        return lock.machine(what)
+    return lock.machine(what, stacks.ROOT / ".pulumi" / "busy" / stack)
+
+
+def drifted(resources: Sequence[dict[str, Any]]) -> list[Drift]:
+    """What of a stack is gone or was changed by hand."""
+    from experiments.targets.kubernetes import drift
+    from experiments.targets.lab import drift as verify
+
+    return drift.drifted(resources) if drift.of_cluster(resources) else verify.drifted(resources)

@@ -1,0 +1,1 @@
+"""The Kubernetes target: pods and nodes of a cluster."""

@@ -1,0 +1,183 @@
+"""The node agent on a cluster's nodes: verify, apply and restore where they run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.host import agent
+from experiments.host.agent import AGENT
+from experiments.targets.kubernetes.shell import Answer, PodShell, Shell, SshShell, run
+from infra.kubernetes import agent as pods
+from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.guard import Guard, restored
+from infra.kubernetes.names import NODE_LEVEL, Names, admits, label
+from infra.refusals import Cannot
+
+# A restore Job that is not done by then is said to have failed; seconds.
+RESTORE_S = 120.0
+
+
+# A plan comes as one line on stdin: an argument of exec is part of a URL, whose length has a limit.
+_PLANNED = 'read -r plan && printf %s "$plan" | "$@"'
+
+
+def verb(shell: Shell, *words: str, plan: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Run one verb of the agent on a node and return its JSON, as `experiments.host.agent.call` does."""
+    text = "" if plan is None else json.dumps(plan, separators=(",", ":"))
+    if isinstance(shell, SshShell):
+        words += ("--plan", text) if text else ()
+        session = shell.start(("python3", "-I", "-", *words), AGENT.read_bytes())
+        answer = session.finish(time.monotonic() + RESTORE_S)
+        session.close()
+        if answer is None:
+            raise Cannot(f"steer {words[0]} on {shell} did not end within {RESTORE_S:.0f} s")
+    elif text:
+        answer = run(shell, ("sh", "-c", _PLANNED, "sh", *pods.AGENT, *words), said=text)
+    else:
+        answer = run(shell, (*pods.AGENT, *words))
+    return read(answer, words[0], str(shell))
+
+
+def read(answer: Answer, name: str, where: str) -> dict[str, Any]:
+    """The agent's JSON, or its refusal as the exception that its exit status means (pure)."""
+    return agent.read(name, answer.status, answer.out, answer.err, f"{where}: ")
+
+
+def agent_shell(kubeconfig: str, context: str, names: Names, node: str) -> PodShell:
+    """The running agent pod of a node. Raises `Cannot` where there is none."""
+    from kubernetes.client import CoreV1Api
+
+    api = connect(kubeconfig, context)
+    selector = ",".join(
+        f"{key}={value}"
+        for key, value in {**names.labels("agent"), "steerlab/node": label(node)}.items()
+    )
+    with explained(f"looking for the agent of node {node}"):
+        listed = CoreV1Api(api).list_namespaced_pod(
+            names.steering, label_selector=selector, _request_timeout=CALL_S
+        )
+    running = [pod for pod in listed.items if pod.status.phase == "Running"]
+    if not running:
+        raise Cannot(
+            f"node {node}: its agent does not run in {names.steering}: ./steerlab up -s STACK"
+        )
+    return PodShell(
+        lambda: connect(kubeconfig, context),
+        names.steering,
+        running[0].metadata.name,
+        pods.CONTAINER,
+    )
+
+
+# How the agent begins what it says on stderr, a line each.
+SENTENCE = "steer: "
+
+
+def apply_over_ssh(guard: Guard, plan: dict[str, Any]) -> dict[str, Any]:
+    assert guard.ssh  # noqa: S101
+    return verb(SshShell(guard.address, guard.ssh), "apply", plan=plan)
+
+
+def restore(guard: Guard) -> dict[str, Any]:
+    """Put a node back as it was: over SSH, or by a Job of its own."""
+    owner = Names(guard.stack).owner(guard.node)
+    if guard.ssh:
+        return verb(SshShell(guard.address, guard.ssh), "restore", "--owner", owner)
+    return _by_job(guard, ["restore", "--owner", owner])
+
+
+def _by_job(guard: Guard, words: Sequence[str]) -> dict[str, Any]:
+    from kubernetes.client import ApiException, BatchV1Api, CoreV1Api, V1DeleteOptions
+
+    names = Names(guard.stack)
+    api = connect(guard.kubeconfig, guard.context)
+    core, batch = CoreV1Api(api), BatchV1Api(api)
+    name = f"restore-{label(guard.node)}"
+    with explained(f"restoring node {guard.node}"):
+        made = _room(core, names)
+        foreground = V1DeleteOptions(propagation_policy="Foreground")
+        try:
+            batch.delete_namespaced_job(name, names.steering, body=foreground)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+        _until_gone(lambda: batch.read_namespaced_job(name, names.steering))
+        job = {
+            "metadata": {"name": name, "namespace": names.steering},
+            "spec": pods.job_spec(names, restored(guard), guard.image, words),
+        }
+        batch.create_namespaced_job(names.steering, job, _request_timeout=CALL_S)
+        status, said = _ended(core, batch, names, name)
+        batch.delete_namespaced_job(name, names.steering, body=foreground)
+        if made:
+            core.delete_namespace(names.steering)
+    return read(of_log(status, said), "restore", f"node {guard.node}")
+
+
+def of_log(status: int, log: str) -> Answer:
+    """The agent's answer and its sentences in a container's log, which has both streams (pure)."""
+    lines = log.splitlines()
+    answer = "\n".join(line for line in lines if not line.startswith(SENTENCE))
+    sentences = "\n".join(line for line in lines if line.startswith(SENTENCE))
+    return Answer(status, answer, sentences or answer.strip().rpartition("\n")[2])
+
+
+def _room(core: Any, names: Names) -> bool:
+    """Whether the steering namespace, deleted by somebody else, had to be made anew."""
+    from kubernetes.client import ApiException
+
+    try:
+        core.read_namespaced_service_account(pods.ACCOUNT, names.steering, _request_timeout=CALL_S)
+    except ApiException as error:
+        if error.status != 404:
+            raise
+    else:
+        return False
+    metadata = {"name": names.steering, "labels": admits(NODE_LEVEL)}
+    try:
+        core.create_namespace({"metadata": metadata})
+        made = True
+    except ApiException as error:
+        if error.status != 409:
+            raise
+        made = False
+    core.create_namespaced_service_account(
+        names.steering, {"metadata": {"name": pods.ACCOUNT}, "automountServiceAccountToken": False}
+    )
+    return made
+
+
+def _until_gone(look: Any) -> None:
+    from kubernetes.client import ApiException
+
+    end = time.monotonic() + CALL_S
+    while time.monotonic() < end:
+        try:
+            look()
+        except ApiException as error:
+            if error.status == 404:
+                return
+            raise
+        time.sleep(0.2)
+
+
+def _ended(core: Any, batch: Any, names: Names, name: str) -> tuple[int, str]:
+    """Exit status of the Job's container and what it said."""
+    end = time.monotonic() + RESTORE_S
+    while time.monotonic() < end:
+        status = batch.read_namespaced_job(name, names.steering).status
+        if status.succeeded or status.failed:
+            break
+        time.sleep(0.2)
+    listed = core.list_namespaced_pod(names.steering, label_selector=f"job-name={name}")
+    for pod in listed.items:
+        for container in pod.status.container_statuses or []:
+            if ended := container.state.terminated:
+                log = core.read_namespaced_pod_log(pod.metadata.name, names.steering)
+                return int(ended.exit_code), str(log)
+            if waiting := container.state.waiting:
+                raise Cannot(f"the Job {name} cannot start: {waiting.reason}: {waiting.message}")
+    raise Cannot(f"the Job {name} of {names.steering} did not end within {RESTORE_S:.0f} s")

@@ -1,0 +1,401 @@
+"""What a cluster is, what it lacks for a stack, and what of its nodes could mislead a measurement.
+
+Two short-lived namespaces show that pods are admitted, images pulled and nodes entered; steering
+is read, never written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.host import machine
+from experiments.host.agent import AGENT
+from experiments.host.nodes import uppers
+from experiments.targets.kubernetes import agents
+from experiments.targets.kubernetes.shell import PodShell, Shell, SshShell, looked
+from experiments.targets.lab.doctor import hints
+from infra import foreign, steering
+from infra.config import State
+from infra.cores import ranges
+from infra.kubernetes import agent, pods, rights
+from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.names import MEASURED, NODE_LEVEL, OVERLAY_LEVEL, Names, admits
+from infra.kubernetes.nodes import Node, Nodes, find, owners_of_table
+from infra.refusals import Refusal
+from infra.steering import Device
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+# A probe pod that does not run by then is said to lack something; seconds.
+START_S = 60.0
+# What the outer headers of VXLAN over IPv4 add to a packet (RFC 7348, section 5), bytes.
+VXLAN_OVERHEAD = 50
+
+# Of the agent that the image holds; over SSH the project's own is sent.
+_HASH_OF_AGENT = [
+    "python3", "-I", "-c",
+    f"import hashlib; print(hashlib.sha256(open('{agent.AGENT[-1]}', 'rb').read()).hexdigest())",
+]  # fmt: skip
+_ABOUT = ("sys/class/net/*/mtu", "proc/sys/kernel/osrelease", *machine.CONFOUNDERS)
+
+
+@dataclass
+class NodeFindings:
+    """One node; `lacks` keeps a stack from it, `cautions` are for whoever reads its results."""
+
+    name: str
+    side: str
+    cpus: int
+    kernel: str
+    facts: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
+    lacks: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Findings:
+    """The result of an examination; empty `lacks` here and in every node: a stack can stand."""
+
+    api: str = ""
+    rights: str = ""
+    nodes: list[NodeFindings] = field(default_factory=list)
+    lacks: list[str] = field(default_factory=list)
+
+    @property
+    def missing(self) -> list[str]:
+        return [*self.lacks, *(f"{node.name}: {one}" for node in self.nodes for one in node.lacks)]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "missing": self.missing}
+
+    def text(self) -> str:
+        """A row a subject."""
+        rows = [("API", self.api), ("rights", self.rights)]
+        for node in self.nodes:
+            about = f"{node.side} node, {node.cpus} CPUs, kernel {node.kernel}"
+            said = [*node.facts, *(f"caution: {one}" for one in node.cautions)]
+            rows += [(node.name, about), *(("", words) for words in said)]
+        rows += [("lacks", words) for words in self.missing]
+        if not self.missing:
+            rows.append(("cluster", "a stack can stand here: ./steerlab up -s rfs-plus-4 -c ..."))
+        width = max(len(subject) for subject, _ in rows)
+        return "\n".join(f"{subject:<{width}} {words}" for subject, words in rows if words)
+
+
+def examine(state: State) -> Findings:
+    """Look at the cluster of a state; what cannot be asked is among what is lacking."""
+    found = Findings()
+    try:
+        api = connect(state.kubeconfig, state.context)
+        found.api = _version(api)
+        refused = denied(api, rights.needed(state.node_access))
+    except Refusal as refusal:
+        found.lacks.append(str(refusal))
+        return found
+    asked = len(rights.needed(state.node_access))
+    found.rights = f"{asked - len(refused)} of the {asked} that a stack needs"
+    found.lacks += [f"the right to {right}, in all namespaces" for right in refused]
+    try:
+        nodes = find(api, state.server_selector, state.client_selector)
+    except Refusal as refusal:
+        found.lacks.append(str(refusal))
+        return found
+    found.nodes = [
+        *(NodeFindings(node.name, "server", node.cpus, node.kernel) for node in nodes.servers),
+        *(NodeFindings(node.name, "client", node.cpus, node.kernel) for node in nodes.clients),
+    ]
+    if not refused:
+        try:
+            _probe(api, state, nodes, {node.name: node for node in found.nodes})
+        except Refusal as refusal:
+            found.lacks.append(str(refusal))
+    return found
+
+
+def _version(api: ApiClient) -> str:
+    from kubernetes.client import VersionApi
+
+    with explained("asking the API server for its version"):
+        version = VersionApi(api).get_code(_request_timeout=CALL_S).git_version
+    return f"{version} at {api.configuration.host}"
+
+
+def denied(api: ApiClient, wanted: Sequence[rights.Right]) -> list[rights.Right]:
+    """Those of the rights that the API server would refuse (SelfSubjectAccessReview)."""
+    from kubernetes.client import AuthorizationV1Api
+
+    reviews = AuthorizationV1Api(api)
+
+    def allowed(right: rights.Right) -> bool:
+        resource, _, subresource = right.resource.partition("/")
+        asked = {
+            "verb": right.verb,
+            "group": right.group,
+            "resource": resource,
+            "subresource": subresource,
+        }
+        review = {"spec": {"resourceAttributes": asked}}
+        answer = reviews.create_self_subject_access_review(review, _request_timeout=CALL_S)
+        return bool(answer.status.allowed)
+
+    with explained("asking which rights there are"), ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(allowed, wanted))
+    return [right for right, yes in zip(wanted, answers, strict=True) if not yes]
+
+
+# --- on the nodes ---
+
+
+def _probe(api: ApiClient, state: State, nodes: Nodes, found: Mapping[str, NodeFindings]) -> None:
+    """Start a pod of each image where a stack would, look at the nodes, and take all away."""
+    names = Names(f"doctor-{secrets.token_hex(3)}")  # the last one may still be going
+    steered = nodes.steered(state.steer_nodes == "both")
+    tables = owners_of_table(steered)
+    by_job = state.node_access == "job"
+    with ExitStack() as stack:
+        stack.enter_context(_namespace(api, names.pods, OVERLAY_LEVEL))
+        wanted = [
+            _pod(names.pods, f"measured-{i}", _measured(state, names, node), node, MEASURED)
+            for i, node in enumerate((*nodes.servers, *nodes.clients))
+        ]
+        if by_job:
+            stack.enter_context(_namespace(api, names.steering, NODE_LEVEL))
+            wanted += [
+                _pod(
+                    names.steering, f"agent-{i}", _agent(state, names, node), node, agent.CONTAINER
+                )
+                for i, node in enumerate(steered)
+            ]
+        running = _started(api, wanted)
+        for pod in wanted:
+            if words := running.get(pod.name):
+                cure = "docker/build makes it, the key images names another"
+                found[pod.node.name].lacks.append(f"image {pod.image}: {words} ({cure})")
+            else:
+                found[pod.node.name].facts.append(f"image {pod.image} is there")
+        for i, node in enumerate(steered):
+            shell: Shell = SshShell(node.address, state.ssh)
+            if by_job:
+                if running.get(f"agent-{i}"):
+                    continue
+                shell = PodShell(
+                    lambda: connect(state.kubeconfig, state.context),
+                    names.steering,
+                    f"agent-{i}",
+                    agent.CONTAINER,
+                )
+            try:
+                _look(shell, state, found[node.name], owns_table=node.name in tables)
+            except Refusal as refusal:
+                found[node.name].lacks.append(str(refusal))
+
+
+@dataclass(frozen=True)
+class _Pod:
+    """A pod that only waits."""
+
+    namespace: str
+    name: str
+    node: Node
+    image: str
+    body: dict[str, Any]
+
+
+def _pod(namespace: str, name: str, spec: dict[str, Any], node: Node, container: str) -> _Pod:
+    image = next(one["image"] for one in spec["containers"] if one["name"] == container)
+    spec = {**spec, "activeDeadlineSeconds": 300, "terminationGracePeriodSeconds": 0}
+    return _Pod(namespace, name, node, image, {"metadata": {"name": name}, "spec": spec})
+
+
+def _measured(state: State, names: Names, node: Node) -> dict[str, Any]:
+    """What a client's pod is: it waits anyhow."""
+    spec: dict[str, Any] = pods.client_spec(state, names, 1, node)["template"]["spec"]
+    return spec
+
+
+def _agent(state: State, names: Names, node: Node) -> dict[str, Any]:
+    """What an agent's pod is, but that it waits and has no token's account to wait for."""
+    spec: dict[str, Any] = agent.pod_template(names, node, state.pod_images.steering, (), job=True)[
+        "spec"
+    ]
+    del spec["serviceAccountName"]
+    (container,) = spec["containers"]
+    return {**spec, "containers": [{**container, "command": ["sleep", "300"], "args": []}]}
+
+
+@contextmanager
+def _namespace(api: ApiClient, name: str, level: str) -> Iterator[None]:
+    from kubernetes.client import CoreV1Api
+
+    core = CoreV1Api(api)
+    body = {"metadata": {"name": name, "labels": admits(level)}}
+    with explained(f"making the namespace {name}"):
+        core.create_namespace(body, _request_timeout=CALL_S)
+    try:
+        yield
+    finally:
+        with explained(f"deleting the namespace {name}"):
+            core.delete_namespace(name, _request_timeout=CALL_S)
+
+
+def _started(api: ApiClient, wanted: Sequence[_Pod]) -> dict[str, str]:
+    """Create the pods and wait for all; why those that do not run do not, by name."""
+    from kubernetes.client import ApiException, CoreV1Api
+
+    core = CoreV1Api(api)
+    end = time.monotonic() + START_S
+    with explained("starting the examination's pods"):
+        for pod in wanted:
+            while True:
+                try:
+                    core.create_namespaced_pod(pod.namespace, pod.body, _request_timeout=CALL_S)
+                    break
+                except ApiException as error:
+                    # a new namespace gets its default account a moment later
+                    late = "serviceaccount" in str(error.body) and time.monotonic() < end
+                    if error.status != 403 or not late:
+                        raise
+                    time.sleep(0.3)
+        said = {pod.name: "its pod did not start" for pod in wanted}
+        while said and time.monotonic() < end:
+            for pod in wanted:
+                if pod.name in said:
+                    seen = core.read_namespaced_pod(pod.name, pod.namespace)
+                    said[pod.name] = why_not_running(seen)
+                    if not said[pod.name]:
+                        del said[pod.name]
+            if said and all(words.startswith(_HOPELESS) for words in said.values()):
+                break
+            time.sleep(0.3)
+    return said
+
+
+_HOPELESS = ("ErrImage", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError")
+
+
+def why_not_running(pod: Any) -> str:
+    """What keeps a pod from running; empty where nothing does (pure)."""
+    if pod.status.phase == "Running":
+        return ""
+    for one in pod.status.container_statuses or []:
+        if one.state.waiting:
+            words = f"{one.state.waiting.reason}: {one.state.waiting.message or ''}"
+            return words.rstrip(": ")
+    for condition in pod.status.conditions or []:
+        if condition.status != "True" and condition.message:
+            return str(condition.message)
+    return f"its pod is {pod.status.phase}"
+
+
+def _look(shell: Shell, state: State, found: NodeFindings, *, owns_table: bool) -> None:
+    """Steering as the agent finds it, and what besides it moves packets on this node."""
+    plan = steering.plan(
+        state.steering,
+        owner="doctor",
+        devices=[Device("nic", ("auto",)), Device("overlay", (state.overlay_device,))],
+        cores=None,
+        queue_core=None,
+        owns_flow_table=owns_table,
+    )
+    shown = agents.verb(shell, "show")
+    meant = agents.verb(shell, "verify", "--owner", "doctor", "--plan", json.dumps(plan))
+    names = {queue["device"] for queue in meant["queues"]}
+    commands = [["ethtool", "--show-features", name] for name in sorted(names)]
+    if isinstance(shell, PodShell):
+        commands.append(_HASH_OF_AGENT)
+    said = looked(shell, {"files": _ABOUT, "commands": commands})
+    concluded(found, state, shown, meant, said)
+
+
+def concluded(
+    found: NodeFindings,
+    state: State,
+    shown: Mapping[str, Any],
+    meant: Mapping[str, Any],
+    said: Mapping[str, Any],
+) -> None:
+    """Add to a node's findings what its agent, its files and ethtool say (pure)."""
+    with foreign.reading(f"what node {found.name} says of itself"):
+        _conclude(found, state, shown, meant, said)
+
+
+def _conclude(
+    found: NodeFindings,
+    state: State,
+    shown: Mapping[str, Any],
+    meant: Mapping[str, Any],
+    said: Mapping[str, Any],
+) -> None:
+    files = said["files"]
+    of_role: dict[str, list[str]] = {"nic": [], "overlay": []}
+    for queue in meant["queues"]:
+        of_role[queue["role"]].append(queue["device"])
+    mtu = {
+        name: foreign.whole(files[f"/sys/class/net/{name}/mtu"].strip())
+        for name in {*of_role["nic"], *of_role["overlay"]}
+    }
+    found.lacks += [one["message"] for one in meant["drift"] if one["kind"] == "missing"]
+    found.facts += [
+        f"{role} {name}: MTU {mtu[name]}, {of_role[role].count(name)} rx queues"
+        for role in of_role
+        for name in dict.fromkeys(of_role[role])
+    ]
+    found.facts += uppers(shown.get("uppers", ()))
+    if isolated := shown.get("cpus", {}).get("isolated"):
+        found.facts.append(f"CPUs {ranges(isolated)} are isolated: no packets are steered to them")
+    found.cautions += dict.fromkeys([*shown.get("warnings", ()), *meant.get("warnings", ())])
+    found.facts += hints({name: of_role["nic"].count(name) for name in of_role["nic"]}, found.cpus)
+    table = shown["sock_flow_entries"]
+    if table is None:
+        words = "net.core.rps_sock_flow_entries is not offered to it: rfs states end with status 3"
+        wanted = bool(state.steering.sock_flow_entries)
+        (found.lacks if wanted else found.cautions).append(words)
+    else:
+        found.facts.append(f"RFS: the machine's table has {table} entries")
+    for one in shown["snapshots"]:
+        found.cautions.append(f"it is steered by {one['owner']}")
+    for overlay in of_role["overlay"]:
+        for nic in of_role["nic"]:
+            if mtu[overlay] + VXLAN_OVERHEAD > mtu[nic]:
+                found.cautions.append(
+                    f"MTU {mtu[overlay]} of {overlay} with {VXLAN_OVERHEAD} bytes of headers is "
+                    f"more than {mtu[nic]} of {nic}: packets are fragmented or lost"
+                )
+    found.cautions += _confounders(files, said["commands"], mtu)
+    printed = said["commands"].get(" ".join(_HASH_OF_AGENT))
+    if printed is not None and printed.strip() != _hash_of(AGENT):
+        found.lacks.append(
+            f"image {state.pod_images.steering} holds another node agent than this project: "
+            "docker/build --push, and give the key images what it prints"
+        )
+
+
+def _hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _confounders(
+    files: Mapping[str, str], features: Mapping[str, str], devices: Mapping[str, int]
+) -> list[str]:
+    """What besides steering decides where packets are handled, and how many there are (pure)."""
+    seen = machine.confounders_in(files)
+    words = []
+    if seen.irqbalance:
+        words.append("irqbalance runs: it moves interrupts between cores during runs")
+    if (seen.rps_default_mask or "").strip("0,"):
+        words.append(f"rps_default_mask is {seen.rps_default_mask}: new devices are steered by it")
+    for name in sorted(devices):
+        offloads = machine.offloads(features[f"ethtool --show-features {name}"])
+        off = [what for what, on in offloads.items() if "receive-offload" in what and not on]
+        words += [f"{what} is off on {name}: more packets a byte" for what in off]
+    return words

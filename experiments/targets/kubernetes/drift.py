@@ -1,0 +1,139 @@
+"""What of a cluster's stack is gone or changed by hand: the URNs to replace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from experiments.targets.kubernetes import agents
+from experiments.targets.kubernetes.shell import Shell, SshShell
+from experiments.targets.lab.drift import Drift
+from infra import foreign
+from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.guard import Guard
+from infra.kubernetes.names import Names, label
+from infra.refusals import Refusal
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+PROVIDER = "pulumi:providers:kubernetes"
+KINDS = ("Namespace", "ServiceAccount", "Service", "Deployment", "Job")
+
+Resource = Mapping[str, Any]
+# Kind, namespace (empty for one of the cluster's) and name of an object.
+Object = tuple[str, str, str]
+
+
+def of_cluster(resources: Iterable[Resource]) -> bool:
+    """Whether a checkpoint is that of a cluster's stack."""
+    return any(resource["type"] == PROVIDER for resource in resources)
+
+
+def drifted(resources: Sequence[Resource]) -> list[Drift]:
+    """The drift of a checkpoint's resources. Raises `Cannot` where the API does not answer."""
+    provider = next(resource for resource in resources if resource["type"] == PROVIDER)
+    inputs = provider.get("inputs", {})
+    api = connect(inputs.get("kubeconfig") or "", inputs.get("context") or "")
+    return compare(resources, standing(api, namespaces(resources)), steering_drift)
+
+
+def compare(
+    resources: Sequence[Resource],
+    there: set[Object],
+    ask: Callable[[Guard], Sequence[str]],
+) -> list[Drift]:
+    """What of the resources is not there, and each node whose steering is not (pure but for `ask`)."""
+    found = [
+        Drift(urn, f"{kind} {name} is gone")
+        for urn, (kind, namespace, name) in objects(resources).items()
+        if (kind, namespace, name) not in there
+    ]
+    gone = {drift.name for drift in found}
+    by_name = {resource["urn"].rpartition("::")[2]: resource for resource in resources}
+    for guard in guards(resources):
+        applied = f"steer-{label(guard.node)}"
+        # without its agent a node is not steered either: what brings that back steers it
+        if applied in by_name and applied not in gone and (words := ask(guard)):
+            found.append(Drift(by_name[applied]["urn"], "; ".join(words)))
+    return found
+
+
+def objects(resources: Iterable[Resource]) -> dict[str, Object]:
+    """The cluster's objects of a checkpoint, by URN."""
+    found = {}
+    for resource in resources:
+        kind = resource["type"].rpartition(":")[2]
+        if (
+            resource["type"].startswith("kubernetes:")
+            and kind in KINDS
+            and not resource.get("delete")
+        ):
+            metadata = resource.get("inputs", {}).get("metadata")
+            with foreign.reading(f"the object {resource['urn']} in the checkpoint"):
+                one = _Metadata.model_validate(metadata)
+            found[resource["urn"]] = (kind, one.namespace, one.name)
+    return found
+
+
+class _Metadata(BaseModel):
+    """What names an object."""
+
+    name: str
+    namespace: str = ""
+
+
+def namespaces(resources: Iterable[Resource]) -> set[str]:
+    return {namespace for _, namespace, _ in objects(resources).values() if namespace}
+
+
+def guards(resources: Iterable[Resource]) -> list[Guard]:
+    """The steered nodes that a checkpoint speaks of."""
+    found = []
+    for resource in resources:
+        stdin = str(resource.get("inputs", {}).get("stdin") or "")
+        if resource["type"] == "command:local:Command" and stdin.startswith('{"guard"'):
+            with foreign.reading(f"the node of {resource['urn']} in the checkpoint"):
+                found.append(Guard.model_validate(foreign.parsed(stdin)["guard"]))
+    return found
+
+
+def standing(api: ApiClient, within: Iterable[str]) -> set[Object]:
+    """The objects that there are in these namespaces."""
+    from kubernetes.client import AppsV1Api, BatchV1Api, CoreV1Api
+
+    core, apps, batch = CoreV1Api(api), AppsV1Api(api), BatchV1Api(api)
+    lists = {
+        "ServiceAccount": core.list_namespaced_service_account,
+        "Service": core.list_namespaced_service,
+        "Deployment": apps.list_namespaced_deployment,
+        "Job": batch.list_namespaced_job,
+    }
+    found: set[Object] = set()
+    with explained("looking at the stack's objects"):
+        for one in core.list_namespace(_request_timeout=CALL_S).items:
+            if one.status.phase == "Active":
+                found.add(("Namespace", "", one.metadata.name))
+        for namespace in within:
+            for kind, listed in lists.items():
+                names = [o.metadata.name for o in listed(namespace, _request_timeout=CALL_S).items]
+                found.update((kind, namespace, name) for name in names)
+    return found
+
+
+def steering_drift(guard: Guard) -> list[str]:
+    """What the node's agent finds changed."""
+    names = Names(guard.stack)
+    try:
+        shell: Shell = (
+            SshShell(guard.address, guard.ssh)
+            if guard.ssh
+            else agents.agent_shell(guard.kubeconfig, guard.context, names, guard.node)
+        )
+        words = ("verify", "--owner", names.owner(guard.node), "--saved")
+        drift = agents.verb(shell, *words)["drift"]
+    except Refusal as error:
+        return [str(error)]
+    return [one if isinstance(one, str) else one["message"] for one in drift]

@@ -1,0 +1,227 @@
+"""Commands in pods, by the API's exec, and on nodes, by the agent's pod or OpenSSH."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from experiments.host import proc_reader
+from experiments.host.machine import seen
+from infra.config import Ssh
+from infra.kubernetes.access import CALL_S, explained
+from infra.kubernetes.names import checked_address
+from infra.refusals import Cannot
+
+# Reads what the kernel counts; runs where nothing but Python is.
+LOOK = Path(proc_reader.__file__).read_text()
+
+# An ssh that cannot log in has failed within these seconds.
+DIAL_S = 10
+_SSH_FAILED = 255
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a finished command said."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Session(Protocol):
+    """A command that runs elsewhere, with a line to say to it."""
+
+    def await_line(self, seconds: float) -> str:
+        """Its first line; empty where it ended, or said none in time."""
+
+    def say(self, line: str) -> None: ...
+
+    def finish(self, deadline: float) -> Answer | None:
+        """Wait for its end until `deadline` (monotonic seconds); None where that passed."""
+
+    def close(self) -> None: ...
+
+
+class Shell(Protocol):
+    """A place where commands run."""
+
+    def start(self, words: Sequence[str]) -> Session: ...
+
+
+def run(
+    shell: Shell, words: Sequence[str], seconds: float = CALL_S, said: str | None = None
+) -> Answer:
+    """Run a command to its end, `said` a line for it. Raises `Cannot` where it has none in time."""
+    session = shell.start(words)
+    try:
+        if said is not None:
+            session.say(said)
+        answer = session.finish(time.monotonic() + seconds)
+    finally:
+        session.close()
+    if answer is None:
+        raise Cannot(f"{words[0]} did not end within {seconds:.0f} s on {shell}")
+    return answer
+
+
+def looked(shell: Shell, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The files and the words of commands that `look` brings from there. Raises `Cannot`."""
+    answer = run(shell, ("python3", "-I", "-c", LOOK, json.dumps(request)))
+    if answer.status != 0:
+        raise Cannot(f"reading files of {shell}: {answer.err.strip()[-300:]}")
+    return seen(answer.out, str(shell))
+
+
+@dataclass(frozen=True)
+class PodShell:
+    """A container of a running pod."""
+
+    connect: Callable[[], Any]
+    namespace: str
+    pod: str
+    container: str
+
+    def __str__(self) -> str:
+        return f"pod {self.pod}"
+
+    def start(self, words: Sequence[str]) -> PodSession:
+        from kubernetes.client import CoreV1Api
+        from kubernetes.stream import stream
+
+        # stream() changes the client that it is given for the time of the call: one of its own
+        api = CoreV1Api(self.connect())
+        with explained(f"running {words[0]} in pod {self.namespace}/{self.pod}"):
+            socket = stream(
+                api.connect_get_namespaced_pod_exec,
+                self.pod,
+                self.namespace,
+                container=self.container,
+                command=list(words),
+                stdin=True,
+                stdout=True,
+                stderr=True,
+                tty=False,
+                _preload_content=False,
+                _request_timeout=CALL_S,
+            )
+        return PodSession(socket)
+
+
+class PodSession:
+    """A command in a pod, over a websocket."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+
+    def await_line(self, seconds: float) -> str:
+        return str(self._socket.readline_stdout(timeout=seconds) or "")
+
+    def say(self, line: str) -> None:
+        self._socket.write_stdin(f"{line}\n")
+
+    def finish(self, deadline: float) -> Answer | None:
+        try:
+            self._socket.run_forever(timeout=max(0.1, deadline - time.monotonic()))
+            if self._socket.is_open():
+                return None
+            out, err = self._socket.read_stdout(timeout=0), self._socket.read_stderr(timeout=0)
+            status = self._socket.returncode
+        except Exception as error:  # the library lets through whatever its socket raised
+            return Answer(1, "", f"the connection to the pod was lost: {error!r}")
+        if status is None:
+            return Answer(1, out or "", f"the connection to the pod was lost: {err or ''}")
+        return Answer(int(status), out or "", err or "")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@dataclass(frozen=True)
+class SshShell:
+    """A node by OpenSSH: strict host keys, no password, no key of ours anywhere."""
+
+    address: str
+    ssh: Ssh
+
+    def __str__(self) -> str:
+        return f"node {self.address}"
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        """The ssh that runs `words` as root there (pure)."""
+        named = {
+            "-i": self.ssh.identity_file,
+            "-F": self.ssh.config_file,
+            "-l": self.ssh.user,
+        }
+        options = [word for key, value in named.items() if value for word in (key, value)]
+        if self.ssh.known_hosts_file:
+            options += ["-o", f'UserKnownHostsFile="{self.ssh.known_hosts_file}"']
+        remote = shlex.join(words)
+        if self.ssh.user not in ("", "root"):
+            remote = f"sudo -n {remote}"
+        return [
+            "ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",
+            "-o", f"ConnectTimeout={DIAL_S}", "-o", "ServerAliveInterval=5",
+            "-p", str(self.ssh.port), *options, "--", checked_address(self.address), remote,
+        ]  # fmt: skip
+
+    def start(self, words: Sequence[str], stdin: bytes | None = None) -> SshSession:
+        return SshSession(self, self.command(words), stdin)
+
+
+class SshSession:
+    """A command on a node, over one ssh."""
+
+    def __init__(self, shell: SshShell, words: Sequence[str], stdin: bytes | None) -> None:
+        self._shell = shell
+        self._stdin = stdin
+        self._process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def await_line(self, seconds: float) -> str:
+        assert self._process.stdout  # noqa: S101
+        timer = threading.Timer(seconds, self._process.kill)
+        timer.start()
+        try:
+            return self._process.stdout.readline().decode(errors="replace").rstrip("\n")
+        finally:
+            timer.cancel()
+
+    def say(self, line: str) -> None:
+        assert self._process.stdin  # noqa: S101
+        self._process.stdin.write(f"{line}\n".encode())
+        self._process.stdin.flush()
+
+    def finish(self, deadline: float) -> Answer | None:
+        try:
+            out, err = self._process.communicate(
+                self._stdin, timeout=max(0.1, deadline - time.monotonic())
+            )
+        except subprocess.TimeoutExpired:
+            return None
+        if self._process.returncode == _SSH_FAILED:
+            words = err.decode(errors="replace").strip() or "no reason was given"
+            raise Cannot(f"ssh to {self._shell.address}: {words}")
+        return Answer(
+            self._process.returncode,
+            out.decode(errors="replace"),
+            err.decode(errors="replace"),
+        )
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,1 @@
+"""The lab target: network namespaces of this machine."""

@@ -1,0 +1,119 @@
+"""The lab as the place of a run: namespaces of this machine, whose /proc is read directly."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from analysis.schema import Confounders, Machine
+from experiments.host import agent, machine, proc_reader
+from experiments.host.procstat import Edge
+from experiments.targets.contract import Driven, Standing
+from experiments.targets.lab import drift
+from experiments.traffic import iperf3
+from experiments.validity import Cause, Reason
+from infra.config import cpu_limit
+from infra.lab import layout
+from infra.lab.measurement import Endpoint, Measurement
+
+# Both nodes of the lab are one kernel: its cores are reported once, under this name.
+LAB = "lab"
+
+
+class LabSite:
+    """A converged lab."""
+
+    def __init__(self, what: Measurement) -> None:
+        self._what = what
+
+    def describe(self) -> Machine:
+        return machine.describe(self._what)
+
+    def confounders(self) -> Confounders:
+        return machine.confounders()
+
+    def verify(self) -> list[tuple[str, dict[str, Any]]]:
+        return [
+            (plan["owner"].rpartition("/")[2], agent.call("verify", "--renew", plan=plan))
+            for plan in self._what.plans
+        ]
+
+    def standing(self, pairs: int) -> Standing:
+        what = self._what
+        wrong = [text for one in what.pairs[:pairs] for text in self._wrong(one)]
+        return Standing([Reason(Cause.TOPOLOGY, text) for text in wrong], what.pod_cpu_limit)
+
+    def _wrong(self, pair: Endpoint) -> list[str]:
+        """What of a pair's server is not as the measurement claims."""
+        name = f"the iperf3 server of pair {pair.index}"
+        pid = self._server(pair)
+        if pid is None:
+            return [f"{name} does not run"]
+        wrong = []
+        cores = os.sched_getaffinity(pid)
+        if cores != set(self._what.cores.server):
+            wrong.append(f"{name} may use cores {sorted(cores)}, not {self._what.cores.server}")
+        here, wanted = (
+            Path(path).stat().st_ino
+            for path in (f"/proc/{pid}/ns/net", layout.netns(pair.server_namespace))
+        )
+        if here != wanted:
+            wrong.append(f"{name} does not run in {pair.server_namespace}")
+        if pair.server_cgroup is not None and self._what.pod_cpu_limit is not None:
+            quota = _quota(iperf3.cgroup_directory(pair.server_cgroup))
+            if quota != cpu_limit(self._what.pod_cpu_limit):
+                wrong.append(f"{name} has a quota of {quota} CPUs, not {self._what.pod_cpu_limit}")
+        return wrong
+
+    def _server(self, pair: Endpoint) -> int | None:
+        host = self._what.path == "host"
+        pidfile = Path(layout.pair(self._what.stack, pair.index, host=host).pidfile)
+        return int(pidfile.read_text().split()[0]) if drift.alive(pidfile) else None
+
+    def throttled(self, pairs: int) -> dict[int, int]:
+        counts = {}
+        for endpoint in self._what.pairs[:pairs]:
+            if endpoint.server_cgroup is None:
+                continue
+            try:
+                text = (iperf3.cgroup_directory(endpoint.server_cgroup) / "cpu.stat").read_text()
+            except OSError:
+                continue
+            if (count := machine.throttled(text)) is not None:
+                counts[endpoint.index] = count
+        return counts
+
+    def drive(self, pairs: int) -> Driven:
+        what = self._what
+        edges: list[Edge] = []
+        servers = [self._server(pair) for pair in what.pairs[:pairs]]
+        known = [pid for pid in servers if pid is not None]
+
+        def read(start: float, clients: Sequence[int]) -> None:
+            own = [os.getpid(), *clients, *known] if len(known) == len(servers) else None
+            both = proc_reader.both_edges(start, (what.omit, what.duration), own)
+            edges.extend(map(Edge.of, both))
+
+        results = iperf3.run(what, what.pairs[:pairs], read)
+        cores = what.cores
+        return Driven(
+            results,
+            {LAB: (edges[0], edges[1])} if len(edges) == 2 else {},
+            using={LAB: {*cores.server, *cores.client}},
+            serving={LAB: cores.server},
+        )
+
+
+def _quota(cgroup: Path) -> float | None:
+    """CPUs of a cgroup's quota, v1 or v2; None where it has none."""
+    with suppress(OSError, ValueError):
+        return int((cgroup / "cpu.cfs_quota_us").read_text()) / int(
+            (cgroup / "cpu.cfs_period_us").read_text()
+        )
+    with suppress(OSError, ValueError):
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    return None

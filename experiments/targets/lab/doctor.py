@@ -1,0 +1,233 @@
+"""What this machine is, what it lacks for the lab, and what holds its steering now."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.host import agent, machine, nodes, persist
+from experiments.targets.lab import requirements
+from infra import foreign
+from infra.config import online_cores
+from infra.cores import ranges
+from infra.refusals import Refusal
+
+# How each tool says its version; all of the lab's, and what tests and set-up also use.
+_VERSION = {"ip": "-V", "bridge": "-V", "mpstat": "-V"}
+_ALSO = ("mpstat",)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The result of an examination; `steering` is the agent's answer, or why there is none."""
+
+    kernel: str
+    cpu: str
+    cores: list[int]
+    isolated: str
+    offline: str
+    rps: bool
+    irq_time_accounting: bool | None
+    irqbalance: bool | None
+    cgroup: str
+    nics: dict[str, int]
+    interrupts: dict[str, list[int]]
+    tools: dict[str, str | None]
+    pulumi: str | None
+    steering: dict[str, Any] | str
+    kept_by: dict[str, Any] | None
+    lab: str | None
+    missing: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "warnings": kernel_faults(self.kernel),
+            "hints": hints(self.nics, len(self.cores)),
+            "advice": advice(self.nics, len(self.cores)),
+        }
+
+    def text(self) -> str:
+        """A row a subject."""
+        exact = {True: "exact", False: "sampled at the tick", None: "unknown: no kernel config"}
+        tools = ", ".join(f"{name} {found or 'missing'}" for name, found in self.tools.items())
+        queues = ", ".join(f"{name} {count} rx" for name, count in self.nics.items())
+        held = self.steering
+        if isinstance(held, dict):
+            held = "\n".join(nodes.held(held["snapshots"])) or "held by nobody"
+        lab = "cannot run here" if self.missing else "can run here"
+        if self.lab:
+            lab += f"; up: stack {self.lab}"
+        elif not isinstance(self.steering, str):  # whoever sees the one sees the other
+            lab += "; none is up"
+        rows = [
+            ("kernel", self.kernel),
+            *(("", words) for words in kernel_faults(self.kernel)),
+            ("CPU", self.cpu),
+            ("cores", self._cores()),
+            ("RPS, RFS", "yes" if self.rps else "no"),
+            ("softirq", f"{exact[self.irq_time_accounting]} (CONFIG_IRQ_TIME_ACCOUNTING)"),
+            ("irqbalance", "runs" if self.irqbalance else "does not run"),
+            ("queues", queues or "no physical NIC"),
+            *(("", hint) for hint in hints(self.nics, len(self.cores))),
+            *(("", line) for line in self._uppers()),
+            ("interrupts", busiest(self.interrupts) or "of no NIC yet"),
+            ("cgroup", self.cgroup),
+            ("tools", tools),
+            ("Pulumi", self.pulumi or "not on PATH: --engine embedded does without"),
+            *(("steering" * (not index), line) for index, line in enumerate(held.splitlines())),
+            *(("", line) for line in nodes.kept_by(self.kept_by)),
+            *(("steered now", steered(s)) for s in (self.steering,) if isinstance(s, dict)),
+            ("try first", advice(self.nics, len(self.cores))),
+            ("lab", lab),
+            *(("lacks", reason) for reason in self.missing),
+        ]
+        return "\n".join(f"{subject:<11} {words}" for subject, words in rows)
+
+    def _cores(self) -> str:
+        offline = f", {self.offline} offline" if self.offline else ""
+        return f"{ranges(self.cores)} online{offline}, {self.isolated or 'none'} isolated"
+
+    def _uppers(self) -> list[str]:
+        return nodes.uppers(
+            () if isinstance(self.steering, str) else self.steering.get("uppers", ())
+        )
+
+
+def kernel_faults(release: str) -> list[str]:
+    """Known faults of this kernel that steering can meet (pure)."""
+    steer = agent.source()
+    return [steer.table_fault_words(release)] if steer.has_table_fault(release) else []
+
+
+def examine() -> Findings:
+    """Read only; what needs root says so where there is none."""
+    cpus = agent.source().Cpus.of(machine.SYS.parent)
+    health = persist.health()
+    return Findings(
+        kernel=platform.release(),
+        cpu=machine.cpu_model(foreign.words(machine.PROC / "cpuinfo"), platform.machine()),
+        cores=list(online_cores()),
+        isolated=ranges(cpus.isolated),
+        offline=ranges({*cpus.present} - {*cpus.online}),
+        rps=(machine.PROC / "sys/net/core/rps_sock_flow_entries").exists(),
+        irq_time_accounting=machine.irq_time_accounting(),
+        irqbalance=machine.confounders().irqbalance,
+        cgroup=_cgroup(),
+        nics=_nics(),
+        interrupts=machine.confounders().nic_interrupts,
+        tools={tool: version(tool) for tool in (*requirements.TOOLS, *_ALSO)},
+        pulumi=version("pulumi"),
+        steering=_steering(),
+        kept_by=asdict(health) if health else None,
+        lab=_lab(),
+        missing=requirements.missing(),
+    )
+
+
+def hints(nics: dict[str, int], cores: int) -> list[str]:
+    """Where RPS can help, after the kernel's Documentation/networking/scaling.rst (pure)."""
+    words = []
+    for name, queues in nics.items():
+        if queues >= cores > 1:
+            words.append(f"{name} has a queue for each core: RSS spreads already, RPS adds little")
+        elif cores > 1:
+            words.append(
+                f"{name} interrupts at most {queues} of {cores} cores: RPS can use the others"
+            )
+    return words
+
+
+def busiest(interrupts: Mapping[str, Sequence[int]]) -> str:
+    """Which core handles each NIC interrupt, and how much of it (pure)."""
+    words = []
+    for name, counts in interrupts.items():
+        if whole := sum(counts):
+            core = max(range(len(counts)), key=lambda one: counts[one])
+            words.append(f"{name.partition(' ')[2]} core {core} ({counts[core] / whole:.0%})")
+    return ", ".join(words)
+
+
+def steered(steering: Mapping[str, Any]) -> str:
+    """How many receive queues have a mask or flows (pure)."""
+    queues = steering.get("queues", ())
+    masks = sum(bool(queue["rps_cpus"].strip("0,")) for queue in queues)
+    flows = sum(bool(queue["rps_flow_cnt"]) for queue in queues)
+    table = steering.get("sock_flow_entries")
+    return (
+        f"{masks} of {len(queues)} queues by RPS, {flows} by RFS, "
+        f"flow table of {table if table is not None else 'no'} entries"
+    )
+
+
+def advice(nics: Mapping[str, int], cores: int) -> str:
+    """What to try first on this machine, and why, after Documentation/networking/scaling.rst."""
+    if cores < 2:
+        return "nothing: steering hands packets to other cores, and there are none"
+    if nics and all(queues >= cores for queues in nics.values()):
+        return (
+            "nothing: each core has a queue of its own; a sweep shows whether the overlay's "
+            "second pass still fills one"
+        )
+    return (
+        "rfs: packets go to the core where their reader runs, with no mask to choose; then rps, "
+        "which spreads flows also where readers move; to compare them: ./steerlab sweep --quick"
+    )
+
+
+def version(tool: str) -> str | None:
+    """The version of a tool on PATH; `None` where it is not there, `?` where it does not say."""
+    if shutil.which(tool) is None:
+        return None
+    argument = "version" if tool == "pulumi" else _VERSION.get(tool, "--version")
+    try:
+        done = subprocess.run(
+            [tool, argument], capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "?"
+    match = re.search(r"\d+\.\d+(\.\d+)*", done.stdout + done.stderr)
+    return match[0] if match else "?"
+
+
+def _steering() -> dict[str, Any] | str:
+    if os.geteuid() != 0:
+        return "unknown: only root may look: use sudo"
+    try:
+        return agent.call("show")
+    except Refusal as refusal:
+        return f"unknown: {refusal}"
+
+
+def _lab() -> str | None:
+    """The stack of the lab that is up; as root, for its folder is closed to others."""
+    from infra.lab.claim import OWNER
+
+    return _read(Path(OWNER)) or None
+
+
+def _nics() -> dict[str, int]:
+    net = machine.SYS / "class/net"
+    physical = sorted(device for device in net.iterdir() if (device / "device").exists())
+    return {device.name: len([*device.glob("queues/rx-*")]) for device in physical}
+
+
+def _cgroup() -> str:
+    mounted = machine.SYS / "fs/cgroup"
+    if (mounted / "cgroup.controllers").exists():
+        return "v2"
+    return "v1, v2 beside it" if (mounted / "unified/cgroup.procs").exists() else "v1"
+
+
+def _read(path: Path) -> str:
+    try:
+        return foreign.words(path).strip()
+    except OSError:
+        return ""

@@ -1,0 +1,154 @@
+"""What of a converged lab is gone, recreated or changed by hand: the URNs to replace.
+
+Pulumi compares inputs, not the machine. Each lab command prints what it has made to stand; the
+checkpoint keeps these words, and here they are held against the machine.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from experiments.host import agent
+from infra import foreign
+from infra.lab.layout import netns
+
+_CLONE_NEWNET = 0x40000000
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One resource that does not stand as recorded."""
+
+    urn: str
+    why: str
+    owner: str = ""  # of the lab's steering that is to be applied again
+
+    @property
+    def name(self) -> str:
+        return self.urn.rsplit("::", 1)[-1]
+
+
+def drifted(
+    resources: Iterable[Mapping[str, Any]],
+    links: Callable[[str], set[str] | None] | None = None,
+    verify: Callable[[str], Sequence[str]] | None = None,
+) -> list[Drift]:
+    """The drift of the resources of a checkpoint.
+
+    `links` lists the devices of a namespace (None: there is no such namespace), `verify` the
+    words of a steering owner's drift; both ask this machine unless they are given.
+    """
+    look = links or links_of
+    ask = verify or _steering_drift
+    found: list[Drift] = []
+    steering: list[tuple[str, str]] = []
+    rebuilt = False
+    for resource in resources:
+        facts = _facts(resource)
+        urn = resource["urn"]
+        if "queues" in facts and "owner" in facts:
+            steering.append((urn, facts["owner"]))
+            continue
+        if why := _missing(facts, look):
+            found.append(Drift(urn, why))
+            rebuilt = rebuilt or "namespaces" in facts
+    if not rebuilt:
+        # What carries steered devices and is made anew brings its steering with it.
+        for urn, owner in steering:
+            if words := ask(owner):
+                found.append(Drift(urn, "; ".join(words), owner))
+    return found
+
+
+def _facts(resource: Mapping[str, Any]) -> dict[str, Any]:
+    if resource.get("type") != "command:local:Command" or resource.get("delete"):
+        return {}
+    try:
+        facts = foreign.parsed(str(resource.get("outputs", {}).get("stdout") or "{}"))
+        return _Facts.model_validate(facts).model_dump(exclude_unset=True)
+    except ValueError:
+        return {}
+
+
+class _Facts(BaseModel):
+    """What a command of the lab prints of what it made, or the agent of what it steers."""
+
+    namespaces: dict[str, list[str]] = {}
+    process: str | None = None
+    file: str | None = None
+    owner: str | None = None
+    queues: list[Any] | None = None
+
+
+def _missing(facts: Mapping[str, Any], look: Callable[[str], set[str] | None]) -> str:
+    for namespace, devices in facts.get("namespaces", {}).items():
+        standing = look(namespace)
+        if standing is None:
+            return f"namespace {namespace} is gone"
+        if absent := set(devices) - standing:
+            return f"{sorted(absent)[0]} of {namespace} is gone"
+    if (pidfile := facts.get("process")) and not alive(Path(pidfile)):
+        return "the iperf3 server is gone"
+    if (path := facts.get("file")) and not Path(path).exists():
+        return f"{path} is gone"
+    return ""
+
+
+def alive(pidfile: Path) -> bool:
+    """Whether the process of a pid file, `pid start-time`, still runs and is still that one."""
+    try:
+        pid, start = foreign.words(pidfile).split()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return False
+    # counted from the third field of proc_pid_stat(5): the state, and the 22nd, the start time
+    return fields[0] not in "ZX" and fields[19] == start
+
+
+def links_of(namespace: str) -> set[str] | None:
+    """The devices of a named network namespace; None where it does not exist."""
+    with ThreadPoolExecutor(max_workers=1) as visitor:
+        # setns moves one thread alone, and this one ends with the visit
+        return visitor.submit(_visit, netns(namespace)).result()
+
+
+def _visit(path: str) -> set[str] | None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        if libc.setns(descriptor, _CLONE_NEWNET) != 0:
+            return None
+        return {name for _, name in socket.if_nameindex()}
+    finally:
+        os.close(descriptor)
+
+
+def restore(drift: Iterable[Drift]) -> None:
+    """Restore the drifted steering before it is applied again, also what somebody else has written.
+
+    The replacement's own restore would leave such a value, and the new snapshot would take it for
+    the first one. Raises `Refusal` where the agent fails.
+    """
+    for found in drift:
+        if found.owner:
+            agent.call("restore", "--owner", found.owner, "--force")
+
+
+def _steering_drift(owner: str) -> list[str]:
+    try:
+        answer = agent.call("verify", "--owner", owner, "--saved")
+    except agent.AgentFailed as error:
+        return [str(error)]
+    return [drift if isinstance(drift, str) else drift["message"] for drift in answer["drift"]]

@@ -1,0 +1,1 @@
+"""What the pairs do: one file for each kind of traffic."""
