@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from analysis import dependence, families, machine, statistics, verdict
+from analysis import comparisons, dependence, machine, statistics, verdict
 from analysis.evidence import FEWEST_RUNS, Evidence, gather
 from analysis.pairing import StateKey, arms
 from analysis.schema import Record
@@ -160,15 +160,15 @@ def _within(
 ) -> tuple[Contrast, int]:
     """One comparison of a sweep as its family judges it, and the size of that family."""
     of_report = [
-        families.against_couples(evidence, baseline),
-        *families.pairwise_couples(evidence, baseline),
+        comparisons.against_couples(evidence, baseline),
+        *comparisons.pairwise_couples(evidence, baseline),
     ]
     size = 0
     own = next((family for family in of_report if (a, b) in family or (b, a) in family), None)
     if own is None:
-        own, size = families.alone(evidence, (a, b), baseline)
+        own, size = comparisons.alone(evidence, (a, b), baseline)
     couples = [(a, b) if couple == (b, a) else couple for couple in own]
-    judged = families.family(evidence, couples, CONFIDENCE, quantity=quantity, size=size)
+    judged = comparisons.family(evidence, couples, CONFIDENCE, quantity=quantity, size=size)
     found = judged[couples.index((a, b))]
     if force:
         doubt = evidence.doubt(a, b, alike=False)

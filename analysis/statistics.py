@@ -33,7 +33,7 @@ _MOST_FREEDOM = 1e6
 
 
 @dataclass(frozen=True)
-class Drift:
+class Trend:
     """Trend of a configuration's runs over its run order: `change` from first to last run, 0.21 is +21 %."""
 
     change: float | None
@@ -237,17 +237,17 @@ def lag1(values: Floats) -> float | None:
     return float(np.sum(centred[1:] * centred[:-1]) / np.sum(centred * centred))
 
 
-def drift(values: Floats) -> Drift:
+def drift(values: Floats) -> Trend:
     """Trend of positive run values over their order: Theil-Sen slope of the logs, Kendall's p.
 
     Kendall's tau is the rank test that belongs to Theil-Sen's slope and, unlike Spearman's, has
     an exact p at six runs.
     """
     if len(values) < 3 or not np.all(values > 0) or float(np.ptp(np.log(values))) <= _NO_SPREAD:
-        return Drift(None, None)
+        return Trend(None, None)
     order = np.arange(len(values))
     slope = stats.theilslopes(np.log(values), order).slope
-    return Drift(
+    return Trend(
         change=math.expm1(float(slope) * (len(values) - 1)),
         p=float(stats.kendalltau(order, values).pvalue),
     )

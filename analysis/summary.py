@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import cautions, families, machine, statistics, verdict
+from analysis import caveats, comparisons, machine, statistics, verdict
+from analysis.cell_summary import CellSummary
 from analysis.dependence import Check
 from analysis.evidence import gather
 from analysis.pairing import Series, StateKey
 from analysis.recommend import Recommendation, changed_values, recommend
 from analysis.schema import Record
-from analysis.state import State
-from analysis.statistics import Drift
+from analysis.statistics import Trend
 from analysis.tables import configuration_order, core_table, run_table
 from analysis.verdict import Contrast, PathRatio
 
@@ -58,7 +58,7 @@ class Summary:
     confidence: float
     runs: pd.DataFrame
     cores: pd.DataFrame
-    states: list[State]
+    states: list[CellSummary]
     contrasts: list[Contrast]
     pairwise: list[Contrast]
     paths: list[PathRatio]
@@ -70,7 +70,7 @@ class Summary:
     warnings: list[str]
     machine: list[str]
 
-    def contrast(self, state: State) -> Contrast | None:
+    def contrast(self, state: CellSummary) -> Contrast | None:
         """The comparison of a state with the baseline; None for the baseline itself."""
         where = (state.path, state.replicas, state.configuration)
         return next((c for c in self.contrasts if (c.path, c.replicas, c.b) == where), None)
@@ -121,15 +121,15 @@ def summarise(
         set(runs[["path", "replicas", "configuration"]].itertuples(index=False, name=None)),
         key=lambda key: (key[0] != "overlay", key[1], rank[key[2]]),
     )
-    contrasts = families.family(
-        evidence, families.against_couples(evidence, baseline), confidence, check=True
+    contrasts = comparisons.family(
+        evidence, comparisons.against_couples(evidence, baseline), confidence, check=True
     )
     pairwise = [
         one
-        for couples in families.pairwise_couples(evidence, baseline)
-        for one in families.family(evidence, couples, confidence)
+        for couples in comparisons.pairwise_couples(evidence, baseline)
+        for one in comparisons.family(evidence, couples, confidence)
     ]
-    paths = families.overlay_over_host(evidence, confidence)
+    paths = comparisons.overlay_over_host(evidence, confidence)
     states = _states(runs, cores, keys, evidence.series, confidence)
     recommendation = _recommendation(records, contrasts, pairwise, baseline)
     return Summary(
@@ -145,8 +145,8 @@ def summarise(
         invalid=_invalid(runs),
         recommendation=recommendation,
         verdict=_verdict(states, contrasts, pairwise, paths, baseline, recommendation),
-        caveats=cautions.caveats(states, contrasts, recommendation, baseline),
-        warnings=cautions.warnings(records, runs, states, contrasts, evidence, baseline),
+        caveats=caveats.caveats(states, contrasts, recommendation, baseline),
+        warnings=caveats.warnings(records, runs, states, contrasts, evidence, baseline),
         machine=machine.describe(records),
     )
 
@@ -176,7 +176,7 @@ def _states(
     keys: Sequence[StateKey],
     bitrates: dict[StateKey, Series],
     confidence: float,
-) -> list[State]:
+) -> list[CellSummary]:
     by = ["path", "replicas", "configuration"]
     valid = runs[runs["valid"]].groupby(by)
     means = valid[list(_MEANS)].mean().to_dict("index")
@@ -185,7 +185,7 @@ def _states(
     receiving = cores[cores["server"]].groupby([*by, "node", "core"])["soft"]
     busiest = receiving.mean().groupby(by).max().to_dict()
     drifts = [
-        statistics.drift(bitrates[key].values) if key in bitrates else Drift(None, None)
+        statistics.drift(bitrates[key].values) if key in bitrates else Trend(None, None)
         for key in keys
     ]
     adjusted = statistics.holm([drift.p for drift in drifts])
@@ -194,7 +194,7 @@ def _states(
         values = bitrates[key].values if key in bitrates else pd.Series(dtype=float).to_numpy()
         row = {**means.get(key, {}), **spread.get(key, {})}
         states.append(
-            State(
+            CellSummary(
                 path=key[0],
                 replicas=key[1],
                 configuration=key[2],
@@ -223,7 +223,7 @@ def _invalid(runs: pd.DataFrame) -> list[Invalid]:
 
 
 def _verdict(
-    states: Sequence[State],
+    states: Sequence[CellSummary],
     contrasts: Sequence[Contrast],
     pairwise: Sequence[Contrast],
     paths: Sequence[PathRatio],

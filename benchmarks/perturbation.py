@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from experiments.engines import stacks  # noqa: E402
 from experiments.engines.embedded import Embedded  # noqa: E402
 from experiments.host import lock  # noqa: E402
-from experiments.targets.lab.backend import LabSite  # noqa: E402
+from experiments.targets.lab.backend import LabBackend  # noqa: E402
 from experiments.traffic import iperf3  # noqa: E402
 from infra.lab import measurement  # noqa: E402
 
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _figures(what: Any) -> dict[str, Any]:
-    site = LabSite(what)
+    site = LabBackend(what)
     order = random.Random(SEED)  # noqa: S311
     logs: list[float] = []
     own: list[float] = []

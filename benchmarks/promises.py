@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from analysis import compare, dependence, evidence, families, sequential, statistics  # noqa: E402
+from analysis import compare, comparisons, dependence, evidence, sequential, statistics  # noqa: E402
 from analysis.evidence import Evidence  # noqa: E402
 from analysis.pairing import Series, StateKey  # noqa: E402
 from analysis.statistics import Floats  # noqa: E402
@@ -99,7 +99,7 @@ def _name(number: int) -> str:
 
 def judged(found: Evidence) -> list[Contrast]:
     """The verdicts of the report against the baseline."""
-    return families.family(found, families.against_couples(found, "baseline"), 0.95)
+    return comparisons.family(found, comparisons.against_couples(found, "baseline"), 0.95)
 
 
 def claims(found: Evidence) -> bool:
@@ -132,7 +132,7 @@ def wandering_false(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[b
     """One comparison without an effect whose noise wanders: claimed, and claimed unchecked."""
     found = sweep(rng, configurations=shape[0], blocks=shape[1], noise=wandering)
     key = ("overlay", 1, "baseline"), ("overlay", 1, "c1")
-    (one,) = families.family(found, [key], 0.95)
+    (one,) = comparisons.family(found, [key], 0.95)
     p = one.effect.p
     return one.verdict in ("better", "worse"), p is not None and p < 0.05
 

@@ -10,7 +10,7 @@ def deploy() -> None:
     import pulumi
 
     from infra import config
-    from infra.refusals import Refusal, leave
+    from infra.errors import Refusal, leave
 
     if not Path("docker/steering/steer.py").is_file():
         raise pulumi.RunError(f"run pulumi from the project's root, not from {Path.cwd()}")

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from infra import foreign
-from infra.refusals import Refusal
+from infra import untrusted
+from infra.errors import Refusal
 
 
 class Damaged(Refusal):
@@ -63,8 +63,8 @@ MOST_BYTES = 20 << 20
 def _document(path: Path) -> dict[str, Any]:
     """Checked as far as everybody needs it."""
     # a program's numbers may be any float's, which Pulumi writes in digits
-    document: dict[str, Any] = foreign.parsed(
-        foreign.content(path, MOST_BYTES), digits=foreign.FLOAT_DIGITS, most=MOST_BYTES
+    document: dict[str, Any] = untrusted.parsed(
+        untrusted.content(path, MOST_BYTES), digits=untrusted.FLOAT_DIGITS, most=MOST_BYTES
     )
     _Document.model_validate(document)
     return document

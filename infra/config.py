@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
-from infra import configurations, cores, foreign, lease
+from infra import configurations, cores, lease, untrusted
 from infra.complaints import complaint, like, shown, unknown_key, whole
 from infra.configurations import Configuration
 from infra.cores import Cores
-from infra.refusals import BadInput, Cannot, Refusal
+from infra.errors import InvalidInput, PrerequisiteMissing, Refusal
 
 PROJECT = "steerlab"
 MOST_REPLICAS = 1024
@@ -76,7 +76,7 @@ class Ssh(BaseModel):
     config_file: PathOfFile = ""
 
 
-class State(BaseModel):
+class StackSettings(BaseModel):
     """Everything that an experiment state is; each field is a configuration key in camelCase.
 
     The defaults are those of Pulumi.yaml. `stack` and `steering` are not keys: they are the
@@ -160,7 +160,7 @@ STRUCTURED = {
     "ssh": '{"user": "root", "identityFile": "/path/to/key"}',
     "images": '{"iperf3": "registry/iperf3:1", "steering": "registry/steering:1"}',
 }
-KEYS = tuple(to_camel(name) for name in State.model_fields if name not in _NOT_KEYS)
+KEYS = tuple(to_camel(name) for name in StackSettings.model_fields if name not in _NOT_KEYS)
 
 
 def cpu_limit(text: str) -> float:
@@ -175,12 +175,12 @@ def stack_name(name: str, known: Mapping[str, Any]) -> tuple[str | None, str | N
     """What a stack's name says: (configuration, replicas), each `None` where it says nothing.
 
     `rps-7-16` is rps-7 at 16 pairs. `rps-7` reads as a configuration and as rps at 7 pairs:
-    `BadInput` gives both readings.
+    `InvalidInput` gives both readings.
     """
     configuration, dash, replicas = name.rpartition("-")
     counted = bool(dash) and replicas.isdecimal() and configuration in known
     if name in known and counted:
-        raise BadInput(
+        raise InvalidInput(
             f"stack: {name} reads as configuration {name} and as {configuration} at {replicas} "
             f"pairs: add the replicas ({name}-4), or set `configuration` and `replicas`"
         )
@@ -190,43 +190,45 @@ def stack_name(name: str, known: Mapping[str, Any]) -> tuple[str | None, str | N
 
 
 def checked(stack: str) -> str:
-    """A stack's name, which becomes that of files. Raises `BadInput`."""
+    """A stack's name, which becomes that of files. Raises `InvalidInput`."""
     if not _STACK.fullmatch(stack):
-        raise BadInput(
+        raise InvalidInput(
             f"stack: {shown(stack)} must be letters, digits, dots, dashes and underscores, "
             "at most 100, a letter or digit first"
         )
     return stack
 
 
-def state(stack: str, values: Mapping[str, str], online: tuple[int, ...] | None = None) -> State:
+def state(
+    stack: str, values: Mapping[str, str], online: tuple[int, ...] | None = None
+) -> StackSettings:
     """The validated state of a stack from its configuration values (texts, keys in camelCase).
 
-    Raises `BadInput` naming the key, the value and what is allowed; `Cannot` where the machine
+    Raises `InvalidInput` naming the key, the value and what is allowed; `PrerequisiteMissing` where the machine
     has too few cores, or lets this process use too few. `online` is this machine's cores where
     the caller knows them.
     """
     checked(stack)
     for key in values:
         if key not in KEYS:
-            raise BadInput(unknown_key(key, KEYS))
+            raise InvalidInput(unknown_key(key, KEYS))
     known = _known(values.get("configurations"))
     fields: dict[str, Any] = {key: _parsed(key, value) for key, value in values.items()}
     for key, value in _said_by(stack, fields.get("configuration"), known).items():
         fields.setdefault(key, value)
     if "configuration" not in fields:
-        raise BadInput(
+        raise InvalidInput(
             f"stack: {stack} does not name a configuration: call it <configuration>-<replicas> "
             f"(rfs-plus-16) or set `configuration` (known: {', '.join(known)})"
         )
     if "replicas" not in fields:
-        raise BadInput(
+        raise InvalidInput(
             f"stack: {stack} does not say how many pairs: call it "
             f"{fields['configuration']}-<replicas> or set `replicas`"
         )
     steering = known.get(fields["configuration"])
     if steering is None:
-        raise BadInput(
+        raise InvalidInput(
             f"configuration: {shown(fields['configuration'])} is unknown "
             f"(known: {', '.join(known)})"
         )
@@ -235,16 +237,18 @@ def state(stack: str, values: Mapping[str, str], online: tuple[int, ...] | None 
     if on_lab and "cpus" not in fields:
         fields["cpus"] = cores.share(online or _usable_cores()).model_dump()
     try:
-        result = State.model_validate({**fields, "stack": stack, "steering": steering})
+        result = StackSettings.model_validate({**fields, "stack": stack, "steering": steering})
     except ValidationError as error:
-        raise BadInput(complaint(error, State)) from None
+        raise InvalidInput(complaint(error, StackSettings)) from None
     if result.duration <= result.omit:
-        raise BadInput(f"duration: {result.duration} s must be longer than omit, {result.omit} s")
+        raise InvalidInput(
+            f"duration: {result.duration} s must be longer than omit, {result.omit} s"
+        )
     _check_lease(result)
     if not on_lab:
         _check_cluster(result)
     elif result.cpus is None:
-        raise BadInput(f"cpus: must map {', '.join(Cores.model_fields)}, not None")
+        raise InvalidInput(f"cpus: must map {', '.join(Cores.model_fields)}, not None")
     else:
         _check_cores(result, result.cpus, machine)
         check_allowed(result.cpus, online or allowed_cores())
@@ -276,53 +280,55 @@ def _parsed(key: str, value: str) -> Any:
     if key not in STRUCTURED:
         return value
     try:
-        return foreign.parsed(value if len(value) < _LONGEST else "")
+        return untrusted.parsed(value if len(value) < _LONGEST else "")
     except ValueError:
-        raise BadInput(f"{key}: {shown(value)} is not JSON: write {STRUCTURED[key]}") from None
+        raise InvalidInput(f"{key}: {shown(value)} is not JSON: write {STRUCTURED[key]}") from None
 
 
-def _check_lease(state: State) -> None:
+def _check_lease(state: StackSettings) -> None:
     """A run renews its lease before and after its traffic, never during it."""
     around = lease.AROUND_A_RUN[state.target]
     needed = state.omit + state.duration + around
     if state.lease_seconds is not None and state.lease_seconds < needed:
-        raise BadInput(
+        raise InvalidInput(
             f"lease: {state.lease} ends before a run does: {state.omit} + {state.duration} s of "
             f"traffic (omit, duration) and {around} s to start and end it: give at least "
             f"{needed}s, or none"
         )
 
 
-def _check_cluster(state: State) -> None:
+def _check_cluster(state: StackSettings) -> None:
     """What the lab has and a cluster has not."""
     if state.path == "host":
-        raise BadInput("path: host is a path of the lab alone: on kubernetes it must be overlay")
+        raise InvalidInput(
+            "path: host is a path of the lab alone: on kubernetes it must be overlay"
+        )
     if state.cpus is not None:
-        raise BadInput("cpus: it chooses the lab's cores; a cluster's nodes use all of theirs")
+        raise InvalidInput("cpus: it chooses the lab's cores; a cluster's nodes use all of theirs")
     if state.images is None:
-        raise BadInput(
+        raise InvalidInput(
             "images: is missing: target kubernetes has no default images. Build and push them with "
             "docker/build --repository REGISTRY/NAME --push, and give what it prints: "
             '-c images=\'{"iperf3": ..., "steering": ...}\''
         )
 
 
-def _check_cores(state: State, cpus: Cores, online: tuple[int, ...]) -> None:
+def _check_cores(state: StackSettings, cpus: Cores, online: tuple[int, ...]) -> None:
     """What no field can say alone."""
     used = {*cpus.server, *cpus.client, cpus.irq}
     if absent := sorted(used - set(online)):
-        raise BadInput(f"cpus: core {absent[0]} is not online (online: {_listed(online)})")
+        raise InvalidInput(f"cpus: core {absent[0]} is not online (online: {_listed(online)})")
     if cpus.irq not in cpus.server:
-        raise BadInput(
+        raise InvalidInput(
             f"cpus: the irq core {cpus.irq} is not a server core ({_listed(cpus.server)})"
         )
     if state.steering.needs_cpus > max(online) + 1:
-        raise BadInput(
+        raise InvalidInput(
             f"configuration: {state.configuration} needs {state.steering.needs_cpus} CPUs, "
             f"this machine has {_listed(online)}"
         )
     if absent := sorted(state.steering.named_cpus - set(online)):
-        raise BadInput(
+        raise InvalidInput(
             f"configuration: {state.configuration} has a mask with core {absent[0]}, which is "
             f"not online (online: {_listed(online)})"
         )
@@ -334,7 +340,7 @@ def _listed(numbers: tuple[int, ...]) -> str:
 
 def online_cores() -> tuple[int, ...]:
     """The online CPUs of this machine (/sys/devices/system/cpu/online)."""
-    return tuple(cores.listed(foreign.words(_CPUS / "online")))
+    return tuple(cores.listed(untrusted.words(_CPUS / "online")))
 
 
 def allowed_cores() -> tuple[int, ...]:
@@ -354,9 +360,9 @@ def allowed_cores() -> tuple[int, ...]:
 
 
 def check_allowed(cpus: Cores, allowed: tuple[int, ...]) -> None:
-    """Raise `Cannot` for cores to which the kernel would not bind what the lab starts."""
+    """Raise `PrerequisiteMissing` for cores to which the kernel would not bind what the lab starts."""
     if absent := sorted({*cpus.server, *cpus.client, cpus.irq} - set(allowed)):
-        raise Cannot(
+        raise PrerequisiteMissing(
             f"cpus: this process may not use core {absent[0]} (allowed: {_listed(allowed)}): choose "
             "others, or widen its cpuset (systemd AllowedCPUs=, docker --cpuset-cpus, cpuset.cpus)"
         )
@@ -365,12 +371,14 @@ def check_allowed(cpus: Cores, allowed: tuple[int, ...]) -> None:
 def _usable_cores() -> tuple[int, ...]:
     """The CPUs of this process' affinity that nobody has isolated for other work."""
     files = [_CPUS / name for name in ("isolated", "nohz_full")]
-    isolated = {core for one in files if one.exists() for core in cores.listed(foreign.words(one))}
+    isolated = {
+        core for one in files if one.exists() for core in cores.listed(untrusted.words(one))
+    }
     mine = os.sched_getaffinity(0)
     return tuple(core for core in online_cores() if core in mine and core not in isolated)
 
 
-def from_pulumi() -> State:
+def from_pulumi() -> StackSettings:
     """The state of the stack that Pulumi runs the program for."""
     import pulumi
     from pulumi.runtime.config import CONFIG
@@ -381,4 +389,4 @@ def from_pulumi() -> State:
     return state(pulumi.get_stack(), {key: config.require(key) for key in sorted(keys)})
 
 
-__all__ = ["KEYS", "PROJECT", "Refusal", "State", "from_pulumi", "online_cores", "state"]
+__all__ = ["KEYS", "PROJECT", "Refusal", "StackSettings", "from_pulumi", "online_cores", "state"]

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from infra import documents
+from infra import yaml_files
 from infra.complaints import complaint, shown, unknown_key, whole
 from infra.cores import MAX_CPUS
-from infra.refusals import BadInput
+from infra.errors import InvalidInput
 
 BUILT_IN = Path(__file__).with_name("configurations.yaml")
 
@@ -102,7 +102,7 @@ class Configuration(_Model):
 def load(own: str | Path | None = None) -> dict[str, Configuration]:
     """The built-in configurations and, over them, those of the user's file.
 
-    Raises `BadInput` that names the file, the configuration and the key.
+    Raises `InvalidInput` that names the file, the configuration and the key.
     """
     configurations = _read(BUILT_IN)
     if own:
@@ -112,11 +112,11 @@ def load(own: str | Path | None = None) -> dict[str, Configuration]:
 
 def _read(path: Path) -> dict[str, Configuration]:
     try:
-        document = documents.read(path, "configurations")
+        document = yaml_files.read(path, "configurations")
     except FileNotFoundError:
-        raise BadInput(f"configurations: there is no file {path}") from None
+        raise InvalidInput(f"configurations: there is no file {path}") from None
     if not isinstance(document, dict) or not document:
-        raise BadInput(
+        raise InvalidInput(
             f"configurations: {path} must map names to steering, as {BUILT_IN.name} does"
         )
     return {name: _configuration(path, name, body) for name, body in document.items()}
@@ -124,22 +124,22 @@ def _read(path: Path) -> dict[str, Configuration]:
 
 def _configuration(path: Path, name: object, body: object) -> Configuration:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise BadInput(
+        raise InvalidInput(
             f"configurations: {path}: the name {shown(name)} must be lower-case words and numbers "
             "joined by dashes (rps-quick), in quotes where YAML reads something else"
         )
     keys = [key for key in Configuration.model_fields if key != "name"]
     values = {} if body is None else body
     if not isinstance(values, dict):
-        raise BadInput(
+        raise InvalidInput(
             f"configurations: {path}: {name}: must map {', '.join(keys)}, not {shown(body)}"
         )
     for key in values:
         if key not in keys:
-            raise BadInput(f"configurations: {path}: {name}.{unknown_key(key, keys)}")
+            raise InvalidInput(f"configurations: {path}: {name}.{unknown_key(key, keys)}")
     try:
         return Configuration.model_validate({**values, "name": name})
     except ValidationError as error:
-        raise BadInput(
+        raise InvalidInput(
             f"configurations: {path}: {name}.{complaint(error, Configuration)}"
         ) from None

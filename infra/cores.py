@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from infra import foreign
+from infra import untrusted
 from infra.complaints import whole
-from infra.refusals import Cannot
+from infra.errors import PrerequisiteMissing
 
 MAX_CPUS = 8192  # the largest NR_CPUS that Linux can be built with
 
@@ -37,13 +37,13 @@ class Cores(BaseModel):
 
 
 def listed(text: str) -> list[int]:
-    """The CPUs of a list as the kernel writes it, `0-3,8`. Raises `Cannot` for any other text."""
+    """The CPUs of a list as the kernel writes it, `0-3,8`. Raises `PrerequisiteMissing` for any other text."""
     found: list[int] = []
     parts = [] if text.strip() in ("", "(null)") else text.strip().split(",", MAX_CPUS)
-    with foreign.reading("the list of CPUs"):
+    with untrusted.reading("the list of CPUs"):
         for part in parts:
             first, dash, last = part.partition("-")
-            low, high = foreign.whole(first), foreign.whole(last if dash else first)
+            low, high = untrusted.whole(first), untrusted.whole(last if dash else first)
             if not low <= high < MAX_CPUS:
                 raise ValueError(f"{part!r} is no range of CPUs")
             if len(found) > MAX_CPUS:
@@ -62,7 +62,7 @@ def ranges(numbers: Iterable[int]) -> str:
 
 def numbered(name: str) -> int:
     """The CPU of a name as /proc has it, `cpu7` or `CPU7`. Raises ValueError."""
-    number = foreign.whole(name[3:])
+    number = untrusted.whole(name[3:])
     if name[:3].lower() != "cpu" or number >= MAX_CPUS:
         raise ValueError(f"{name[:40]!r} is no CPU")
     return number
@@ -73,11 +73,11 @@ def share(online: Sequence[int]) -> Cores:
 
     Disjoint halves from four cores on. With three the client has one of its own, with two it
     shares the server's second core: never the irq core, which is what is measured.
-    Raises `Cannot` for a single core, where steering has nowhere to steer to.
+    Raises `PrerequisiteMissing` for a single core, where steering has nowhere to steer to.
     """
     cores = sorted(online)
     if len(cores) < 2:
-        raise Cannot(
+        raise PrerequisiteMissing(
             f"cpus: the lab needs at least 2 cores, and may use {len(cores)}: with one core there "
             "is nowhere to steer packets to. Cores that are offline, isolated or outside of this "
             "process' cpuset or affinity (taskset) are left out"

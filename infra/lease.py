@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from infra.refusals import BadInput
+from infra.errors import InvalidInput
 
 # Seconds that a run takes beside its traffic: to start all clients, and to let them end.
 AROUND_A_RUN = {"lab": 10, "kubernetes": 60}
@@ -19,7 +19,7 @@ def seconds(text: str) -> int | None:
         return None
     match = _LEASE.fullmatch(text)
     if not match:
-        raise BadInput(f"lease: write a number and s, m or h (2h), or none, not {text!r}")
+        raise InvalidInput(f"lease: write a number and s, m or h (2h), or none, not {text!r}")
     return int(match[1]) * _SECONDS[match[2]]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 from pulumi_command import local
 
-from infra.config import State
+from infra.config import StackSettings
 
 MEASURE = "./steerlab measure --declared"
 
@@ -20,7 +20,7 @@ RESULTS = (
 )  # fmt: skip
 
 
-def describe(state: State) -> dict[str, Any]:
+def describe(state: StackSettings) -> dict[str, Any]:
     """The stack outputs that are known before anything runs."""
     return {
         "configuration": state.configuration,
@@ -30,7 +30,9 @@ def describe(state: State) -> dict[str, Any]:
     }
 
 
-def declare(state: State, of: Callable[[], str], *, stands_on: Sequence[pulumi.Resource]) -> None:
+def declare(
+    state: StackSettings, of: Callable[[], str], *, stands_on: Sequence[pulumi.Resource]
+) -> None:
     """Declare the stack's outputs and, where `runs` asks for one, its measurement.
 
     `of` gives the measurement's stdin, asked for only where there is one.

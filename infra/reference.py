@@ -13,7 +13,7 @@ import yaml
 from pydantic.alias_generators import to_camel
 
 from infra import configurations
-from infra.config import KEYS, STRUCTURED, State
+from infra.config import KEYS, STRUCTURED, StackSettings
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -59,7 +59,7 @@ def _row(key: str, declared: dict[str, Any] | None) -> str:
 def _allowed(key: str) -> str:
     if key in STRUCTURED:
         return f"as `{STRUCTURED[key]}`"
-    field = next(one for name, one in State.model_fields.items() if to_camel(name) == key)
+    field = next(one for name, one in StackSettings.model_fields.items() if to_camel(name) == key)
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(field.annotation))
     return "whole number" if field.annotation is int else "text"

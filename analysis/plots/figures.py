@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from analysis import files
-from analysis.cautions import MOST_DRAWN
+from analysis.caveats import MOST_DRAWN
 from analysis.plots import bitrate, cores
 from analysis.plots.library import Figure, PdfPages
 from analysis.plots.style import Look, looks, save, styled

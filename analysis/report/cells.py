@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from analysis.cell_summary import CellSummary
 from analysis.plaintext import one_line, visible
-from analysis.state import State
 from analysis.statistics import Effect
 from analysis.summary import Summary
 from analysis.verdict import Contrast, digits, p_value, percent, times
@@ -232,7 +232,7 @@ def number(value: float | None, digits: int) -> str:
     return DASH if value is None else f"{value:.{digits}f}"
 
 
-def _state(summary: Summary, state: State) -> tuple[str, ...]:
+def _state(summary: Summary, state: CellSummary) -> tuple[str, ...]:
     contrast = summary.contrast(state)
     bitrate = DASH if state.bitrate is None else digits(state.bitrate, 0)
     if state.half is not None:

@@ -16,7 +16,7 @@ from experiments import VERSION, signals
 from experiments.cli import machine, results, stacks, sweep
 from experiments.cli.terminal import Group, complain, pasted, show
 from experiments.engines import EngineError
-from infra.refusals import CANNOT, Refusal, leave
+from infra.errors import CANNOT, Refusal, leave
 
 INTERRUPTED = 130
 # As of a program that SIGPIPE ends: 128 + 13.

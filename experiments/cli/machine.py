@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from experiments.host.nodes import Choice
     from experiments.targets.kubernetes.doctor import Findings as ClusterFindings
     from experiments.targets.lab.doctor import Findings
-    from infra.kubernetes.guard import Guard
+    from infra.kubernetes.finalizer import Finalizer
 
 nodes = typer.Typer(
     cls=terminal.Group,
@@ -54,12 +54,12 @@ def setup(
 def _install_pulumi() -> None:
     from pulumi.automation import PulumiCommand
 
-    from infra.refusals import Cannot
+    from infra.errors import PrerequisiteMissing
 
     try:
         command = PulumiCommand.install()
     except Exception as error:
-        raise Cannot(
+        raise PrerequisiteMissing(
             f"the Pulumi CLI could not be downloaded ({error}); everything works without it: "
             "--engine embedded"
         ) from None
@@ -108,10 +108,10 @@ def doctor(
 
 def _machine(config: list[str] | None) -> Findings:
     from experiments.targets.lab.doctor import examine
-    from infra.refusals import BadInput
+    from infra.errors import InvalidInput
 
     if config:
-        raise BadInput("doctor: -c is for --target kubernetes")
+        raise InvalidInput("doctor: -c is for --target kubernetes")
     return examine()
 
 
@@ -228,21 +228,21 @@ def nodes_apply(
     """
     from experiments.host import nodes
     from experiments.targets.lab import requirements
+    from infra.errors import InvalidInput
     from infra.lease import words as in_words
-    from infra.refusals import BadInput
 
     if declared:
         from experiments.targets.kubernetes import agents
 
         guard, plan = _handed_over()
         if plan is None:
-            raise BadInput("nodes apply: stdin holds no plan")
+            raise InvalidInput("nodes apply: stdin holds no plan")
         show_json(agents.apply_over_ssh(guard, plan))
         return
     if not configuration:
-        raise BadInput("nodes apply: name a configuration, such as rps or rfs-plus")
+        raise InvalidInput("nodes apply: name a configuration, such as rps or rfs-plus")
     if namespace and not pods:
-        raise BadInput("namespace: with --no-pods no namespace is looked into")
+        raise InvalidInput("namespace: with --no-pods no namespace is looked into")
     choice = nodes.Choice(
         configuration,
         nics=nic or ["auto"],
@@ -256,7 +256,7 @@ def nodes_apply(
         _print(form, choice, image, json)
         return
     if image:
-        raise BadInput("image: only --print daemonset has one")
+        raise InvalidInput("image: only --print daemonset has one")
     requirements.require_root()
     answer = nodes.apply(choice, keep=persist)
     undo = command("nodes", "restore", *(["--owner", owner] if owner != "nodes" else []))
@@ -271,12 +271,12 @@ def nodes_apply(
 
 def _print(form: Form, choice: Choice, image: str, json: bool) -> None:
     from experiments.host import daemonset, nodes, persist
-    from infra.refusals import BadInput
+    from infra.errors import InvalidInput
 
     plan = nodes.kept_plan(choice)
     if form is Form.DAEMONSET:
         if not image:
-            raise BadInput(
+            raise InvalidInput(
                 "image: --print daemonset needs --image, with sh and python3 in it: "
                 "docker/build --repository REGISTRY/NAME --push prints one (steering)"
             )
@@ -326,19 +326,19 @@ def nodes_restore(
         show(nodes.restore_text(answer))
 
 
-def _handed_over() -> tuple[Guard, dict[str, Any] | None]:
+def _handed_over() -> tuple[Finalizer, dict[str, Any] | None]:
     """The node that a stack hands over on stdin, and its plan where it has one."""
     from pydantic import ValidationError
 
-    from infra import foreign
-    from infra.kubernetes.guard import Guard
-    from infra.refusals import BadInput
+    from infra import untrusted
+    from infra.errors import InvalidInput
+    from infra.kubernetes.finalizer import Finalizer
 
     try:
-        said = foreign.parsed(sys.stdin.read())
-        return Guard.model_validate(said["guard"]), said.get("plan")
+        said = untrusted.parsed(sys.stdin.read())
+        return Finalizer.model_validate(said["guard"]), said.get("plan")
     except (ValueError, KeyError, TypeError, ValidationError):
-        raise BadInput("nodes: stdin holds no node: --declared is for stacks") from None
+        raise InvalidInput("nodes: stdin holds no node: --declared is for stacks") from None
 
 
 def test(

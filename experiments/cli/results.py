@@ -18,7 +18,7 @@ from infra.commands import command
 
 if TYPE_CHECKING:
     from analysis.load import Fault, Loaded
-    from experiments.run.plan import Plan
+    from experiments.run.plan import SweepPlan
 
 MOST_WARNINGS = 5
 
@@ -77,7 +77,7 @@ def compare(
     """
     from analysis.compare import NothingToCompare
     from analysis.compare import compare as judge
-    from infra.refusals import BadInput
+    from infra.errors import InvalidInput
 
     left, plan = _loaded(directory)
     right, _ = _loaded(to) if to else (left, plan)
@@ -93,7 +93,7 @@ def compare(
             baseline=_baseline(baseline, plan),
         )
     except NothingToCompare as error:
-        raise BadInput(f"compare: {error}") from None
+        raise InvalidInput(f"compare: {error}") from None
     if json:
         show_json(answer.to_json())
     else:
@@ -121,18 +121,18 @@ def import_(
     ./steerlab import published --out results/study && ./steerlab report results/study
     """
     from analysis.study.published import import_study, write_records
-    from infra.refusals import BadInput
+    from infra.errors import InvalidInput
 
     if not directory.is_dir():
-        raise BadInput(f"import: there is no directory {directory}")
+        raise InvalidInput(f"import: there is no directory {directory}")
     loaded = import_study(directory, duration=duration)
     _complain(loaded.faults)
     if not loaded.records:
-        raise BadInput(f"import: {directory} holds no run")
+        raise InvalidInput(f"import: {directory} holds no run")
     try:
         written = write_records(loaded, out)
     except FileExistsError as error:
-        raise BadInput(f"out: {error}") from None
+        raise InvalidInput(f"out: {error}") from None
     show(f"{len(written)} records in {out}")
     if loaded.faults:
         raise typer.Exit(1)
@@ -145,10 +145,10 @@ def published(
 ) -> None:
     """Analyse the study's raw text again, cell by cell against its tables."""
     from analysis.study.published import reanalyse
-    from infra.refusals import BadInput
+    from infra.errors import InvalidInput
 
     if not directory.is_dir():
-        raise BadInput(f"published: there is no directory {directory}")
+        raise InvalidInput(f"published: there is no directory {directory}")
     answer = reanalyse(directory, baseline=baseline)
     if json:
         show_json(answer.to_json())
@@ -158,17 +158,17 @@ def published(
         raise typer.Exit(1)
 
 
-def _loaded(directory: Path) -> tuple[Loaded, Plan | None]:
+def _loaded(directory: Path) -> tuple[Loaded, SweepPlan | None]:
     """The records of a directory and their plan; files that cannot be used are named."""
     from analysis.load import load
-    from infra.refusals import BadInput
+    from infra.errors import InvalidInput
 
     if not directory.is_dir():
-        raise BadInput(f"there is no directory {directory}")
+        raise InvalidInput(f"there is no directory {directory}")
     plan, loaded = _plan(directory, load(directory))
     _complain(loaded.faults)
     if not loaded.records:
-        raise BadInput(f"{directory} holds no run record")
+        raise InvalidInput(f"{directory} holds no run record")
     return loaded, plan
 
 
@@ -182,12 +182,12 @@ def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None
     from analysis.report.pages import write_report
     from analysis.summary import summarise, text_table
     from experiments.run import keep
-    from infra.refusals import BadInput
+    from infra.errors import InvalidInput
 
     loaded, plan = _loaded(directory)
     known = {record.configuration for record in loaded.records}
     if baseline and baseline not in known:
-        raise BadInput(f"baseline: {directory} has no {baseline} ({', '.join(sorted(known))})")
+        raise InvalidInput(f"baseline: {directory} has no {baseline} ({', '.join(sorted(known))})")
     summary = summarise(loaded.records, baseline=_baseline(baseline, plan))
     files = write_report(
         loaded.records,
@@ -214,12 +214,12 @@ def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None
         raise typer.Exit(1)
 
 
-def _baseline(asked: str, plan: Plan | None) -> str:
+def _baseline(asked: str, plan: SweepPlan | None) -> str:
     """The baseline asked for, else that of the sweep, else the usual one."""
     return asked or (plan.baseline if plan else "baseline")
 
 
-def _plan(directory: Path, loaded: Loaded) -> tuple[Plan | None, Loaded]:
+def _plan(directory: Path, loaded: Loaded) -> tuple[SweepPlan | None, Loaded]:
     """The plan that made these records, and those of them that it can have made.
 
     Imported ones have none. A plan of another sweep is a fault, and so is a record at another
@@ -227,14 +227,14 @@ def _plan(directory: Path, loaded: Loaded) -> tuple[Plan | None, Loaded]:
     """
     from analysis.load import Fault
     from experiments.run.sweep import PLAN, kept_plan
-    from infra.refusals import BadInput
+    from infra.errors import InvalidInput
 
     path = directory / PLAN
     if not os.path.lexists(path):
         return None, loaded
     try:
         plan = kept_plan(directory)
-    except (BadInput, OSError) as error:
+    except (InvalidInput, OSError) as error:
         fault = Fault(path, None, f"is not used: {str(error).removeprefix('resume: ')}")
         return None, dataclasses.replace(loaded, faults=[*loaded.faults, fault])
     made_by = {record.plan for record in loaded.records}
@@ -247,7 +247,7 @@ def _plan(directory: Path, loaded: Loaded) -> tuple[Plan | None, Loaded]:
     return plan, _as_planned(loaded, plan)
 
 
-def _as_planned(loaded: Loaded, plan: Plan) -> Loaded:
+def _as_planned(loaded: Loaded, plan: SweepPlan) -> Loaded:
     """The records at the places that the plan has for them; the others become faults."""
     from analysis.load import Fault, Loaded
 
@@ -265,7 +265,7 @@ def _as_planned(loaded: Loaded, plan: Plan) -> Loaded:
     return kept
 
 
-def _reproduce(plan: Plan | None, directory: Path) -> str:
+def _reproduce(plan: SweepPlan | None, directory: Path) -> str:
     """The command that measures the same plan again."""
     from experiments.run import options
 

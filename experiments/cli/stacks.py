@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from experiments.targets.contract import AnyMeasurement
     from experiments.targets.lab.drift import Drift
     from experiments.targets.lab.standing import Lab
-    from infra.config import State
+    from infra.config import StackSettings
 
 Stack = Annotated[
     str,
@@ -137,10 +137,10 @@ def destroy(
     from experiments.engines import stacks, trust
     from experiments.engines.choice import choose
     from experiments.targets.lab import standing
-    from infra.refusals import BadInput, Refusal
+    from infra.errors import InvalidInput, Refusal
 
     if lab == bool(stack):
-        raise BadInput("destroy: give either --stack STACK or --lab")
+        raise InvalidInput("destroy: give either --stack STACK or --lab")
     recorded = stacks.recorded(stack) if stack else []
     target = targets.of(recorded)
     targets.require(target, removal=True)
@@ -198,16 +198,16 @@ def _take_away(json: bool, force: bool) -> None:
 def _ask_about(stands: Lab) -> None:
     """A lab that another checkout can still destroy is its owner's."""
     from experiments.engines import stacks
-    from infra.refusals import BadInput
+    from infra.errors import InvalidInput
 
     if stands.folder == str(stacks.ROOT) or not Path(stands.folder).exists():
         return
     whose = f"the lab on this machine is of stack {stands}, another checkout than {stacks.ROOT}"
     if not (sys.stdin.isatty() and err.file.isatty()):
-        raise BadInput(f"destroy: {whose}: destroy it there, or add --force")
+        raise InvalidInput(f"destroy: {whose}: destroy it there, or add --force")
     note(whose)
     if not typer.confirm("Remove it?", err=True):
-        raise BadInput("destroy: nothing was removed")
+        raise InvalidInput("destroy: nothing was removed")
 
 
 def outputs(stack: Stack, engine: EngineName = "auto", json: Json = False) -> None:
@@ -236,10 +236,10 @@ def measure(
     from experiments.engines import remeasured, stacks
     from experiments.engines.choice import choose
     from experiments.run import single
-    from infra.refusals import BadInput
+    from infra.errors import InvalidInput
 
     if declared == bool(stack):
-        raise BadInput("measure: give either --stack STACK or --declared")
+        raise InvalidInput("measure: give either --stack STACK or --declared")
     what = single.from_stdin() if declared else single.of_stack(stack, choose)
     alone = targets.busy(what.target, what.stack, f"measure of {what.stack}")
     with alone, waiting("measuring", _expected_s(what)):
@@ -283,7 +283,7 @@ def _tell(drift: Sequence[Drift]) -> None:
 
 
 @contextlib.contextmanager
-def _told(quiet: bool, state: State | None = None) -> Iterator[OnStep]:
+def _told(quiet: bool, state: StackSettings | None = None) -> Iterator[OnStep]:
     """A listener that prints each finished step and shows that the measurement runs."""
     with contextlib.ExitStack() as running:
 
@@ -300,7 +300,7 @@ def _told(quiet: bool, state: State | None = None) -> Iterator[OnStep]:
         yield listen
 
 
-def _expected_s(what: State | AnyMeasurement) -> float:
+def _expected_s(what: StackSettings | AnyMeasurement) -> float:
     return what.runs * (what.duration + what.omit + 1.0)
 
 

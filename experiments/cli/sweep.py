@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from experiments.run.events import Events, Why
-    from experiments.run.plan import Plan, Run
+    from experiments.run.plan import Run, SweepPlan
     from experiments.run.sweep import Done
 
 # With --until-ci: the most blocks, where the command line does not say.
@@ -105,10 +105,10 @@ def sweep(
     """
     from experiments.engines import stacks
     from experiments.run import matrix as matrices
-    from infra.refusals import BadInput
+    from infra.errors import InvalidInput
 
     if quick and matrix:
-        raise BadInput("matrix: --quick is --matrix quick: give one of them")
+        raise InvalidInput("matrix: --quick is --matrix quick: give one of them")
     limit = _max_seconds(max_time)
     asked = {"seed": secrets.randbelow(2**31), **matrices.named("usual")}
     if resume:
@@ -125,7 +125,9 @@ def sweep(
         _print_plan(wanted, json=json, verbose=verbose)
         return
     if limit is not None and limit < wanted.seconds_of(1):
-        raise BadInput(f"max-time: one run takes {wanted.seconds_of(1):g} s, {max_time} is less")
+        raise InvalidInput(
+            f"max-time: one run takes {wanted.seconds_of(1):g} s, {max_time} is less"
+        )
     directory = out or stacks.ROOT / "results" / f"sweep-{time.strftime('%Y%m%d-%H%M%S')}"
     with _told(events, wanted) as teller:
         _run(wanted, directory, resume, engine, json, limit, teller)
@@ -133,21 +135,21 @@ def sweep(
 
 def _max_seconds(words: str | None) -> float | None:
     from infra import lease
-    from infra.refusals import BadInput
+    from infra.errors import InvalidInput
 
     if words is None:
         return None
     try:
         return lease.seconds(words)
-    except BadInput:
-        raise BadInput(f"max-time: write a number and s, m or h (30m), not {words!r}") from None
+    except InvalidInput:
+        raise InvalidInput(f"max-time: write a number and s, m or h (30m), not {words!r}") from None
 
 
 @contextlib.contextmanager
-def _told(path: Path | None, plan: Plan) -> Iterator[Events | None]:
+def _told(path: Path | None, plan: SweepPlan) -> Iterator[Events | None]:
     from analysis import files
     from experiments.run.events import Events
-    from infra.refusals import BadInput
+    from infra.errors import InvalidInput
 
     if path is None:
         yield None
@@ -155,24 +157,24 @@ def _told(path: Path | None, plan: Plan) -> Iterator[Events | None]:
     try:
         stream = path.open("a", encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise BadInput(f"events: {path}: {error.strerror}") from None
+        raise InvalidInput(f"events: {path}: {error.strerror}") from None
     with stream:
         if not path.stat().st_size:
             files.give(stream.fileno(), path.parent.stat())
         yield Events(stream, plan)
 
 
-def _kept_plan(out: Path | None) -> Plan:
+def _kept_plan(out: Path | None) -> SweepPlan:
     """The plan of the directory to go on with."""
     from experiments.run.sweep import kept_plan
-    from infra.refusals import BadInput
+    from infra.errors import InvalidInput
 
     if out is None:
-        raise BadInput("resume: say which sweep with --out DIR")
+        raise InvalidInput("resume: say which sweep with --out DIR")
     return kept_plan(out)
 
 
-def _print_plan(plan: Plan, *, json: bool, verbose: bool) -> None:
+def _print_plan(plan: SweepPlan, *, json: bool, verbose: bool) -> None:
     if json:
         from experiments.run.plan import to_json
 
@@ -192,7 +194,7 @@ def _print_plan(plan: Plan, *, json: bool, verbose: bool) -> None:
         note("every run: --verbose, or --json for scripts")
 
 
-def _summary(plan: Plan) -> str:
+def _summary(plan: SweepPlan) -> str:
     minutes = plan.eta_s / 60
     counts = ", ".join(map(str, plan.replicas))
     lines = [
@@ -207,7 +209,7 @@ def _summary(plan: Plan) -> str:
 
 
 def _run(
-    plan: Plan,
+    plan: SweepPlan,
     directory: Path,
     resume: bool,
     engine: str,

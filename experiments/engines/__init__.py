@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from infra import refusals
+from infra import errors
 
 Operation = Literal["create", "update", "replace", "delete", "same"]
 Phase = Literal["start", "done", "failed", "skipped"]
@@ -76,11 +76,11 @@ class StackLocked(EngineError):
 @contextmanager
 def refusals_told() -> Iterator[None]:
     """Give an `EngineError` of inside the exit code of the refusal that caused it, if one did."""
-    with refusals.collected() as code:
+    with errors.collected() as code:
         try:
             yield
         except EngineError as error:
-            if error.exit_code == refusals.FAILED:
+            if error.exit_code == errors.FAILED:
                 error.exit_code = code()
             raise
 

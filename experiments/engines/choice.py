@@ -6,7 +6,7 @@ import shutil
 from typing import Literal
 
 from experiments.engines import Engine
-from infra.refusals import BadInput, Cannot
+from infra.errors import InvalidInput, PrerequisiteMissing
 
 Name = Literal["auto", "pulumi", "embedded"]
 
@@ -20,11 +20,11 @@ def choose(name: str = "auto") -> Engine:
         return Embedded()
     if name in ("auto", "pulumi"):
         if not found:
-            raise Cannot(
+            raise PrerequisiteMissing(
                 "engine: there is no `pulumi` on PATH: install the Pulumi CLI "
                 "(./steerlab setup --pulumi) or use --engine embedded"
             )
         from experiments.engines.pulumi_cli import PulumiCli
 
         return PulumiCli()
-    raise BadInput(f"engine: {name!r} is none of auto, pulumi, embedded")
+    raise InvalidInput(f"engine: {name!r} is none of auto, pulumi, embedded")

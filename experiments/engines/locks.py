@@ -17,7 +17,7 @@ from typing import Any
 
 from analysis import files
 from experiments.engines import StackLocked, StackRef
-from infra import foreign
+from infra import untrusted
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def _refuse_if_held(folder: Path, own: Path | None) -> None:
             continue
         remove = f"rm -- {quote(str(path))}"
         try:
-            lock = foreign.parsed(foreign.content(path))
+            lock = untrusted.parsed(untrusted.content(path))
             pid, host, since = int(lock["pid"]), str(lock["hostname"]), str(lock["timestamp"])
             user = str(lock.get("username", "unknown"))
             here = host == socket.gethostname() and _same_namespace(lock)

@@ -9,18 +9,18 @@ from typing import Any
 
 from experiments.engines import StackRef
 from experiments.run.records import atomically
-from infra import checkpoint, config, configurations, documents, foreign
-from infra.config import PROJECT, State
-from infra.refusals import BadInput
+from infra import checkpoint, config, configurations, untrusted, yaml_files
+from infra.config import PROJECT, StackSettings
+from infra.errors import InvalidInput
 
 ROOT = Path(__file__).resolve().parents[2]
 _PREFIX = f"{PROJECT}:"
 
 
-def load(name: str, changes: Mapping[str, str] | None = None) -> tuple[StackRef, State]:
+def load(name: str, changes: Mapping[str, str] | None = None) -> tuple[StackRef, StackSettings]:
     """A stack and the state it declares, with `changes` (`-c key=value`) over its file.
 
-    Raises `BadInput` for an unreadable file, a secret, or a state that is not valid.
+    Raises `InvalidInput` for an unreadable file, a secret, or a state that is not valid.
     """
     values = _read(name) | _full(changes or {})
     state = config.state(name, _own(values))
@@ -32,7 +32,7 @@ def named(name: str) -> StackRef:
     return StackRef(ROOT, ROOT, config.checked(name))
 
 
-def own(directory: Path, name: str, values: Mapping[str, str]) -> tuple[StackRef, State]:
+def own(directory: Path, name: str, values: Mapping[str, str]) -> tuple[StackRef, StackSettings]:
     """A stack whose state lives in `directory` and whose configuration is `values` alone."""
     return ref(directory, name, values), config.state(name, values)
 
@@ -58,7 +58,7 @@ def save(name: str, changes: Mapping[str, str]) -> None:
     if new:
         spelled = {_full_key(str(key)): key for key in _section(path)}
         values = {spelled.get(key, key): _typed(key, value) for key, value in new.items()}
-        atomically(path, documents.changed(path, "config", values))
+        atomically(path, yaml_files.changed(path, "config", values))
 
 
 def changes(words: list[str]) -> dict[str, str]:
@@ -67,19 +67,19 @@ def changes(words: list[str]) -> dict[str, str]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise BadInput(f"-c {word}: write key=value")
+            raise InvalidInput(f"-c {word}: write key=value")
         pairs[key.removeprefix(_PREFIX)] = value
     return pairs
 
 
 def require(name: str, *, up: bool = False) -> None:
-    """Raise `BadInput`, naming the stacks that are there, for one that is not; `up`: never was up."""
+    """Raise `InvalidInput`, naming the stacks that are there, for one that is not; `up`: never was up."""
     states = checkpoint.path_of(ROOT, PROJECT, name).parent
     up_once = {path.name.partition(".json")[0] for path in states.glob("*.json*")}
     files = {path.name[len("Pulumi.") : -len(".yaml")] for path in ROOT.glob("Pulumi.*.yaml")}
     if name not in up_once | (set() if up else files):
         known = ", ".join(sorted(up_once if up else up_once | files)) or "none"
-        raise BadInput(
+        raise InvalidInput(
             f"stack: {name} {'has never been up' if up else 'is not known'} (known: {known})"
         )
 
@@ -96,7 +96,7 @@ def named_otherwise(stack: StackRef) -> list[str]:
     known = configurations.load(ROOT / own["configurations"] if own.get("configurations") else None)
     try:
         said = zip(("configuration", "replicas"), config.stack_name(stack.name, known), strict=True)
-    except BadInput:  # the name has two readings
+    except InvalidInput:  # the name has two readings
         return []
     return [
         f"{key} is {own[key]}, not {value}"
@@ -112,13 +112,13 @@ def _path(name: str) -> Path:
 def _section(path: Path) -> dict[Any, Any]:
     """The file's `config`."""
     try:
-        document = documents.read(path, "stack")
+        document = yaml_files.read(path, "stack")
     except FileNotFoundError:
         return {}
     section = document.get("config") if isinstance(document, dict) else document
     section = {} if section is None else section
     if not isinstance(section, dict):
-        raise BadInput(f"stack: {path.name} must be a mapping with `config` in it")
+        raise InvalidInput(f"stack: {path.name} must be a mapping with `config` in it")
     return section
 
 
@@ -127,10 +127,10 @@ def _read(name: str) -> dict[str, str]:
     values: dict[str, str] = {}
     for key, value in _section(path).items():
         if isinstance(value, dict) and "secure" in value:
-            raise BadInput(f"{key}: {path.name} has a secret; this project has none")
+            raise InvalidInput(f"{key}: {path.name} has a secret; this project has none")
         full = _full_key(str(key))
         if full in values:
-            raise BadInput(f"{key}: {path.name} has it twice, with and without {_PREFIX}")
+            raise InvalidInput(f"{key}: {path.name} has it twice, with and without {_PREFIX}")
         values[full] = _text(value)
     return values
 
@@ -143,7 +143,7 @@ def _text(value: Any) -> str:
 def _typed(key: str, value: str) -> Any:
     """A structured value is kept as structure, everything else as the text it is."""
     structured = key.removeprefix(_PREFIX) in config.STRUCTURED
-    return foreign.parsed(value) if structured else value
+    return untrusted.parsed(value) if structured else value
 
 
 def _same(kept: str | None, value: str) -> bool:
@@ -151,7 +151,7 @@ def _same(kept: str | None, value: str) -> bool:
     if kept is None or kept == value:
         return kept == value
     try:
-        one, other = (json.dumps(foreign.parsed(text), sort_keys=True) for text in (kept, value))
+        one, other = (json.dumps(untrusted.parsed(text), sort_keys=True) for text in (kept, value))
     except ValueError:
         return False
     return one == other

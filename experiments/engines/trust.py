@@ -11,13 +11,13 @@ from pathlib import Path
 
 from analysis import files
 from infra.commands import quoted
-from infra.refusals import BadInput
+from infra.errors import InvalidInput
 
 _PROGRAM = Path(__file__)
 
 
 def refuse_foreign(directory: Path, *names: str) -> None:
-    """Raise `BadInput` where somebody else could have written these files of a directory.
+    """Raise `InvalidInput` where somebody else could have written these files of a directory.
 
     Trusted are root, the caller (also of sudo) and the owner of this program.
     """
@@ -34,7 +34,7 @@ def refuse_foreign(directory: Path, *names: str) -> None:
         elif not stat.S_ISLNK(found.st_mode) and _writable_by_others(found):
             why, cure = "can be written by others", "chmod -R go-w"
         if why:
-            raise BadInput(
+            raise InvalidInput(
                 f"{path} {why}, and scripts of the state in it would run as {_user(os.geteuid())}: "
                 f"if you trust all of it, run {cure} {quoted(directory)}"
             )

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from infra import foreign
-from infra.refusals import VARIABLE, BadInput, Cannot, Refusal
+from infra import untrusted
+from infra.errors import VARIABLE, InvalidInput, PrerequisiteMissing, Refusal
 
 AGENT = Path(__file__).resolve().parents[2] / "docker" / "steering" / "steer.py"
 
@@ -35,7 +35,7 @@ class AgentFailed(Refusal):
 def call(verb: str, *options: str, plan: dict[str, Any] | None = None) -> dict[str, Any]:
     """Run one verb of the agent and return its JSON.
 
-    Raises `BadInput` or `Cannot` where the agent refuses, `AgentFailed` where it failed.
+    Raises `InvalidInput` or `PrerequisiteMissing` where the agent refuses, `AgentFailed` where it failed.
     `verify` that finds drift is no failure: its answer lists what drifted.
     """
     text = "" if plan is None else json.dumps(plan)
@@ -86,9 +86,9 @@ def read(verb: str, status: int, said: str, complaint: str, where: str = "") -> 
     """The agent's JSON, or its refusal as the exception that its exit status means (pure)."""
     words = where + (complaint.strip().removeprefix("steer: ") or f"exit {status}")
     if status in (2, 3):
-        raise (BadInput if status == 2 else Cannot)(words)
+        raise (InvalidInput if status == 2 else PrerequisiteMissing)(words)
     try:
-        answer: dict[str, Any] = foreign.parsed(said)
+        answer: dict[str, Any] = untrusted.parsed(said)
         _Answer.model_validate(answer)
         if absent := [key for key in _ALWAYS.get(verb, ()) if key not in answer]:
             raise ValueError(f"it has no {', '.join(absent)}")

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from infra.refusals import Refusal
+from infra.errors import Refusal
 
 LOCK = Path("/run/steerlab/busy")
 # The variable by which a holder's own commands know that they may work under its lock. A pid

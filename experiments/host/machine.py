@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from analysis.schema import Confounders, Machine
 from experiments.host import proc_reader
-from infra import cores, foreign
+from infra import cores, untrusted
 from infra.lab.measurement import Measurement
 
 PROC = Path("/proc")
@@ -55,9 +55,9 @@ class _Seen(BaseModel):
 
 
 def seen(printed: str, where: str) -> dict[str, Any]:
-    """The files and the words that `look` brought from a node. Raises `Cannot`."""
-    with foreign.reading(f"what {where} prints of its files"):
-        return _Seen.model_validate(foreign.parsed(printed)).model_dump()
+    """The files and the words that `look` brought from a node. Raises `PrerequisiteMissing`."""
+    with untrusted.reading(f"what {where} prints of its files"):
+        return _Seen.model_validate(untrusted.parsed(printed)).model_dump()
 
 
 def described(said: Mapping[str, Any], devices: Iterable[str], iperf_version: str) -> Machine:
@@ -68,12 +68,12 @@ def described(said: Mapping[str, Any], devices: Iterable[str], iperf_version: st
     files, printed = said["files"], said["commands"]
     queues = [path.split("/")[4] for path in files if "/queues/rx-" in path]
     here = [name for name in devices if _mtu(name) in files]
-    with foreign.reading("what the node says of itself"):
+    with untrusted.reading("what the node says of itself"):
         return Machine(
             kernel=files["/proc/sys/kernel/osrelease"].strip(),
             cpu=cpu_model(files["/proc/cpuinfo"], printed[" ".join(_ARCHITECTURE)].strip()),
             cores=len(cores.listed(files["/sys/devices/system/cpu/online"])),
-            mtu={name: foreign.whole(files[_mtu(name)].strip()) for name in here},
+            mtu={name: untrusted.whole(files[_mtu(name)].strip()) for name in here},
             offloads={name: offloads(printed[" ".join(_features(name))]) for name in here},
             queues={name: queues.count(name) for name in here},
             versions={"iperf3": iperf_version},
@@ -111,7 +111,7 @@ def describe(measurement: Measurement) -> Machine:
 
 def offloads(text: str) -> dict[str, bool]:
     """The offloads that matter here, from `ethtool -k` (pure)."""
-    pairs = (line.strip().partition(": ") for line in foreign.lines(text))
+    pairs = (line.strip().partition(": ") for line in untrusted.lines(text))
     return {name: value.startswith("on") for name, _, value in pairs if name in _OFFLOADS}
 
 
@@ -150,10 +150,10 @@ def irq_time_accounting() -> bool | None:
     boot = Path("/boot") / f"config-{platform.release()}"
     try:
         if config.exists():
-            with gzip.open(io.BytesIO(foreign.content(config))) as file:
-                text = file.read(foreign.MOST_BYTES)
+            with gzip.open(io.BytesIO(untrusted.content(config))) as file:
+                text = file.read(untrusted.MOST_BYTES)
         elif boot.exists():
-            text = foreign.content(boot)
+            text = untrusted.content(boot)
         else:
             return None
     except (OSError, EOFError, zlib.error):
@@ -196,7 +196,7 @@ def confounders_in(files: Mapping[str, str]) -> Confounders:
         return files[path].strip() if path in files else None
 
     nics = nics_in(files)
-    with foreign.reading("/proc/interrupts"):
+    with untrusted.reading("/proc/interrupts"):
         return Confounders(
             nic_interrupts=nic_interrupts(files["/proc/interrupts"], nics.values()),
             irqbalance=any(
@@ -217,9 +217,9 @@ def confounders_in(files: Mapping[str, str]) -> Confounders:
 
 def throttled(cpu_stat: str) -> int | None:
     """nr_throttled of a cgroup's cpu.stat (pure); v2 has it only where the controller is on."""
-    with foreign.reading("cpu.stat of a pod"):
-        rows = dict(line.split() for line in foreign.lines(cpu_stat) if line)
-        return foreign.whole(rows["nr_throttled"]) if "nr_throttled" in rows else None
+    with untrusted.reading("cpu.stat of a pod"):
+        rows = dict(line.split() for line in untrusted.lines(cpu_stat) if line)
+        return untrusted.whole(rows["nr_throttled"]) if "nr_throttled" in rows else None
 
 
 class Nic(NamedTuple):
@@ -260,7 +260,7 @@ def nic_interrupts(text: str, nics: Iterable[Nic]) -> dict[str, list[int]]:
     The header names the cores that are online; an offline core has 0 here. Drivers name their
     interrupts freely: `eth0-TxRx-0`, `mlx5_comp0@pci:0000:03:00.0`, `virtio1-input.0`.
     """
-    header, *lines = foreign.lines(text)
+    header, *lines = untrusted.lines(text)
     online = [cores.numbered(name) for name in header.split(maxsplit=cores.MAX_CPUS)]
     known = list(nics)
     numbers = {number for nic in known for number in nic.numbers}
@@ -273,7 +273,7 @@ def nic_interrupts(text: str, nics: Iterable[Nic]) -> dict[str, list[int]]:
         counts, name = parts[: len(online)], parts[len(online) :]
         if not name or not (label.strip() in numbers or (found and found.search(name[0]))):
             continue
-        by_core = dict(zip(online, map(foreign.whole, counts), strict=True))
+        by_core = dict(zip(online, map(untrusted.whole, counts), strict=True))
         row = [by_core.get(core, 0) for core in range(max(online) + 1)]
         rows[f"{label.strip()} {name[0].split()[-1]}"] = row
     return rows

@@ -14,7 +14,7 @@ from infra import configurations, lease, steering
 from infra.commands import command
 from infra.configurations import Configuration
 from infra.cores import ranges
-from infra.refusals import BadInput, Cannot
+from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.steering import Device
 
 # Where containerd's CNI keeps the pods' network namespaces. The agent looks when it runs, so a
@@ -49,7 +49,7 @@ def planned(choice: Choice) -> dict[str, Any]:
     _check_owner(choice.owner)
     known = configurations.load(choice.own or None)
     if choice.configuration not in known:
-        raise BadInput(
+        raise InvalidInput(
             f"configuration: {choice.configuration!r} is unknown (known: {', '.join(known)})"
         )
     return plan(known[choice.configuration], choice)
@@ -57,7 +57,7 @@ def planned(choice: Choice) -> dict[str, Any]:
 
 def _check_owner(owner: str) -> None:
     if not _OWNER.fullmatch(owner):
-        raise BadInput(
+        raise InvalidInput(
             f"owner: {owner!r} must be 1 to 128 letters, digits, dots, slashes, dashes "
             "and underscores, and not begin with a dash"
         )
@@ -67,7 +67,7 @@ def kept_plan(choice: Choice) -> dict[str, Any]:
     """The same for steering that is to stay."""
     document = planned(choice)
     if document["lease_seconds"] is not None:
-        raise BadInput("lease: steering that is kept has none: leave --lease out")
+        raise InvalidInput("lease: steering that is kept has none: leave --lease out")
     return document
 
 
@@ -119,17 +119,17 @@ def _lease_of(owner: str) -> int | None:
 
 def _refuse_kept(kept: persist.Kept | None, owner: str, keep: bool) -> None:
     if kept and kept.owner is None:
-        raise Cannot(
+        raise PrerequisiteMissing(
             f"{persist.PLAN}, which {persist.SERVICE} keeps, cannot be read: "
             "first run ./steerlab nodes restore"
         )
     if kept and keep and kept.owner != owner:
-        raise Cannot(
+        raise PrerequisiteMissing(
             f"{persist.SERVICE} already keeps the steering of owner {kept.owner}: "
             f"first run {command('nodes', 'restore', '--owner', kept.owner)}"
         )
     if kept and not keep and kept.owner == owner:
-        raise Cannot(
+        raise PrerequisiteMissing(
             f"{persist.SERVICE} keeps the steering of owner {owner} and would bring it back: "
             "add --persist to change what it keeps, or first run ./steerlab nodes restore"
         )

@@ -12,8 +12,8 @@ from typing import Any
 
 from experiments.host.agent import AGENT
 from experiments.run.records import atomically
-from infra import foreign
-from infra.refusals import Cannot, Refusal
+from infra import untrusted
+from infra.errors import PrerequisiteMissing, Refusal
 
 PYTHON = "/usr/bin/python3"
 COPY = "/usr/local/lib/steerlab/steer.py"
@@ -172,7 +172,7 @@ def steps_to_start() -> list[list[str]]:
 def kept(root: Path = Path("/")) -> Kept | None:
     """Who keeps the steering of this machine, also where that was installed by half."""
     try:
-        owner = foreign.parsed(foreign.content(root / PLAN.lstrip("/")))["owner"]
+        owner = untrusted.parsed(untrusted.content(root / PLAN.lstrip("/")))["owner"]
         return Kept(str(owner))
     except FileNotFoundError:
         units = (root / UNITS.lstrip("/") / name for name in (SERVICE, AGAIN, TIMER))
@@ -223,15 +223,17 @@ def judged(properties: Mapping[str, str]) -> Health:
 
 
 def require(root: Path = Path("/")) -> None:
-    """Raise `Cannot` where no systemd could keep anything."""
+    """Raise `PrerequisiteMissing` where no systemd could keep anything."""
     if not _runs(root):
-        raise Cannot(
+        raise PrerequisiteMissing(
             "--persist: systemd does not run here (there is no /run/systemd/system): "
             "--print systemd prints the units for another machine, --print daemonset a "
             "Kubernetes manifest"
         )
     if not (root / PYTHON.lstrip("/")).exists():
-        raise Cannot(f"--persist: there is no {PYTHON} for the unit to run: install python3")
+        raise PrerequisiteMissing(
+            f"--persist: there is no {PYTHON} for the unit to run: install python3"
+        )
 
 
 def install(plan: dict[str, Any], configuration: str, root: Path = Path("/")) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from infra.refusals import Cannot
+from infra.errors import PrerequisiteMissing
 
 ENTRY = Path(__file__).resolve().parents[1] / "__main__.py"
 
@@ -22,7 +22,7 @@ _KEPT = {
 
 
 def become_root(why: str) -> None:
-    """Return as root, or start this command again under sudo. Raises `Cannot` where neither can be.
+    """Return as root, or start this command again under sudo. Raises `PrerequisiteMissing` where neither can be.
 
     To be called before anything was done.
     """
@@ -30,7 +30,7 @@ def become_root(why: str) -> None:
         return
     sudo = shutil.which("sudo")
     if sudo is None or not _is_the_command(sys.argv):
-        raise Cannot(f"root is needed {why}: use sudo")
+        raise PrerequisiteMissing(f"root is needed {why}: use sudo")
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sudo, command(sys.orig_argv, os.environ))  # noqa: S606 no shell

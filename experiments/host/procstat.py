@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from analysis.schema import Core, Softnet
 from experiments.host import proc_reader
-from infra import foreign
+from infra import untrusted
 from infra.cores import MAX_CPUS, numbered
 
 # Order of the columns of /proc/stat. Guest time is part of user time; mpstat shows it apart, so
@@ -45,7 +45,7 @@ class Task(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Edge:
+class CounterSample:
     """Raw texts at one moment; parsed after the traffic has ended.
 
     `own` are the processes of the experiment, None where they are not known.
@@ -61,7 +61,7 @@ class Edge:
     tick: int = 100
 
     @classmethod
-    def of(cls, read: Mapping[str, Any]) -> Edge:
+    def of(cls, read: Mapping[str, Any]) -> CounterSample:
         """From what `look.edge` has read."""
         own = read.get("own")
         return cls(
@@ -73,18 +73,20 @@ class Edge:
         )
 
     @classmethod
-    def read(cls, proc: Path = Path("/proc"), own: Iterable[int] | None = None) -> Edge:
+    def read(cls, proc: Path = Path("/proc"), own: Iterable[int] | None = None) -> CounterSample:
         """Read this machine now."""
         return cls.of(proc_reader.edge(proc, None if own is None else list(own)))
 
     @cached_property
     def cores(self) -> dict[int, dict[str, int]]:
         """The ticks of each core that is online."""
-        with foreign.reading("/proc/stat"):
+        with untrusted.reading("/proc/stat"):
             known = len(STAT_FIELDS) + 1
-            rows = (line.split(maxsplit=known)[:known] for line in foreign.lines(self.stat))
+            rows = (line.split(maxsplit=known)[:known] for line in untrusted.lines(self.stat))
             return {
-                numbered(row[0]): dict(zip(STAT_FIELDS, map(foreign.whole, row[1:]), strict=False))
+                numbered(row[0]): dict(
+                    zip(STAT_FIELDS, map(untrusted.whole, row[1:]), strict=False)
+                )
                 for row in rows
                 if row and row[0].startswith("cpu") and row[0] != "cpu"
             }
@@ -92,19 +94,19 @@ class Edge:
     @cached_property
     def processes(self) -> dict[int, Task]:
         """The processes by pid."""
-        with foreign.reading("/proc/PID/stat"):
+        with untrusted.reading("/proc/PID/stat"):
             return {task.pid: task for task in map(_task, self.tasks)}
 
 
 def _task(line: str) -> Task:
     *numbers, name = line.split(" ", 7)
-    pid, parent, start, user, system, *ended = map(foreign.whole, numbers)
+    pid, parent, start, user, system, *ended = map(untrusted.whole, numbers)
     ended_user, ended_system = ended
     return Task(pid, parent, start, user, system, ended_user, ended_system, name)
 
 
 def cores(
-    before: Edge, after: Edge, node: str, serving: Collection[int] | None = None
+    before: CounterSample, after: CounterSample, node: str, serving: Collection[int] | None = None
 ) -> list[Core]:
     """Percent of the window that each core spent in each state, as mpstat prints them.
 
@@ -158,7 +160,7 @@ def _core(node: str, core: int, spent: dict[str, int] | None, serves: bool | Non
     )
 
 
-def softnet(before: Edge, after: Edge, node: str) -> list[Softnet]:
+def softnet(before: CounterSample, after: CounterSample, node: str) -> list[Softnet]:
     """Differences of each core's row of softnet_stat, and of its NET_RX softirqs."""
     rows = _softnet_differences(before, after)
     received = _net_rx_differences(before, after)
@@ -169,7 +171,7 @@ def softnet(before: Edge, after: Edge, node: str) -> list[Softnet]:
     ]
 
 
-def backward(before: Edge, after: Edge, node: str) -> list[str]:
+def backward(before: CounterSample, after: CounterSample, node: str) -> list[str]:
     """The counters of which no difference is known: they went back during the window."""
     times = {
         core: _spent(before.cores[core], after.cores[core])
@@ -188,8 +190,10 @@ def backward(before: Edge, after: Edge, node: str) -> list[str]:
     ]
 
 
-def _softnet_differences(before: Edge, after: Edge) -> dict[int, dict[str, int] | None]:
-    with foreign.reading("/proc/net/softnet_stat"):
+def _softnet_differences(
+    before: CounterSample, after: CounterSample
+) -> dict[int, dict[str, int] | None]:
+    with untrusted.reading("/proc/net/softnet_stat"):
         first, last = _softnet(before), _softnet(after)
     found: dict[int, dict[str, int] | None] = {}
     for core in first.keys() & last.keys():
@@ -204,11 +208,11 @@ _SOFTNET = {"processed": 0, "dropped": 1, "squeezed": 2, "received_rps": 9, "flo
 _SOFTNET_CPU = 12
 
 
-def _softnet(edge: Edge) -> dict[int, dict[str, int]]:
+def _softnet(edge: CounterSample) -> dict[int, dict[str, int]]:
     """The rows by core. Before Linux 5.10 they do not name theirs: they are of those online."""
     online = sorted(edge.cores)
     rows: dict[int, dict[str, int]] = {}
-    for number, line in enumerate(filter(None, foreign.lines(edge.softnet))):
+    for number, line in enumerate(filter(None, untrusted.lines(edge.softnet))):
         words = line.split(maxsplit=_SOFTNET_CPU + 1)[: _SOFTNET_CPU + 1]
         values = [_hexadecimal(word) for word in words]
         if len(values) > _SOFTNET_CPU:
@@ -234,19 +238,19 @@ def _wrapped(difference: int) -> int | None:
     return passed if passed < 2**31 else None
 
 
-def _net_rx_differences(before: Edge, after: Edge) -> dict[int, int | None]:
-    with foreign.reading("/proc/softirqs"):
+def _net_rx_differences(before: CounterSample, after: CounterSample) -> dict[int, int | None]:
+    with untrusted.reading("/proc/softirqs"):
         first, last = _net_rx(before.softirqs), _net_rx(after.softirqs)
     return {core: _wrapped(last[core] - first[core]) for core in first.keys() & last.keys()}
 
 
 def _net_rx(text: str) -> dict[int, int]:
-    header, *lines = foreign.lines(text)
+    header, *lines = untrusted.lines(text)
     online = [numbered(name) for name in header.split(maxsplit=MAX_CPUS)]
     for line in lines:
         name, _, counts = line.partition(":")
         if name.strip() == "NET_RX":
             return dict(
-                zip(online, map(foreign.whole, counts.split(maxsplit=MAX_CPUS)), strict=False)
+                zip(online, map(untrusted.whole, counts.split(maxsplit=MAX_CPUS)), strict=False)
             )
     return {}

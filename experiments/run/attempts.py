@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from analysis.schema import Record
 from experiments.validity import REMEDIES, Cause
-from infra.refusals import Refusal
+from infra.errors import Refusal
 
 ATTEMPTS = 2
 STREAK = 3

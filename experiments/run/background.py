@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from experiments.host.procstat import Edge, Task
+from experiments.host.procstat import CounterSample, Task
 
 # Kernel threads that process packets: their time is the traffic's, however it is counted.
 _PACKETS = ("ksoftirqd/", "napi/", "backlog_napi/")
@@ -37,7 +37,9 @@ class _Used(NamedTuple):
     system: int
 
 
-def measured(before: Edge, after: Edge, cores: Collection[int]) -> Background | None:
+def measured(
+    before: CounterSample, after: CounterSample, cores: Collection[int]
+) -> Background | None:
     """What other programs used on these cores; None where it cannot be told.
 
     That is where the experiment's own processes are not known, or ended before the window did.
@@ -63,7 +65,9 @@ def measured(before: Edge, after: Edge, cores: Collection[int]) -> Background | 
     return Background(foreign / per_core, _named(used, before.own, per_core))
 
 
-def _ticks(before: Edge, after: Edge, cores: Collection[int], fields: Sequence[str]) -> int:
+def _ticks(
+    before: CounterSample, after: CounterSample, cores: Collection[int], fields: Sequence[str]
+) -> int:
     return sum(
         max(0, after.cores[core][field] - before.cores[core][field])
         for core in cores
@@ -71,7 +75,7 @@ def _ticks(before: Edge, after: Edge, cores: Collection[int], fields: Sequence[s
     )
 
 
-def _used(before: Edge, after: Edge) -> list[_Used]:
+def _used(before: CounterSample, after: CounterSample) -> list[_Used]:
     """What each process used; one that ended is counted at its parent, which waited for it."""
     found = {
         pid: (task, _time(task, before.processes.get(pid))) for pid, task in after.processes.items()

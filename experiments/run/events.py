@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 from experiments.run.measure import mean_bitrate
-from experiments.run.plan import Plan, Run
+from experiments.run.plan import Run, SweepPlan
 from experiments.run.sweep import Done
 
 Why = Literal["complete", "time", "interrupted", "failed"]
@@ -24,7 +24,7 @@ Why = Literal["complete", "time", "interrupted", "failed"]
 class Events:
     """Writes one sweep's events to a stream."""
 
-    def __init__(self, stream: TextIO, plan: Plan) -> None:
+    def __init__(self, stream: TextIO, plan: SweepPlan) -> None:
         self._stream = stream
         self._plan = plan
 

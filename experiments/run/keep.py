@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from analysis.schema import Record
-from experiments.run.plan import Plan
+from experiments.run.plan import SweepPlan
 from infra import configurations
 from infra.commands import command
-from infra.refusals import BadInput
+from infra.errors import InvalidInput
 
 
-def commands(winner: str, records: Iterable[Record], plan: Plan | None) -> str:
+def commands(winner: str, records: Iterable[Record], plan: SweepPlan | None) -> str:
     """The lines that apply a configuration and restore the node; without a hash of what was
     measured, or with another one, the reason why there are none, as a comment."""
     own = plan.own if plan else ""
@@ -27,14 +27,14 @@ def commands(winner: str, records: Iterable[Record], plan: Plan | None) -> str:
     )
 
 
-def _reason(winner: str, records: Iterable[Record], plan: Plan | None, own: str) -> str:
+def _reason(winner: str, records: Iterable[Record], plan: SweepPlan | None, own: str) -> str:
     """Why the name would not apply what was measured; empty where it does."""
     measured = {record.definition for record in records if record.configuration == winner}
     measured.add(dict(plan.definitions).get(winner) if plan else None)
     known = measured - {None}
     try:
         current = configurations.load(own or None).get(winner)
-    except BadInput as error:
+    except InvalidInput as error:
         return str(error)
     where = own or "the built-in configurations"
     if current is None:

@@ -14,10 +14,10 @@ from typing import Any
 from experiments.run import options
 from experiments.run import plan as plans
 from experiments.run.options import Options
-from experiments.run.plan import Plan
-from infra import config, documents
+from experiments.run.plan import SweepPlan
+from infra import config, yaml_files
 from infra import configurations as definitions
-from infra.refusals import BadInput
+from infra.errors import InvalidInput
 
 _FILE = Path(__file__).with_name("matrices.yaml")
 
@@ -33,7 +33,7 @@ def names() -> dict[str, str]:
 def named(name: str) -> dict[str, Any]:
     """The options of a named matrix, or of a file of one.
 
-    Raises `BadInput` for a name or a file that is not there, and for one that is not valid.
+    Raises `InvalidInput` for a name or a file that is not there, and for one that is not valid.
     """
     known = _read(_FILE)
     usual = _checked(known["usual"], {}, "matrices.yaml: usual")
@@ -41,7 +41,7 @@ def named(name: str) -> dict[str, Any]:
         return usual | _checked(known[name], usual, f"matrices.yaml: {name}")
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        raise BadInput(
+        raise InvalidInput(
             f"matrix: {name!r} is unknown (known: {', '.join(known)}, or a file NAME.yaml)"
         )
     return usual | _checked(_read(path), usual, f"matrix: {name}")
@@ -49,31 +49,31 @@ def named(name: str) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = documents.read(path, "matrix")
+        document = yaml_files.read(path, "matrix")
     except FileNotFoundError:
-        raise BadInput(f"matrix: there is no file {path}") from None
+        raise InvalidInput(f"matrix: there is no file {path}") from None
     if not isinstance(document, dict):
-        raise BadInput(f"matrix: {path} must map options to values")
+        raise InvalidInput(f"matrix: {path} must map options to values")
     return document
 
 
 def _checked(document: Any, usual: Mapping[str, Any], where: str) -> dict[str, Any]:
     """A document's own options; they are valid over the usual ones."""
     if not isinstance(document, dict):
-        raise BadInput(f"{where} must map options to values")
+        raise InvalidInput(f"{where} must map options to values")
     own = {key: value for key, value in document.items() if key != "summary" and value is not None}
     try:
         found = options.layer(own)
         options.read({"seed": 0, **usual, **found})
-    except BadInput as error:
-        raise BadInput(f"{where}: {error}") from None
+    except InvalidInput as error:
+        raise InvalidInput(f"{where}: {error}") from None
     return found
 
 
-def plan(wanted: Mapping[str, Any]) -> Plan:
+def plan(wanted: Mapping[str, Any]) -> SweepPlan:
     """The plan of these options, validated as `up` would a state of it.
 
-    Raises `BadInput` naming the option, and `Cannot` where the target does not answer.
+    Raises `InvalidInput` naming the option, and `PrerequisiteMissing` where the target does not answer.
     """
     asked = options.read(options.layer(wanted))
     if asked.own:
@@ -85,7 +85,7 @@ def plan(wanted: Mapping[str, Any]) -> Plan:
     usual = {"configuration": "baseline", "replicas": "1", "path": path, **settings, **timing}
     made = plans.make(asked, known=definitions.load(asked.own or None), cpus=_cpus(usual))
     if made.until_ci is not None and made.baseline not in made.configurations:
-        raise BadInput("until_ci: the baseline must be among the configurations")
+        raise InvalidInput("until_ci: the baseline must be among the configurations")
     # One state of the plan, validated as `up` would: what is wrong with the rest shows here.
     values = {
         **settings,
@@ -96,7 +96,7 @@ def plan(wanted: Mapping[str, Any]) -> Plan:
     return made
 
 
-def options_of(kept: Plan) -> dict[str, Any]:
+def options_of(kept: SweepPlan) -> dict[str, Any]:
     """The options that make a plan again; what was left out is asked for again, too."""
     asked = kept.asked
     return {field: getattr(asked, field) for field, _ in options.declared()} | {
@@ -107,7 +107,7 @@ def options_of(kept: Plan) -> dict[str, Any]:
 def refuse_without_baseline(asked: Options) -> None:
     """Nothing could be compared, and whoever wants that has to say so."""
     if asked.baseline not in (*asked.configurations, NO_BASELINE):
-        raise BadInput(
+        raise InvalidInput(
             f"configurations: {asked.baseline} is not among {', '.join(asked.configurations)}, so "
             f"nothing could be compared: add it, compare with another (--baseline NAME), or "
             f"compare nothing (--baseline {NO_BASELINE})"

@@ -23,10 +23,10 @@ from experiments import validity
 from experiments.host import machine, procstat
 from experiments.run import background
 from experiments.targets import contract
-from experiments.targets.contract import AnyMeasurement, Driven, Site, Standing
+from experiments.targets.contract import AnyMeasurement, Backend, Standing, TrafficResult
 from experiments.traffic.iperf3 import BarrierBroken, failed
 from experiments.validity import Cause, Reason
-from infra.refusals import Refusal
+from infra.errors import Refusal
 
 T = TypeVar("T")
 
@@ -195,7 +195,7 @@ _OPTIONAL = (
 )  # fmt: skip
 
 
-def _driven(at: Site, count: int, verdict: _Verdict) -> Driven:
+def _driven(at: Backend, count: int, verdict: _Verdict) -> TrafficResult:
     """The traffic; where it could not be driven, pairs without a bitrate and the one reason."""
     try:
         driven = at.drive(count)
@@ -203,14 +203,14 @@ def _driven(at: Site, count: int, verdict: _Verdict) -> Driven:
         known = isinstance(error, BarrierBroken)
         text = str(error) if known else in_words(error)
         reason = Reason(Cause.START if known else Cause.TRAFFIC, text)
-        driven = Driven([failed(pair, reason) for pair in range(1, count + 1)], {}, [reason])
+        driven = TrafficResult([failed(pair, reason) for pair in range(1, count + 1)], {}, [reason])
     verdict.add(driven.reasons)
     if not driven.edges and not driven.reasons:
         verdict.add([Reason(Cause.WINDOW, "/proc was not read at both edges of the window")])
     return driven
 
 
-def _accounts(driven: Driven, asked: float, verdict: _Verdict) -> dict[str, Any]:
+def _accounts(driven: TrafficResult, asked: float, verdict: _Verdict) -> dict[str, Any]:
     """What the edge reads say; empty where the traffic never came to its window."""
     read = driven.edges
     if not read:
@@ -249,7 +249,7 @@ def _of(by_node: Mapping[str, Any], node: str, online: Collection[int]) -> set[i
     return set(online if cores is None else cores)
 
 
-def _same_machine(described: Machine, driven: Driven) -> list[Reason]:
+def _same_machine(described: Machine, driven: TrafficResult) -> list[Reason]:
     """Why the machine of the record is not the one that ran: its cores are others (pure)."""
     before, _ = next(iter(driven.edges.values()))
     if len(before.cores) == described.cores:
@@ -258,7 +258,7 @@ def _same_machine(described: Machine, driven: Driven) -> list[Reason]:
     return [Reason(Cause.CORES, text)]
 
 
-def _verified(at: Site, verdict: _Verdict, when: str) -> Steering | None:
+def _verified(at: Backend, verdict: _Verdict, when: str) -> Steering | None:
     """The steering as read back; drift makes the run invalid. Renews the lease."""
     answers = verdict.asked(Cause.AGENT, f"steering {when}", at.verify, None)
     if answers is None:

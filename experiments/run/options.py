@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from infra.refusals import BadInput
+from infra.errors import InvalidInput
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
@@ -194,7 +194,7 @@ def decided() -> dict[str, str]:
 def layer(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options by field, from any spelling: `podCpuLimit` and `pod_cpu_limit`, `runs` and `blocks`.
 
-    Raises `BadInput` for a name that is none of an option.
+    Raises `InvalidInput` for a name that is none of an option.
     """
     from experiments.engines import stacks
     from infra.complaints import unknown_key
@@ -203,7 +203,7 @@ def layer(given: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in given.items():
         if name not in fields_of:
-            raise BadInput(unknown_key(name, [_spellings(field)[0] for field, _ in declared()]))
+            raise InvalidInput(unknown_key(name, [_spellings(field)[0] for field, _ in declared()]))
         found[fields_of[name]] = value
     words = found.get("config")
     if isinstance(words, list) and all(isinstance(word, str) for word in words):
@@ -214,7 +214,7 @@ def layer(given: Mapping[str, Any]) -> dict[str, Any]:
             if option.in_config and option.key in found["config"]:
                 value = found["config"].pop(option.key)
                 if found.setdefault(field, value) != value:
-                    raise BadInput(f"{option.key}: {flag(field)} and -c {option.key}= differ")
+                    raise InvalidInput(f"{option.key}: {flag(field)} and -c {option.key}= differ")
     return found
 
 
@@ -226,7 +226,7 @@ def _spellings(field: str) -> tuple[str, ...]:
 
 
 def read(given: Mapping[str, Any]) -> Options:
-    """The options that a layer gives. Raises `BadInput` naming the option and what is allowed."""
+    """The options that a layer gives. Raises `InvalidInput` naming the option and what is allowed."""
     from pydantic import ValidationError
 
     from infra.complaints import unknown_key
@@ -234,11 +234,11 @@ def read(given: Mapping[str, Any]) -> Options:
     ours = [field for field, _ in declared()]
     for field in given:
         if field not in ours:
-            raise BadInput(unknown_key(field, ours))
+            raise InvalidInput(unknown_key(field, ours))
     try:
         return _adapter().validate_python(dict(given))
     except ValidationError as error:
-        raise BadInput(_complaint(error)) from None
+        raise InvalidInput(_complaint(error)) from None
 
 
 @functools.cache

@@ -15,9 +15,9 @@ from typing import Any
 
 from experiments.run import options
 from experiments.run.options import Options
-from infra import foreign
+from infra import untrusted
 from infra.configurations import Configuration
-from infra.refusals import BadInput
+from infra.errors import InvalidInput
 
 # Seconds beside the traffic of a run (verify, start, collect, re-steer), for the ETA alone.
 OVERHEAD_S = 0.6
@@ -37,7 +37,7 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Options):
+class SweepPlan(Options):
     """What a sweep will do; two plans with one `digest` are the same experiment.
 
     `definitions` holds a hash of what each configuration's name stood for: a user's file may change.
@@ -72,14 +72,14 @@ class Plan(Options):
         return round(runs * (self.duration + self.omit + overhead), 1)
 
 
-def make(asked: Options, *, known: Mapping[str, Configuration], cpus: int) -> Plan:
+def make(asked: Options, *, known: Mapping[str, Configuration], cpus: int) -> SweepPlan:
     """The plan of a matrix. A configuration that this machine has no cores for is left out.
 
-    Raises `BadInput` for an unknown name, and where there is nothing to run.
+    Raises `InvalidInput` for an unknown name, and where there is nothing to run.
     """
     for name in asked.configurations:
         if name not in known:
-            raise BadInput(f"configurations: {name!r} is unknown (known: {', '.join(known)})")
+            raise InvalidInput(f"configurations: {name!r} is unknown (known: {', '.join(known)})")
     left_out = tuple(
         (name, f"needs {known[name].needs_cpus} CPUs")
         for name in asked.configurations
@@ -87,12 +87,12 @@ def make(asked: Options, *, known: Mapping[str, Configuration], cpus: int) -> Pl
     )
     possible = tuple(name for name in asked.configurations if known[name].needs_cpus <= cpus)
     if not possible:
-        raise BadInput(
+        raise InvalidInput(
             "configurations: this machine can run none of them: "
             + ", ".join(f"{name} {why}" for name, why in left_out)
         )
     own = {one.name: getattr(asked, one.name) for one in fields(Options)}
-    return Plan(
+    return SweepPlan(
         **own | {"configurations": possible},
         left_out=left_out,
         definitions=tuple((name, known[name].definition) for name in possible),
@@ -117,18 +117,18 @@ def _order(
     return runs
 
 
-def from_json(text: str | bytes) -> Plan:
+def from_json(text: str | bytes) -> SweepPlan:
     """A plan as `to_json` wrote it. Raises ValueError, KeyError or TypeError for any other text."""
     from pydantic import TypeAdapter
 
-    document = foreign.parsed(text)
+    document = untrusted.parsed(text)
     if not isinstance(document, dict):
         raise TypeError("it is not a mapping")
     try:
         own = options.of_kept(document)
-    except BadInput as error:
+    except InvalidInput as error:
         raise ValueError(str(error)) from None
-    return Plan(
+    return SweepPlan(
         **{one.name: getattr(own, one.name) for one in fields(Options)},
         left_out=tuple((str(name), str(why)) for name, why in document["left_out"]),
         definitions=tuple((str(name), str(what)) for name, what in document["definitions"]),
@@ -136,11 +136,11 @@ def from_json(text: str | bytes) -> Plan:
     )
 
 
-def to_json(plan: Plan) -> str:
+def to_json(plan: SweepPlan) -> str:
     return json.dumps(_document(plan), indent=1) + "\n"
 
 
-def _document(plan: Plan) -> dict[str, Any]:
+def _document(plan: SweepPlan) -> dict[str, Any]:
     return {
         **options.kept(plan),
         "left_out": plan.left_out,

@@ -11,7 +11,7 @@ from typing import Any
 from analysis import files
 from analysis.files import write as atomically
 from analysis.schema import Record
-from infra import foreign
+from infra import untrusted
 
 __all__ = ["atomically", "write"]
 
@@ -32,6 +32,6 @@ def write(directory: Path, name: str, record: Record, raw: Sequence[bytes]) -> P
 def _traffic(raw: bytes) -> Any:
     """What a client printed: its JSON, or the text where it is none."""
     try:
-        return foreign.parsed(raw)
+        return untrusted.parsed(raw)
     except ValueError:
         return raw.decode(errors="replace")

@@ -17,12 +17,12 @@ from experiments.run import attempts, records
 from experiments.run import measure as one
 from experiments.targets.contract import AnyMeasurement
 from experiments.targets.lab import drift as verify
-from infra import foreign
+from infra import untrusted
+from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes import measurement as cluster
 from infra.kubernetes import nodes
 from infra.lab import measurement
 from infra.measured import NAME
-from infra.refusals import BadInput, Cannot
 
 RESULTS = stacks.ROOT / "results"
 _MOST_CHANGES = 4
@@ -36,11 +36,13 @@ _ANY: TypeAdapter[AnyMeasurement] = TypeAdapter(
 def from_stdin() -> AnyMeasurement:
     """The measurement that `up` hands over."""
     try:
-        what = _ANY.validate_python(foreign.parsed(sys.stdin.read(foreign.MOST_BYTES + 1)))
+        what = _ANY.validate_python(untrusted.parsed(sys.stdin.read(untrusted.MOST_BYTES + 1)))
     except ValidationError as error:
-        raise BadInput(f"measure: stdin holds no measurement: {error.errors()[0]['msg']}") from None
+        raise InvalidInput(
+            f"measure: stdin holds no measurement: {error.errors()[0]['msg']}"
+        ) from None
     except ValueError as error:
-        raise BadInput(f"measure: stdin holds no measurement: {error}") from None
+        raise InvalidInput(f"measure: stdin holds no measurement: {error}") from None
     targets.require(what.target)
     return what
 
@@ -48,7 +50,7 @@ def from_stdin() -> AnyMeasurement:
 def of_stack(name: str, engine: Callable[[], Engine]) -> AnyMeasurement:
     """The measurement of a stack that is up; at least one run.
 
-    Raises `Cannot` where what was converged last is not what the stack's file declares now.
+    Raises `PrerequisiteMissing` where what was converged last is not what the stack's file declares now.
     """
     ref, state = stacks.load(name)
     targets.require(state.target)
@@ -58,14 +60,14 @@ def of_stack(name: str, engine: Callable[[], Engine]) -> AnyMeasurement:
     else:
         what = measurement.of(state)
         if verify.links_of(what.server_node) is None:
-            raise Cannot(
+            raise PrerequisiteMissing(
                 f"measure: stack {name} is not up: there is no namespace {what.server_node}"
             )
     changes = [step for step in engine().preview(ref).changes if step.name != NAME]
     if changes:
         words = ", ".join(f"{step.operation} {step.name}" for step in changes[:_MOST_CHANGES])
         more = f" and {len(changes) - _MOST_CHANGES} more" if len(changes) > _MOST_CHANGES else ""
-        raise Cannot(
+        raise PrerequisiteMissing(
             f"measure: what stands is not what Pulumi.{name}.yaml and its configurations declare "
             f"({words}{more}): ./steerlab up -s {quote(name)}"
         )

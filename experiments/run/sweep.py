@@ -32,16 +32,16 @@ from analysis.schema import Machine, Record
 from experiments import signals, targets
 from experiments.engines import Engine, EngineError, StackRef, stacks, trust
 from experiments.run import attempts, measure, records
-from experiments.run.plan import Plan, Run, from_json, to_json
+from experiments.run.plan import Run, SweepPlan, from_json, to_json
 from experiments.targets.contract import AnyMeasurement
 from experiments.targets.lab import drift as verify
 from experiments.targets.lab import standing
-from infra import foreign
-from infra.config import State
+from infra import untrusted
+from infra.config import StackSettings
+from infra.errors import InvalidInput
 from infra.kubernetes import measurement as cluster
 from infra.kubernetes.nodes import Nodes, of_state
 from infra.lab import measurement
-from infra.refusals import BadInput
 
 PLAN = "plan.json"
 RECORDS = "records"
@@ -66,7 +66,7 @@ class Sweep:
     """One sweep in one results directory."""
 
     directory: Path
-    plan: Plan
+    plan: SweepPlan
     engine: Engine
     max_seconds: float | None = None
     on_run: Callable[[Run], None] = lambda _: None
@@ -90,17 +90,17 @@ class Sweep:
     def prepare(self, *, resume: bool = False) -> list[Run]:
         """Make the results directory, or check that it holds this plan; the runs still to do.
 
-        Raises `BadInput` for a directory that holds another plan, or any where not to `resume`.
+        Raises `InvalidInput` for a directory that holds another plan, or any where not to `resume`.
         """
         path = self.directory / PLAN
         _refuse_other_files(self.directory)
         trust.refuse_foreign(self.directory, PLAN, ".pulumi")
         if path.exists():
             if not resume:
-                raise BadInput(f"out: {self.directory} holds a sweep already: give --resume")
+                raise InvalidInput(f"out: {self.directory} holds a sweep already: give --resume")
             kept = kept_plan(self.directory)
             if kept.digest != self.plan.digest:
-                raise BadInput(
+                raise InvalidInput(
                     f"resume: {self.directory} holds plan {kept.digest}, not {self.plan.digest}: "
                     "the same options, --seed and configurations are needed to go on"
                 )
@@ -181,7 +181,7 @@ class Sweep:
             repair=lambda: self._repair(stack),
         )
 
-    def _converge(self, stack: StackRef, state: State) -> None:
+    def _converge(self, stack: StackRef, state: StackSettings) -> None:
         if self._stands is not None and self.plan.isolation == "fresh":
             self.engine.destroy(stack)
             self.engine.up(stack)
@@ -198,7 +198,7 @@ class Sweep:
         verify.restore(drift)
         self.engine.up(stack, replace=[found.urn for found in drift])
 
-    def _attempt(self, run: Run, state: State, attempt: int) -> Record:
+    def _attempt(self, run: Run, state: StackSettings, attempt: int) -> Record:
         """One attempt, which leaves a record of its own."""
         place = measure.Place(run.block, run.order, self.plan.seed, self.plan.digest, attempt)
         record, raw = measure.run(
@@ -212,19 +212,19 @@ class Sweep:
         records.write(self.directory / RECORDS, _name(run, attempt), record, raw)
         return record
 
-    def _measurement(self, state: State) -> AnyMeasurement:
+    def _measurement(self, state: StackSettings) -> AnyMeasurement:
         if state.target == "lab":
             return measurement.of(state)
         self._nodes = self._nodes or of_state(state)
         return cluster.of(state, self._nodes)
 
-    def _stack(self, run: Run) -> tuple[StackRef, State]:
-        """The stack of a run. Raises `BadInput` where its configuration is no longer the plan's."""
+    def _stack(self, run: Run) -> tuple[StackRef, StackSettings]:
+        """The stack of a run. Raises `InvalidInput` where its configuration is no longer the plan's."""
         stack, state = stacks.own(self.directory.resolve(), self._stack_name, self._values(run))
         planned, now = dict(self.plan.definitions)[run.configuration], state.steering.definition
         if planned != now:
             where = state.configurations or "the built-in configurations"
-            raise BadInput(
+            raise InvalidInput(
                 f"configurations: {run.configuration} was {planned} when this sweep began and is "
                 f"{now} now: restore {where} and continue with --resume, or begin another sweep"
             )
@@ -275,29 +275,29 @@ def _name(run: Run, attempt: int) -> str:
     return f"{run.order:05d}-{run.configuration}-{run.replicas}-{run.path}{again}"
 
 
-def kept_plan(directory: Path) -> Plan:
-    """The plan of the sweep in a results directory. Raises `BadInput` where there is none."""
+def kept_plan(directory: Path) -> SweepPlan:
+    """The plan of the sweep in a results directory. Raises `InvalidInput` where there is none."""
     path = directory / PLAN
     try:
-        return from_json(foreign.content(path))
+        return from_json(untrusted.content(path))
     except FileNotFoundError:
-        raise BadInput(f"resume: there is no sweep in {directory}") from None
+        raise InvalidInput(f"resume: there is no sweep in {directory}") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BadInput(f"resume: {path} is not a plan: {error}") from None
+        raise InvalidInput(f"resume: {path} is not a plan: {error}") from None
 
 
 def _refuse_other_files(directory: Path) -> None:
-    """A sweep has a directory to itself. Raises `BadInput` for one that holds something else."""
+    """A sweep has a directory to itself. Raises `InvalidInput` for one that holds something else."""
     if not directory.exists():
         return
     if not directory.is_dir():
-        raise BadInput(f"out: {directory} is not a directory")
+        raise InvalidInput(f"out: {directory} is not a directory")
     if (directory / PLAN).exists():
         return
     own = {RECORDS, RESERVE}  # of a sweep that ended before it had a plan
     others = sorted(path.name for path in directory.iterdir() if path.name not in own)
     if others or any(directory.glob(f"{RECORDS}/*")):
-        raise BadInput(
+        raise InvalidInput(
             f"out: {directory} holds {others[0] if others else 'records'} and no sweep: name a new "
             "directory"
         )

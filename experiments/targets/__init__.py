@@ -10,8 +10,8 @@ from experiments.engines import stacks
 from experiments.host import lock
 from experiments.targets.lab import requirements
 from experiments.targets.lab.drift import Drift
-from infra.config import State
-from infra.refusals import Cannot
+from infra.config import StackSettings
+from infra.errors import PrerequisiteMissing
 
 
 def of(resources: Sequence[dict[str, Any]]) -> str:
@@ -22,12 +22,12 @@ def of(resources: Sequence[dict[str, Any]]) -> str:
 
 
 def require(target: str, *, removal: bool = False) -> None:
-    """Raise `Cannot` where this machine lacks what the target needs, or its removal."""
+    """Raise `PrerequisiteMissing` where this machine lacks what the target needs, or its removal."""
     if target == "lab":
         requirements.require_lab(removal=removal)
 
 
-def require_for(state: State) -> None:
+def require_for(state: StackSettings) -> None:
     """The same for a state; of a cluster also its nodes, and that they can be reached."""
     require(state.target)
     if state.target != "kubernetes":
@@ -39,7 +39,9 @@ def require_for(state: State) -> None:
     for node in nodes if state.node_access == "ssh" else ():
         answer = run(SshShell(node.address, state.ssh), ("true",))
         if answer.status != 0:
-            raise Cannot(f"ssh to node {node.name} ({node.address}): {answer.err.strip()}")
+            raise PrerequisiteMissing(
+                f"ssh to node {node.name} ({node.address}): {answer.err.strip()}"
+            )
 
 
 def busy(target: str, stack: str, what: str) -> AbstractContextManager[None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from analysis.schema import Confounders, Machine
-from experiments.host.procstat import Edge
+from experiments.host.procstat import CounterSample
 from experiments.traffic.iperf3 import Result
 from experiments.validity import Reason
 from infra.kubernetes.measurement import ClusterMeasurement
@@ -17,7 +17,7 @@ AnyMeasurement = Measurement | ClusterMeasurement
 
 
 @dataclass(frozen=True)
-class Driven:
+class TrafficResult:
     """What came of the traffic: each pair's result, and each node's edge reads.
 
     `using` are the cores of each node that the experiment uses, `serving` those that serve a
@@ -26,7 +26,7 @@ class Driven:
     """
 
     results: Sequence[Result]
-    edges: Mapping[str, tuple[Edge, Edge]]
+    edges: Mapping[str, tuple[CounterSample, CounterSample]]
     reasons: Sequence[Reason] = ()
     using: Mapping[str, Collection[int] | None] = field(default_factory=dict)
     serving: Mapping[str, Collection[int] | None] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Standing:
     pod_cpu_limit: str | None = None
 
 
-class Site(Protocol):
+class Backend(Protocol):
     """The machines of a measurement. What goes wrong in it is an exception, of any kind."""
 
     def describe(self) -> Machine:
@@ -60,16 +60,16 @@ class Site(Protocol):
     def throttled(self, pairs: int) -> dict[int, int]:
         """nr_throttled of the first server pods that have a CPU quota, by pair."""
 
-    def drive(self, pairs: int) -> Driven:
+    def drive(self, pairs: int) -> TrafficResult:
         """Run the first pairs once. Raises `BarrierBroken` where they could not start together."""
 
 
-def of(what: AnyMeasurement) -> Site:
+def of(what: AnyMeasurement) -> Backend:
     """The site of a measurement."""
     if isinstance(what, ClusterMeasurement):
-        from experiments.targets.kubernetes.backend import ClusterSite
+        from experiments.targets.kubernetes.backend import KubernetesBackend
 
-        return ClusterSite(what)
-    from experiments.targets.lab.backend import LabSite
+        return KubernetesBackend(what)
+    from experiments.targets.lab.backend import LabBackend
 
-    return LabSite(what)
+    return LabBackend(what)

@@ -17,7 +17,7 @@ from typing import Any
 
 from analysis.schema import Pair
 from experiments.validity import TRAFFIC, Asked, Cause, Reason
-from infra import foreign
+from infra import untrusted
 from infra.lab.layout import netns
 from infra.lab.measurement import Endpoint, Measurement
 
@@ -258,7 +258,7 @@ def _read(out: bytes, err: bytes) -> tuple[dict[str, Any] | None, list[str]]:
             continue  # within the one before
         try:
             _, after = _EXTENT.raw_decode(text, start)
-            found = foreign.parsed(text[start:after], strict=False)
+            found = untrusted.parsed(text[start:after], strict=False)
         except (ValueError, RecursionError):
             continue
         beside.append(text[position:start])

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from infra import documents, foreign
-from infra.refusals import Cannot
+from infra import untrusted, yaml_files
+from infra.errors import PrerequisiteMissing
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -24,7 +24,7 @@ _MOST_SIGNS = 10_000
 
 
 def connect(kubeconfig: str, context: str) -> ApiClient:
-    """A client of the cluster; empty words mean kubectl's defaults. Raises `Cannot`.
+    """A client of the cluster; empty words mean kubectl's defaults. Raises `PrerequisiteMissing`.
 
     Credentials stay in the kubeconfig: nothing of it is kept, shown or recorded.
     """
@@ -40,12 +40,14 @@ def connect(kubeconfig: str, context: str) -> ApiClient:
         return _one_way(config.new_client_from_config(kubeconfig or None, context or None))
     except ConfigException as error:
         known = "" if not context else f" (context {context})"
-        raise Cannot(f"kubeconfig: {where}{known}: {error}") from None
+        raise PrerequisiteMissing(f"kubeconfig: {where}{known}: {error}") from None
     # the library takes the file for a kubeconfig whatever is in it
     except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-        raise Cannot(f"kubeconfig: {where}: {type(error).__name__}: it cannot be read") from None
+        raise PrerequisiteMissing(
+            f"kubeconfig: {where}: {type(error).__name__}: it cannot be read"
+        ) from None
     except yaml.YAMLError as error:
-        raise Cannot(
+        raise PrerequisiteMissing(
             f"kubeconfig: {where}: it is not YAML: {' '.join(str(error).split())}"
         ) from None
 
@@ -68,33 +70,35 @@ def _check(path: Path) -> None:
 
     Its certificates are few and long words.
     """
-    data = foreign.content(path, _MOST_BYTES) if path.exists() else b""
+    data = untrusted.content(path, _MOST_BYTES) if path.exists() else b""
     if sum(data.count(sign) for sign in b"\n,[{:?-&*") > _MOST_SIGNS:
         raise ValueError("it has too many parts")
-    documents.check_levels(data.decode())
+    yaml_files.check_levels(data.decode())
     if node := yaml.compose(data, Loader=yaml.SafeLoader):
-        documents.check_size(node)
+        yaml_files.check_size(node)
 
 
 @contextlib.contextmanager
 def explained(doing: str) -> Iterator[None]:
-    """Turn what the API refuses, or its absence, into a `Cannot` that says what was tried."""
+    """Turn what the API refuses, or its absence, into a `PrerequisiteMissing` that says what was tried."""
     from kubernetes.client import ApiException
     from urllib3.exceptions import HTTPError
 
     try:
         yield
     except ApiException as error:
-        raise Cannot(f"{doing}: {words(error.status, error.reason, error.body)}") from None
+        raise PrerequisiteMissing(
+            f"{doing}: {words(error.status, error.reason, error.body)}"
+        ) from None
     except (HTTPError, OSError) as error:
         reason = getattr(error, "reason", None) or error
-        raise Cannot(f"{doing}: the API server does not answer: {reason}") from None
+        raise PrerequisiteMissing(f"{doing}: the API server does not answer: {reason}") from None
 
 
 def words(status: int | None, reason: str | None, body: str | bytes | None) -> str:
     """The API's own words for a refusal, and what to do about the usual ones (pure)."""
     try:
-        said = str(foreign.parsed(body or "")["message"])
+        said = str(untrusted.parsed(body or "")["message"])
     except (ValueError, KeyError, TypeError):
         said = reason or "no reason was given"
     hints = {

@@ -9,20 +9,20 @@ import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.core.v1 import Namespace, ServiceAccount
 
 from infra import measured
-from infra.config import State
+from infra.config import StackSettings
+from infra.errors import InvalidInput
 from infra.kubernetes import agent, made_by, measurement, plan
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names, admits
 from infra.kubernetes.nodes import Nodes, of_state, owners_of_table
 from infra.kubernetes.pods import PodPair
 from infra.kubernetes.steering import NodeSteering
-from infra.refusals import BadInput
 
 
 class Cluster(pulumi.ComponentResource):
     """Everything that one state of the cluster is, but its measurement."""
 
-    def __init__(self, state: State, nodes: Nodes) -> None:
+    def __init__(self, state: StackSettings, nodes: Nodes) -> None:
         super().__init__(made_by.COMPONENT, "cluster", {"engine": made_by.running()})
         names = Names(state.stack)
         provider = kubernetes.Provider(
@@ -82,7 +82,7 @@ class Cluster(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _agent_room(
-        self, state: State, names: Names, options: pulumi.ResourceOptions
+        self, state: StackSettings, names: Names, options: pulumi.ResourceOptions
     ) -> list[pulumi.Resource]:
         """The steering namespace and its account, which has no right at all; not with SSH."""
         if state.node_access == "ssh":
@@ -109,7 +109,7 @@ def _namespace(
     )
 
 
-def running(state: State, names: Names) -> dict[str, dict[str, str]]:
+def running(state: StackSettings, names: Names) -> dict[str, dict[str, str]]:
     """The measured pods that run now: for each node their uids by name.
 
     A pod that was recreated has another uid, so the plan of its node changes and steers it.
@@ -122,17 +122,17 @@ def running(state: State, names: Names) -> dict[str, dict[str, str]]:
     return plan.by_node(listed.items)
 
 
-def declare(state: State, nodes: Nodes | None = None) -> None:
+def declare(state: StackSettings, nodes: Nodes | None = None) -> None:
     """Declare the stack, its measurement where `runs` asks for one, and the stack's outputs.
 
-    Raises `Cannot` where the cluster does not answer or has no node with the labels, `BadInput`
+    Raises `PrerequisiteMissing` where the cluster does not answer or has no node with the labels, `InvalidInput`
     where another engine has made the stack.
     """
     made_by.refuse_embedded(state.stack, Path.cwd())
     nodes = nodes or of_state(state)
     least = min(nodes.servers, key=lambda node: node.cpus)
     if state.steering.needs_cpus > least.cpus:
-        raise BadInput(
+        raise InvalidInput(
             f"configuration: {state.configuration} needs {state.steering.needs_cpus} CPUs, "
             f"node {least.name} has {least.cpus}"
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import checkpoint
-from infra.refusals import BadInput
+from infra.errors import InvalidInput
 
 # The component whose inputs say it, and the configuration by which the embedded engine says so.
 COMPONENT = "steerlab:kubernetes:Cluster"
@@ -35,10 +35,10 @@ def recorded(resources: Iterable[Mapping[str, Any]]) -> str:
 
 
 def refuse_other(stack: str, resources: Iterable[Mapping[str, Any]], engine: str) -> None:
-    """Raise `BadInput` where another engine has made this stack (pure)."""
+    """Raise `InvalidInput` where another engine has made this stack (pure)."""
     made = recorded(resources)
     if made and made != engine:
-        raise BadInput(
+        raise InvalidInput(
             f"engine: stack {stack} was made on its cluster by the {made} engine: use "
             f"--engine {made}, or destroy it with that first (./steerlab destroy -s {stack} "
             f"--engine {made})"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from infra.config import Ssh, State
+from infra.config import Ssh, StackSettings
 from infra.configurations import Configuration
 from infra.kubernetes.names import Address, Names
 from infra.kubernetes.nodes import Node, Nodes, owners_of_table
@@ -60,7 +60,7 @@ class ClusterMeasurement(BaseModel):
         return self.model_dump_json()
 
 
-def of(state: State, nodes: Nodes) -> ClusterMeasurement:
+def of(state: StackSettings, nodes: Nodes) -> ClusterMeasurement:
     """The measurement of a state on the nodes that it uses (pure)."""
     names = Names(state.stack)
     chosen = nodes.steered(state.steer_nodes == "both")

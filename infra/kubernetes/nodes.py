@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from infra import foreign
+from infra import untrusted
 from infra.commands import quoted
-from infra.config import State
+from infra.config import StackSettings
+from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.names import checked_address
-from infra.refusals import BadInput, Cannot
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -51,7 +51,7 @@ class Nodes:
         return self.clients[(index - 1) % len(self.clients)]
 
 
-def of_state(state: State) -> Nodes:
+def of_state(state: StackSettings) -> Nodes:
     """The nodes that a state uses, asked of its cluster; raises as `find` does."""
     api = connect(state.kubeconfig, state.context)
     return find(api, state.server_selector, state.client_selector)
@@ -60,7 +60,7 @@ def of_state(state: State) -> Nodes:
 def find(api: ApiClient, server_selector: str, client_selector: str) -> Nodes:
     """The ready nodes of both selectors.
 
-    Raises `Cannot` where a selector finds none, or one that is not ready, and `BadInput` for a
+    Raises `PrerequisiteMissing` where a selector finds none, or one that is not ready, and `InvalidInput` for a
     node that would be both.
     """
     from kubernetes.client import CoreV1Api
@@ -71,7 +71,7 @@ def find(api: ApiClient, server_selector: str, client_selector: str) -> Nodes:
     servers = choose(known, "serverSelector", server_selector)
     clients = choose(known, "clientSelector", client_selector)
     if both := sorted({node.name for node in servers} & {node.name for node in clients}):
-        raise BadInput(
+        raise InvalidInput(
             f"serverSelector: {server_selector} and clientSelector {client_selector} both mean "
             f"node {both[0]}: a pair on one node would not use the overlay"
         )
@@ -89,12 +89,12 @@ def choose(
     )
     if not found:
         names = ", ".join(sorted(node.metadata.name for node, _ in known)) or "none"
-        raise Cannot(
+        raise PrerequisiteMissing(
             f"{key}: no node has the label {selector} (nodes: {names}): "
             f"kubectl label node NODE {quoted(*selector.split(','))}"
         )
     if unready := [node.name for node in found if not node.ready]:
-        raise Cannot(
+        raise PrerequisiteMissing(
             f"{key}: node {unready[0]} is not Ready: kubectl describe node {quoted(unready[0])}"
         )
     return tuple(found)
@@ -109,7 +109,9 @@ def _node(node: Any) -> Node:
     try:
         address = checked_address(addresses.get("InternalIP", name))
     except ValueError as error:
-        raise Cannot(f"node {name}: its address {error}: kubectl get node {name} -o wide") from None
+        raise PrerequisiteMissing(
+            f"node {name}: its address {error}: kubectl get node {name} -o wide"
+        ) from None
     return Node(
         name=name,
         hostname=labels.get(HOSTNAME, name),
@@ -123,9 +125,9 @@ def _node(node: Any) -> Node:
 
 
 def cpus_of(quantity: str) -> int:
-    """The whole CPUs of a Kubernetes quantity, `4` or `3920m` (pure). Raises `Cannot`."""
-    with foreign.reading("a node's number of CPUs"):
-        count = foreign.whole(quantity.removesuffix("m"))
+    """The whole CPUs of a Kubernetes quantity, `4` or `3920m` (pure). Raises `PrerequisiteMissing`."""
+    with untrusted.reading("a node's number of CPUs"):
+        count = untrusted.whole(quantity.removesuffix("m"))
     return max(1, count // 1000) if quantity.endswith("m") else count
 
 

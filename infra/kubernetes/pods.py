@@ -8,7 +8,7 @@ import pulumi
 from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.core.v1 import Service
 
-from infra.config import State
+from infra.config import StackSettings
 from infra.kubernetes.names import IPERF_PORT, MEASURED, Names
 from infra.kubernetes.nodes import HOSTNAME, Node
 
@@ -16,7 +16,7 @@ from infra.kubernetes.nodes import HOSTNAME, Node
 REQUESTS = {"cpu": "10m", "memory": "16Mi"}
 
 
-def server_spec(state: State, names: Names, index: int, node: Node) -> dict[str, Any]:
+def server_spec(state: StackSettings, names: Names, index: int, node: Node) -> dict[str, Any]:
     """The server's Deployment: ready when iperf3 listens."""
     port = {"containerPort": IPERF_PORT, "name": "iperf3"}
     probe = {"tcpSocket": {"port": IPERF_PORT}, "periodSeconds": 1, "failureThreshold": 60}
@@ -28,7 +28,7 @@ def server_spec(state: State, names: Names, index: int, node: Node) -> dict[str,
     return _deployment(state, names.labels("server", index), node, container)
 
 
-def client_spec(state: State, names: Names, index: int, node: Node) -> dict[str, Any]:
+def client_spec(state: StackSettings, names: Names, index: int, node: Node) -> dict[str, Any]:
     """The client's Deployment: idle until a run starts iperf3 in it."""
     container = {"command": ["sleep", "infinity"]}
     return _deployment(state, names.labels("client", index), node, container)
@@ -40,7 +40,7 @@ def service_spec(names: Names, index: int) -> dict[str, Any]:
 
 
 def _deployment(
-    state: State, labels: dict[str, str], node: Node, container: dict[str, Any]
+    state: StackSettings, labels: dict[str, str], node: Node, container: dict[str, Any]
 ) -> dict[str, Any]:
     limits = {"limits": {"cpu": state.pod_cpu_limit}} if state.pod_cpu_limit else {}
     return {
@@ -86,7 +86,7 @@ class PodPair(pulumi.ComponentResource):
 
     def __init__(
         self,
-        state: State,
+        state: StackSettings,
         names: Names,
         index: int,
         nodes: tuple[Node, Node],

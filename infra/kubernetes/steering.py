@@ -15,22 +15,22 @@ from pulumi_command import local
 from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.batch.v1 import Job
 
-from infra.config import State
+from infra.config import StackSettings
+from infra.errors import InvalidInput
 from infra.kubernetes import agent
-from infra.kubernetes.guard import Guard
+from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node
-from infra.refusals import BadInput
 
 RESTORE = "./steerlab nodes restore --declared"
 APPLY = "./steerlab nodes apply --declared"
 
 
 def plan_words(plan: Mapping[str, Any]) -> list[str]:
-    """The agent's words for a plan (pure). Raises `BadInput` for one that no argument can hold."""
+    """The agent's words for a plan (pure). Raises `InvalidInput` for one that no argument can hold."""
     text = json.dumps(plan, separators=(",", ":"))
     if len(text.encode()) > agent.LONGEST_ARGUMENT:
-        raise BadInput(
+        raise InvalidInput(
             f"replicas: {len(plan['rules'])} rules on node {plan['owner']} are too many for one "
             "Job: spread the pairs over more nodes"
         )
@@ -42,7 +42,7 @@ class NodeSteering(pulumi.ComponentResource):
 
     def __init__(
         self,
-        state: State,
+        state: StackSettings,
         names: Names,
         node: Node,
         plan: pulumi.Output[dict[str, Any]],
@@ -60,7 +60,7 @@ class NodeSteering(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=parent),
         )
         ssh = state.ssh if state.node_access == "ssh" else None
-        guard = Guard(
+        guard = Finalizer(
             stack=state.stack,
             node=node.name,
             hostname=node.hostname,
@@ -100,7 +100,7 @@ class NodeSteering(pulumi.ComponentResource):
 
     def _by_job(
         self,
-        state: State,
+        state: StackSettings,
         names: Names,
         node: Node,
         plan: pulumi.Output[dict[str, Any]],

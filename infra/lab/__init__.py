@@ -7,7 +7,7 @@ from pathlib import Path
 import pulumi
 
 from infra import measured
-from infra.config import State
+from infra.config import StackSettings
 from infra.lab import layout, measurement, plan
 from infra.lab.claim import Claim
 from infra.lab.node import Node
@@ -20,7 +20,7 @@ from infra.lab.wire import Wire
 class Lab(pulumi.ComponentResource):
     """Everything that one state of the lab is, but its measurement."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: StackSettings) -> None:
         super().__init__("steerlab:lab:Lab", "lab", None)
         server, client = layout.nodes(state.stack)
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -55,7 +55,7 @@ class Lab(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def declare(state: State) -> None:
+def declare(state: StackSettings) -> None:
     """Declare the lab, its measurement where `runs` asks for one, and the stack's outputs."""
     lab = Lab(state)
     measured.declare(state, lambda: measurement.of(state).to_stdin(), stands_on=lab.ready)

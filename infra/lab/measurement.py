@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from infra.config import State
+from infra.config import StackSettings
 from infra.cores import Cores
 from infra.lab import layout
 from infra.lab.plan import node_plan, steered_nodes
@@ -55,7 +55,7 @@ class Measurement(BaseModel):
         return self.model_dump_json()
 
 
-def of(state: State) -> Measurement:
+def of(state: StackSettings) -> Measurement:
     """The measurement of a state (pure)."""
     server, client = layout.nodes(state.stack)
     return Measurement(
@@ -77,7 +77,7 @@ def of(state: State) -> Measurement:
     )
 
 
-def _endpoint(state: State, index: int) -> Endpoint:
+def _endpoint(state: StackSettings, index: int) -> Endpoint:
     pair = layout.pair(state.stack, index, host=state.path == "host")
     limited = bool(state.pod_cpu_limit)
     return Endpoint(

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from infra import steering
-from infra.config import State
+from infra.config import StackSettings
 from infra.lab import layout
 from infra.steering import Device
 
 
-def steered_nodes(state: State) -> tuple[layout.Node, ...]:
+def steered_nodes(state: StackSettings) -> tuple[layout.Node, ...]:
     server, client = layout.nodes(state.stack)
     return (server, client) if state.steer_nodes == "both" else (server,)
 
@@ -22,7 +22,7 @@ def owner(node: layout.Node) -> str:
 
 
 def node_plan(
-    state: State, node: layout.Node, generations: Sequence[str | None] | None = None
+    state: StackSettings, node: layout.Node, generations: Sequence[str | None] | None = None
 ) -> dict[str, Any]:
     """The plan of one node.
 
@@ -58,5 +58,5 @@ def node_plan(
     )
 
 
-def _pods(state: State, node: layout.Node) -> list[layout.Pod]:
+def _pods(state: StackSettings, node: layout.Node) -> list[layout.Pod]:
     return [layout.Pod(node, index) for index in range(1, state.replicas + 1)]

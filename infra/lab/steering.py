@@ -9,7 +9,7 @@ from shlex import quote
 import pulumi
 from pulumi_command import local
 
-from infra.config import State
+from infra.config import StackSettings
 from infra.lab import layout
 from infra.lab.plan import node_plan, owner
 
@@ -25,7 +25,7 @@ class Steering(pulumi.ComponentResource):
 
     def __init__(
         self,
-        state: State,
+        state: StackSettings,
         node: layout.Node,
         *,
         boot_id: str,

@@ -11,7 +11,7 @@ from lab_project import Project
 
 from analysis.schema import Core
 from experiments.host import procstat
-from experiments.host.procstat import Edge
+from experiments.host.procstat import CounterSample
 
 SECONDS = 4
 # mpstat's name -> ours
@@ -34,9 +34,9 @@ def test_the_percentages_are_those_of_mpstat(project: Project) -> None:
         mpstat = subprocess.Popen(
             ["mpstat", "-P", "ALL", "-o", "JSON", str(SECONDS), "1"], stdout=subprocess.PIPE
         )
-        before = Edge.read()
+        before = CounterSample.read()
         printed, _ = mpstat.communicate(timeout=30)
-        after = Edge.read()
+        after = CounterSample.read()
     finally:
         for client in clients:
             client.wait(timeout=30)

@@ -31,6 +31,7 @@ from experiments.host import agent, lock, machine, persist, proc_reader, procsta
 from experiments.run import matrix, measure, options, records, single
 from experiments.run import plan as plans
 from experiments.run import sweep as sweeps
+from experiments.targets import contract
 from experiments.targets.kubernetes import agents as cluster_steer
 from experiments.targets.kubernetes import backend, drift, shell
 from experiments.targets.kubernetes import doctor as cluster_doctor
@@ -38,10 +39,10 @@ from experiments.targets.lab import drift as verify
 from experiments.targets.lab import standing
 from experiments.traffic import iperf3
 from infra import checkpoint, config, configurations
+from infra.errors import Refusal
 from infra.kubernetes import access
 from infra.kubernetes.nodes import cpus_of
 from infra.lab import claim
-from infra.refusals import Refusal
 
 NOTHING = ()
 
@@ -658,9 +659,9 @@ WHAT = _measurement()
 MACHINE = schema.Machine(kernel="6.1", cpu="x", cores=2)
 
 
-def _edge(at: float, **texts: str) -> procstat.Edge:
+def _edge(at: float, **texts: str) -> procstat.CounterSample:
     kernel = {"stat": _STAT, "softirqs": _SOFTIRQS, "softnet": _SOFTNET, **texts}
-    return procstat.Edge(at=at, own_cpu=at, **kernel)
+    return procstat.CounterSample(at=at, own_cpu=at, **kernel)
 
 
 class FakeSite:
@@ -682,8 +683,8 @@ class FakeSite:
     def verify(self) -> list[tuple[str, dict[str, Any]]]:
         return [("server", self._answer("verify", {**_REPORT, "drift": []}))]
 
-    def standing(self, _: int) -> backend.Standing:
-        return backend.Standing((), WHAT.pod_cpu_limit)
+    def standing(self, _: int) -> contract.Standing:
+        return contract.Standing((), WHAT.pod_cpu_limit)
 
     def throttled(self, pairs: int) -> dict[int, int]:
         count = machine.throttled(self._answer("throttled", "nr_periods 3\nnr_throttled 1\n"))
@@ -693,7 +694,7 @@ class FakeSite:
         raw = self._answer("iperf3", json.dumps(_IPERF).encode())
         both = self._answer("edges", (_edge(1.0), _edge(3.0)))
         results = [iperf3.parse(index, raw, b"", 0, WHAT) for index in range(1, pairs + 1)]
-        return backend.Driven(results, {"lab": both})
+        return contract.TrafficResult(results, {"lab": both})
 
 
 def measured(**answers: Callable[[], Any]) -> schema.Record:
@@ -743,7 +744,7 @@ for _name, _words in (("stat", _STAT), ("softirqs", _SOFTIRQS), ("softnet", _SOF
 
 def _edges_here(folder: Path) -> object:
     """The three files of one edge, one of them hostile."""
-    both = procstat.Edge.read(folder), procstat.Edge.read(folder)
+    both = procstat.CounterSample.read(folder), procstat.CounterSample.read(folder)
     return measured(edges=lambda: both)
 
 

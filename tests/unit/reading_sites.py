@@ -82,8 +82,8 @@ TYPED = "a number that a library has checked already"
 REASONS: dict[str | tuple[str, str], str] = {
     **dict.fromkeys(
         (f"analysis/{name}.py" for name in (
-            "cautions", "dependence", "evidence", "pairing", "plot_bitrate", "plot_cores",
-            "plot_style", "statistics", "study_check", "summary", "synthetic",
+            "caveats", "dependence", "evidence", "pairing", "plots/bitrate", "plots/cores",
+            "plots/style", "statistics", "study/check", "summary", "synthetic",
         )),
         COMPUTES,
     ),
@@ -126,8 +126,8 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("experiments/engines/embedded/program.py", "_run.program"): OWN,
     ("experiments/traffic/iperf3.py", "Client.finish"): PASSED_ON,
     ("experiments/traffic/iperf3.py", "_await_ready"): PASSED_ON,
-    ("experiments/targets/lab/backend.py", "LabSite._server"): "a pid file that verify.alive has read",
-    ("experiments/targets/lab/backend.py", "LabSite.throttled"): "through throttled",
+    ("experiments/targets/lab/backend.py", "LabBackend._server"): "a pid file that verify.alive has read",
+    ("experiments/targets/lab/backend.py", "LabBackend.throttled"): "through throttled",
     ("experiments/targets/lab/backend.py", "_quota"): KERNEL,
     ("experiments/run/single.py", "of_stack"): "a measurement that was made here",
     ("experiments/host/machine.py", "describe"): "through seen",
@@ -144,7 +144,7 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("infra/lease.py", "words"): TYPED,
     ("infra/measured.py", "_parsed"): OWN,
     ("infra/reference.py", "page"): OWN,
-    ("infra/refusals.py", "_first_code"): OWN,
-    ("infra/refusals.py", "collected"): OWN,
-    ("infra/refusals.py", "leave"): "opens a file to write",
+    ("infra/errors.py", "_first_code"): OWN,
+    ("infra/errors.py", "collected"): OWN,
+    ("infra/errors.py", "leave"): "opens a file to write",
 }  # fmt: skip

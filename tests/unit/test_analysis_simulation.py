@@ -64,15 +64,15 @@ def test_a_family_without_any_effect_seldom_claims_one(size: int) -> None:
 
 
 def test_equally_good_configurations_are_seldom_told_apart() -> None:
-    from analysis import families
+    from analysis import comparisons
 
     def case(rng: Rng) -> bool:
         better = {(0, number): 0.4 for number in range(1, 6)}
         found = promises.sweep(rng, configurations=6, effects=better)
         gained = any(one.verdict == "better" for one in promises.judged(found))
         assert gained or found.check.found
-        (couples,) = families.pairwise_couples(found, "baseline")
-        pairwise = families.family(found, couples, 0.95)
+        (couples,) = comparisons.pairwise_couples(found, "baseline")
+        pairwise = comparisons.family(found, couples, 0.95)
         return any(one.verdict in ("better", "worse") for one in pairwise)
 
     assert within(hits(case, 300, 23), 300, 0.05, "greater")

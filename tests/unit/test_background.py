@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import validity
-from experiments.host.procstat import Edge
+from experiments.host.procstat import CounterSample
 from experiments.run import background
 from experiments.validity import Cause, Reason
 
@@ -20,7 +20,7 @@ def edge(
     cores: list[tuple[int, int, int, int]],
     tasks: list[tuple[int, int, str, int, int, int, int]],
     own: tuple[int, ...] | None = OWN,
-) -> Edge:
+) -> CounterSample:
     """`cores` are user, nice, system and softirq ticks; a task is pid, parent, name and its times."""
     stat = "".join(
         f"cpu{core} {user} {nice} {system} 0 0 0 {soft} 0 0 0\n"
@@ -30,7 +30,7 @@ def edge(
         f"{pid} {parent} 5 {' '.join(map(str, times))} {name}"
         for pid, parent, name, *times in tasks
     )
-    return Edge(at=at, stat=stat, softirqs="", softnet="", own_cpu=0, tasks=lines, own=own)
+    return CounterSample(at=at, stat=stat, softirqs="", softnet="", own_cpu=0, tasks=lines, own=own)
 
 
 IDLE = [(0, 0, 0, 0), (0, 0, 0, 0)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import cautions, compare, dependence, evidence, recommend, sequential
+from analysis import caveats, compare, dependence, evidence, recommend, sequential
 from analysis.machine import CONDITIONS
 from analysis.plots import figures
 from analysis.recommend import Recommendation
@@ -73,14 +73,14 @@ def test_the_embedded_engine_s_figures() -> None:
         f"{compare.ALLOWANCE * 100:.0f} % for each sweep are assumed",
         f"Exit code {compare.WORSE}",
         f"{compare.CANNOT_TELL} is",
-        f"by {cautions.LESS_FAIR:g}",
-        f"and {cautions.FLOORS['retransmits'][1]:.0f} more per Gbit",
-        f"and {cautions.FLOORS['dropped'][1]:.0f} more per Gbit",
+        f"by {caveats.LESS_FAIR:g}",
+        f"and {caveats.FLOORS['retransmits'][1]:.0f} more per Gbit",
+        f"and {caveats.FLOORS['dropped'][1]:.0f} more per Gbit",
     ],
 )
 def test_the_rules_of_the_statistics(claim: str) -> None:
     assert claim in text("docs/statistics.md")
-    assert cautions.TIMES_BASELINE == 2
+    assert caveats.TIMES_BASELINE == 2
     assert "twice the baseline's retransmits" in text("docs/statistics.md")
 
 

@@ -171,7 +171,7 @@ def test_every_results_command_teaches() -> None:
         assert "DIR" in answer.output
 
 
-def asked(tmp_path: Path, own: str) -> tuple[Path, plans.Plan]:
+def asked(tmp_path: Path, own: str) -> tuple[Path, plans.SweepPlan]:
     """Results of a sweep of a user's configuration, as its plan orders them."""
     options_ = {
         "seed": 0, "blocks": 8, "configurations": ["baseline", "mine"], "replicas": [4],

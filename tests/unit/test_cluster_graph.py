@@ -12,12 +12,12 @@ import pytest
 from declared_graph import COMMAND, MEASURED, Graph
 
 from infra import config, configurations
-from infra.config import State
+from infra.config import StackSettings
+from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes import agent, cluster, steering
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node, Nodes, choose, owners_of_table
 from infra.kubernetes.plan import node_plan
-from infra.refusals import BadInput, Cannot
 
 IMAGES = '{"iperf3": "registry.example/iperf3:1", "steering": "registry.example/steering:1"}'
 POD_UID = "0a1b2c3d-0000-4000-8000-00000000000{}"
@@ -30,12 +30,12 @@ def node(name: str, boot_id: str = "", cpus: int = 8) -> Node:
 NODES = Nodes((node("s1"), node("s2")), (node("c1"),))
 
 
-def state(stack: str = "rfs-plus-4", **values: str) -> State:
+def state(stack: str = "rfs-plus-4", **values: str) -> StackSettings:
     return config.state(stack, {"target": "kubernetes", "images": IMAGES, **values}, online=(0, 1))
 
 
 def declared(
-    of: State, nodes: Nodes = NODES, pods: Mapping[str, Mapping[str, str]] | None = None
+    of: StackSettings, nodes: Nodes = NODES, pods: Mapping[str, Mapping[str, str]] | None = None
 ) -> Graph:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -199,7 +199,7 @@ def test_no_credential_is_declared() -> None:
 
 def test_a_mask_beyond_the_node_is_refused_before_anything() -> None:
     small = Nodes((node("s1", cpus=2),), NODES.clients)
-    with pytest.raises(BadInput, match="rps-7 needs 3 CPUs, node s1 has 2"):
+    with pytest.raises(InvalidInput, match="rps-7 needs 3 CPUs, node s1 has 2"):
         declared(state("rps-7-4"), small)
 
 
@@ -220,7 +220,7 @@ def test_a_plan_too_long_for_an_argument_is_refused() -> None:
         )  # fmt: skip
 
     plan = plan_of(pods)
-    with pytest.raises(BadInput, match="spread the pairs over more nodes"):
+    with pytest.raises(InvalidInput, match="spread the pairs over more nodes"):
         steering.plan_words(plan)
     few = dict(list(pods.items())[:256])
     plan = plan_of(few)
@@ -262,10 +262,11 @@ def test_nodes_are_chosen_by_label_and_must_be_ready() -> None:
     assert [(one.name, one.system_uuid) for one in found] == [("a", "u"), ("b", "u")]
     assert [one.name for one in choose(known, "serverSelector", "iperf=server,zone=x")] == ["a"]
     with pytest.raises(
-        Cannot, match=r"clientSelector: no node has the label iperf=client \(nodes: a, b\)"
+        PrerequisiteMissing,
+        match=r"clientSelector: no node has the label iperf=client \(nodes: a, b\)",
     ):
         choose(known, "clientSelector", "iperf=client")
-    with pytest.raises(Cannot, match="node c is not Ready"):
+    with pytest.raises(PrerequisiteMissing, match="node c is not Ready"):
         choose([(Listed("c", "False"), {"k": "v"})], "serverSelector", "k=v")
 
 

@@ -30,10 +30,10 @@ from experiments.targets.kubernetes.shell import LOOK, Answer, PodSession, SshSh
 from experiments.validity import Cause
 from infra import config
 from infra.config import Ssh
+from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes import access, measurement
-from infra.kubernetes.guard import Guard
+from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.nodes import Node, Nodes
-from infra.refusals import BadInput, Cannot
 
 NODES = Nodes(
     (Node("s1", "s1", "192.0.2.1", "boot 1", "6.1", 8, True),),
@@ -80,7 +80,7 @@ def test_an_address_that_is_none_runs_nothing(address: str, tmp_path: Path) -> N
         "kubeconfig": "", "context": "", "image": "i:1", "ssh": None,
     }  # fmt: skip
     with pytest.raises(ValidationError):
-        Guard.model_validate(guard)
+        Finalizer.model_validate(guard)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_an_address_is_an_ip_or_a_dns_name(address: str) -> None:
     ],
 )
 def test_words_for_ssh_that_could_become_others_are_refused(key: str, word: str) -> None:
-    with pytest.raises(BadInput, match=rf"ssh\.{key}"):
+    with pytest.raises(InvalidInput, match=rf"ssh\.{key}"):
         config.state(
             "rfs-plus-2",
             {"target": "kubernetes", "nodeAccess": "ssh", "ssh": json.dumps({key: word})},
@@ -121,7 +121,8 @@ def test_a_client_s_command_is_the_state_s() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "raised"), [(2, BadInput), (3, Cannot), (1, AgentFailed), (137, AgentFailed)]
+    ("status", "raised"),
+    [(2, InvalidInput), (3, PrerequisiteMissing), (1, AgentFailed), (137, AgentFailed)],
 )
 def test_a_refusal_keeps_its_meaning_and_says_where(status: int, raised: type) -> None:
     with pytest.raises(raised, match="pod agent-1: no such device"):
@@ -363,7 +364,7 @@ def resource(kind: str, name: str, **inputs: Any) -> dict[str, Any]:
 
 
 def stack() -> list[dict[str, Any]]:
-    guard = Guard(
+    guard = Finalizer(
         stack="s",
         node="s1",
         hostname="s1",
@@ -562,7 +563,7 @@ def test_without_a_home_there_is_no_kubeconfig_there(
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr("pwd.getpwuid", nobody)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Cannot, match="kubeconfig"):
+    with pytest.raises(PrerequisiteMissing, match="kubeconfig"):
         access.connect(kubeconfig, "")
 
 

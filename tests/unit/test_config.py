@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from experiments.targets.lab import requirements
 from infra import config, configurations
-from infra.config import KEYS, State
+from infra.config import KEYS, StackSettings
 from infra.cores import Cores
-from infra.refusals import BadInput, Cannot
+from infra.errors import InvalidInput, PrerequisiteMissing
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUR = (0, 1, 2, 3)
@@ -31,12 +31,14 @@ NAMES = st.sampled_from(list(KNOWN))
 COUNTS = st.integers(1, 1024)
 
 
-def state(stack: str = "rfs-plus-4", online: tuple[int, ...] = FOUR, **values: str) -> State:
+def state(
+    stack: str = "rfs-plus-4", online: tuple[int, ...] = FOUR, **values: str
+) -> StackSettings:
     return config.state(stack, values, online)
 
 
 def refusal(stack: str = "rfs-plus-4", online: tuple[int, ...] = FOUR, **values: str) -> str:
-    with pytest.raises(BadInput) as refused:
+    with pytest.raises(InvalidInput) as refused:
         state(stack, online, **values)
     assert refused.value.exit_code == 2
     message = str(refused.value)
@@ -52,7 +54,7 @@ def refusal(stack: str = "rfs-plus-4", online: tuple[int, ...] = FOUR, **values:
 def test_a_name_says_configuration_and_replicas(name, replicas):
     stack = f"{name}-{replicas}"
     if stack in KNOWN:
-        with pytest.raises(BadInput, match="reads as"):
+        with pytest.raises(InvalidInput, match="reads as"):
             config.stack_name(stack, KNOWN)
     else:
         assert config.stack_name(stack, KNOWN) == (name, str(replicas))
@@ -248,7 +250,7 @@ def test_a_foreign_key_is_not_taken_for_another(key):
 
 @pytest.mark.parametrize("key", ["stack", "online"])
 def test_stack_and_machine_are_no_keys(key):
-    with pytest.raises(BadInput, match=f"{key}: unknown key"):
+    with pytest.raises(InvalidInput, match=f"{key}: unknown key"):
         config.state("rfs-4", {key: "other"}, FOUR)
 
 
@@ -314,7 +316,7 @@ def test_a_mask_with_an_offline_core_is_refused():
 
 
 def test_one_core_cannot():
-    with pytest.raises(Cannot) as refused:
+    with pytest.raises(PrerequisiteMissing) as refused:
         state(online=(0,))
     assert refused.value.exit_code == 3
 
@@ -353,7 +355,7 @@ TYPES = {int: "integer", str: "string"}
 def test_pulumi_yaml_declares_every_key_as_the_state_has_it():
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
     assert declared.keys() == set(KEYS) - FROM_THE_NAME - FROM_THE_MACHINE
-    fields = {field.alias: field for field in State.model_fields.values()}
+    fields = {field.alias: field for field in StackSettings.model_fields.values()}
     for key, declaration in declared.items():
         assert declaration.keys() == {"type", "default", "description"}
         default = fields[key].default
@@ -364,7 +366,7 @@ def test_pulumi_yaml_declares_every_key_as_the_state_has_it():
 
 def test_what_the_name_says_has_no_default():
     for key in FROM_THE_NAME | FROM_THE_MACHINE:
-        field = next(field for field in State.model_fields.values() if field.alias == key)
+        field = next(field for field in StackSettings.model_fields.values() if field.alias == key)
         assert field.is_required() or key not in FROM_THE_NAME
 
 
@@ -380,8 +382,8 @@ def test_the_ready_stack_is_a_valid_state():
     assert (of.configuration, of.replicas) == ("rfs-plus", 4)
 
 
-def read_by_the_program(stack: str, values: dict[str, str]) -> State:
-    def read() -> State:
+def read_by_the_program(stack: str, values: dict[str, str]) -> StackSettings:
+    def read() -> StackSettings:
         pulumi.runtime.configure(pulumi.runtime.Settings(project="steerlab", stack=stack))
         pulumi.runtime.set_all_config(values, [])
         return config.from_pulumi()
@@ -395,7 +397,7 @@ def test_the_program_reads_its_own_keys_alone(monkeypatch):
     values["steerlab:cpus"] = '{"server": [0], "client": [1]}'
     of = read_by_the_program("rfs-plus-4", values)
     assert of == state(replicas="8", lease="1h", cpus='{"server": [0], "client": [1]}')
-    with pytest.raises(BadInput, match="replica: unknown key"):
+    with pytest.raises(InvalidInput, match="replica: unknown key"):
         read_by_the_program("rfs-plus-4", {"steerlab:replica": "8"})
 
 
@@ -412,7 +414,7 @@ def test_the_lab_takes_the_cores_of_this_process_alone(monkeypatch):
     assert config.allowed_cores() == (1, 3)
     assert config.state("rps-2", {}).cpus == Cores(server=(1, 3), client=(3,), irq=1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
-    with pytest.raises(Cannot, match="at least 2 cores"):
+    with pytest.raises(PrerequisiteMissing, match="at least 2 cores"):
         config.state("rps-2", {})
     assert any("may use 1:" in reason for reason in requirements.missing())
 
@@ -423,7 +425,9 @@ def test_cores_outside_of_the_cpuset_cannot_be_chosen(monkeypatch, core):
     monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3})
     for cpus in ({"server": [1, core], "client": [3]}, {"server": [1, 3], "client": [core]}):
-        with pytest.raises(Cannot, match=rf"may not use core {core} \(allowed: 1, 3\)"):
+        with pytest.raises(
+            PrerequisiteMissing, match=rf"may not use core {core} \(allowed: 1, 3\)"
+        ):
             config.state("rps-2", {"cpus": json.dumps({**cpus, "irq": 1})})
     chosen = json.dumps({"server": [1, 3], "client": [3], "irq": 1})
     assert config.state("rps-2", {"cpus": chosen}).cores.server == (1, 3)
@@ -437,7 +441,7 @@ def test_an_affinity_is_the_default_and_no_limit():
     try:
         assert set(config.allowed_cores()) >= mine
         assert os.sched_getaffinity(0) == {min(mine)}
-        with pytest.raises(Cannot, match="at least 2 cores"):
+        with pytest.raises(PrerequisiteMissing, match="at least 2 cores"):
             config.state("rps-2", {})
         everything = json.dumps({"server": online, "client": online, "irq": online[0]})
         if mine == set(online):

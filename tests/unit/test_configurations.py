@@ -12,7 +12,7 @@ from steer_tree import steer
 
 from infra import configurations, steering
 from infra.configurations import ROLES, Configuration, DeviceSteering
-from infra.refusals import BadInput
+from infra.errors import InvalidInput
 from infra.steering import Device
 
 ALL = configurations.load()
@@ -136,7 +136,7 @@ def own(tmp_path):
 
 
 def refusal(path: Path | str) -> str:
-    with pytest.raises(BadInput) as refused:
+    with pytest.raises(InvalidInput) as refused:
         configurations.load(path)
     assert refused.value.exit_code == 2
     message = str(refused.value)
@@ -232,7 +232,7 @@ def test_folder_is_no_file(tmp_path):
 def test_no_name_gets_past_that_a_stack_could_not_have(text):
     try:
         configurations._configuration(Path("own.yaml"), text, None)
-    except BadInput:
+    except InvalidInput:
         return
     assert text.isascii()
     assert text[0].isalpha()

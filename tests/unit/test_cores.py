@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra import cores
-from infra.refusals import Cannot
+from infra.errors import PrerequisiteMissing
 
 ONLINE = st.lists(st.integers(0, 200), min_size=2, max_size=128, unique=True)
 
@@ -30,9 +30,9 @@ def test_share(online, server, client):
 
 @pytest.mark.parametrize("online", [[], [0], [3]])
 def test_one_core_has_nowhere_to_steer_to(online):
-    with pytest.raises(Cannot, match=f"at least 2 cores.*{len(online)}"):
+    with pytest.raises(PrerequisiteMissing, match=f"at least 2 cores.*{len(online)}"):
         cores.share(online)
-    assert Cannot.exit_code == 3
+    assert PrerequisiteMissing.exit_code == 3
 
 
 @given(ONLINE)

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from infra import documents
-from infra.refusals import BadInput
+from infra import yaml_files
+from infra.errors import InvalidInput
 
 
 def read(tmp_path: Path, content: bytes) -> Any:
     path = tmp_path / "one.yaml"
     path.write_bytes(content)
-    return documents.read(path, "own")
+    return yaml_files.read(path, "own")
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def doubled(levels: int, joined: str) -> bytes:
         doubled(30, "[{}]"),
         doubled(30, "{{<<: [{}]}}"),
         b"[" * 100_000,
-        b"# " + b"x" * documents.MOST_BYTES,
+        b"# " + b"x" * yaml_files.MOST_BYTES,
         b"a: 1\n---\nb: 2\n",
     ],
     ids=lambda content: repr(content[:12]),
 )
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(BadInput) as refusal:
+    with pytest.raises(InvalidInput) as refusal:
         read(tmp_path, content)
     assert str(tmp_path / "one.yaml") in str(refusal.value)
     assert "\n" not in str(refusal.value)

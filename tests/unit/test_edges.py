@@ -10,30 +10,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.host import procstat
-from experiments.host.procstat import STAT_FIELDS, Edge
+from experiments.host.procstat import STAT_FIELDS, CounterSample
 
 DATA = Path(__file__).parent / "data"
 PERCENTAGES = ("usr", "nice", "sys", "iowait", "irq", "soft", "steal", "idle")
 
 
 @pytest.fixture
-def before() -> Edge:
+def before() -> CounterSample:
     """This project's test machine before a second of iperf3 over loopback."""
-    return Edge.read(DATA / "proc-before")
+    return CounterSample.read(DATA / "proc-before")
 
 
 @pytest.fixture
-def after() -> Edge:
-    return Edge.read(DATA / "proc-after")
+def after() -> CounterSample:
+    return CounterSample.read(DATA / "proc-after")
 
 
-def stat(**cores: str) -> Edge:
+def stat(**cores: str) -> CounterSample:
     """An edge whose /proc/stat has these rows, without the sum of them all that leads it."""
     text = "cpu  1 2 3 4 5 6 7 8 9 10\n" + "".join(f"{k} {v}\n" for k, v in cores.items())
-    return Edge(at=0, stat=text + "ctxt 1\n", softirqs="CPU0\n", softnet="", own_cpu=0)
+    return CounterSample(at=0, stat=text + "ctxt 1\n", softirqs="CPU0\n", softnet="", own_cpu=0)
 
 
-def test_percentages_of_a_captured_window(before: Edge, after: Edge) -> None:
+def test_percentages_of_a_captured_window(before: CounterSample, after: CounterSample) -> None:
     """cpu0: 184 user, 856 system, 766 idle, 73 iowait, 4604 softirq, 2 steal of 6485 ticks."""
     first, second = procstat.cores(before, after, "lab")
     assert first.model_dump() == {
@@ -43,7 +43,7 @@ def test_percentages_of_a_captured_window(before: Edge, after: Edge) -> None:
     assert (second.core, second.usr, second.soft, second.idle) == (1, 8.488, 61.657, 7.622)
 
 
-def test_softnet_of_a_captured_window(before: Edge, after: Edge) -> None:
+def test_softnet_of_a_captured_window(before: CounterSample, after: CounterSample) -> None:
     """cpu0 processed 2917faaa - 255455cc; the time-squeeze column stood still."""
     rows = [row.model_dump() for row in procstat.softnet(before, after, "lab")]
     assert rows == [
@@ -88,13 +88,13 @@ def test_only_cores_at_both_edges_are_counted() -> None:
     assert [(core.core, core.usr) for core in procstat.cores(gone, new, "n")] == [(1, 100)]
 
 
-def test_a_window_without_ticks_has_no_percentages(before: Edge) -> None:
+def test_a_window_without_ticks_has_no_percentages(before: CounterSample) -> None:
     for core in procstat.cores(before, before, "lab"):
         assert all(getattr(core, name) is None for name in PERCENTAGES)
     assert [row.processed for row in procstat.softnet(before, before, "lab")] == [0, 0]
 
 
-def test_counters_that_wrap_at_32_bits(before: Edge, after: Edge) -> None:
+def test_counters_that_wrap_at_32_bits(before: CounterSample, after: CounterSample) -> None:
     """Both files print 32-bit counters: 2^32 - 16 and then 16 are 32 packets."""
     first = dataclasses.replace(
         before,
@@ -110,7 +110,9 @@ def test_counters_that_wrap_at_32_bits(before: Edge, after: Edge) -> None:
     assert (row.processed, row.net_rx) == (32, 32)
 
 
-def test_a_softnet_counter_that_went_back_is_not_measured(before: Edge, after: Edge) -> None:
+def test_a_softnet_counter_that_went_back_is_not_measured(
+    before: CounterSample, after: CounterSample
+) -> None:
     """1,000 packets fewer than before are no 4 thousand million more."""
     fewer = dataclasses.replace(after, softnet=before.softnet.replace("255455cc", "255451e4"))
     rows = procstat.softnet(before, fewer, "lab")
@@ -142,7 +144,9 @@ def test_softnet_rows_without_a_cpu_column_count_from_zero() -> None:
     old = "\n".join(["0000000a " + "00000000 " * 10] * 2)
     new = "0000000a " + "00000000 " * 11 + "00000003"
     for text, cores in ((old, [0, 1]), (new, [3])):
-        edge = Edge(at=0, stat="", softirqs="CPU0 CPU1 CPU2 CPU3\n", softnet=text, own_cpu=0)
+        edge = CounterSample(
+            at=0, stat="", softirqs="CPU0 CPU1 CPU2 CPU3\n", softnet=text, own_cpu=0
+        )
         assert [row.core for row in procstat.softnet(edge, edge, "n")] == cores
 
 

@@ -14,20 +14,20 @@ from declared_graph import MEASURED, Graph
 
 import infra
 from infra import config, lab
-from infra.config import State
+from infra.config import StackSettings
+from infra.errors import InvalidInput
 from infra.lab import claim, layout, removal
-from infra.refusals import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 KNOWN_BEFORE = {"configuration", "replicas", "path", "target"}
 
 
-def state(stack: str = "rfs-plus-4", **values: str) -> State:
+def state(stack: str = "rfs-plus-4", **values: str) -> StackSettings:
     return config.state(stack, values, online=(0, 1, 2, 3))
 
 
-def declared(of: State, ids: Mapping[str, str] | None = None) -> Graph:
+def declared(of: StackSettings, ids: Mapping[str, str] | None = None) -> Graph:
     return declared_graph.declared(of.stack, lambda: lab.declare(of), ids)
 
 
@@ -216,7 +216,7 @@ def test_what_the_claim_keeps_is_in_the_way_of_no_stack(file: str) -> None:
     pair = layout.pair("any", 1, host=False)
     stacks = Path(pair.pidfile).parent.parent
     assert Path(file).parent == stacks
-    with pytest.raises(BadInput, match="stack: "):
+    with pytest.raises(InvalidInput, match="stack: "):
         state(Path(file).name, configuration="rps", replicas="1")
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from experiments.host import lock
 from experiments.host.lock import Busy
-from infra.refusals import Refusal
+from infra.errors import Refusal
 
 ROOT = Path(lock.__file__).parents[2]
 

@@ -13,8 +13,8 @@ from test_cluster_graph import NODES, state
 from experiments.engines import StackRef
 from experiments.engines.embedded import Embedded
 from experiments.engines.pulumi_cli import PulumiCli
+from infra.errors import InvalidInput
 from infra.kubernetes import cluster, made_by
-from infra.refusals import BadInput
 
 NAME = "rfs-plus-4"
 ROOT = "urn:pulumi:rfs-plus-4::steerlab::"
@@ -42,7 +42,9 @@ def test_an_engine_refuses_the_other_s_stack(
 ) -> None:
     path = kept(tmp_path, made)
     before = path.read_bytes()
-    with pytest.raises(BadInput, match=f"made on its cluster by the {made} engine: use --engine"):
+    with pytest.raises(
+        InvalidInput, match=f"made on its cluster by the {made} engine: use --engine"
+    ):
         getattr(engine, verb)(StackRef(tmp_path, tmp_path, NAME))
     assert path.read_bytes() == before
 
@@ -57,7 +59,7 @@ def test_plain_pulumi_refuses_before_it_declares_anything(
 ) -> None:
     kept(tmp_path, "embedded")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadInput, match="--engine embedded"):
+    with pytest.raises(InvalidInput, match="--engine embedded"):
         declared_graph.declared(NAME, lambda: cluster.declare(state(), NODES))
 
 

@@ -13,7 +13,7 @@ from analysis.schema import Pair, Record
 from experiments.run import matrix
 from experiments.run.events import Events
 from experiments.run.sweep import Done
-from infra.refusals import BadInput
+from infra.errors import InvalidInput
 
 
 def test_the_study_s_matrix_is_the_study_s() -> None:
@@ -60,15 +60,15 @@ def test_a_file_is_over_the_usual_and_options_over_it(tmp_path: Path) -> None:
 def test_a_wrong_file_is_refused_with_its_key(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    with pytest.raises(BadInput, match="matrix") as caught:
+    with pytest.raises(InvalidInput, match="matrix") as caught:
         matrix.named(str(path))
     assert said in str(caught.value)
 
 
 def test_unknown_names_and_files_are_named() -> None:
-    with pytest.raises(BadInput, match=r"'studdy' is unknown.*study"):
+    with pytest.raises(InvalidInput, match=r"'studdy' is unknown.*study"):
         matrix.named("studdy")
-    with pytest.raises(BadInput, match=r"there is no file none\.yaml"):
+    with pytest.raises(InvalidInput, match=r"there is no file none\.yaml"):
         matrix.named("none.yaml")
 
 

@@ -19,7 +19,7 @@ from experiments.host import agent, machine, proc_reader
 from experiments.host.agent import AgentFailed
 from experiments.run import measure
 from experiments.targets.contract import Standing
-from experiments.targets.lab.backend import LabSite
+from experiments.targets.lab.backend import LabBackend
 from experiments.traffic import iperf3
 from experiments.traffic.iperf3 import BarrierBroken, Result
 from experiments.validity import Cause, Reason
@@ -101,8 +101,10 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(iperf3, "run", lab.run)
     monkeypatch.setattr(machine, "confounders", lab.confounders)
     monkeypatch.setattr(machine, "describe", lambda _: MACHINE)
-    monkeypatch.setattr(LabSite, "_server", lambda *_: 1)
-    monkeypatch.setattr(LabSite, "standing", lambda self, _: Standing((), self._what.pod_cpu_limit))
+    monkeypatch.setattr(LabBackend, "_server", lambda *_: 1)
+    monkeypatch.setattr(
+        LabBackend, "standing", lambda self, _: Standing((), self._what.pod_cpu_limit)
+    )
     return lab
 
 
@@ -331,7 +333,7 @@ def test_whatever_a_site_raises_is_a_reason(
     def broken(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(LabSite, method, broken)
+    monkeypatch.setattr(LabBackend, method, broken)
     record, _ = measure.run(what)
     assert not record.valid
     assert type(error).__name__ in record.reasons[0]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from steer_tree import steer
 
 from infra import config, configurations
-from infra.config import State
+from infra.config import StackSettings
 from infra.lab import layout, measurement
 from infra.lab.plan import node_plan, owner, steered_nodes
 
@@ -19,11 +19,13 @@ FOUR = (0, 1, 2, 3)
 EIGHT = tuple(range(8))
 
 
-def state(stack: str = "rfs-plus-2", online: tuple[int, ...] = FOUR, **values: str) -> State:
+def state(
+    stack: str = "rfs-plus-2", online: tuple[int, ...] = FOUR, **values: str
+) -> StackSettings:
     return config.state(stack, values, online)
 
 
-def plan(of: State, side: layout.Side = "server") -> dict[str, Any]:
+def plan(of: StackSettings, side: layout.Side = "server") -> dict[str, Any]:
     """The plan of one node, its carriers called as they are made."""
     carriers = ["wire"]
     if of.path == "overlay":
@@ -31,7 +33,9 @@ def plan(of: State, side: layout.Side = "server") -> dict[str, Any]:
     return node_plan(of, layout.Node(of.stack, side), carriers)
 
 
-def masks(of: State, online: tuple[int, ...], side: layout.Side = "server") -> dict[str, str]:
+def masks(
+    of: StackSettings, online: tuple[int, ...], side: layout.Side = "server"
+) -> dict[str, str]:
     """The mask of each kind of device, worked out by the agent on a machine with these cores."""
     parsed = steer.parse_plan(plan(of, side))
     bits = steer.wanted_masks(parsed, steer.Cpus(list(online), list(online), []))

@@ -19,7 +19,7 @@ from steer_tree import AGENT, Tree, eventually, plan, rule, steer
 from experiments.host import agent, daemonset, nodes, persist
 from experiments.host.nodes import Choice
 from infra import configurations, lease
-from infra.refusals import BadInput, Cannot, Refusal
+from infra.errors import InvalidInput, PrerequisiteMissing, Refusal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,20 +67,22 @@ def test_a_lease_is_read(text: str, seconds: int | None) -> None:
 
 @pytest.mark.parametrize("text", ["", "2", "0s", "2d", "-1h", "1.5h", "2h ", "9" * 5000 + "h"])
 def test_a_lease_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(BadInput, match="lease: write a number and s, m or h"):
+    with pytest.raises(InvalidInput, match="lease: write a number and s, m or h"):
         lease.seconds(text)
 
 
 def test_a_configuration_that_nobody_described_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"configuration: 'nope' is unknown \(known: baseline, rps,"):
+    with pytest.raises(
+        InvalidInput, match=r"configuration: 'nope' is unknown \(known: baseline, rps,"
+    ):
         nodes.planned(Choice("nope"))
 
 
 @pytest.mark.parametrize("owner", ["", "-all", "a b", "$(reboot)", "a\nb", "x" * 129])
 def test_an_owner_that_no_unit_could_name_is_refused(owner: str) -> None:
-    with pytest.raises(BadInput, match=r"^owner: "):
+    with pytest.raises(InvalidInput, match=r"^owner: "):
         nodes.planned(Choice("rps", owner=owner))
-    with pytest.raises(BadInput, match=r"^owner: "):
+    with pytest.raises(InvalidInput, match=r"^owner: "):
         nodes.restore(owner)
 
 
@@ -336,7 +338,7 @@ def test_the_units_commands_keep_the_plan_and_the_first_snapshot(node: Node) -> 
 def test_persist_where_no_systemd_runs_touches_nothing(node: Node) -> None:
     (node.root / "run/systemd/system").rmdir()
     before = node.values()
-    with pytest.raises(Cannot, match=r"no /run/systemd/system.*--print systemd"):
+    with pytest.raises(PrerequisiteMissing, match=r"no /run/systemd/system.*--print systemd"):
         node.keep("rfs")
     assert (node.values(), node.files(), node.commands()) == (before, {}, [])
 
@@ -384,11 +386,13 @@ def test_persist_changes_what_its_owner_keeps_and_nothing_of_others(node: Node) 
     )
     values, files = node.values(), node.files()
     node.commands()
-    with pytest.raises(Cannot, match=r"owner nodes: first run .*restore --owner nodes"):
+    with pytest.raises(
+        PrerequisiteMissing, match=r"owner nodes: first run .*restore --owner nodes"
+    ):
         node.keep("rfs", owner="other")
-    with pytest.raises(Cannot, match="would bring it back: add --persist"):
+    with pytest.raises(PrerequisiteMissing, match="would bring it back: add --persist"):
         nodes.apply(Choice("rfs", ["eth1"], "none"), root=node.root)
-    with pytest.raises(BadInput, match="lease: steering that is kept has none"):
+    with pytest.raises(InvalidInput, match="lease: steering that is kept has none"):
         node.keep("rfs", lease="2h")
     assert nodes.restore("other", node.root)["removed"] == []
     assert (node.values(), node.files(), node.commands()) == (values, files, ["agent restore"])
@@ -398,7 +402,7 @@ def test_persist_changes_what_its_owner_keeps_and_nothing_of_others(node: Node) 
 def test_restore_also_removes_what_is_half_there(node: Node) -> None:
     node.keep("rfs")
     (node.root / persist.PLAN[1:]).write_text("{")
-    with pytest.raises(Cannot, match="cannot be read"):
+    with pytest.raises(PrerequisiteMissing, match="cannot be read"):
         node.keep("rfs")
     (node.root / persist.PLAN[1:]).unlink()
     nodes.restore("nodes", node.root)

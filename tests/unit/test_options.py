@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from analysis.synthetic import sweep as synthetic
 from experiments import cli, signals
 from experiments.run import matrix, options, plan
-from infra.refusals import BadInput
+from infra.errors import InvalidInput
 
 OWN = "mine: {nic: {flows: 64}}\nbaseline: {}\n"
 # Another value than the usual one, for each option, as the command line has it.
@@ -52,11 +52,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def planned(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[list[str]], plan.Plan]]:
+def planned(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[list[str]], plan.SweepPlan]]:
     """The plan of these words, as the command line makes it."""
     handlers = {number: signal.getsignal(number) for number in signals.NUMBERS}
 
-    def run(words: list[str]) -> plan.Plan:
+    def run(words: list[str]) -> plan.SweepPlan:
         before, sys.argv = sys.argv, ["steerlab", "sweep", *words, "--plan", "--json"]
         try:
             with pytest.raises(SystemExit) as end:
@@ -78,7 +78,7 @@ def test_every_option_has_a_value_to_try() -> None:
 
 @pytest.mark.parametrize("field", OTHER)
 def test_asked_kept_repeated_and_asked_again(
-    folder: Path, planned: Callable[[list[str]], plan.Plan], field: str
+    folder: Path, planned: Callable[[list[str]], plan.SweepPlan], field: str
 ) -> None:
     words = [*BASE, options.flag(field), OTHER[field].format(folder=folder)]
     made = planned(words)
@@ -91,7 +91,7 @@ def test_asked_kept_repeated_and_asked_again(
 
 @pytest.mark.parametrize("field", OTHER)
 def test_a_yaml_matrix_says_the_same(
-    folder: Path, planned: Callable[[list[str]], plan.Plan], field: str
+    folder: Path, planned: Callable[[list[str]], plan.SweepPlan], field: str
 ) -> None:
     name = options._spellings(field)[0]
     value = OTHER[field].format(folder=folder)
@@ -139,18 +139,18 @@ asked = st.fixed_dictionaries(
     max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 def test_any_sweep_is_repeated_by_its_own_line(
-    planned: Callable[[list[str]], plan.Plan], asked: dict[str, object]
+    planned: Callable[[list[str]], plan.SweepPlan], asked: dict[str, object]
 ) -> None:
     try:
         made = matrix.plan(asked)
-    except BadInput:
+    except InvalidInput:
         return
     line = shlex.join(options.words(made.asked))
     assert planned(shlex.split(line)).digest == made.digest
 
 
 def test_the_report_has_that_line(
-    folder: Path, planned: Callable[[list[str]], plan.Plan], capsys: pytest.CaptureFixture[str]
+    folder: Path, planned: Callable[[list[str]], plan.SweepPlan], capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = planned([*BASE, "--isolation", "fresh", "--own", "mine here.yaml"])
     results = folder / "results of mine"
@@ -206,7 +206,7 @@ def test_plans_of_the_first_version_are_the_same_experiments() -> None:
 )
 def test_a_wrong_value_is_named(given: dict[str, object], words: str) -> None:
     base = {"configurations": "baseline", "replicas": "1", "runs": 1, "duration": 2, "omit": 0}
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InvalidInput, match=words):
         options.read(options.layer({"seed": 1, **base, **given}))
 
 

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.run import options, plan
-from experiments.run.plan import Plan
+from experiments.run.plan import SweepPlan
 from infra import configurations
 from infra.configurations import Configuration
-from infra.refusals import BadInput
+from infra.errors import InvalidInput
 
 KNOWN = configurations.load()
 MATRIX: dict[str, Any] = {
@@ -32,7 +32,7 @@ MATRIX: dict[str, Any] = {
 }
 
 
-def make(known: Mapping[str, Configuration] = KNOWN, cpus: int = 8, **changes: Any) -> Plan:
+def make(known: Mapping[str, Configuration] = KNOWN, cpus: int = 8, **changes: Any) -> SweepPlan:
     return plan.make(options.read(MATRIX | changes), known=known, cpus=cpus)
 
 
@@ -52,7 +52,7 @@ plans = st.builds(
 
 
 @given(plans)
-def test_every_block_has_every_state_once(made: Plan) -> None:
+def test_every_block_has_every_state_once(made: SweepPlan) -> None:
     states = {
         (path, count, name)
         for path in made.paths
@@ -67,7 +67,7 @@ def test_every_block_has_every_state_once(made: Plan) -> None:
 
 
 @given(plans)
-def test_configurations_follow_each_other_within_a_path_and_replica_count(made: Plan) -> None:
+def test_configurations_follow_each_other_within_a_path_and_replica_count(made: SweepPlan) -> None:
     """The split plot: what is expensive to change, or to compare across, changes least."""
     whole = [key for key, _ in groupby(made.runs, lambda run: (run.block, run.path, run.replicas))]
     assert len(whole) == len(set(whole))
@@ -76,7 +76,7 @@ def test_configurations_follow_each_other_within_a_path_and_replica_count(made: 
 
 
 @given(plans)
-def test_what_is_read_back_is_the_same_plan(made: Plan) -> None:
+def test_what_is_read_back_is_the_same_plan(made: SweepPlan) -> None:
     kept = plan.from_json(plan.to_json(made))
     assert kept == made
     assert kept.digest == made.digest
@@ -142,7 +142,7 @@ def test_what_needs_more_cores_is_left_out_and_named() -> None:
     ],
 )
 def test_refusals(change: dict[str, Any], words: str) -> None:
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InvalidInput, match=words):
         make(**change)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from experiments.targets.lab import requirements
-from infra.refusals import Cannot
+from infra.errors import PrerequisiteMissing
 
 LOCKS = [
     "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (unattended-upgr)\n"
@@ -53,13 +53,13 @@ def test_another_installation_is_waited_for_and_named_once(
 
 def test_it_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     apt = Apt(monkeypatch, *LOCKS[:1] * 1000)
-    with pytest.raises(Cannot, match="unattended-upgr"):
+    with pytest.raises(PrerequisiteMissing, match="unattended-upgr"):
         requirements.install(["iperf3"])
     assert apt.slept >= 300
 
 
 def test_another_failure_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     apt = Apt(monkeypatch, "E: Unable to locate package iperf3\n")
-    with pytest.raises(Cannot, match="Unable to locate"):
+    with pytest.raises(PrerequisiteMissing, match="Unable to locate"):
         requirements.install(["iperf3"])
     assert apt.slept == 0

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from experiments.engines import stacks
-from infra.refusals import BadInput
+from infra.errors import InvalidInput
 
 Write = Callable[[str], Path]
 
@@ -46,7 +46,7 @@ def test_changes_are_key_and_value_and_the_last_counts() -> None:
 
 @pytest.mark.parametrize("word", ["replicas", "=4", ""])
 def test_a_change_without_key_or_equals_sign_is_refused(word: str) -> None:
-    with pytest.raises(BadInput, match="write key=value"):
+    with pytest.raises(InvalidInput, match="write key=value"):
         stacks.changes([word])
 
 
@@ -95,25 +95,25 @@ def test_a_file_may_say_nothing(file: Write, text: str) -> None:
 )
 def test_a_file_that_cannot_be_used_is_named(file: Write, text: str, words: str) -> None:
     file(text)
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InvalidInput, match=words):
         stacks.load("rps-4")
 
 
 def test_bytes_that_are_no_text_and_a_folder_are_named_too(file: Write) -> None:
     path = file("")
     path.write_bytes(b"config:\n  steerlab:lease: \xff\n")
-    with pytest.raises(BadInput, match=r"rps-4\.yaml is not readable"):
+    with pytest.raises(InvalidInput, match=r"rps-4\.yaml is not readable"):
         stacks.load("rps-4")
     path.unlink()
     path.mkdir()
-    with pytest.raises(BadInput, match=r"rps-4\.yaml is not readable"):
+    with pytest.raises(InvalidInput, match=r"rps-4\.yaml is not readable"):
         stacks.load("rps-4")
 
 
 @pytest.mark.parametrize("name", ["", "../rps-4", "a/b", "-rps", "rps 4", "r" * 300])
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     for use in (stacks.load, stacks.named):
-        with pytest.raises(BadInput, match=r"stack: .* must be letters"):
+        with pytest.raises(InvalidInput, match=r"stack: .* must be letters"):
             use(name)
 
 
@@ -191,7 +191,7 @@ def test_a_file_of_another_editor_is_read_and_kept_as_it_is(file: Write) -> None
 
 def test_a_key_with_and_without_its_prefix_is_refused(file: Write) -> None:
     file("config:\n  omit: 2\n  steerlab:omit: 3\n")
-    with pytest.raises(BadInput, match="omit"):
+    with pytest.raises(InvalidInput, match="omit"):
         stacks.load("rps-4")
 
 

@@ -19,12 +19,12 @@ from experiments.engines import EngineError, Outcome, StackRef
 from experiments.run import measure, options, plan, sweep
 from experiments.run.attempts import RunsInvalid
 from experiments.run.measure import Place
-from experiments.run.plan import Plan
+from experiments.run.plan import SweepPlan
 from experiments.run.sweep import Done, Sweep
 from experiments.validity import REMEDIES, Cause
 from infra import configurations
+from infra.errors import InvalidInput
 from infra.lab.measurement import Measurement
-from infra.refusals import BadInput
 
 
 class Engine:
@@ -101,7 +101,7 @@ class Rig:
         )  # fmt: skip
         return record, [b"{}"]
 
-    def sweep(self, made: Plan, resume: bool = False) -> list[int]:
+    def sweep(self, made: SweepPlan, resume: bool = False) -> list[int]:
         """Runs a sweep to its end; the orders that it measured."""
         self.measured.clear()
         self.engine.asked.clear()
@@ -121,7 +121,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     return rig
 
 
-def make(**changes: Any) -> Plan:
+def make(**changes: Any) -> SweepPlan:
     fields: dict[str, Any] = {
         "seed": 7, "blocks": 2, "configurations": ["baseline", "rfs"], "replicas": [1, 2],
         "paths": ["overlay"], "duration": 2, "omit": 1, "streams": 1,
@@ -250,7 +250,7 @@ def test_a_configurations_file_that_changes_ends_the_sweep(rig: Rig, tmp_path: P
 
     rig.before = edit
     made = make(configurations=["baseline", "mine"], own=str(own))
-    with pytest.raises(BadInput, match=r"mine was .* when this sweep began"):
+    with pytest.raises(InvalidInput, match=r"mine was .* when this sweep began"):
         rig.sweep(made)
     assert rig.engine.verbs[-1] == "destroy"
     planned = dict(made.definitions)
@@ -260,7 +260,7 @@ def test_a_configurations_file_that_changes_ends_the_sweep(rig: Rig, tmp_path: P
 
     own.unlink()  # and one that is lost keeps no lab standing
     rig.before = lambda _: None
-    with pytest.raises(BadInput):
+    with pytest.raises(InvalidInput):
         rig.sweep(made, resume=True)
     own.write_text(OWN.format(name="mine", cpus="all"))
     rig.sweep(made, resume=True)
@@ -352,7 +352,7 @@ def test_a_sweep_over_another_is_refused(rig: Rig) -> None:
         (made, False, "holds a sweep already: give --resume"),
         (make(blocks=3), True, rf"holds plan {made.digest}, not {make(blocks=3).digest}"),
     ):
-        with pytest.raises(BadInput, match=words):
+        with pytest.raises(InvalidInput, match=words):
             rig.sweep(other, resume=resume)
         assert rig.engine.verbs == []
         assert rig.kept == kept

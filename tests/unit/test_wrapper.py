@@ -363,7 +363,7 @@ def test_a_program_that_only_calls_a_part_is_not_started_again(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(os, "execv", started)
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/sudo")
-    with pytest.raises(privileges.Cannot):
+    with pytest.raises(privileges.PrerequisiteMissing):
         privileges.become_root("here")
     monkeypatch.setattr(sys, "argv", [str(privileges.ENTRY), "up"])
     with pytest.raises(AssertionError):

@@ -13,9 +13,9 @@ from typing import Any
 from experiments import signals
 from experiments.engines import EngineError, OnStep, Outcome, StackRef, locks, refusals_told, silent
 from experiments.engines.embedded import state
+from experiments.engines.embedded.checkpoint_writer import CheckpointWriter
 from experiments.engines.embedded.command import Commands
 from experiments.engines.embedded.deployment import Deployment, outputs_of
-from experiments.engines.embedded.ledger import Ledger
 from infra.kubernetes import made_by
 
 
@@ -75,7 +75,7 @@ class Embedded:
             raise EngineError(f"cannot replace {urn}: stack {stack.name} has no such resource")
         return Deployment(
             stack,
-            Ledger(stack, checkpoint, preview=preview),
+            CheckpointWriter(stack, checkpoint, preview=preview),
             Commands(stack.root, preview=preview),
             on_step,
             replace=replace,

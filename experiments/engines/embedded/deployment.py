@@ -14,9 +14,9 @@ from typing import Any
 
 from experiments.engines import EngineError, OnStep, Operation, Outcome, Phase, StackRef, Step
 from experiments.engines.embedded import command, kubernetes, planning
+from experiments.engines.embedded.checkpoint_writer import CheckpointWriter
 from experiments.engines.embedded.command import CommandFailed, CommandInterrupted, Commands
 from experiments.engines.embedded.kubernetes import Objects
-from experiments.engines.embedded.ledger import Ledger
 from experiments.engines.embedded.planning import Decision, Resource
 from experiments.engines.embedded.state import Doing, now
 
@@ -45,7 +45,7 @@ class Deployment:
     def __init__(
         self,
         stack: StackRef,
-        ledger: Ledger,
+        writer: CheckpointWriter,
         commands: Commands,
         on_step: OnStep,
         *,
@@ -53,13 +53,13 @@ class Deployment:
         parallel: int = 8,
     ) -> None:
         self._stack = stack
-        self._ledger = ledger
+        self._writer = writer
         self._commands = commands
         self._on_step = on_step
         self._replace = frozenset(replace)
         self._parallel = parallel
-        self._olds = {r["urn"]: r for r in ledger.left if not r.get("delete")}
-        self._interrupted = {urn: doing for urn, (doing, _) in ledger.interrupted.items()}
+        self._olds = {r["urn"]: r for r in writer.left if not r.get("delete")}
+        self._interrupted = {urn: doing for urn, (doing, _) in writer.interrupted.items()}
         for urn, doing in self._interrupted.items():
             logger.warning("an earlier run was cut off while %s %s", doing, urn)
 
@@ -88,7 +88,7 @@ class Deployment:
                 wanted = {"urn": urn, "custom": True, "type": kind, "inputs": {"version": version}}
                 new = _created(wanted, str(uuid.uuid4()), {"version": version})
                 self._olds[urn] = provider = old or new
-                self._ledger.settle(provider, old=old)
+                self._writer.settle(provider, old=old)
                 self._decided.add(urn)
             return f"{urn}::{self._olds[urn]['id']}"
 
@@ -141,7 +141,7 @@ class Deployment:
             return Plan(wanted, old, decision)
 
         def in_its_way() -> list[Resource]:
-            left = self._ledger.left
+            left = self._writer.left
             dependents = planning.dependent_replacements(old, left, self._decided)
             return [r for r in (old, *dependents) if not r.get("pendingReplacement")]
 
@@ -190,7 +190,7 @@ class Deployment:
                     outputs = self._create(wanted, timeouts.get("create", 0))
             new = _created(wanted, self._new_id(wanted, outputs), outputs)
             keep_old = old is not None and not old.get("pendingReplacement")
-            self._ledger.settle(new, old=old, keep_old=keep_old, ends=wanted)
+            self._writer.settle(new, old=old, keep_old=keep_old, ends=wanted)
             return new
         outputs = old.get("outputs", {})
         new = _continued(wanted, old, outputs)
@@ -199,9 +199,9 @@ class Deployment:
                 with self._pending("updating", new):
                     outputs = self._update(wanted, outputs, timeouts.get("update", 0))
             changed = _continued(wanted, old, outputs) | {"modified": now()}
-            self._ledger.settle(changed, old=old, ends=new)
+            self._writer.settle(changed, old=old, ends=new)
             return changed
-        self._ledger.settle(old if new == old else new, old=old)
+        self._writer.settle(old if new == old else new, old=old)
         return new
 
     def _create(self, wanted: Resource, timeout: float) -> dict[str, Any]:
@@ -225,7 +225,7 @@ class Deployment:
         urn = resource["provider"].rpartition("::")[0]
         with self._turn:
             if urn not in self._clusters:
-                providers = {r["urn"]: r for r in self._ledger.resources} | self._olds
+                providers = {r["urn"]: r for r in self._writer.resources} | self._olds
                 inputs = providers[urn].get("inputs", {})
                 self._clusters[urn] = self._commands.objects(inputs)
             return self._clusters[urn]
@@ -241,12 +241,12 @@ class Deployment:
     @contextmanager
     def _pending(self, doing: Doing, resource: Resource) -> Iterator[None]:
         """While its script runs, the operation is on record; so it stays if that is cut off."""
-        self._ledger.begin(doing, resource)
+        self._writer.begin(doing, resource)
         try:
             yield
         except CommandFailed as error:
             if not isinstance(error, CommandInterrupted):
-                self._ledger.give_up(resource)
+                self._writer.give_up(resource)
             raise
 
     def _delete(self, resource: Resource, *, awaits_replacement: bool = False) -> None:
@@ -263,14 +263,14 @@ class Deployment:
                     self._commands.delete(properties, timeout)
                 else:
                     self._objects(resource).delete(resource["type"], properties, timeout)
-        self._ledger.remove(resource, awaits_replacement=awaits_replacement)
+        self._writer.remove(resource, awaits_replacement=awaits_replacement)
 
     def set_outputs(self, urn: str, outputs: dict[str, Any]) -> None:
         """Take the outputs of a component; those of the stack wait for the end."""
         if urn.split("::")[2] == planning.STACK:
             self._stack_outputs[urn] = outputs
         else:
-            self._ledger.set_outputs(urn, self._known(outputs))
+            self._writer.set_outputs(urn, self._known(outputs))
 
     def _known(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """What is unknown outside a preview comes from something that failed: left out."""
@@ -282,9 +282,9 @@ class Deployment:
         """Delete what the program did not register, dependents first; nothing after a failure."""
         if self._failures or self._unfinished:
             return
-        rest = self._ledger.left
+        rest = self._writer.left
         recorded = {resource["urn"] for resource in rest}
-        rest += [r for urn, (_, r) in self._ledger.interrupted.items() if urn not in recorded]
+        rest += [r for urn, (_, r) in self._writer.interrupted.items() if urn not in recorded]
         self._doomed.update(resource["urn"] for resource in rest)
         kept: set[str] = set()  # what something still builds on that could not be deleted
         with ThreadPoolExecutor(self._parallel) as pool:
@@ -339,12 +339,12 @@ class Deployment:
         """Record the stack's outputs; after a failure a missing one keeps its last value."""
         for urn, outputs in self._stack_outputs.items():
             before = self._olds.get(urn, {}).get("outputs", {}) if failed else {}
-            self._ledger.set_outputs(urn, before | self._known(outputs))
-        self._ledger.close()
+            self._writer.set_outputs(urn, before | self._known(outputs))
+        self._writer.close()
 
     def outcome(self) -> Outcome:
         """What was done (in a preview: would be done)."""
-        outputs = outputs_of(self._ledger.resources)
+        outputs = outputs_of(self._writer.resources)
         return Outcome(tuple(self._changes.values()), self._same, outputs)
 
     def _fail(self, operation: Operation, urn: str, why: str) -> None:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from experiments.engines.embedded.command import CommandFailed, CommandInterrupted
 from experiments.engines.embedded.planning import UNKNOWN, unknown
-from infra import foreign
+from infra import untrusted
+from infra.errors import Refusal, leave
 from infra.kubernetes.access import CALL_S, connect, words
-from infra.refusals import Refusal, leave
 
 TYPE = "kubernetes:"
 MANAGER = "steerlab"
@@ -371,8 +371,8 @@ def _foreseen(metadata: Any) -> Any:
 
 def answered(text: bytes) -> Properties:
     """An object as the API server gives it (pure). Raises `Refusal`."""
-    with foreign.reading("the API server's answer"):
-        answer = foreign.parsed(text)
+    with untrusted.reading("the API server's answer"):
+        answer = untrusted.parsed(text)
         if not isinstance(answer, dict):
             raise ValueError("it is no object")
     return answer

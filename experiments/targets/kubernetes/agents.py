@@ -10,11 +10,11 @@ from typing import Any
 from experiments.host import agent
 from experiments.host.agent import AGENT
 from experiments.targets.kubernetes.shell import Answer, PodShell, Shell, SshShell, run
+from infra.errors import PrerequisiteMissing
 from infra.kubernetes import agent as pods
 from infra.kubernetes.access import CALL_S, connect, explained
-from infra.kubernetes.guard import Guard, restored
+from infra.kubernetes.finalizer import Finalizer, restored
 from infra.kubernetes.names import NODE_LEVEL, Names, admits, label
-from infra.refusals import Cannot
 
 # A restore Job that is not done by then is said to have failed; seconds.
 RESTORE_S = 120.0
@@ -33,7 +33,9 @@ def verb(shell: Shell, *words: str, plan: dict[str, Any] | None = None) -> dict[
         answer = session.finish(time.monotonic() + RESTORE_S)
         session.close()
         if answer is None:
-            raise Cannot(f"steer {words[0]} on {shell} did not end within {RESTORE_S:.0f} s")
+            raise PrerequisiteMissing(
+                f"steer {words[0]} on {shell} did not end within {RESTORE_S:.0f} s"
+            )
     elif text:
         answer = run(shell, ("sh", "-c", _PLANNED, "sh", *pods.AGENT, *words), said=text)
     else:
@@ -47,7 +49,7 @@ def read(answer: Answer, name: str, where: str) -> dict[str, Any]:
 
 
 def agent_shell(kubeconfig: str, context: str, names: Names, node: str) -> PodShell:
-    """The running agent pod of a node. Raises `Cannot` where there is none."""
+    """The running agent pod of a node. Raises `PrerequisiteMissing` where there is none."""
     from kubernetes.client import CoreV1Api
 
     api = connect(kubeconfig, context)
@@ -61,7 +63,7 @@ def agent_shell(kubeconfig: str, context: str, names: Names, node: str) -> PodSh
         )
     running = [pod for pod in listed.items if pod.status.phase == "Running"]
     if not running:
-        raise Cannot(
+        raise PrerequisiteMissing(
             f"node {node}: its agent does not run in {names.steering}: ./steerlab up -s STACK"
         )
     return PodShell(
@@ -76,12 +78,12 @@ def agent_shell(kubeconfig: str, context: str, names: Names, node: str) -> PodSh
 SENTENCE = "steer: "
 
 
-def apply_over_ssh(guard: Guard, plan: dict[str, Any]) -> dict[str, Any]:
+def apply_over_ssh(guard: Finalizer, plan: dict[str, Any]) -> dict[str, Any]:
     assert guard.ssh  # noqa: S101
     return verb(SshShell(guard.address, guard.ssh), "apply", plan=plan)
 
 
-def restore(guard: Guard) -> dict[str, Any]:
+def restore(guard: Finalizer) -> dict[str, Any]:
     """Put a node back as it was: over SSH, or by a Job of its own."""
     owner = Names(guard.stack).owner(guard.node)
     if guard.ssh:
@@ -89,7 +91,7 @@ def restore(guard: Guard) -> dict[str, Any]:
     return _by_job(guard, ["restore", "--owner", owner])
 
 
-def _by_job(guard: Guard, words: Sequence[str]) -> dict[str, Any]:
+def _by_job(guard: Finalizer, words: Sequence[str]) -> dict[str, Any]:
     from kubernetes.client import ApiException, BatchV1Api, CoreV1Api, V1DeleteOptions
 
     names = Names(guard.stack)
@@ -179,5 +181,9 @@ def _ended(core: Any, batch: Any, names: Names, name: str) -> tuple[int, str]:
                 log = core.read_namespaced_pod_log(pod.metadata.name, names.steering)
                 return int(ended.exit_code), str(log)
             if waiting := container.state.waiting:
-                raise Cannot(f"the Job {name} cannot start: {waiting.reason}: {waiting.message}")
-    raise Cannot(f"the Job {name} of {names.steering} did not end within {RESTORE_S:.0f} s")
+                raise PrerequisiteMissing(
+                    f"the Job {name} cannot start: {waiting.reason}: {waiting.message}"
+                )
+    raise PrerequisiteMissing(
+        f"the Job {name} of {names.steering} did not end within {RESTORE_S:.0f} s"
+    )

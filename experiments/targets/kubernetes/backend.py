@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 
 from analysis.schema import Confounders, Machine
 from experiments.host import machine
-from experiments.host.procstat import Edge
-from experiments.targets.contract import Driven, Standing
+from experiments.host.procstat import CounterSample
+from experiments.targets.contract import Standing, TrafficResult
 from experiments.targets.kubernetes import agents
 from experiments.targets.kubernetes.shell import (
     LOOK,
@@ -38,13 +38,13 @@ from experiments.traffic.iperf3 import (
     parse,
 )
 from experiments.validity import Asked, Cause, Reason
-from infra import foreign
+from infra import untrusted
 from infra.config import cpu_limit
+from infra.errors import PrerequisiteMissing
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.measurement import ClusterMeasurement, NodeOf
 from infra.kubernetes.names import IPERF_PORT, MEASURED, Names
 from infra.kubernetes.plan import by_node, node_plan
-from infra.refusals import Cannot
 
 # How long a command may take to say that it is ready, seconds.
 READY_S = 15.0
@@ -65,7 +65,7 @@ class Running:
     cpu_limit: str | None = None
 
 
-class ClusterSite:
+class KubernetesBackend:
     """A converged stack of a cluster."""
 
     def __init__(self, what: ClusterMeasurement) -> None:
@@ -196,7 +196,7 @@ class ClusterSite:
 
     # --- traffic ---
 
-    def drive(self, pairs: int) -> Driven:
+    def drive(self, pairs: int) -> TrafficResult:
         what = self._what
         servers, clients = self._pods()
         absent = [f"iperf-{role}-{i}" for role, there in (("server", servers), ("client", clients))
@@ -236,7 +236,7 @@ class ClusterSite:
         edges, reasons = read_edges(answers)
         reasons += moved((servers, clients), self._pods(), pairs)
         serving = {self._counted(servers[index].node) for index in range(1, pairs + 1)}
-        return Driven(
+        return TrafficResult(
             results,
             edges,
             reasons,
@@ -258,17 +258,17 @@ class ClusterSite:
 
 def read_edges(
     answers: Mapping[str, Answer | None],
-) -> tuple[dict[str, tuple[Edge, Edge]], list[Reason]]:
+) -> tuple[dict[str, tuple[CounterSample, CounterSample]], list[Reason]]:
     """The edges that the nodes' readers brought, and why one brought none (pure)."""
     edges, reasons = {}, []
     for node, answer in answers.items():
         try:
             if answer is None:
-                raise Cannot(f"no answer of node {node} in time")
+                raise PrerequisiteMissing(f"no answer of node {node} in time")
             if answer.status != 0:
-                raise Cannot(f"reading /proc of node {node}: {_last(answer)}")
+                raise PrerequisiteMissing(f"reading /proc of node {node}: {_last(answer)}")
             edges[node] = window_of(answer.out, node)
-        except Cannot as error:
+        except PrerequisiteMissing as error:
             reasons.append(Reason(Cause.WINDOW, str(error)))
     return edges, reasons
 
@@ -307,13 +307,15 @@ def standing(
     return Standing([Reason(Cause.TOPOLOGY, text) for text in texts], limit)
 
 
-_WINDOW: TypeAdapter[tuple[Edge, Edge]] = TypeAdapter(tuple[Edge, Edge])
+_WINDOW: TypeAdapter[tuple[CounterSample, CounterSample]] = TypeAdapter(
+    tuple[CounterSample, CounterSample]
+)
 
 
-def window_of(printed: str, node: str) -> tuple[Edge, Edge]:
-    """Both edges of a window, as `look` prints them on a node (pure). Raises `Cannot`."""
-    with foreign.reading(f"what look prints of /proc of node {node}"):
-        return _WINDOW.validate_python(foreign.parsed(printed[printed.index("[") :]))
+def window_of(printed: str, node: str) -> tuple[CounterSample, CounterSample]:
+    """Both edges of a window, as `look` prints them on a node (pure). Raises `PrerequisiteMissing`."""
+    with untrusted.reading(f"what look prints of /proc of node {node}"):
+        return _WINDOW.validate_python(untrusted.parsed(printed[printed.index("[") :]))
 
 
 def pair_of(labels: Mapping[str, str] | None) -> int | None:
@@ -327,7 +329,7 @@ def _ready(shell: Shell, words: Sequence[str], who: str) -> Iterator[Session]:
     """A command that waits for its line. Raises `BarrierBroken` where it does not come so far."""
     try:
         session = shell.start(words)
-    except Cannot as error:
+    except PrerequisiteMissing as error:
         raise BarrierBroken(f"{who} did not start: {error}") from None
     try:
         if session.await_line(READY_S).strip() != "ready":

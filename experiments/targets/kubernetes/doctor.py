@@ -23,14 +23,14 @@ from experiments.host.nodes import uppers
 from experiments.targets.kubernetes import agents
 from experiments.targets.kubernetes.shell import PodShell, Shell, SshShell, looked
 from experiments.targets.lab.doctor import hints
-from infra import foreign, steering
-from infra.config import State
+from infra import steering, untrusted
+from infra.config import StackSettings
 from infra.cores import ranges
+from infra.errors import Refusal
 from infra.kubernetes import agent, pods, rights
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.names import MEASURED, NODE_LEVEL, OVERLAY_LEVEL, Names, admits
 from infra.kubernetes.nodes import Node, Nodes, find, owners_of_table
-from infra.refusals import Refusal
 from infra.steering import Device
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Findings:
         return "\n".join(f"{subject:<{width}} {words}" for subject, words in rows if words)
 
 
-def examine(state: State) -> Findings:
+def examine(state: StackSettings) -> Findings:
     """Look at the cluster of a state; what cannot be asked is among what is lacking."""
     found = Findings()
     try:
@@ -156,7 +156,9 @@ def denied(api: ApiClient, wanted: Sequence[rights.Right]) -> list[rights.Right]
 # --- on the nodes ---
 
 
-def _probe(api: ApiClient, state: State, nodes: Nodes, found: Mapping[str, NodeFindings]) -> None:
+def _probe(
+    api: ApiClient, state: StackSettings, nodes: Nodes, found: Mapping[str, NodeFindings]
+) -> None:
     """Start a pod of each image where a stack would, look at the nodes, and take all away."""
     names = Names(f"doctor-{secrets.token_hex(3)}")  # the last one may still be going
     steered = nodes.steered(state.steer_nodes == "both")
@@ -217,13 +219,13 @@ def _pod(namespace: str, name: str, spec: dict[str, Any], node: Node, container:
     return _Pod(namespace, name, node, image, {"metadata": {"name": name}, "spec": spec})
 
 
-def _measured(state: State, names: Names, node: Node) -> dict[str, Any]:
+def _measured(state: StackSettings, names: Names, node: Node) -> dict[str, Any]:
     """What a client's pod is: it waits anyhow."""
     spec: dict[str, Any] = pods.client_spec(state, names, 1, node)["template"]["spec"]
     return spec
 
 
-def _agent(state: State, names: Names, node: Node) -> dict[str, Any]:
+def _agent(state: StackSettings, names: Names, node: Node) -> dict[str, Any]:
     """What an agent's pod is, but that it waits and has no token's account to wait for."""
     spec: dict[str, Any] = agent.pod_template(names, node, state.pod_images.steering, (), job=True)[
         "spec"
@@ -297,7 +299,7 @@ def why_not_running(pod: Any) -> str:
     return f"its pod is {pod.status.phase}"
 
 
-def _look(shell: Shell, state: State, found: NodeFindings, *, owns_table: bool) -> None:
+def _look(shell: Shell, state: StackSettings, found: NodeFindings, *, owns_table: bool) -> None:
     """Steering as the agent finds it, and what besides it moves packets on this node."""
     plan = steering.plan(
         state.steering,
@@ -319,19 +321,19 @@ def _look(shell: Shell, state: State, found: NodeFindings, *, owns_table: bool) 
 
 def concluded(
     found: NodeFindings,
-    state: State,
+    state: StackSettings,
     shown: Mapping[str, Any],
     meant: Mapping[str, Any],
     said: Mapping[str, Any],
 ) -> None:
     """Add to a node's findings what its agent, its files and ethtool say (pure)."""
-    with foreign.reading(f"what node {found.name} says of itself"):
+    with untrusted.reading(f"what node {found.name} says of itself"):
         _conclude(found, state, shown, meant, said)
 
 
 def _conclude(
     found: NodeFindings,
-    state: State,
+    state: StackSettings,
     shown: Mapping[str, Any],
     meant: Mapping[str, Any],
     said: Mapping[str, Any],
@@ -341,7 +343,7 @@ def _conclude(
     for queue in meant["queues"]:
         of_role[queue["role"]].append(queue["device"])
     mtu = {
-        name: foreign.whole(files[f"/sys/class/net/{name}/mtu"].strip())
+        name: untrusted.whole(files[f"/sys/class/net/{name}/mtu"].strip())
         for name in {*of_role["nic"], *of_role["overlay"]}
     }
     found.lacks += [one["message"] for one in meant["drift"] if one["kind"] == "missing"]

@@ -10,11 +10,11 @@ from pydantic import BaseModel
 from experiments.targets.kubernetes import agents
 from experiments.targets.kubernetes.shell import Shell, SshShell
 from experiments.targets.lab.drift import Drift
-from infra import foreign
+from infra import untrusted
+from infra.errors import Refusal
 from infra.kubernetes.access import CALL_S, connect, explained
-from infra.kubernetes.guard import Guard
+from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.names import Names, label
-from infra.refusals import Refusal
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -33,7 +33,7 @@ def of_cluster(resources: Iterable[Resource]) -> bool:
 
 
 def drifted(resources: Sequence[Resource]) -> list[Drift]:
-    """The drift of a checkpoint's resources. Raises `Cannot` where the API does not answer."""
+    """The drift of a checkpoint's resources. Raises `PrerequisiteMissing` where the API does not answer."""
     provider = next(resource for resource in resources if resource["type"] == PROVIDER)
     inputs = provider.get("inputs", {})
     api = connect(inputs.get("kubeconfig") or "", inputs.get("context") or "")
@@ -43,7 +43,7 @@ def drifted(resources: Sequence[Resource]) -> list[Drift]:
 def compare(
     resources: Sequence[Resource],
     there: set[Object],
-    ask: Callable[[Guard], Sequence[str]],
+    ask: Callable[[Finalizer], Sequence[str]],
 ) -> list[Drift]:
     """What of the resources is not there, and each node whose steering is not (pure but for `ask`)."""
     found = [
@@ -72,7 +72,7 @@ def objects(resources: Iterable[Resource]) -> dict[str, Object]:
             and not resource.get("delete")
         ):
             metadata = resource.get("inputs", {}).get("metadata")
-            with foreign.reading(f"the object {resource['urn']} in the checkpoint"):
+            with untrusted.reading(f"the object {resource['urn']} in the checkpoint"):
                 one = _Metadata.model_validate(metadata)
             found[resource["urn"]] = (kind, one.namespace, one.name)
     return found
@@ -89,14 +89,14 @@ def namespaces(resources: Iterable[Resource]) -> set[str]:
     return {namespace for _, namespace, _ in objects(resources).values() if namespace}
 
 
-def guards(resources: Iterable[Resource]) -> list[Guard]:
+def guards(resources: Iterable[Resource]) -> list[Finalizer]:
     """The steered nodes that a checkpoint speaks of."""
     found = []
     for resource in resources:
         stdin = str(resource.get("inputs", {}).get("stdin") or "")
         if resource["type"] == "command:local:Command" and stdin.startswith('{"guard"'):
-            with foreign.reading(f"the node of {resource['urn']} in the checkpoint"):
-                found.append(Guard.model_validate(foreign.parsed(stdin)["guard"]))
+            with untrusted.reading(f"the node of {resource['urn']} in the checkpoint"):
+                found.append(Finalizer.model_validate(untrusted.parsed(stdin)["guard"]))
     return found
 
 
@@ -123,7 +123,7 @@ def standing(api: ApiClient, within: Iterable[str]) -> set[Object]:
     return found
 
 
-def steering_drift(guard: Guard) -> list[str]:
+def steering_drift(guard: Finalizer) -> list[str]:
     """What the node's agent finds changed."""
     names = Names(guard.stack)
     try:

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from experiments.host import proc_reader
 from experiments.host.machine import seen
 from infra.config import Ssh
+from infra.errors import PrerequisiteMissing
 from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.names import checked_address
-from infra.refusals import Cannot
 
 # Reads what the kernel counts; runs where nothing but Python is.
 LOOK = Path(proc_reader.__file__).read_text()
@@ -59,7 +59,7 @@ class Shell(Protocol):
 def run(
     shell: Shell, words: Sequence[str], seconds: float = CALL_S, said: str | None = None
 ) -> Answer:
-    """Run a command to its end, `said` a line for it. Raises `Cannot` where it has none in time."""
+    """Run a command to its end, `said` a line for it. Raises `PrerequisiteMissing` where it has none in time."""
     session = shell.start(words)
     try:
         if said is not None:
@@ -68,15 +68,15 @@ def run(
     finally:
         session.close()
     if answer is None:
-        raise Cannot(f"{words[0]} did not end within {seconds:.0f} s on {shell}")
+        raise PrerequisiteMissing(f"{words[0]} did not end within {seconds:.0f} s on {shell}")
     return answer
 
 
 def looked(shell: Shell, request: Mapping[str, Any]) -> dict[str, Any]:
-    """The files and the words of commands that `look` brings from there. Raises `Cannot`."""
+    """The files and the words of commands that `look` brings from there. Raises `PrerequisiteMissing`."""
     answer = run(shell, ("python3", "-I", "-c", LOOK, json.dumps(request)))
     if answer.status != 0:
-        raise Cannot(f"reading files of {shell}: {answer.err.strip()[-300:]}")
+        raise PrerequisiteMissing(f"reading files of {shell}: {answer.err.strip()[-300:]}")
     return seen(answer.out, str(shell))
 
 
@@ -214,7 +214,7 @@ class SshSession:
             return None
         if self._process.returncode == _SSH_FAILED:
             words = err.decode(errors="replace").strip() or "no reason was given"
-            raise Cannot(f"ssh to {self._shell.address}: {words}")
+            raise PrerequisiteMissing(f"ssh to {self._shell.address}: {words}")
         return Answer(
             self._process.returncode,
             out.decode(errors="replace"),

@@ -10,8 +10,8 @@ from typing import Any
 
 from analysis.schema import Confounders, Machine
 from experiments.host import agent, machine, proc_reader
-from experiments.host.procstat import Edge
-from experiments.targets.contract import Driven, Standing
+from experiments.host.procstat import CounterSample
+from experiments.targets.contract import Standing, TrafficResult
 from experiments.targets.lab import drift
 from experiments.traffic import iperf3
 from experiments.validity import Cause, Reason
@@ -23,7 +23,7 @@ from infra.lab.measurement import Endpoint, Measurement
 LAB = "lab"
 
 
-class LabSite:
+class LabBackend:
     """A converged lab."""
 
     def __init__(self, what: Measurement) -> None:
@@ -86,20 +86,20 @@ class LabSite:
                 counts[endpoint.index] = count
         return counts
 
-    def drive(self, pairs: int) -> Driven:
+    def drive(self, pairs: int) -> TrafficResult:
         what = self._what
-        edges: list[Edge] = []
+        edges: list[CounterSample] = []
         servers = [self._server(pair) for pair in what.pairs[:pairs]]
         known = [pid for pid in servers if pid is not None]
 
         def read(start: float, clients: Sequence[int]) -> None:
             own = [os.getpid(), *clients, *known] if len(known) == len(servers) else None
             both = proc_reader.both_edges(start, (what.omit, what.duration), own)
-            edges.extend(map(Edge.of, both))
+            edges.extend(map(CounterSample.of, both))
 
         results = iperf3.run(what, what.pairs[:pairs], read)
         cores = what.cores
-        return Driven(
+        return TrafficResult(
             results,
             {LAB: (edges[0], edges[1])} if len(edges) == 2 else {},
             using={LAB: {*cores.server, *cores.client}},

@@ -14,10 +14,10 @@ from typing import Any
 
 from experiments.host import agent, machine, nodes, persist
 from experiments.targets.lab import requirements
-from infra import foreign
+from infra import untrusted
 from infra.config import online_cores
 from infra.cores import ranges
-from infra.refusals import Refusal
+from infra.errors import Refusal
 
 # How each tool says its version; all of the lab's, and what tests and set-up also use.
 _VERSION = {"ip": "-V", "bridge": "-V", "mpstat": "-V"}
@@ -113,7 +113,7 @@ def examine() -> Findings:
     health = persist.health()
     return Findings(
         kernel=platform.release(),
-        cpu=machine.cpu_model(foreign.words(machine.PROC / "cpuinfo"), platform.machine()),
+        cpu=machine.cpu_model(untrusted.words(machine.PROC / "cpuinfo"), platform.machine()),
         cores=list(online_cores()),
         isolated=ranges(cpus.isolated),
         offline=ranges({*cpus.present} - {*cpus.online}),
@@ -228,6 +228,6 @@ def _cgroup() -> str:
 
 def _read(path: Path) -> str:
     try:
-        return foreign.words(path).strip()
+        return untrusted.words(path).strip()
     except OSError:
         return ""

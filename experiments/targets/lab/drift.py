@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from experiments.host import agent
-from infra import foreign
+from infra import untrusted
 from infra.lab.layout import netns
 
 _CLONE_NEWNET = 0x40000000
@@ -73,7 +73,7 @@ def _facts(resource: Mapping[str, Any]) -> dict[str, Any]:
     if resource.get("type") != "command:local:Command" or resource.get("delete"):
         return {}
     try:
-        facts = foreign.parsed(str(resource.get("outputs", {}).get("stdout") or "{}"))
+        facts = untrusted.parsed(str(resource.get("outputs", {}).get("stdout") or "{}"))
         return _Facts.model_validate(facts).model_dump(exclude_unset=True)
     except ValueError:
         return {}
@@ -106,7 +106,7 @@ def _missing(facts: Mapping[str, Any], look: Callable[[str], set[str] | None]) -
 def alive(pidfile: Path) -> bool:
     """Whether the process of a pid file, `pid start-time`, still runs and is still that one."""
     try:
-        pid, start = foreign.words(pidfile).split()
+        pid, start = untrusted.words(pidfile).split()
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (OSError, ValueError):
         return False

@@ -14,7 +14,7 @@ from pathlib import Path
 from analysis.plaintext import visible
 from experiments.host.privileges import become_root
 from infra.config import allowed_cores
-from infra.refusals import Cannot
+from infra.errors import PrerequisiteMissing
 
 # tool -> Debian package
 TOOLS = {
@@ -35,7 +35,7 @@ _LOCKED = re.compile("get lock|frontend lock")
 
 
 def require_root() -> None:
-    """Return as root; raises `Cannot` where steering could not be written."""
+    """Return as root; raises `PrerequisiteMissing` where steering could not be written."""
     become_root("to read or write steering")
 
 
@@ -67,26 +67,26 @@ def packages(tools: dict[str, str]) -> list[str]:
 def require_lab(*, removal: bool = False) -> None:
     """Return as root on a machine that has the lab's tools; a removal needs no second core.
 
-    Starts this command again under sudo and installs packages where it can. Raises `Cannot`
+    Starts this command again under sudo and installs packages where it can. Raises `PrerequisiteMissing`
     naming all that is missing.
     """
-    with suppress(Cannot):  # that and all other reasons are named below
+    with suppress(PrerequisiteMissing):  # that and all other reasons are named below
         become_root("for network namespaces and steering")
     if os.geteuid() == 0:
         install(packages(TOOLS))
     if reasons := missing(removal=removal):
-        raise Cannot("this machine cannot run the lab: " + "; ".join(reasons))
+        raise PrerequisiteMissing("this machine cannot run the lab: " + "; ".join(reasons))
 
 
 def prepare_tests() -> None:
     """As far as it goes, what the lab's tests need: they skip, with a reason, where it is missing."""
-    with suppress(Cannot):
+    with suppress(PrerequisiteMissing):
         become_root("for the tests of the lab")
         install(packages(TOOLS | TESTED_WITH))
 
 
 def install(absent: list[str]) -> None:
-    """Install Debian packages, where there is apt. Raises `Cannot` where that fails."""
+    """Install Debian packages, where there is apt. Raises `PrerequisiteMissing` where that fails."""
     if not absent or shutil.which("apt-get") is None:
         return
     sys.stderr.write(f"steerlab: installing {' '.join(absent)}\n")
@@ -94,7 +94,7 @@ def install(absent: list[str]) -> None:
         done = _apt(words)
         if done.returncode != 0:
             said = " ".join((done.stderr or done.stdout).split())[-500:]
-            raise Cannot(f"apt-get {words[0]}: {said} (needed: {' '.join(absent)})")
+            raise PrerequisiteMissing(f"apt-get {words[0]}: {said} (needed: {' '.join(absent)})")
 
 
 def _apt(words: list[str]) -> subprocess.CompletedProcess[str]:

@@ -14,12 +14,12 @@ from typing import Any
 from experiments.engines import StackRef
 from experiments.host import agent
 from experiments.host.lock import Busy
-from infra import config, foreign
+from infra import config, untrusted
 from infra.config import MOST_REPLICAS
+from infra.errors import Refusal
 from infra.lab import claim, layout, removal
 from infra.lab.layout import Pair
 from infra.lab.plan import owner
-from infra.refusals import Refusal
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Lab:
 def lab() -> Lab | None:
     """The lab that stands here, by its claim, which root alone can read."""
     try:
-        stack, _, folder = foreign.words(Path(claim.OWNER)).strip().partition(" in ")
+        stack, _, folder = untrusted.words(Path(claim.OWNER)).strip().partition(" in ")
     except FileNotFoundError:
         return None
     return Lab(stack, folder)

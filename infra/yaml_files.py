@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from infra import foreign
-from infra.refusals import BadInput
+from infra import untrusted
+from infra.errors import InvalidInput
 
 # Bytes of a document: hundreds of configurations, and half a second of the parser's time.
 MOST_BYTES = 1 << 16
@@ -80,7 +80,7 @@ _Loader.add_constructor(_TIMESTAMP, yaml.SafeLoader.construct_yaml_str)  # type:
 def read(path: Path, what: str) -> Any:
     """The document of a file; `what` is the key or option that names it.
 
-    Raises `BadInput` where it cannot be read, `FileNotFoundError` where there is none.
+    Raises `InvalidInput` where it cannot be read, `FileNotFoundError` where there is none.
     """
     try:
         text = _text(path)
@@ -89,10 +89,10 @@ def read(path: Path, what: str) -> Any:
     except FileNotFoundError:
         raise
     except yaml.YAMLError as error:
-        raise BadInput(f"{what}: {path} is not readable YAML: {_where(error)}") from None
+        raise InvalidInput(f"{what}: {path} is not readable YAML: {_where(error)}") from None
     # ValueError: not UTF-8, and a number that only looks like one
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{what}: {path} is not readable YAML: {error}") from None
+        raise InvalidInput(f"{what}: {path} is not readable YAML: {error}") from None
 
 
 def changed(path: Path, section: str, values: Mapping[str, Any]) -> bytes:
@@ -108,11 +108,11 @@ def changed(path: Path, section: str, values: Mapping[str, Any]) -> bytes:
     editor.width = MOST_BYTES  # no line is folded
     try:
         text = _text(path, MOST_BYTES // 2) if path.exists() else ""
-        line_end = "\r\n" if text and b"\r\n" in foreign.content(path) else "\n"
+        line_end = "\r\n" if text and b"\r\n" in untrusted.content(path) else "\n"
         document = editor.load(text)
     # of two parsers one takes what the other does not, and in half the time
     except (YAMLError, OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be changed: {' '.join(str(error).split())}") from None
+        raise InvalidInput(f"{path} cannot be changed: {' '.join(str(error).split())}") from None
     if document is None:
         document = editor.map()
     if document.get(section) is None:
@@ -129,7 +129,7 @@ def _only_comments(text: str) -> bool:
 
 
 def _text(path: Path, most: int = MOST_BYTES) -> str:
-    content = foreign.content(path, most)
+    content = untrusted.content(path, most)
     for mark, encoding in _OTHER_ENCODINGS.items():
         if content.startswith(mark):
             raise ValueError(f"its encoding is {encoding}: save it as UTF-8")
@@ -141,8 +141,8 @@ def check_levels(text: str) -> None:
     level = 0
     for sign in re.findall(r"[\[\]{}]", text):
         level += 1 if sign in "[{" else -1
-        if level > foreign.MOST_LEVELS:
-            raise ValueError(f"more than {foreign.MOST_LEVELS} brackets are open in it")
+        if level > untrusted.MOST_LEVELS:
+            raise ValueError(f"more than {untrusted.MOST_LEVELS} brackets are open in it")
 
 
 def check_size(root: yaml.Node) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.statistics import Drift
+from analysis.statistics import Trend
 
 
 @dataclass(frozen=True)
-class State:
+class CellSummary:
     """One configuration at one replica count and path: means over its valid runs.
 
     `bitrate` is the mean over runs of the mean over pairs, `half` the half-width of its t
@@ -36,5 +36,5 @@ class State:
     squeezed: float | None
     slowest: float | None
     lag1: float | None
-    drift: Drift
+    drift: Trend
     drift_p_holm: float | None

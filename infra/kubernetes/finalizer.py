@@ -9,7 +9,7 @@ from infra.kubernetes.names import Address
 from infra.kubernetes.nodes import Node
 
 
-class Guard(BaseModel):
+class Finalizer(BaseModel):
     """One steered node and how to reach it. Names no credential: kubeconfig is a path."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,7 +25,7 @@ class Guard(BaseModel):
     ssh: Ssh | None
 
 
-def restored(guard: Guard) -> Node:
+def restored(guard: Finalizer) -> Node:
     """The node that a guard speaks of."""
     return Node(
         name=guard.node,

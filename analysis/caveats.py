@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis import families, machine, verdict
+from analysis import comparisons, machine, verdict
+from analysis.cell_summary import CellSummary
 from analysis.evidence import FEWEST_RUNS, Evidence
 from analysis.recommend import Recommendation
 from analysis.schema import Record
-from analysis.state import State
 from analysis.tables import reasons
 from analysis.verdict import ALPHA, Contrast
 
@@ -34,7 +34,7 @@ LESS_FAIR = 0.2
 
 
 def caveats(
-    states: Sequence[State],
+    states: Sequence[CellSummary],
     contrasts: Sequence[Contrast],
     recommendation: Recommendation | None,
     baseline: str,
@@ -59,7 +59,7 @@ def caveats(
     return found
 
 
-def _costs(state: State, reference: State) -> list[str]:
+def _costs(state: CellSummary, reference: CellSummary) -> list[str]:
     costs = []
     for field, (words, floor) in FLOORS.items():
         mine, other = getattr(state, field), getattr(reference, field)
@@ -81,7 +81,7 @@ def _costs(state: State, reference: State) -> list[str]:
 def warnings(
     records: Sequence[Record],
     runs: pd.DataFrame,
-    states: Sequence[State],
+    states: Sequence[CellSummary],
     contrasts: Sequence[Contrast],
     evidence: Evidence,
     baseline: str,
@@ -125,7 +125,7 @@ def warnings(
     return found + _of_runs(valid)
 
 
-def _not_compared(states: Sequence[State], baseline: str) -> list[str]:
+def _not_compared(states: Sequence[CellSummary], baseline: str) -> list[str]:
     """What was attempted at a place and has no comparison there, for want of valid runs."""
     found = []
     for path, replicas in dict.fromkeys((one.path, one.replicas) for one in states):
@@ -139,13 +139,13 @@ def _not_compared(states: Sequence[State], baseline: str) -> list[str]:
     return found
 
 
-def _too_many(states: Sequence[State]) -> list[str]:
+def _too_many(states: Sequence[CellSummary]) -> list[str]:
     """What is left out where there are more configurations than a reader, or a family, can take."""
     most = max(Counter((one.path, one.replicas) for one in states).values(), default=0) - 1
     found = []
-    if most > families.MOST_AGAINST_EACH_OTHER:
+    if most > comparisons.MOST_AGAINST_EACH_OTHER:
         found.append(
-            f"More than {families.MOST_AGAINST_EACH_OTHER} configurations are compared with the "
+            f"More than {comparisons.MOST_AGAINST_EACH_OTHER} configurations are compared with the "
             "baseline alone, not with each other."
         )
     if most >= MOST_DRAWN:
@@ -201,7 +201,7 @@ def _short(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def _name(state: State) -> str:
+def _name(state: CellSummary) -> str:
     where = "" if state.path == "overlay" else f" ({state.path})"
     return f"{state.configuration} at {verdict.pairs(state.replicas)}{where}"
 

@@ -24,13 +24,13 @@ class Refusal(Exception):
     exit_code = FAILED
 
 
-class BadInput(Refusal):
+class InvalidInput(Refusal):
     """The user's words are off; the message names the key, the value and what is allowed."""
 
     exit_code = BAD_INPUT
 
 
-class Cannot(Refusal):
+class PrerequisiteMissing(Refusal):
     """This machine or cluster cannot; the message names what is missing and how to get it."""
 
     exit_code = CANNOT

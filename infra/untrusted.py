@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from infra.refusals import Cannot
+from infra.errors import PrerequisiteMissing
 
 # More than any document here has; a smaller one takes less than 200 MB when it is parsed.
 MOST_BYTES = 12 << 20
@@ -61,7 +61,7 @@ def reading(what: str) -> Iterator[None]:
     except (ValueError, LookupError) as error:
         missing = isinstance(error, LookupError)
         why = f"{error} is missing" if missing else " ".join(str(error).split())
-        raise Cannot(f"{what} cannot be read: {why[:300]}") from None
+        raise PrerequisiteMissing(f"{what} cannot be read: {why[:300]}") from None
 
 
 def whole(word: str) -> int:

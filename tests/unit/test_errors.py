@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from embedded_project import Project
 from pulumi import automation
-from pulumi.automation import errors
+from pulumi.automation import errors as automation_errors
 from steer_tree import Tree
 
 from experiments.engines import EngineError, StackRef, locks, pulumi_cli
 from experiments.host.agent import AGENT
-from infra import refusals
+from infra import errors
 
 LEAVE = 'echo {0} >> "$STEERLAB_REFUSALS"; exit {0}'
 
@@ -43,7 +43,7 @@ def test_a_command_s_refusal_is_the_code_of_the_engine_s_error(
     tmp_path: Path, script: str, code: int
 ) -> None:
     assert code_of(Project(tmp_path), script) == code
-    assert refusals.VARIABLE not in os.environ
+    assert errors.VARIABLE not in os.environ
 
 
 @pytest.mark.parametrize(("words", "code"), [("apply --plan '{'", 2), ("verify", 2)])
@@ -56,8 +56,8 @@ def test_the_agent_leaves_its_refusal(tmp_path: Path, words: str, code: int) -> 
 def test_the_program_leaves_its_refusal(tmp_path: Path) -> None:
     project = Project(tmp_path)
     project.write(
-        "from infra import refusals\n"
-        "refusals.leave(refusals.Cannot.exit_code)\n"
+        "from infra import errors\n"
+        "errors.leave(errors.PrerequisiteMissing.exit_code)\n"
         "raise pulumi.RunError('no cores')"
     )
     with pytest.raises(EngineError, match="no cores") as failure:
@@ -66,10 +66,10 @@ def test_the_program_leaves_its_refusal(tmp_path: Path) -> None:
 
 
 def test_without_an_engine_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refusals.leave(3)
+    errors.leave(3)
     stray = tmp_path / "stray"
-    monkeypatch.setenv(refusals.VARIABLE, str(stray))
-    refusals.leave(3)
+    monkeypatch.setenv(errors.VARIABLE, str(stray))
+    errors.leave(3)
     assert not stray.exists()
 
 
@@ -146,7 +146,7 @@ def test_a_refusal_passes_through_the_pulumi_cli_as_its_code(
     def up(**_: Any) -> None:
         done = subprocess.run(["/bin/sh", "-c", LEAVE.format(3)], check=False)
         result = automation.CommandResult(stdout="", stderr=f"error: {done}", code=255)
-        raise errors.create_command_error(result)
+        raise automation_errors.create_command_error(result)
 
     assert cli(up).exit_code == 3
 
@@ -154,7 +154,7 @@ def test_a_refusal_passes_through_the_pulumi_cli_as_its_code(
 @pytest.mark.parametrize(
     "error",
     [
-        errors.InvalidVersionError("Could not parse the Pulumi CLI version."),
+        automation_errors.InvalidVersionError("Could not parse the Pulumi CLI version."),
         FileNotFoundError(2, "No such file", "pulumi"),
         ValueError("Expecting value"),
         KeyError("summary"),
@@ -172,7 +172,11 @@ def test_a_lock_of_the_cli_is_named_with_its_cure(
     cli: Callable[[Up], EngineError],
 ) -> None:
     said = cli(
-        raising(errors.ConcurrentUpdateError(automation.CommandResult("", "error: held", 255)))
+        raising(
+            automation_errors.ConcurrentUpdateError(
+                automation.CommandResult("", "error: held", 255)
+            )
+        )
     )
     assert isinstance(said, locks.StackLocked)
     assert "rm -- " in str(said)

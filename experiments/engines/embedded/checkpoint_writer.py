@@ -11,7 +11,7 @@ from experiments.engines.embedded.planning import Resource
 from experiments.engines.embedded.state import Checkpoint, Doing
 
 
-class Ledger:
+class CheckpointWriter:
     """Keeps the stack's file in step with what happens; every method is safe in any thread.
 
     Methods that say so return once the file is durable: one write serves every thread that waits
