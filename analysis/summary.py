@@ -245,13 +245,3 @@ def _verdict(
 
 def _known(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
-
-
-def text_table(summary: Summary, width: int | None = None) -> str:
-    """The states as a plain text table, a row each; what is not known is a dash.
-
-    Where `width` is too small, the least important columns are left out.
-    """
-    from analysis.report import cells
-
-    return cells.aligned(cells.states(summary), width)

@@ -302,3 +302,11 @@ def _table(columns: Sequence[Column], rows: Sequence[tuple[str, ...]]) -> Table:
         tuple(one.numeric for one in columns),
         tuple(one.rank for one in columns),
     )
+
+
+def text_table(summary: Summary, width: int | None = None) -> str:
+    """The states as a plain text table, a row each; what is not known is a dash.
+
+    Where `width` is too small, the least important columns are left out.
+    """
+    return aligned(states(summary), width)

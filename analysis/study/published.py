@@ -10,11 +10,11 @@ from typing import Any, get_args
 
 from analysis.load import Fault, Loaded
 from analysis.report import cells
-from analysis.report.cells import Table
+from analysis.report.cells import Table, text_table
 from analysis.study.check import Checked, Raw, Status, check
 from analysis.study.importer import import_study, write_records
 from analysis.study.tables import key, read_tables
-from analysis.summary import Summary, summarise, text_table
+from analysis.summary import Summary, summarise
 
 __all__ = ["Reanalysis", "import_study", "reanalyse", "write_records"]
 

@@ -179,8 +179,9 @@ def _complain(faults: Iterable[Fault]) -> None:
 
 def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None:
     """Print table and verdict of a directory of records and write its report."""
+    from analysis.report.cells import text_table
     from analysis.report.pages import write_report
-    from analysis.summary import summarise, text_table
+    from analysis.summary import summarise
     from experiments.run import keep
     from infra.errors import InvalidInput
 

@@ -18,8 +18,7 @@ from experiments.engines import Engine, OnStep, Outcome, StackRef, Step
 from infra.commands import command
 
 if TYPE_CHECKING:
-    from experiments.targets.contract import AnyMeasurement
-    from experiments.targets.lab.drift import Drift
+    from experiments.targets.contract import AnyMeasurement, Drift
     from experiments.targets.lab.standing import Lab
     from infra.config import StackSettings
 
@@ -63,8 +62,8 @@ def up(
     from experiments import targets
     from experiments.engines import stacks, trust
     from experiments.engines.choice import choose
-    from experiments.targets.lab import drift as verify
     from experiments.targets.lab import standing
+    from experiments.targets.lab.drift import restore
 
     changes = stacks.changes(config or [])
     ref, state = stacks.load(stack, changes)
@@ -79,7 +78,7 @@ def up(
         stacks.save(stack, changes)
         drift = targets.drifted(chosen.resources(ref))
         _tell(drift)
-        verify.restore(drift)
+        restore(drift)
         started = time.monotonic()
         with _told(json, state) as listen:
             outcome = chosen.up(ref, replace=[found.urn for found in drift], on_step=listen)

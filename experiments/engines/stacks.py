@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from analysis.files import write as atomically
 from experiments.engines import StackRef
-from experiments.run.records import atomically
 from infra import checkpoint, config, configurations, untrusted, yaml_files
 from infra.config import PROJECT, StackSettings
 from infra.errors import InvalidInput

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.files import write as atomically
 from experiments.host.agent import AGENT
-from experiments.run.records import atomically
 from infra import untrusted
 from infra.errors import PrerequisiteMissing, Refusal
 

@@ -19,10 +19,9 @@ from analysis.schema import (
     Record,
     Steering,
 )
-from experiments import validity
+from experiments import targets, validity
 from experiments.host import machine, procstat
 from experiments.run import background
-from experiments.targets import contract
 from experiments.targets.contract import AnyMeasurement, Backend, Standing, TrafficResult
 from experiments.traffic.iperf3 import BarrierBroken, failed
 from experiments.validity import Cause, Reason
@@ -82,7 +81,7 @@ def run(
     Returns the record and iperf3's raw output. What goes wrong makes the run invalid, with the
     reason: it raises nothing but an interrupt.
     """
-    at = contract.of(what)
+    at = targets.backend(what)
     count = what.replicas if replicas is None else replicas
     place = place or Place()
     verdict = _Verdict()

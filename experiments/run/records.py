@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis import files
-from analysis.files import write as atomically
 from analysis.schema import Record
 from infra import untrusted
-
-__all__ = ["atomically", "write"]
 
 
 def write(directory: Path, name: str, record: Record, raw: Sequence[bytes]) -> Path:
@@ -23,9 +20,9 @@ def write(directory: Path, name: str, record: Record, raw: Sequence[bytes]) -> P
     """
     files.folder(directory)
     compressed = gzip.compress(json.dumps([_traffic(one) for one in raw]).encode(), mtime=0)
-    atomically(directory / f"run-{name}.iperf3.json.gz", compressed)
+    files.write(directory / f"run-{name}.iperf3.json.gz", compressed)
     path = directory / f"run-{name}.json"
-    atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
+    files.write(path, (record.model_dump_json(indent=1) + "\n").encode())
     return path
 
 

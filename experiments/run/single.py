@@ -16,7 +16,7 @@ from experiments.engines import Engine, EngineError, stacks
 from experiments.run import attempts, records
 from experiments.run import measure as one
 from experiments.targets.contract import AnyMeasurement
-from experiments.targets.lab import drift as verify
+from experiments.targets.lab.drift import links_of
 from infra import untrusted
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes import measurement as cluster
@@ -59,7 +59,7 @@ def of_stack(name: str, engine: Callable[[], Engine]) -> AnyMeasurement:
         what = cluster.of(state, nodes.of_state(state))
     else:
         what = measurement.of(state)
-        if verify.links_of(what.server_node) is None:
+        if links_of(what.server_node) is None:
             raise PrerequisiteMissing(
                 f"measure: stack {name} is not up: there is no namespace {what.server_node}"
             )

@@ -34,8 +34,8 @@ from experiments.engines import Engine, EngineError, StackRef, stacks, trust
 from experiments.run import attempts, measure, records
 from experiments.run.plan import Run, SweepPlan, from_json, to_json
 from experiments.targets.contract import AnyMeasurement
-from experiments.targets.lab import drift as verify
 from experiments.targets.lab import standing
+from experiments.targets.lab.drift import restore
 from infra import untrusted
 from infra.config import StackSettings
 from infra.errors import InvalidInput
@@ -106,7 +106,7 @@ class Sweep:
                 )
         else:
             files.folder(self.directory / RECORDS)
-            records.atomically(path, to_json(self.plan).encode())
+            files.write(path, to_json(self.plan).encode())
         return [run for run in self.plan.runs if not self._recorded(run)]
 
     def run(self, left: Sequence[Run]) -> int:
@@ -195,7 +195,7 @@ class Sweep:
     def _repair(self, stack: StackRef) -> None:
         self._machines.clear()
         drift = targets.drifted(self.engine.resources(stack))
-        verify.restore(drift)
+        restore(drift)
         self.engine.up(stack, replace=[found.urn for found in drift])
 
     def _attempt(self, run: Run, state: StackSettings, attempt: int) -> Record:

@@ -1,4 +1,4 @@
-"""What each target asks of this machine: tools, a lock, and how drift is seen."""
+"""The targets: what each asks of this machine, its lock, its backend, and how drift is seen."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 from experiments.engines import stacks
 from experiments.host import lock
+from experiments.targets.contract import AnyMeasurement, Backend, Drift
+from experiments.targets.lab import drift as lab_drift
 from experiments.targets.lab import requirements
-from experiments.targets.lab.drift import Drift
 from infra.config import StackSettings
 from infra.errors import PrerequisiteMissing
+from infra.kubernetes.measurement import ClusterMeasurement
 
 
 def of(resources: Sequence[dict[str, Any]]) -> str:
@@ -51,9 +53,19 @@ def busy(target: str, stack: str, what: str) -> AbstractContextManager[None]:
     return lock.machine(what, stacks.ROOT / ".pulumi" / "busy" / stack)
 
 
+def backend(what: AnyMeasurement) -> Backend:
+    """The machines of a measurement."""
+    if isinstance(what, ClusterMeasurement):
+        from experiments.targets.kubernetes.backend import KubernetesBackend
+
+        return KubernetesBackend(what)
+    from experiments.targets.lab.backend import LabBackend
+
+    return LabBackend(what)
+
+
 def drifted(resources: Sequence[dict[str, Any]]) -> list[Drift]:
     """What of a stack is gone or was changed by hand."""
     from experiments.targets.kubernetes import drift
-    from experiments.targets.lab import drift as verify
 
-    return drift.drifted(resources) if drift.of_cluster(resources) else verify.drifted(resources)
+    return drift.drifted(resources) if drift.of_cluster(resources) else lab_drift.drifted(resources)

@@ -40,6 +40,19 @@ class Standing:
     pod_cpu_limit: str | None = None
 
 
+@dataclass(frozen=True)
+class Drift:
+    """One resource that does not stand as recorded."""
+
+    urn: str
+    why: str
+    owner: str = ""  # of the lab's steering that is to be applied again
+
+    @property
+    def name(self) -> str:
+        return self.urn.rsplit("::", 1)[-1]
+
+
 class Backend(Protocol):
     """The machines of a measurement. What goes wrong in it is an exception, of any kind."""
 
@@ -62,14 +75,3 @@ class Backend(Protocol):
 
     def drive(self, pairs: int) -> TrafficResult:
         """Run the first pairs once. Raises `BarrierBroken` where they could not start together."""
-
-
-def of(what: AnyMeasurement) -> Backend:
-    """The site of a measurement."""
-    if isinstance(what, ClusterMeasurement):
-        from experiments.targets.kubernetes.backend import KubernetesBackend
-
-        return KubernetesBackend(what)
-    from experiments.targets.lab.backend import LabBackend
-
-    return LabBackend(what)

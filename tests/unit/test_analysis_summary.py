@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.compare import compare
+from analysis.report.cells import text_table
 from analysis.schema import LEAST_MBPS, Record
 from analysis.statistics import Effect
-from analysis.summary import Summary, summarise, text_table
+from analysis.summary import Summary, summarise
 from analysis.synthetic import sweep
 from analysis.verdict import (
     Contrast,

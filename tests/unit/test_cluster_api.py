@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.engines.embedded import kubernetes as kinds
-from experiments.engines.embedded.command import CommandFailed
+from experiments.engines.embedded.provider import OperationFailed
 from infra.kubernetes import access
 
 # --- one way to the API server ---
@@ -89,14 +89,14 @@ NAMESPACE = {"metadata": {"name": "n"}}
 
 
 def test_a_namespace_that_is_being_deleted_is_told_at_once() -> None:
-    with pytest.raises(CommandFailed, match=r"being deleted .*example.com/f") as refused:
+    with pytest.raises(OperationFailed, match=r"being deleted .*example.com/f") as refused:
         Frozen(TERMINATING).create("kubernetes:core/v1:Namespace", NAMESPACE, timeout=5)
     assert "all discovered" not in str(refused.value)
 
 
 def test_a_namespace_that_does_not_go_names_its_finalizers() -> None:
     with pytest.raises(
-        CommandFailed, match=r"does not go: finalizer example\.com/f in 1 pod after"
+        OperationFailed, match=r"does not go: finalizer example\.com/f in 1 pod after"
     ):
         Frozen(TERMINATING).delete("kubernetes:core/v1:Namespace", NAMESPACE, timeout=0.1)
 
@@ -120,7 +120,7 @@ def test_a_deployment_that_is_not_ready_says_why_its_pods_are_not() -> None:
             "status": {"conditions": [condition("PodScheduled", "False", taint)]},
         }
     ]
-    with pytest.raises(CommandFailed) as refused:
+    with pytest.raises(OperationFailed) as refused:
         Frozen(live, pods).create("kubernetes:apps/v1:Deployment", live, timeout=1.5)
     for words in ("no minimum", "exceeded quota", f"pod p: {taint}"):
         assert words in str(refused.value)

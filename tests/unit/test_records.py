@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from analysis import files
 from analysis.load import load
 from analysis.schema import Record
 from analysis.synthetic import sweep
@@ -67,11 +68,11 @@ def test_a_write_that_fails_leaves_nothing_and_keeps_the_old(
     error: type[BaseException],
 ) -> None:
     kept = tmp_path / "kept"
-    records.atomically(kept, b"old")
+    files.write(kept, b"old")
     monkeypatch.setattr(owner, name, fault)
     for path in (kept, tmp_path / "new"):
         with pytest.raises(error):
-            records.atomically(path, b"new")
+            files.write(path, b"new")
     assert names(tmp_path) == ["kept"]
     assert kept.read_bytes() == b"old"
 

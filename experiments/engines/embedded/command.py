@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.engines.embedded.planning import UNKNOWN, differences, unknown
-
-if TYPE_CHECKING:
-    from experiments.engines.embedded.kubernetes import Objects
-
-Properties = dict[str, Any]
+from experiments.engines.embedded.provider import (
+    OperationFailed,
+    OperationInterrupted,
+    Properties,
+)
 
 TYPE = "command:local:Command"
 LOGGING = ("stdout", "stderr", "stdoutAndStderr", "none")
@@ -38,14 +38,6 @@ _INPUTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "addPreviousOutputInEnv": ("a boolean", lambda value: isinstance(value, bool)),
     "triggers": ("a list", lambda value: isinstance(value, list)),
 }
-
-
-class CommandFailed(Exception):
-    """A script did not succeed; the message has its exit status and last lines."""
-
-
-class CommandInterrupted(CommandFailed):
-    """A script was ended because the engine was told to stop."""
 
 
 def problems(inputs: Properties) -> list[str]:
@@ -71,21 +63,15 @@ class Commands:
     def __init__(self, root: Path, *, preview: bool = False) -> None:
         self.preview = preview
         self._root = root
-        self._stop = threading.Event()
+        self.stopping = threading.Event()
 
     @property
     def stopped(self) -> bool:
-        return self._stop.is_set()
+        return self.stopping.is_set()
 
     def stop(self) -> None:
         """End what runs (its threads send the signals) and refuse what comes."""
-        self._stop.set()
-
-    def objects(self, provider: Properties) -> Objects:
-        """What does for a cluster's objects what this does for commands, and stops with it."""
-        from experiments.engines.embedded.kubernetes import Objects
-
-        return Objects(provider, self._stop, preview=self.preview)
+        self.stopping.set()
 
     def create(self, inputs: Properties, timeout: float = 0) -> Properties:
         """The outputs of a new resource."""
@@ -121,7 +107,7 @@ class Commands:
         self, script: str, properties: Properties, before: dict[str, str], timeout: float
     ) -> dict[str, str]:
         if self.stopped:
-            raise CommandFailed("interrupted before it started")
+            raise OperationFailed("interrupted before it started")
         environment = {**os.environ, **properties.get("environment", {})}
         if properties.get("addPreviousOutputInEnv", True):
             previous = {f"PULUMI_COMMAND_{name.upper()}": text for name, text in before.items()}
@@ -138,11 +124,11 @@ class Commands:
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
-            raise CommandFailed(f"cannot start: {error}: running {_shown(script)}") from error
+            raise OperationFailed(f"cannot start: {error}: running {_shown(script)}") from error
         with process:
             ended, stdout, stderr = self._attend(process, stdin and stdin.encode(), timeout)
         if ended or process.returncode:
-            kind = CommandInterrupted if ended == "interrupted" else CommandFailed
+            kind = OperationInterrupted if ended == "interrupted" else OperationFailed
             why = ended or _status(process.returncode)
             raise kind(f"{why}: running {_shown(script)}{_tail(stderr or stdout)}")
         return {"stdout": _text(stdout), "stderr": _text(stderr)}

@@ -15,9 +15,10 @@ from typing import Any
 from experiments.engines import EngineError, OnStep, Operation, Outcome, Phase, StackRef, Step
 from experiments.engines.embedded import command, kubernetes, planning
 from experiments.engines.embedded.checkpoint_writer import CheckpointWriter
-from experiments.engines.embedded.command import CommandFailed, CommandInterrupted, Commands
+from experiments.engines.embedded.command import Commands
 from experiments.engines.embedded.kubernetes import Objects
 from experiments.engines.embedded.planning import Decision, Resource
+from experiments.engines.embedded.provider import OperationFailed, OperationInterrupted
 from experiments.engines.embedded.state import Doing, now
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Deployment:
         try:
             self._delete_first(plan)
             resource = self._converge(plan)
-        except CommandFailed as error:
+        except OperationFailed as error:
             self._fail(operation, urn, str(error))
             return None
         self._report(operation, urn, "done", detail)
@@ -157,10 +158,12 @@ class Deployment:
         try:
             if plan.decision.operation == "replace" and plan.old:
                 if plan.wanted.get("protect") and _is_protected(plan.old):
-                    raise CommandFailed("it is protected: it cannot be replaced")
+                    raise OperationFailed("it is protected: it cannot be replaced")
                 for resource in plan.first:
                     if resource is not plan.old and _is_protected(resource):
-                        raise CommandFailed(f"{resource['urn']} would go with it and is protected")
+                        raise OperationFailed(
+                            f"{resource['urn']} would go with it and is protected"
+                        )
             for resource in reversed(plan.first):
                 self._delete_for(plan, resource)
         finally:
@@ -172,7 +175,7 @@ class Deployment:
         urn, is_dependent = resource["urn"], resource is not plan.old
         try:
             self._delete(resource, awaits_replacement=not resource.get("delete"))
-        except CommandFailed as error:
+        except OperationFailed as error:
             if is_dependent:
                 raise type(error)(f"{urn} must go first: {error}") from error
             raise
@@ -227,7 +230,9 @@ class Deployment:
             if urn not in self._clusters:
                 providers = {r["urn"]: r for r in self._writer.resources} | self._olds
                 inputs = providers[urn].get("inputs", {})
-                self._clusters[urn] = self._commands.objects(inputs)
+                self._clusters[urn] = Objects(
+                    inputs, self._commands.stopping, preview=self._commands.preview
+                )
             return self._clusters[urn]
 
     def _new_id(self, wanted: Resource, outputs: dict[str, Any]) -> str:
@@ -244,8 +249,8 @@ class Deployment:
         self._writer.begin(doing, resource)
         try:
             yield
-        except CommandFailed as error:
-            if not isinstance(error, CommandInterrupted):
+        except OperationFailed as error:
+            if not isinstance(error, OperationInterrupted):
                 self._writer.give_up(resource)
             raise
 
@@ -306,11 +311,11 @@ class Deployment:
         change = visible and urn not in self._replaced
         try:
             if _is_protected(resource):
-                raise CommandFailed("it is protected: it cannot be deleted")
+                raise OperationFailed("it is protected: it cannot be deleted")
             if visible:
                 self._report("delete", urn, "start", change=change)
             self._delete(resource)
-        except CommandFailed as error:
+        except OperationFailed as error:
             self._fail("delete", urn, str(error))
             return False
         if visible:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-from experiments.engines.embedded.command import CommandFailed, CommandInterrupted
 from experiments.engines.embedded.planning import UNKNOWN, unknown
+from experiments.engines.embedded.provider import OperationFailed, OperationInterrupted, Properties
 from infra import untrusted
 from infra.errors import Refusal, leave
 from infra.kubernetes.access import CALL_S, connect, words
@@ -27,8 +27,6 @@ _PULLING = {"ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff"}
 _PULL_S = 30.0
 # How the conditions are called that are True where something is wrong.
 _FAULTS = ("Failure", "Remaining", "Failed", "FailureTarget", "Suspended")
-
-Properties = dict[str, Any]
 
 
 class Kind(NamedTuple):
@@ -177,10 +175,10 @@ class Objects:
             nonlocal last, waiting
             live = self._get(kind, namespace, name)
             if live is None:
-                raise CommandFailed(f"{kind.plural}/{name} was deleted while it was waited for")
+                raise OperationFailed(f"{kind.plural}/{name} was deleted while it was waited for")
             last = live
             if live["metadata"].get("deletionTimestamp"):
-                raise CommandFailed(
+                raise OperationFailed(
                     f"{kind.plural}/{name} is being deleted ({_state(live)}): wait until it is gone"
                 )
             if said.get(_SKIP) == "true":
@@ -215,7 +213,7 @@ class Objects:
             code, said = self._end_of(namespace, f"job-name={name}")
             leave(code)
             ended = f"exit status {code}: {said}" if code else failed.get("message", "")
-            raise CommandFailed(f"Job {name} failed: {ended}")
+            raise OperationFailed(f"Job {name} failed: {ended}")
         return bool(conditions.get("Complete", {}).get("status") == "True")
 
     def _end_of(self, namespace: str, selector: str) -> tuple[int, str]:
@@ -244,7 +242,7 @@ class Objects:
                     name = pod["metadata"]["name"]
                     ended = (container.get("lastState") or {}).get("terminated") or {}
                     said = ended.get("message") or waiting.get("message", "")
-                    raise CommandFailed(f"pod {name}: {reason}: {said.strip()[-2000:]}")
+                    raise OperationFailed(f"pod {name}: {reason}: {said.strip()[-2000:]}")
         return pods
 
     def _pods(self, namespace: str, selector: str) -> list[Properties]:
@@ -260,12 +258,12 @@ class Objects:
         end = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > end:
-                raise CommandFailed(f"{late()} after {seconds:.0f} s")
+                raise OperationFailed(f"{late()} after {seconds:.0f} s")
             self._sleep(_TICK)
 
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):
-            raise CommandInterrupted("interrupted while it waited for the cluster")
+            raise OperationInterrupted("interrupted while it waited for the cluster")
 
     # --- calls ---
 
@@ -293,7 +291,7 @@ class Objects:
         end = time.monotonic() + AWAY_S
         while True:
             if self._stop.is_set():
-                raise CommandInterrupted("interrupted before it was asked of the cluster")
+                raise OperationInterrupted("interrupted before it was asked of the cluster")
             try:
                 api = self._connect()
                 request = api.param_serialize(
@@ -316,14 +314,14 @@ class Objects:
                     return None
                 if error.status not in (429, 500, 502, 503, 504) or time.monotonic() > end:
                     said = words(error.status, error.reason, error.body)
-                    raise CommandFailed(f"{method} {path}: {said}") from None
+                    raise OperationFailed(f"{method} {path}: {said}") from None
             except (HTTPError, OSError) as error:
                 if time.monotonic() > end:
                     reason = getattr(error, "reason", None) or error
-                    raise CommandFailed(f"the API server does not answer: {reason}") from None
+                    raise OperationFailed(f"the API server does not answer: {reason}") from None
             except Refusal as error:
                 leave(error.exit_code)
-                raise CommandFailed(str(error)) from None
+                raise OperationFailed(str(error)) from None
             self._sleep(1.0)
 
 

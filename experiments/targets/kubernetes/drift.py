@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from experiments.targets.contract import Drift
 from experiments.targets.kubernetes import agents
 from experiments.targets.kubernetes.shell import Shell, SshShell
-from experiments.targets.lab.drift import Drift
 from infra import untrusted
 from infra.errors import Refusal
 from infra.kubernetes.access import CALL_S, connect, explained

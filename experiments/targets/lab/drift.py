@@ -11,30 +11,17 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from experiments.host import agent
+from experiments.targets.contract import Drift
 from infra import untrusted
 from infra.lab.layout import netns
 
 _CLONE_NEWNET = 0x40000000
-
-
-@dataclass(frozen=True)
-class Drift:
-    """One resource that does not stand as recorded."""
-
-    urn: str
-    why: str
-    owner: str = ""  # of the lab's steering that is to be applied again
-
-    @property
-    def name(self) -> str:
-        return self.urn.rsplit("::", 1)[-1]
 
 
 def drifted(
