@@ -12,7 +12,7 @@ def deploy() -> None:
     from infra import config
     from infra.errors import Refusal, leave
 
-    if not Path("docker/steering/steer.py").is_file():
+    if not Path("agent/__main__.py").is_file():
         raise pulumi.RunError(f"run pulumi from the project's root, not from {Path.cwd()}")
     try:
         state = config.from_pulumi()

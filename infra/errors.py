@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FAILED, BAD_INPUT, CANNOT = 1, 2, 3
-# Also in docker/steering/steer.py, which imports nothing of the project.
+# Also in agent/cli.py, which imports nothing of the project.
 VARIABLE = "STEERLAB_REFUSALS"
 
 

@@ -1,6 +1,6 @@
 """Configuration -> the plan of one node for its agent: which devices get what (pure).
 
-A plan speaks of kinds of devices and of placement words; the agent (`docker/steering/steer.py`)
+A plan speaks of kinds of devices and of placement words; the agent (`agent/`)
 finds the devices and turns the words into masks on the node itself, whose cores it knows.
 """
 

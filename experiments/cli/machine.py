@@ -284,7 +284,7 @@ def _print(form: Form, choice: Choice, image: str, json: bool) -> None:
         return
     written = persist.files(plan, choice.configuration)
     if json:
-        files = {file.path: file.text for file in written}
+        files = {file.path: persist.printable(file) for file in written}
         show_json({"files": files, "then": persist.steps_to_start()})
     else:
         typer.echo(persist.in_words(written))

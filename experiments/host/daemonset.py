@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from typing import Any
 
 import yaml
 
-from experiments.host.agent import AGENT
+from agent.archive import NAME as ARCHIVE
+from agent.archive import archive
 
 NAME = "steerlab-steering"
 _FILES = "/etc/steerlab"
 
 # The shell hears SIGTERM while it sleeps, and lets an apply end first.
 _LOOP = """\
-steer() {{ python3 -I {files}/steer.py "$@" >/dev/null; }}
+steer() {{ python3 -I {files}/steer.pyz "$@" >/dev/null; }}
 trap 'steer restore --owner {owner}; exit $?' TERM INT
 while :; do
   steer apply --plan @{files}/plan.json
@@ -35,12 +37,11 @@ def manifest(plan: dict[str, Any], configuration: str, image: str) -> str:
         f"# Packet steering {configuration} on every Linux node that takes pods, applied again\n"
         "# each minute for the devices that came since. kubectl delete restores the nodes.\n"
     )
-    data = {
-        "plan.json": json.dumps(plan, indent=1) + "\n",
-        "steer.py": AGENT.read_text(encoding="utf-8"),
-    }
-    digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
-    parts = [_namespace(), _config_map(data), _daemon_set(plan["owner"], image, digest)]
+    data = {"plan.json": json.dumps(plan, indent=1) + "\n"}
+    binary = {ARCHIVE: base64.b64encode(archive()).decode()}
+    both = json.dumps([data, binary], sort_keys=True)
+    digest = hashlib.sha256(both.encode()).hexdigest()[:16]
+    parts = [_namespace(), _config_map(data, binary), _daemon_set(plan["owner"], image, digest)]
     return head + yaml.dump_all(parts, Dumper=_Blocks, sort_keys=False, width=1000)
 
 
@@ -53,18 +54,19 @@ def _namespace() -> dict[str, Any]:
     }
 
 
-def _config_map(data: dict[str, str]) -> dict[str, Any]:
+def _config_map(data: dict[str, str], binary: dict[str, str]) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": NAME, "namespace": NAME},
         "data": data,
+        "binaryData": binary,
     }
 
 
 def _daemon_set(owner: str, image: str, digest: str) -> dict[str, Any]:
     labels = {"app.kubernetes.io/name": NAME}
-    agent = ["python3", "-I", f"{_FILES}/steer.py"]
+    agent = ["python3", "-I", f"{_FILES}/{ARCHIVE}"]
     container = {
         "name": "steer",
         "image": image,

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from experiments.host import agent, persist
+from experiments.host import calls, persist
 from infra import configurations, lease, steering
 from infra.commands import command
 from infra.configurations import Configuration
@@ -39,7 +39,7 @@ class Choice:
 
 
 def show(namespaces: Sequence[str] = (PODS,), root: Path = Path("/")) -> dict[str, Any]:
-    answer = agent.call("show", *(f"--namespace={path}" for path in namespaces))
+    answer = calls.call("show", *(f"--namespace={path}" for path in namespaces))
     health = persist.health(root)
     return {**answer, "kept_by": asdict(health) if health else None}
 
@@ -103,7 +103,7 @@ def apply(choice: Choice, *, keep: bool = False, root: Path = Path("/")) -> dict
     if keep:
         persist.require(root)
     answer = {
-        **agent.call("apply", plan=document),
+        **calls.call("apply", plan=document),
         "lease_seconds": document["lease_seconds"],
     }
     if keep:
@@ -113,7 +113,7 @@ def apply(choice: Choice, *, keep: bool = False, root: Path = Path("/")) -> dict
 
 def _lease_of(owner: str) -> int | None:
     """The lease under which an owner steers now: applying again renews it."""
-    snapshots = agent.call("show")["snapshots"]
+    snapshots = calls.call("show")["snapshots"]
     return next((s.get("lease_seconds") for s in snapshots if s["owner"] == owner), None)
 
 
@@ -148,7 +148,7 @@ def restore(owner: str | None, root: Path = Path("/"), *, force: bool = False) -
         persist.pause(root)
     try:
         which = ["--all"] if owner is None else ["--owner", owner]
-        answer = agent.call("restore", *which, *(["--force"] if force else []))
+        answer = calls.call("restore", *which, *(["--force"] if force else []))
     finally:
         removed = persist.remove(root) if ours else []
     return {**answer, "removed": removed}

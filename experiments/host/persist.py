@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -10,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.archive import archive
 from analysis.files import write as atomically
-from experiments.host.agent import AGENT
 from infra import untrusted
 from infra.errors import PrerequisiteMissing, Refusal
 
 PYTHON = "/usr/bin/python3"
-COPY = "/usr/local/lib/steerlab/steer.py"
+COPY = "/usr/local/lib/steerlab/steer.pyz"
+# of the first version, which its units run
+OLD_COPY = "/usr/local/lib/steerlab/steer.py"
 PLAN = "/etc/steerlab/plan.json"
 UNITS = "/etc/systemd/system"
 SERVICE = "steerlab-steering.service"
@@ -112,7 +115,7 @@ class File:
     """A file that keeps steering: an absolute path below whatever root."""
 
     path: str
-    text: str
+    content: bytes
 
     def below(self, root: Path) -> Path:
         return root / self.path.lstrip("/")
@@ -126,7 +129,7 @@ class Kept:
 
 
 def files(plan: dict[str, Any], configuration: str) -> list[File]:
-    """All that keeps a plan (pure but for the agent's text); none of it is secret."""
+    """All that keeps a plan (pure but for the agent's sources); none of it is secret."""
     owner = plan["owner"]
     agent = f"{PYTHON} -I {COPY}"
     service = _SERVICE.format(
@@ -138,21 +141,28 @@ def files(plan: dict[str, Any], configuration: str) -> list[File]:
     )
     install = "\n[Install]\nWantedBy=multi-user.target\n"
     return [
-        File(COPY, AGENT.read_text(encoding="utf-8")),
-        File(PLAN, json.dumps(plan, indent=1) + "\n"),
-        File(f"{UNITS}/{AGAIN}", _AGAIN.format(service=SERVICE)),
-        File(f"{UNITS}/{TIMER}", _TIMER.format(service=SERVICE)),
+        File(COPY, archive()),
+        File(PLAN, f"{json.dumps(plan, indent=1)}\n".encode()),
+        File(f"{UNITS}/{AGAIN}", _AGAIN.format(service=SERVICE).encode()),
+        File(f"{UNITS}/{TIMER}", _TIMER.format(service=SERVICE).encode()),
         # last, so that what it calls is there
-        File(f"{UNITS}/{SERVICE}", service + install),
+        File(f"{UNITS}/{SERVICE}", (service + install).encode()),
     ]
+
+
+def printable(file: File) -> str:
+    """The text of a file, the agent's archive in base64."""
+    if file.path == COPY:
+        return base64.b64encode(file.content).decode()
+    return file.content.decode()
 
 
 def in_words(written: list[File]) -> str:
     """The files for somebody's configuration management, and what to do with them."""
     parts = []
     for file in written:
-        copied = f"# (a copy of docker/steering/{AGENT.name}; --json prints it too)\n"
-        parts.append(f"# {file.path}\n{copied if file.path == COPY else file.text}")
+        copied = "# (made by: python3 agent/archive.py steer.pyz; --json has it in base64)\n"
+        parts.append(f"# {file.path}\n{copied if file.path == COPY else printable(file)}")
     steps = " && ".join(" ".join(step) for step in steps_to_start())
     return "\n".join([*parts, f"# then: {steps}"])
 
@@ -239,7 +249,7 @@ def require(root: Path = Path("/")) -> None:
 def install(plan: dict[str, Any], configuration: str, root: Path = Path("/")) -> str:
     """Write the files and have systemd start from them; returns the service's name."""
     already = kept(root) is not None
-    wanted = [(file.below(root), file.text.encode()) for file in files(plan, configuration)]
+    wanted = [(file.below(root), file.content) for file in files(plan, configuration)]
     before = [(path, path.read_bytes()) for path, _ in wanted if path.exists()]
     try:
         _write_all(wanted)
@@ -276,7 +286,7 @@ def remove(root: Path = Path("/")) -> list[str]:
         for step in (["disable", SERVICE], ["stop", SERVICE]):
             with _tolerant():
                 _run(["systemctl", *step])
-    paths = [LINK, *(f"{UNITS}/{name}" for name in (SERVICE, TIMER, AGAIN)), PLAN, COPY]
+    paths = [LINK, *(f"{UNITS}/{name}" for name in (SERVICE, TIMER, AGAIN)), PLAN, COPY, OLD_COPY]
     removed = []
     for path in paths:
         file = root / path.lstrip("/")

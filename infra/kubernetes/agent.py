@@ -15,7 +15,7 @@ from infra.kubernetes.nodes import HOSTNAME, Node
 CONTAINER = "steer"
 ACCOUNT = "steering"
 # Where the image has the agent, and where the node keeps its snapshots.
-AGENT = ("python3", "/steer.py")
+AGENT = ("python3", "-I", "/steer.pyz")
 RUN = "/run/steerlab"
 
 # Longest text that Linux takes as one argument (MAX_ARG_STRLEN, 32 pages).

@@ -13,7 +13,7 @@ from infra.config import StackSettings
 from infra.lab import layout
 from infra.lab.plan import node_plan, owner
 
-AGENT = "python3 -I docker/steering/steer.py"
+AGENT = "python3 -I agent"
 
 
 class Steering(pulumi.ComponentResource):

@@ -19,7 +19,7 @@ SOURCES = (
     DOCKER / "build",
     DOCKER / "iperf3/Dockerfile",
     DOCKER / "steering/Dockerfile",
-    DOCKER / "steering/steer.py",
+    *sorted(DOCKER.parent.glob("agent/*.py")),
 )
 # The key of a stack whose pods have the images that every node is given.
 KEY = 'images={"iperf3": "steerlab/iperf3:1", "steering": "steerlab/steering:1"}'

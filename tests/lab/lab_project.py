@@ -17,7 +17,7 @@ from typing import Any
 from experiments.targets.lab import standing
 
 SOURCE = Path(__file__).resolve().parents[2]
-PROGRAM = ("infra", "experiments", "analysis", "docker")
+PROGRAM = ("agent", "infra", "experiments", "analysis", "docker")
 FILES = ("__main__.py", "Pulumi.yaml", "Pulumi.lab.yaml", "requirements.txt", "steerlab")
 TABLE = Path("/proc/sys/net/core/rps_sock_flow_entries")
 CONTROLLERS = Path("/sys/fs/cgroup/cgroup.subtree_control")
@@ -177,7 +177,7 @@ class Standing:
             mounts=frozenset(
                 line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
             ),
-            servers=frozenset(_commands("iperf3", "steer.py")),
+            servers=frozenset(_commands("iperf3", "agent")),
             files=frozenset(
                 str(path) for path in RUN.rglob("*") if path.name not in LOCKS and path.is_file()
             ),

@@ -16,7 +16,7 @@ import pytest
 
 pytestmark = pytest.mark.lab
 
-AGENT = Path(__file__).resolve().parents[2] / "docker" / "steering" / "steer.py"
+AGENT = Path(__file__).resolve().parents[2] / "agent"
 TABLE = Path("/proc/sys/net/core/rps_sock_flow_entries")
 OWNER = f"slt-{os.getpid()}/server"
 NODE, POD = f"slt-{os.getpid()}-node", f"slt-{os.getpid()}-pod"

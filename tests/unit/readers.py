@@ -27,7 +27,7 @@ from analysis.study import importer, tables
 from experiments.engines import EngineError, StackRef, locks, stacks
 from experiments.engines.embedded import state
 from experiments.engines.embedded.kubernetes import answered
-from experiments.host import agent, lock, machine, persist, proc_reader, procstat
+from experiments.host import calls, lock, machine, persist, proc_reader, procstat
 from experiments.run import matrix, measure, options, records, single
 from experiments.run import plan as plans
 from experiments.run import sweep as sweeps
@@ -572,8 +572,8 @@ _REPORT = {
 
 
 def _agent(data: bytes) -> object:
-    with patch.object(agent, "_run", lambda *_, **__: (0, _text(data), "")):
-        answer = agent.call("verify", "--owner", "x")
+    with patch.object(calls, "_run", lambda *_, **__: (0, _text(data), "")):
+        answer = calls.call("verify", "--owner", "x")
         return verify._steering_drift("x"), answer
 
 

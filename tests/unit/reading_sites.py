@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("analysis", "infra", "experiments", "docker")
+FOLDERS = ("agent", "analysis", "infra", "experiments", "docker")
 
 # Calls that take foreign text, or bytes, or make a number of it.
 METHODS = {
@@ -92,15 +92,15 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("analysis/plots/library.py", "_beside_its_own_style"): "opens a folder and reads nothing",
     ("analysis/report/pages.py", "inlined"): OWN,
     ("analysis/tables.py", "configuration_order.key"): "digits, by its own condition",
-    ("docker/steering/steer.py", "<module>"): "checks that the fields of each snapshot go through",
-    ("docker/steering/steer.py", "Namespace.number"): "anything but a number is 0",
-    ("docker/steering/steer.py", "Namespace.is_up"): "anything but a number is up",
-    ("docker/steering/steer.py", "detach"): KERNEL,
-    ("docker/steering/steer.py", "empty"): "reads back through Setting.read",
-    ("docker/steering/steer.py", "open_namespace"): "opens a namespace and reads nothing",
-    ("docker/steering/steer.py", "roll_back"): "reads back through Setting.read",
-    ("docker/steering/steer.py", "start_watchdog"): OWN,
-    ("experiments/host/agent.py", "_run"): PASSED_ON,
+    ("agent/snapshot.py", "<module>"): "checks that the fields of each snapshot go through",
+    ("agent/namespaces.py", "Namespace.number"): "anything but a number is 0",
+    ("agent/namespaces.py", "Namespace.is_up"): "anything but a number is up",
+    ("agent/watchdog.py", "detach"): KERNEL,
+    ("agent/restore.py", "empty"): "reads back through Setting.read",
+    ("agent/kernel.py", "open_namespace"): "opens a namespace and reads nothing",
+    ("agent/transaction.py", "roll_back"): "reads back through Setting.read",
+    ("agent/watchdog.py", "start_watchdog"): OWN,
+    ("experiments/host/calls.py", "_run"): PASSED_ON,
     ("experiments/cli/__init__.py", "_written"): "opens /dev/null to write",
     ("experiments/cli/results.py", "_reproduce"): "options of a plan that was read",
     ("experiments/targets/kubernetes/doctor.py", "_hash_of"): PASSED_ON,

@@ -71,7 +71,7 @@ LAB: dict[str, str | None] = {
     "./steerlab nodes restore": None,
     "./steerlab nodes restore --owner X": "./steerlab nodes restore --owner rfs-plus-16/server",
     "./steerlab nodes apply rps": f"./steerlab nodes apply rps {ONLY} && ./steerlab nodes restore",
-    "python3 docker/steering/steer.py show": None,
+    "python3 agent show": None,
 }
 
 # On the tests' own cluster, with $KUBECONFIG and $IMAGES as a user would have set them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
 import subprocess
@@ -10,21 +10,24 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-AGENT = Path(__file__).resolve().parents[2] / "docker" / "steering" / "steer.py"
+import pytest
+
+AGENT = Path(__file__).resolve().parents[2] / "agent"
 
 
-def _load() -> Any:
-    spec = importlib.util.spec_from_file_location("steer", AGENT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["steer"] = module
-    spec.loader.exec_module(module)
-    return module
+MODULES = [importlib.import_module(f"agent.{file.stem}") for file in AGENT.glob("[a-z]*.py")]
+# What the agent's modules have, by name; no name of it means two things.
+steer = SimpleNamespace(**{name: value for one in MODULES for name, value in vars(one).items()})
 
 
-steer = _load()
+def replace(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
+    """Replace what the agent calls `name`, wherever it is used."""
+    for module in MODULES:
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, value)
 
 
 def rule(role: str, *devices: str, cpus: str = "none", flows: int = 0, **more: Any) -> dict:
@@ -48,15 +51,15 @@ def eventually(holds: Callable[[], Any], seconds: float = 15) -> Any:
 PAUSED = """
 import sys
 from pathlib import Path
-from steer_tree import steer
+from agent import cli, settings
 file, fifo = sys.argv[1:3]
-put = steer.Setting.put
+put = settings.Setting.put
 def pausing(setting, wanted, unusable):
     put(setting, wanted, unusable)
     if str(setting.path) == file and Path(fifo).exists():
         Path(fifo).read_bytes()
-steer.Setting.put = pausing
-sys.exit(steer.main(sys.argv[3:]))
+settings.Setting.put = pausing
+sys.exit(cli.main(sys.argv[3:]))
 """
 
 
@@ -185,7 +188,7 @@ class Tree:
         options = ["apply", "--root", str(self.root), "--plan", json.dumps(plan)]
         process = subprocess.Popen(
             [sys.executable, "-c", PAUSED, str(file), str(fifo), *options],
-            cwd=Path(__file__).parent,
+            cwd=AGENT.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

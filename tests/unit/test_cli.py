@@ -20,7 +20,7 @@ import pytest
 from analysis.schema import Machine, Pair, Record
 from experiments import cli
 from experiments.engines import EngineError, Outcome, choice, stacks
-from experiments.host import agent, lock, machine
+from experiments.host import calls, lock, machine
 from experiments.run import measure
 from experiments.targets.lab import requirements
 from infra import checkpoint
@@ -71,7 +71,7 @@ def touched(*words: object, **_: object) -> NoReturn:
 def untouched(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No engine, no agent, no lock, and no file."""
     monkeypatch.setattr(choice, "choose", touched)
-    monkeypatch.setattr(agent, "call", touched)
+    monkeypatch.setattr(calls, "call", touched)
     monkeypatch.setattr(lock, "machine", touched)
     before = sorted(project.rglob("*"))
     yield
@@ -218,7 +218,7 @@ def test_steering_needs_root(
     steerlab: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(agent, "call", touched)
+    monkeypatch.setattr(calls, "call", touched)
     for line in ("nodes apply rps", "nodes restore"):
         assert steerlab(*line.split()) == 3
         assert "root is needed" in capsys.readouterr().err
@@ -251,7 +251,7 @@ def test_a_lab_whose_stack_has_no_state_here_is_not_called_destroyed(
 def test_no_lab_is_nothing_to_take_away(
     steerlab: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(agent, "call", touched)
+    monkeypatch.setattr(calls, "call", touched)
     assert steerlab("destroy", "--lab") == 0
     assert capsys.readouterr().out == "no lab stands on this machine\n"
     assert steerlab("destroy", "--lab", "--json") == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -14,9 +13,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from agent.archive import digest
 from experiments.engines.embedded import kubernetes as kinds
 from experiments.host import proc_reader
-from experiments.host.agent import AGENT, AgentFailed
+from experiments.host.calls import AgentFailed
 from experiments.host.machine import described
 from experiments.targets.kubernetes import agents, drift
 from experiments.targets.kubernetes.backend import command, moved, read_edges, running, standing
@@ -432,8 +432,7 @@ def examined(**more: Any) -> NodeFindings:
 
 def test_an_image_with_another_agent_is_named() -> None:
     asked = " ".join(_HASH_OF_AGENT)
-    own = hashlib.sha256(AGENT.read_bytes()).hexdigest()
-    assert not examined(commands={asked: f"{own}\n"}).lacks
+    assert not examined(commands={asked: f"{digest()}\n"}).lacks
     for printed in (f"{'0' * 64}\n", ""):
         (said,) = examined(commands={asked: printed}).lacks
         assert "registry.example/steering:1" in said

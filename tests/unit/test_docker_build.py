@@ -82,9 +82,9 @@ def test_a_docker_without_its_daemon_is_passed_over(path: Path) -> None:
     folder = BUILD.parent
     name = "registry.example/net"
     assert said.read_text().splitlines() == [
-        f"build -t {name}/iperf3:7 {folder}/iperf3",
+        f"build -t {name}/iperf3:7 -f {folder}/iperf3/Dockerfile {folder}/iperf3",
         f"push {name}/iperf3:7",
-        f"build -t {name}/steering:7 {folder}/steering",
+        f"build -t {name}/steering:7 -f {folder}/steering/Dockerfile {folder}/../agent",
         f"push {name}/steering:7",
     ]
     assert json.loads(done.stdout) == {
@@ -106,7 +106,10 @@ def test_the_readme_s_line_gives_the_key_images(path: Path) -> None:
 def test_a_tag_is_a_hash_of_what_the_image_is_made_of(path: Path, tmp_path: Path) -> None:
     tool(path, "docker")
     copied = tmp_path / "docker"
-    shutil.copytree(BUILD.parent, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    agent = tmp_path / "agent"
+    for folder in (copied, agent):
+        source = BUILD.parents[1] / folder.name
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"))
 
     def tags(*words: str) -> dict[str, str]:
         done = subprocess.run(
@@ -116,11 +119,11 @@ def test_a_tag_is_a_hash_of_what_the_image_is_made_of(path: Path, tmp_path: Path
         return images
 
     first = tags()
-    (copied / "steering/__pycache__").mkdir()
+    (agent / "__pycache__").mkdir()
     assert tags() == first
     based = tags("--base", "mirror/debian:12")
     assert all(based[name] != first[name] for name in first)
-    with (copied / "steering/steer.py").open("a") as file:
+    with (agent / "cli.py").open("a") as file:
         file.write("# more\n")
     after = tags()
     assert after["iperf3"] == first["iperf3"]

@@ -16,7 +16,7 @@ from pulumi.automation import errors as automation_errors
 from steer_tree import Tree
 
 from experiments.engines import EngineError, StackRef, locks, pulumi_cli
-from experiments.host.agent import AGENT
+from experiments.host.calls import AGENT
 from infra import errors
 
 LEAVE = 'echo {0} >> "$STEERLAB_REFUSALS"; exit {0}'

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from analysis import schema
 from analysis.schema import Confounders, Core, Machine, Pair, Record
-from experiments.host import agent, machine, proc_reader
-from experiments.host.agent import AgentFailed
+from experiments.host import calls, machine, proc_reader
+from experiments.host.calls import AgentFailed
 from experiments.run import measure
 from experiments.targets.contract import Standing
 from experiments.targets.lab.backend import LabBackend
@@ -97,7 +97,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     lab = Lab()
     monkeypatch.setattr(proc_reader, "edge", lab.edge)
     monkeypatch.setattr(proc_reader, "sleep_until", lab.sleep_until)
-    monkeypatch.setattr(agent, "call", lab.call)
+    monkeypatch.setattr(calls, "call", lab.call)
     monkeypatch.setattr(iperf3, "run", lab.run)
     monkeypatch.setattr(machine, "confounders", lab.confounders)
     monkeypatch.setattr(machine, "describe", lambda _: MACHINE)
@@ -404,7 +404,7 @@ def test_a_record_that_is_written_can_be_read(
         r"(?m)^cpu1 \d+", lambda _: f"cpu1 {data.draw(st.integers(0, 2**64))}", text
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agent, "call", answer)
+        patch.setattr(calls, "call", answer)
         record, _ = measure.run(what, replicas=1)
     text = record.model_dump_json()
     assert Record.model_validate_json(text) == record

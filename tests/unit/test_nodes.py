@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -14,9 +15,10 @@ from typing import Any
 
 import pytest
 import yaml
-from steer_tree import AGENT, Tree, eventually, plan, rule, steer
+from steer_tree import Tree, eventually, plan, rule, steer
 
-from experiments.host import agent, daemonset, nodes, persist
+from agent.archive import archive
+from experiments.host import calls, daemonset, nodes, persist
 from experiments.host.nodes import Choice
 from infra import configurations, lease
 from infra.errors import InvalidInput, PrerequisiteMissing, Refusal
@@ -112,7 +114,10 @@ class Node(Tree):
         """All that --persist could have left."""
         places = [self.root / "etc", self.root / "usr/local"]
         found = [f for place in places for f in place.rglob("*") if not f.is_dir()]
-        return {f"/{f.relative_to(self.root)}": f.read_text() for f in found}
+        return {
+            f"/{f.relative_to(self.root)}": f.read_bytes().decode(errors="surrogateescape")
+            for f in found
+        }
 
     def keep(self, configuration: str, **more: Any) -> dict[str, Any]:
         choice = Choice(configuration, ["eth1"], "none", **more)
@@ -134,14 +139,14 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     command.write_text(SYSTEMCTL.format(told=made.told, broken=made.broken, status=made.status))
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
-    call = agent.call
+    call = calls.call
 
     def here(verb: str, *options: str, plan: dict[str, Any] | None = None) -> dict[str, Any]:
         with made.told.open("a") as file:
             file.write(f"agent {verb}\n")
         return call(verb, "--root", str(made.root), *options, plan=plan)
 
-    monkeypatch.setattr(agent, "call", here)
+    monkeypatch.setattr(calls, "call", here)
     return made
 
 
@@ -280,9 +285,9 @@ def test_persist_installs_and_restore_takes_all_of_it_away(node: Node) -> None:
         "/etc/systemd/system/steerlab-steering-again.service",
         "/etc/systemd/system/steerlab-steering-again.timer",
         "/etc/systemd/system/steerlab-steering.service",
-        "/usr/local/lib/steerlab/steer.py",
+        "/usr/local/lib/steerlab/steer.pyz",
     ]
-    assert files["/usr/local/lib/steerlab/steer.py"] == AGENT.read_text()
+    assert files["/usr/local/lib/steerlab/steer.pyz"].encode(errors="surrogateescape") == archive()
     modes = {(node.root / path[1:]).stat().st_mode & 0o777 for path in files}
     assert modes == {0o644}  # for all to read, for root alone to write
 
@@ -415,7 +420,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     for file in persist.files(nodes.planned(Choice("rfs")), "rfs"):
         if file.path.startswith(persist.UNITS):
             units.append(tmp_path / Path(file.path).name)
-            units[-1].write_text(file.text)
+            units[-1].write_bytes(file.content)
     done = subprocess.run(
         ["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False
     )
@@ -479,7 +484,9 @@ def test_print_gives_configuration_management_all_of_it() -> None:
     done = steerlab("apply", "rfs-plus", "--print", "systemd", "--json")
     printed = json.loads(done.stdout)
     plan = nodes.planned(Choice("rfs-plus"))
-    assert printed["files"] == {f.path: f.text for f in persist.files(plan, "rfs-plus")}
+    assert printed["files"] == {
+        f.path: persist.printable(f) for f in persist.files(plan, "rfs-plus")
+    }
     assert printed["then"][0] == ["systemctl", "daemon-reload"]
     words = steerlab("apply", "rfs-plus", "--print", "systemd").stdout
     assert f"# {persist.PLAN}\n{printed['files'][persist.PLAN]}" in words
@@ -490,7 +497,7 @@ def test_print_gives_configuration_management_all_of_it() -> None:
 def test_print_gives_a_daemonset_with_this_agent_and_plan() -> None:
     done = steerlab("apply", "rps-plus", "--print", "daemonset", "--image", "registry/python:3.12")
     namespace, files, daemons = yaml.safe_load_all(done.stdout)
-    assert files["data"]["steer.py"] == AGENT.read_text()
+    assert base64.b64decode(files["binaryData"]["steer.pyz"]) == archive()
     assert json.loads(files["data"]["plan.json"]) == nodes.planned(Choice("rps-plus"))
     assert {o["metadata"].get("namespace", "steerlab-steering") for o in (files, daemons)} == {
         namespace["metadata"]["name"]
@@ -519,6 +526,8 @@ def test_the_daemonsets_loop_steers_new_devices_and_restores_when_it_is_ended(
     folder.mkdir()
     for name, text in files["data"].items():
         (folder / name).write_text(text)
+    for name, text in files["binaryData"].items():
+        (folder / name).write_bytes(base64.b64decode(text))
     shims = tmp_path / "shims"
     shims.mkdir()
     for name, line in {

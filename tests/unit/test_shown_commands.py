@@ -17,7 +17,7 @@ from experiments.cli.terminal import pasted
 from infra.commands import command
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("experiments", "infra", "analysis", "docker")
+PACKAGES = ("agent", "experiments", "infra", "analysis", "docker")
 # What stands in a text for a value that is known when it is printed.
 VALUE = "X1"
 # In a sentence a command ends where the sentence or its part does, or at a comment beside it.

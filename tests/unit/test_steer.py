@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from steer_tree import AGENT, Tree, plan, rule, steer
+
+from agent.archive import NAME, archive
 
 POD = "/run/netns/x-server-1"
 PLAN = plan(
@@ -300,13 +303,16 @@ def test_drift_is_exit_1_with_the_answer(tree: Tree) -> None:
     assert done.stderr.startswith("steer: ")
 
 
-def test_the_code_may_come_on_stdin(tree: Tree) -> None:
-    """As over SSH; the plan is then an argument."""
+def test_one_file_holds_all_of_it(tree: Tree, tmp_path: Path) -> None:
+    """As nodes get it; the plan is then an argument."""
+    file = tmp_path / NAME
+    file.write_bytes(archive())
 
     def piped(*arguments: str) -> dict:
         done = subprocess.run(
-            [sys.executable, "-", *arguments, "--root", str(tree.root)],
-            input=AGENT.read_text(),
+            [sys.executable, "-I", file, *arguments, "--root", str(tree.root)],
+            stdin=subprocess.DEVNULL,
+            cwd="/",
             capture_output=True,
             text=True,
             check=True,
@@ -320,6 +326,15 @@ def test_the_code_may_come_on_stdin(tree: Tree) -> None:
     assert piped("verify", "--owner", "o")["drift"] == []
     assert piped("restore", "--owner", "o")["restored"] == 9
     assert tree.values() == before
+
+
+def test_its_bytes_are_the_same_wherever_it_is_made(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "package"
+    shutil.copytree(AGENT, elsewhere, ignore=shutil.ignore_patterns("__pycache__"))
+    made = tmp_path / "made.pyz"
+    command = [sys.executable, "-I", elsewhere / "archive.py", made]
+    subprocess.run(command, cwd="/", check=True)
+    assert made.read_bytes() == archive()
 
 
 def test_no_stdin_is_no_plan(tree: Tree) -> None:

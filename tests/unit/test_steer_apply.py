@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from steer_tree import Tree, eventually, plan, rule, steer
+from steer_tree import Tree, eventually, plan, replace, rule, steer
 
 POD = "/run/netns/x-server-1"
 RFS = plan(
@@ -309,7 +309,7 @@ def test_a_queue_that_another_owner_steers_is_refused_by_name(tree: Tree) -> Non
         RFS,
         3,
         rf"eth0 rx-0 in {POD} is steered by owner first/one \(pid {os.getpid()}, 20.*Z\): "
-        "first run python3 .*steer.py restore --owner first/one",
+        "first run python3 .*/agent restore --owner first/one",
     )
     tree.restore("first/one")
     assert tree.apply(RFS)["changed"] > 0
@@ -546,7 +546,7 @@ def test_a_damaged_snapshot_is_named_and_left_alone(tree: Tree, damage: object) 
 
 
 def test_agents_take_turns(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steer, "LOCK_PATIENCE", 0.05)
+    replace(monkeypatch, "LOCK_PATIENCE", 0.05)
     tree.apply(RPS)
     with steer.Store(tree.root / "run/steerlab", "boot-one").locked():
         refused(tree, RFS, 1, r"another agent holds .*/run/steerlab/lock")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from steer_tree import Tree, eventually, plan, rule, steer
+from steer_tree import Tree, eventually, plan, replace, rule, steer
 
 OWNER = "rfs-plus-4/server"
 RFS = plan(rule("nic", "eth*", cpus="all", flows=64), sock_flow_entries=32)
@@ -63,7 +63,7 @@ def test_what_could_not_be_read_again_is_not_applied(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, limit: str, least: object
 ) -> None:
     stamps = tree.stamps()
-    monkeypatch.setattr(steer, limit, least)
+    replace(monkeypatch, limit, least)
     with pytest.raises(steer.SteerError) as refusal:
         tree.apply(RFS)
     assert refusal.value.status == steer.CANNOT

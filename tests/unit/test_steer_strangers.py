@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from steer_tree import AGENT, Tree, eventually, plan, rule, steer
+from steer_tree import AGENT, Tree, eventually, plan, replace, rule, steer
 
 OWNER = "rfs-plus-4/server"
 RPS = plan(rule("nic", "eth*", cpus="all"))
@@ -201,7 +201,7 @@ def test_a_closed_output_is_no_traceback(tree: Tree) -> None:
 def test_an_error_that_nobody_expects_is_one_sentence(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(steer, "show", lambda *_: {}["x"])
+    replace(monkeypatch, "show", lambda *_: {}["x"])
     handlers = {number: signal.getsignal(number) for number in steer.Signals.ALL}
     try:
         assert steer.main(["show", "--root", str(tree.root)]) == 1
@@ -245,7 +245,7 @@ def test_what_a_user_keeps_is_still_restored(tree: Tree) -> None:
 
 def test_the_search_among_users_ends(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     gone(tree)
-    monkeypatch.setattr(steer, "SEARCH_SECONDS", 0)
+    replace(monkeypatch, "SEARCH_SECONDS", 0)
     for pid in range(5, 20):
         tree.namespace(f"/proc/{pid}/ns/net", pid)
         tree.write(f"proc/{pid}/uid_map", "0 1000 1")

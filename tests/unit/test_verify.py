@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from experiments.host import agent
-from experiments.host.agent import AgentFailed
+from experiments.host import calls
+from experiments.host.calls import AgentFailed
 from experiments.targets.lab import drift as verify
 from experiments.targets.lab.drift import alive, drifted
 
@@ -107,7 +107,7 @@ def test_the_agents_answer_is_asked_without_renewing_anything(
         asked.append(words)
         return {"drift": [{"kind": "value", "message": "eth1 rx-0 is 3, not 1"}]}
 
-    monkeypatch.setattr(agent, "call", call)
+    monkeypatch.setattr(calls, "call", call)
     assert [drift.why for drift in drifted([STEERING])] == ["eth1 rx-0 is 3, not 1"]
     assert asked == [("verify", "--owner", "rps-1/server", "--saved")]
 
@@ -116,7 +116,7 @@ def test_an_agent_that_fails_is_drift(monkeypatch: pytest.MonkeyPatch) -> None:
     def call(*_: str) -> dict[str, Any]:
         raise AgentFailed("snapshot rps-1/server: not a snapshot")
 
-    monkeypatch.setattr(agent, "call", call)
+    monkeypatch.setattr(calls, "call", call)
     assert [drift.why for drift in drifted([STEERING])] == ["snapshot rps-1/server: not a snapshot"]
 
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.host import agent
-from experiments.host.agent import AGENT
+from agent.archive import archive, digest
+from experiments.host import calls
 from experiments.targets.kubernetes.shell import Answer, PodShell, Shell, SshShell, run
 from infra.errors import PrerequisiteMissing
 from infra.kubernetes import agent as pods
@@ -25,17 +25,10 @@ _PLANNED = 'read -r plan && printf %s "$plan" | "$@"'
 
 
 def verb(shell: Shell, *words: str, plan: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Run one verb of the agent on a node and return its JSON, as `experiments.host.agent.call` does."""
+    """Run one verb of the agent on a node and return its JSON, as `experiments.host.calls.call` does."""
     text = "" if plan is None else json.dumps(plan, separators=(",", ":"))
     if isinstance(shell, SshShell):
-        words += ("--plan", text) if text else ()
-        session = shell.start(("python3", "-I", "-", *words), AGENT.read_bytes())
-        answer = session.finish(time.monotonic() + RESTORE_S)
-        session.close()
-        if answer is None:
-            raise PrerequisiteMissing(
-                f"steer {words[0]} on {shell} did not end within {RESTORE_S:.0f} s"
-            )
+        answer = _over_ssh(shell, *words, *(("--plan", text) if text else ()))
     elif text:
         answer = run(shell, ("sh", "-c", _PLANNED, "sh", *pods.AGENT, *words), said=text)
     else:
@@ -43,9 +36,44 @@ def verb(shell: Shell, *words: str, plan: dict[str, Any] | None = None) -> dict[
     return read(answer, words[0], str(shell))
 
 
+# Once for each version of the agent and boot of a node. A link that breaks would leave a part of it.
+_FILE = "f=/run/steerlab/agent-$1.pyz"
+_CALL = f'{_FILE}; shift; [ -f "$f" ] || exit 97; exec python3 -I "$f" "$@"'
+_SEND = (
+    f'{_FILE}; umask 077; mkdir -p /run/steerlab && cat >"$f.$$" && '
+    'if echo "$1  $f.$$" | sha256sum -c >&2; then mv "$f.$$" "$f"; else rm "$f.$$"; exit 1; fi'
+)
+_REMOVE = f'{_FILE}; rm -f "$f"'
+_ABSENT = 97
+
+
+def _over_ssh(shell: SshShell, *words: str) -> Answer:
+    """Call the agent on a node, which is sent there where it is not yet."""
+
+    def call(script: str, *more: str, stdin: bytes | None = None) -> Answer:
+        session = shell.start(("sh", "-c", script, "sh", digest(), *more), stdin)
+        answer = session.finish(time.monotonic() + RESTORE_S)
+        session.close()
+        if answer is None:
+            raise PrerequisiteMissing(
+                f"steer {words[0]} on {shell} did not end within {RESTORE_S:.0f} s"
+            )
+        return answer
+
+    answer = call(_CALL, *words)
+    if answer.status == _ABSENT:
+        sent = call(_SEND, stdin=archive())
+        if sent.status != 0:
+            raise PrerequisiteMissing(f"sending the agent to {shell}: {sent.err.strip()[-300:]}")
+        answer = call(_CALL, *words)
+    if words[0] == "restore" and answer.status == 0:
+        call(_REMOVE)
+    return answer
+
+
 def read(answer: Answer, name: str, where: str) -> dict[str, Any]:
     """The agent's JSON, or its refusal as the exception that its exit status means (pure)."""
-    return agent.read(name, answer.status, answer.out, answer.err, f"{where}: ")
+    return calls.read(name, answer.status, answer.out, answer.err, f"{where}: ")
 
 
 def agent_shell(kubeconfig: str, context: str, names: Names, node: str) -> PodShell:

@@ -6,7 +6,6 @@ is read, never written.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 import time
@@ -14,11 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.archive import digest
 from experiments.host import machine
-from experiments.host.agent import AGENT
 from experiments.host.nodes import uppers
 from experiments.targets.kubernetes import agents
 from experiments.targets.kubernetes.shell import PodShell, Shell, SshShell, looked
@@ -375,15 +373,11 @@ def _conclude(
                 )
     found.cautions += _confounders(files, said["commands"], mtu)
     printed = said["commands"].get(" ".join(_HASH_OF_AGENT))
-    if printed is not None and printed.strip() != _hash_of(AGENT):
+    if printed is not None and printed.strip() != digest():
         found.lacks.append(
             f"image {state.pod_images.steering} holds another node agent than this project: "
             "docker/build --push, and give the key images what it prints"
         )
-
-
-def _hash_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _confounders(

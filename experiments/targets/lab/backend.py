@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.schema import Confounders, Machine
-from experiments.host import agent, machine, proc_reader
+from experiments.host import calls, machine, proc_reader
 from experiments.host.procstat import CounterSample
 from experiments.targets.contract import Standing, TrafficResult
 from experiments.targets.lab import drift
@@ -37,7 +37,7 @@ class LabBackend:
 
     def verify(self) -> list[tuple[str, dict[str, Any]]]:
         return [
-            (plan["owner"].rpartition("/")[2], agent.call("verify", "--renew", plan=plan))
+            (plan["owner"].rpartition("/")[2], calls.call("verify", "--renew", plan=plan))
             for plan in self._what.plans
         ]
 

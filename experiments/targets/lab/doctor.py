@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.host import agent, machine, nodes, persist
+from agent.cpus import Cpus
+from agent.kernel_faults import has_table_fault, table_fault_words
+from experiments.host import calls, machine, nodes, persist
 from experiments.targets.lab import requirements
 from infra import untrusted
 from infra.config import online_cores
@@ -103,13 +105,12 @@ class Findings:
 
 def kernel_faults(release: str) -> list[str]:
     """Known faults of this kernel that steering can meet (pure)."""
-    steer = agent.source()
-    return [steer.table_fault_words(release)] if steer.has_table_fault(release) else []
+    return [table_fault_words(release)] if has_table_fault(release) else []
 
 
 def examine() -> Findings:
     """Read only; what needs root says so where there is none."""
-    cpus = agent.source().Cpus.of(machine.SYS.parent)
+    cpus = Cpus.of(machine.SYS.parent)
     health = persist.health()
     return Findings(
         kernel=platform.release(),
@@ -201,7 +202,7 @@ def _steering() -> dict[str, Any] | str:
     if os.geteuid() != 0:
         return "unknown: only root may look: use sudo"
     try:
-        return agent.call("show")
+        return calls.call("show")
     except Refusal as refusal:
         return f"unknown: {refusal}"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from experiments.host import agent
+from experiments.host import calls
 from experiments.targets.contract import Drift
 from infra import untrusted
 from infra.lab.layout import netns
@@ -130,12 +130,12 @@ def restore(drift: Iterable[Drift]) -> None:
     """
     for found in drift:
         if found.owner:
-            agent.call("restore", "--owner", found.owner, "--force")
+            calls.call("restore", "--owner", found.owner, "--force")
 
 
 def _steering_drift(owner: str) -> list[str]:
     try:
-        answer = agent.call("verify", "--owner", owner, "--saved")
-    except agent.AgentFailed as error:
+        answer = calls.call("verify", "--owner", owner, "--saved")
+    except calls.AgentFailed as error:
         return [str(error)]
     return [drift if isinstance(drift, str) else drift["message"] for drift in answer["drift"]]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.engines import StackRef
-from experiments.host import agent
+from experiments.host import calls
 from experiments.host.lock import Busy
 from infra import config, untrusted
 from infra.config import MOST_REPLICAS
@@ -57,7 +57,7 @@ def take_away(stands: Lab) -> dict[str, Any]:
     """
     config.checked(stands.stack)  # it becomes part of a script
     restored = [
-        agent.call("restore", "--owner", owner(node)) for node in layout.nodes(stands.stack)
+        calls.call("restore", "--owner", owner(node)) for node in layout.nodes(stands.stack)
     ]
     done = subprocess.run(
         ["/bin/sh", "-c", removal.script(stands.stack, _pairs(stands.stack))],

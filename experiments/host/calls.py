@@ -6,10 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from functools import cache
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
@@ -17,15 +14,7 @@ from pydantic import BaseModel, Field
 from infra import untrusted
 from infra.errors import VARIABLE, InvalidInput, PrerequisiteMissing, Refusal
 
-AGENT = Path(__file__).resolve().parents[2] / "docker" / "steering" / "steer.py"
-
-
-@cache
-def source() -> Any:
-    """The agent's own module, for its pure functions."""
-    module = ModuleType("steer")
-    SourceFileLoader("steer", str(AGENT)).exec_module(module)
-    return module
+AGENT = Path(__file__).resolve().parents[2] / "agent"
 
 
 class AgentFailed(Refusal):

@@ -1,0 +1,194 @@
+"""The node agent: applies, verifies and restores a node's receive packet steering (RPS, RFS).
+
+A plan comes in as JSON, one JSON document goes out. What `apply` finds is safe in a snapshot file
+before its first write; `restore` goes back to it. Standard library only; Python 3.8, Linux 5.2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from agent.errors import BAD_PLAN, CANNOT, FAILED, SteerError, explain, shortened
+from agent.files import MAX_TEXT, opened, read_json, read_to_end
+from agent.machine import Machine
+from agent.plan import Plan, parse_plan
+from agent.restore import restore, restore_all
+from agent.show import show
+from agent.signals import Signals
+from agent.transaction import apply
+from agent.verify import verify
+from agent.watchdog import stand_watch
+
+BACK = ("restore", "watch")  # verbs whose warnings are for whoever reads no JSON
+
+
+def read_plan(argument: str | None, owner: str | None) -> Plan | None:
+    """The plan of --plan, else of stdin; None where there is no text."""
+    try:
+        if argument is None:
+            piped = sys.stdin is not None and not sys.stdin.isatty()
+            words = sys.stdin.buffer.read(MAX_TEXT + 1).decode() if piped else ""
+        elif argument.startswith("@"):
+            with opened(argument[1:], os.O_RDONLY) as file:
+                words = read_to_end(file, MAX_TEXT).decode()
+        else:
+            words = argument
+        document = read_json(words) if words.strip() else None
+    except OSError as error:
+        raise SteerError(f"plan: {error.filename}: {error.strerror}", BAD_PLAN) from None
+    except ValueError as error:
+        raise SteerError(f"plan: it is not JSON in UTF-8: {error}", BAD_PLAN) from None
+    if owner and isinstance(document, dict) and document.setdefault("owner", owner) != owner:
+        raise SteerError(f"plan: owner is {document['owner']!r}, not {owner!r}", BAD_PLAN)
+    return None if document is None else parse_plan(document)
+
+
+def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="steer", description=(__doc__ or "").split("\n")[0])
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--root", type=Path, default=Path("/"), help="a tree to work on, not /")
+    planned = argparse.ArgumentParser(add_help=False, parents=[common])
+    planned.add_argument("--owner", help="who steers; by default the plan's owner")
+    planned.add_argument("--plan", metavar="JSON|@FILE", help="the plan, instead of stdin")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verb = verbs.add_parser("show", parents=[common], help="print the steering that stands")
+    verb.add_argument("--namespace", action="append", default=[], metavar="PATH|PATTERN")
+    verbs.add_parser("apply", parents=[planned], help="bring the machine to the plan")
+    verb = verbs.add_parser("verify", parents=[planned], help="compare; write no steering")
+    verb.add_argument("--saved", action="store_true", help="use the plan that was applied last")
+    verb.add_argument("--renew", action="store_true", help="where all is well, renew the lease")
+    verb = verbs.add_parser("watch", parents=[common], help="see to the lease; restore at the end")
+    verb.add_argument("--owner", required=True)
+    verb = verbs.add_parser("restore", parents=[common], help="go back to the snapshot")
+    which = verb.add_mutually_exclusive_group(required=True)
+    which.add_argument("--owner")
+    which.add_argument("--all", action="store_true", help="every owner of this machine")
+    verb.add_argument(
+        "--force", action="store_true", help="write the old values over what others wrote meanwhile"
+    )
+    return parser.parse_args(words)
+
+
+def dispatch(
+    options: argparse.Namespace, machine: Machine, signals: Signals
+) -> tuple[dict[str, Any], list[str]]:
+    """What a verb says, and what of it is wrong, in words."""
+    if options.verb == "show":
+        return show(machine, options.namespace), []
+    if options.verb == "restore":
+        force = options.force
+        done = (
+            restore_all(machine, force) if options.all else restore(machine, options.owner, force)
+        )
+        return done, done["failed"]
+    if options.verb == "apply":
+        with signals.at_once():
+            plan = read_plan(options.plan, options.owner)
+        if plan is None:
+            raise SteerError("plan: there is none: give it on stdin or with --plan", BAD_PLAN)
+        return apply(machine, plan), []
+    with signals.at_once():
+        plan = None if options.saved else read_plan(options.plan, options.owner)
+    owner = plan.owner if plan else options.owner
+    if owner is None:
+        raise SteerError("verify: there is neither a plan nor --owner: give one", BAD_PLAN)
+    done = verify(machine, owner, plan, options.renew)
+    return done, [item["message"] for item in done["drift"]]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    options = parse_arguments(words)
+    status = 0
+    wrong: list[str] = []
+    said: dict[str, Any] = {}
+    signals = Signals()
+    allow_descriptors()
+    try:
+        if options.verb == "watch":
+            said = stand_watch(options.root, options.owner, signals)
+            wrong = said["failed"]
+        else:
+            with Machine(options.root, signals.check) as machine:
+                said, wrong = dispatch(options, machine, signals)
+        status = FAILED if wrong else 0
+        wrong = wrong + [*said.get("left", ()), *said.get("warnings", ())] * (options.verb in BACK)
+    except SteerError as error:
+        status, wrong = error.status, [str(error)]
+        leave_refusal(status)
+    except Exception as error:
+        status, wrong = FAILED, [f"{options.verb}: {unforeseen(error)}"]
+    signals.ignore()
+    unprinted = printed(said) if said else ""
+    if unprinted:
+        status = status or FAILED
+        wrong = [*wrong, f"{options.verb} was done, but its answer is lost: {unprinted}"]
+        if options.verb == "apply":
+            wrong[-1] += f"; owner {said['owner']} steers this machine until a restore"
+    if wrong:
+        with suppress(Exception):  # nobody reads it: the status remains
+            sys.stderr.write(f"steer: {visible('; '.join(wrong))}\n")
+    words = "; ".join(wrong or ["done", *said.get("warnings", ())])
+    notify(f"{options.verb}: {visible(words)}")
+    return status
+
+
+def unforeseen(error: Exception) -> str:
+    """An error that no part of the agent has expected, in words."""
+    known = isinstance(error, OSError)
+    return explain(error) if known else f"unexpected {shortened(repr(error), 1000)}"
+
+
+def printed(answer: dict[str, Any]) -> str:
+    """Print an answer; why that failed, if it did."""
+    try:
+        sys.stdout.write(json.dumps(answer, indent=1) + "\n")
+        sys.stdout.flush()
+    except Exception as error:
+        with suppress(Exception):  # else Python tries once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return explain(error)
+    return ""
+
+
+def visible(words: str) -> str:
+    """Words in which names of devices and processes cannot do anything to a terminal."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in words
+    )
+
+
+def allow_descriptors() -> None:
+    """As many as may be: a view of each namespace stays open, and a node can have hundreds."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def leave_refusal(status: int) -> None:
+    """Tell whoever started a stack's engine why it failed: an engine passes on text alone."""
+    path = os.environ.get("STEERLAB_REFUSALS")
+    if path and status in (BAD_PLAN, CANNOT):
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"{status}\n")
+
+
+def notify(words: str) -> None:
+    """Tell systemd, where it runs this, what its status of the unit is to show; see sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    message = "STATUS=" + shortened(" ".join(words.split()), 2000)
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(1)
+        manager.sendto(message.encode(errors="replace"), address.replace("@", "\0", 1))

@@ -1,0 +1,51 @@
+"""Known faults of Linux releases, and how to keep clear of them (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+    from agent.settings import Change
+
+
+# CVE-2026-43208: an index into one queue's flow table was used with another's. Fixed from these on,
+# and in 7.0-rc2.
+TABLE_FAULT = {(6, 18): 16, (6, 19): 6}
+
+
+def has_table_fault(release: str) -> bool:
+    """Whether RFS tables of a device that differ in size can crash this release of Linux.
+
+    By its version alone: a distribution may have the fix in an older one.
+    """
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?(-rc1\b)?", release)
+    if not found:
+        return False
+    major, minor, patch = (int(number or 0) for number in found.groups()[:3])
+    if (major, minor) == (7, 0):
+        return found.group(4) is not None
+    return patch < TABLE_FAULT.get((major, minor), 0)
+
+
+def table_fault_words(release: str) -> str:
+    return (
+        f"Linux {release} can crash while the RFS tables of a device differ in size "
+        "(CVE-2026-43208, fixed in 6.18.16, 6.19.6 and 7.0; a distribution may have the fix in an "
+        "older version): update the kernel before you use RFS"
+    )
+
+
+def without_unequal_tables(changes: Sequence[Change]) -> list[Change]:
+    """The same changes in steps between which no two queues have tables of different sizes.
+
+    A queue without a table is safe beside any other: so every table that is to get another size
+    goes first.
+    """
+    resized = {
+        c[0] for c in changes if c[0].path.name == "rps_flow_cnt" and int(c[1]) and int(c[2])
+    }
+    first = [(setting, found, "0") for setting, found, _ in changes if setting in resized]
+    then = [(s, "0" if s in resized else found, wanted) for s, found, wanted in changes]
+    return first + then

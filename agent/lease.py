@@ -1,0 +1,35 @@
+"""The lease: how long steering may stand without being renewed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from agent.processes import start_time
+from agent.snapshot import Lease
+from agent.store import RUN, Damaged, Store
+
+
+def watch_file(root: Path, owner: str) -> Path:
+    """Names the process of `watch`, as `pid start-time`."""
+    return Store(root / RUN, "").path(owner, ".watch")
+
+
+def standing_watch(root: Path, owner: str) -> tuple[int, str] | None:
+    try:
+        raw = Store(root / RUN, "").read(watch_file(root, owner))
+        word, start = (raw or b"").decode().split()
+        pid = int(word)
+    except (Damaged, ValueError):
+        return None
+    return (pid, start) if start_time(pid) == start else None
+
+
+def end_watchdog(root: Path, owner: str, lease: Lease) -> None:
+    """Called under the lock, so never while the watchdog restores."""
+    mine = lease.pid == os.getpid() or standing_watch(root, owner) == (lease.pid, lease.start)
+    if not mine and lease.watched():
+        with suppress(ProcessLookupError):
+            os.kill(lease.pid, signal.SIGTERM)

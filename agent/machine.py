@@ -1,0 +1,366 @@
+"""The machine: its files, and every network namespace that something keeps alive."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from agent.cpus import Cpus
+from agent.errors import CANNOT, Gone, SteerError, explain
+from agent.files import ABSENT, DENIED, exists, listing, opened, read_text
+from agent.kernel import Kernel, go_home, is_foreign, open_namespace
+from agent.namespaces import Namespace
+from agent.patterns import is_pattern
+from agent.plan import POD, TABLE
+from agent.pods import pods_of
+from agent.settings import Setting
+from agent.store import RUN, Store
+
+T = TypeVar("T")
+NAMED = ("/run/netns", "/run/docker/netns")  # where network namespaces have names
+SEARCH_SECONDS = 20.0  # for what users of the machine keep in user namespaces of their own
+
+
+class Machine:
+    """The files under a root: `/`, or a tree of the same shape that needs no privilege."""
+
+    def __init__(self, root: Path, check: Callable[[], None] = lambda: None) -> None:
+        self.root = root = root.resolve()  # the watchdog leaves the current folder
+        self.check = check
+        self.real = root == Path("/")
+        if self.real and os.geteuid() != 0:
+            raise SteerError("only root may steer: use sudo", CANNOT)
+        self._mounts: dict[Path, int] = {}
+        self._nets: set[int] = set()  # the inodes of /proc/net/dev of the namespaces seen
+        self.boot_id = read_text(root / "proc/sys/kernel/random/boot_id").strip()
+        self.store = Store(root / RUN, self.boot_id)
+        self.table = Setting(root / "proc/sys/net/core" / TABLE, "this machine")
+        self.cpus = Cpus.of(root)
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for net in list(self._mounts):
+            self._unmount(net)
+
+    def forget(self, namespace: Namespace) -> None:
+        self._unmount(namespace.net)
+
+    def _unmount(self, net: Path) -> None:
+        mount = self._mounts.pop(net, None)
+        if mount is not None:
+            with suppress(OSError):
+                os.close(mount)
+
+    def release(self) -> str:
+        file = self.root / "proc/sys/kernel/osrelease"
+        return read_text(file).strip() if exists(file) else ""
+
+    def memory_available(self) -> int | None:
+        """Bytes, of the whole machine; None where the kernel does not tell."""
+        file = self.root / "proc/meminfo"
+        found = (
+            re.search(r"^MemAvailable:\s*([0-9]{1,15}) kB$", read_text(file), re.M)
+            if exists(file)
+            else None
+        )
+        return int(found.group(1)) * 1024 if found else None
+
+    def sock_flow_entries(self) -> str | None:
+        """The machine's flow table; None outside the first namespace, where it cannot be seen."""
+        try:
+            return self.table.read()
+        except Gone:
+            if exists(self.table.path):
+                raise
+            return None
+
+    def visit(
+        self, paths: Iterable[str | None]
+    ) -> tuple[dict[str | None, Namespace], dict[str | None, str]]:
+        """The namespaces by path, and why others could not be looked into.
+
+        Enters each once; this process is back in its own when it returns.
+        """
+        unread: dict[str | None, str] = {}
+        known: set[str | None] = set()
+        pods: dict[str, str] = {}
+        for path in paths:
+            try:
+                known.update(self._glob(path) if path else [None])
+            except OSError as error:
+                unread[path] = explain(error)
+        ordered = sorted(known, key=lambda path: path or "")
+        if any(path and path.startswith(POD) for path in ordered):
+            pods = self._pods(unread, [path for path in ordered if path])
+            ordered = [path for path in ordered if path not in unread]
+        seen: dict[str | None, Namespace] = {}
+        with self._inside() as enter:
+            for path in ordered:
+                try:
+                    namespace = enter(path, pods.get(path or "", path))
+                    if namespace:
+                        seen[path] = namespace
+                except OSError as error:
+                    needs = "Linux 5.2 and CAP_SYS_ADMIN are needed"
+                    unread[path] = f"{explain(error)}: {needs}" if self.real else explain(error)
+        return seen, unread
+
+    @contextmanager
+    def _inside(self) -> Iterator[Callable[[str | None, str | None], Namespace | None]]:
+        """How to look into a namespace: its path, and where that leads."""
+        if not self.real:
+            yield self._imitation
+            return
+        kernel = Kernel()
+        with opened("/proc/thread-self/ns/net", os.O_RDONLY) as home:
+
+            def enter(path: str | None, place: str | None) -> Namespace | None:
+                return self._namespace(kernel, home, path, place)
+
+            yield enter
+
+    def _namespace(
+        self, kernel: Kernel, home: int, path: str | None, place: str | None
+    ) -> Namespace | None:
+        """None where there is no network namespace at the path."""
+        try:
+            inside = open_namespace(place, home) if place else home
+        except OSError as error:
+            if error.errno in ABSENT:
+                return None
+            raise
+        if inside is None:
+            return None
+        try:
+            try:
+                kernel.enter(inside)
+                cookie = kernel.cookie(inside)
+                mount = kernel.sysfs()
+                net = Path(f"/proc/self/fd/{mount}/class/net")
+                self._mounts[net] = mount
+                routes = read_text("/proc/thread-self/net/route")
+                self._nets.add(os.stat("/proc/thread-self/net/dev").st_ino)
+            finally:
+                go_home(kernel, home)
+            foreign = is_foreign(inside)
+            return Namespace(path, cookie, net, routes, numbered=True, foreign=foreign)
+        finally:
+            if inside != home:
+                with suppress(OSError):
+                    os.close(inside)
+
+    def _imitation(self, path: str | None, place: str | None) -> Namespace | None:
+        base = self.root / place.lstrip("/") if place else self.root
+        has_cookie = exists(base / "cookie")
+        if not has_cookie and path:
+            return None
+        cookie = read_text(base / "cookie").strip() if has_cookie else "own"
+        routes = base / "proc/net/route"
+        table = read_text(routes) if exists(routes) else ""
+        foreign = exists(base / "foreign")
+        net = base / "sys/class/net"
+        return Namespace(path, cookie, net, table, numbered=False, foreign=foreign)
+
+    def _pods(self, unread: dict[str | None, str], wanted: Collection[str]) -> dict[str, str]:
+        """The network namespace of each wanted pod that has a process, whose cgroup names the pod.
+
+        What is not certain is left out, with the reason in `unread`.
+        """
+        own = {self._identity(f"/proc/{process}/ns/net") for process in ("self", "1")}
+        found: dict[str, dict[str, str]] = {}  # a path of each of its namespaces
+        deeper: dict[str, dict[str, str]] = {}
+        for pid in self._processes():
+            try:
+                words = read_text(self.root / f"proc/{pid}/cgroup")
+            except OSError as error:
+                if error.errno not in ABSENT:
+                    unread[f"/proc/{pid}/cgroup"] = explain(error)
+                continue
+            for uid, deep in pods_of(words):
+                pod, path = POD + uid, f"/proc/{pid}/ns/net"
+                namespace = self._identity(path) if pod in wanted else None
+                if namespace:
+                    (deeper if deep else found).setdefault(pod, {})[namespace] = path
+        places = {}
+        for pod, paths in {**deeper, **found}.items():
+            if len(paths) > 1:
+                words = ", ".join(paths.values())
+                unread[pod] = f"its processes have different network namespaces: {words}"
+            elif own.intersection(paths):
+                unread[pod] = "its network namespace is that of the node: steer the node itself"
+            else:
+                places[pod] = next(iter(paths.values()))
+        return places
+
+    def _identity(self, path: str) -> str | None:
+        """What tells a network namespace from all others; None where it cannot be seen."""
+        place = self.root / path[1:]
+        try:
+            if self.real:
+                return str(os.stat(place).st_ino)
+            return read_text(place / "cookie").strip()
+        except OSError:
+            return None
+
+    def _processes(self) -> list[str]:
+        return [name for name in listing(self.root / "proc") if name.isdigit()]
+
+    def search(self, unread: dict[str | None, str]) -> Iterator[Namespace]:
+        """Every network namespace that something keeps alive, each until the next one.
+
+        `unread` gets what it could not look into, so that it may have missed one. A process that
+        even root may not look into is none of these where its namespace is known from elsewhere.
+
+        What a user keeps in a user namespace of his own comes last, for a limited time, and nothing
+        that fails there counts: else any user could keep every restore from its end.
+        """
+        seen: set[int] = set()
+        denied = {}
+        for path, foreign in self._everywhere(unread):
+            failed: dict[str | None, str] = {}
+            try:
+                inode = again(partial(os.stat, self.root / path[1:])).st_ino
+                if inode not in seen:
+                    seen.add(inode)
+                    found, failed = self.visit([path])
+                    yield from (ns._replace(foreign=foreign or ns.foreign) for ns in found.values())
+            except OSError as error:
+                if error.errno in DENIED:
+                    denied.update({} if foreign else {path: explain(error)})
+                elif error.errno not in ABSENT:
+                    failed = {path: explain(error)}
+            if not foreign:
+                unread.update(failed)
+        for path, why in denied.items():
+            devices = self.root / path[1:].replace("/ns/net", "/net/dev")
+            try:
+                known = os.stat(devices).st_ino in self._nets
+            except OSError as error:
+                known = error.errno in ABSENT
+            if not known:
+                unread[path] = why
+
+    def _everywhere(self, unread: dict[str | None, str]) -> Iterator[tuple[str, bool]]:
+        """Paths of what keeps a namespace, and whether the keeper is of a foreign user namespace.
+
+        Mounts and descriptors of processes that even root may not look into are left out.
+        """
+        tried = partial(self._tried, unread)
+        for folder in NAMED:
+            yield from ((f"{folder}/{name}", False) for name in tried(folder, listing))
+        own: list[str] = []
+        foreign: list[str] = []
+        for pid in tried("/proc", lambda _: self._processes()):
+            (foreign if self._is_foreign(pid) else own).append(f"/proc/{pid}")
+        yield from ((path, False) for path in self._kept(own, tried))
+        deadline = time.monotonic() + SEARCH_SECONDS
+        for path in self._kept(foreign, partial(self._tried, {}), deadline):
+            if time.monotonic() > deadline:
+                return
+            yield path, True
+
+    def _tried(
+        self, unread: dict[str | None, str], path: str, look: Callable[[Path], Iterable[str]]
+    ) -> list[str]:
+        try:
+            return again(lambda: list(look(self.root / path[1:])))
+        except OSError as error:
+            hidden = DENIED if path.startswith("/proc/") else ()
+            if error.errno not in (*ABSENT, *hidden):
+                unread[path] = explain(error)
+            return []
+
+    def _is_foreign(self, pid: str) -> bool:
+        """By its map of users, which unlike its namespaces everybody may read."""
+        maps = [self.root / f"proc/{process}/uid_map" for process in ("self", pid)]
+        try:
+            own, other = (read_text(file).split() for file in maps)
+        except OSError:
+            return False
+        return own != other
+
+    def _kept(
+        self,
+        processes: Sequence[str],
+        tried: Callable[[str, Callable[[Path], Iterable[str]]], list[str]],
+        deadline: float = float("inf"),
+    ) -> Iterator[str]:
+        """By processes themselves, their mounts, threads and descriptors."""
+        yield from (f"{process}/ns/net" for process in processes)
+        if not self.real:
+            return
+        mounts: dict[str, str] = {}
+        for process in processes:
+            for inode in tried(f"{process}/ns/mnt", lambda path: [os.readlink(path)]):
+                mounts.setdefault(inode, process)
+        for process in mounts.values():
+
+            def look(path: Path) -> list[str]:
+                return namespace_mounts(lines_of(path, " - nsfs ", deadline))
+
+            for path in tried(f"{process}/mountinfo", look):
+                yield f"{process}/root{path}"
+        for process in processes:
+            yield from (f"{process}/task/{t}/ns/net" for t in tried(f"{process}/task", listing))
+        for process in processes:
+            for number in tried(f"{process}/fd", listing):
+                path = f"{process}/fd/{number}"
+                for target in tried(path, lambda path: [os.readlink(path)]):
+                    # one that was opened by a name is shown as / once that is unmounted
+                    if target.startswith("net:[") or target == "/":
+                        yield path
+
+    def _glob(self, path: str) -> list[str]:
+        """The paths that a pattern means now; any other path as it is."""
+        if not is_pattern(path):
+            return [path]
+        found = [""]
+        for part in path.strip("/").split("/"):
+            if is_pattern(part):
+                names = {parent: listing(self.root / parent.lstrip("/")) for parent in found}
+                found = [f"{p}/{n}" for p in found for n in fnmatch.filter(names[p], part)]
+            else:
+                found = [f"{parent}/{part}" for parent in found]
+        return [one for one in found if exists(self.root / one.lstrip("/"))]
+
+
+def again(work: Callable[[], T]) -> T:
+    """Do it, and once more where it fails: a passing want of memory is no answer."""
+    try:
+        return work()
+    except OSError:
+        return work()
+
+
+def lines_of(path: Path, word: str, deadline: float) -> Iterator[str]:
+    """The lines of a file of any length that have a word in them."""
+    rest, sign = b"", word.encode()
+    with opened(path, os.O_RDONLY) as file:
+        while time.monotonic() < deadline:
+            part = os.read(file, 1 << 18)
+            block, _, rest = (rest + part).rpartition(b"\n") if part else (rest, b"", b"")
+            for line in block.split(b"\n") if sign in block else ():
+                if sign in line:
+                    yield line.decode("utf-8", "surrogateescape")
+            if not part:
+                return
+
+
+def namespace_mounts(lines: Iterable[str]) -> list[str]:
+    """Where network namespaces are mounted, of the lines of /proc/PID/mountinfo."""
+    rows = [line.split(" ") for line in lines if " - nsfs " in line]
+    octal = re.compile(r"\\([0-7]{3})")
+    return [
+        octal.sub(lambda match: chr(int(match.group(1), 8)), row[4])
+        for row in rows
+        if row[3].startswith("net:[")
+    ]

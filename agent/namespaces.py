@@ -1,0 +1,228 @@
+"""A network namespace: its devices, their receive queues, and what receives for what."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.errors import CANNOT, Gone, SteerError, explain, shortened
+from agent.files import ABSENT, exists, listing, read_text
+from agent.patterns import matching
+from agent.plan import Rule
+from agent.settings import settings
+from agent.snapshot import Entry, Queue
+
+OVERLAYS = "vxlan.calico flannel.1 cilium_vxlan geneve_sys_* genev_sys_* antrea-* vxlan* geneve*"
+# What stands on another device and passes its packets through RPS once more, unpacked.
+DECIDE_AGAIN = ("vxlan", "geneve", "wireguard", "macsec")
+RTF_UP, RTF_REJECT = 0x1, 0x200  # linux/route.h
+IFF_UP = 0x1  # linux/if.h
+VETHS = "cali* veth* lxc* azv* eni*"
+
+
+def default_route_device(routes: str) -> str | None:
+    """The device of the default route of least metric in the text of /proc/net/route.
+
+    A route that rejects has none. The lower half of a default route in two halves counts where no
+    whole one exists: a VPN adds such halves to one that it keeps.
+    """
+    # a device's name may hold whatever Python takes for white space or the end of a line
+    row = (
+        r"^([^ \t\n]+)[ \t]+00000000[ \t]+[^ \t\n]+[ \t]+([0-9A-Fa-f]{1,8})[ \t]+"
+        r"(?:[^ \t\n]+[ \t]+){2}([0-9]{1,10})[ \t]+(0{8}|0{6}80|80{7})[ \t]"
+    )
+    defaults = [
+        (int(mask, 16) != 0, int(metric), device)
+        for device, flags, metric, mask in re.findall(row, routes, re.M | re.A)
+        if int(flags, 16) & (RTF_UP | RTF_REJECT) == RTF_UP
+    ]
+    return min(defaults)[2] if defaults else None
+
+
+class Namespace(NamedTuple):
+    """A network namespace, seen through a sysfs that was mounted in it."""
+
+    path: str | None
+    cookie: str
+    net: Path
+    routes: str
+    numbered: bool  # by inodes that are not used twice
+    foreign: bool = False  # of a user namespace that is not the agent's
+
+    def devices(self) -> list[str]:
+        """All but lo; /sys/class/net also holds files that are none, such as bonding_masters.
+
+        What cannot be looked at is a device: it must not disappear from a listing.
+        """
+        return [name for name in listing(self.net) if name != "lo" and self._is_device(name)]
+
+    def _is_device(self, name: str) -> bool:
+        try:
+            return stat.S_ISDIR(os.stat(self.net / name).st_mode)
+        except OSError as error:
+            return error.errno not in ABSENT
+
+    def number(self, device: str, name: str = "ifindex") -> int:
+        """An attribute of a device; 0 where the device is gone."""
+        try:
+            return int(read_text(self.net / device / name))
+        except (OSError, ValueError):
+            return 0
+
+    def receivers(self, device: str) -> list[str]:
+        """The devices that receive the packets of a device first: itself, or some below it.
+
+        A bond's slave, a VLAN's parent or a virtual function below Azure's synthetic device hands
+        a packet on within its own receive function, after the only decision of RPS. Of a bridge
+        these are its hardware ports, where it has some.
+        """
+        links = (name for name in listing(self.net / device) if name.startswith("lower_"))
+        below = [name[len("lower_") :] for name in links]
+        if not below or self._kind(device) in DECIDE_AGAIN:
+            return [device]
+        if self._kind(device) == "bridge":
+            below = [port for port in below if self._on_hardware(port)] or below
+        lowest = [name for port in below for name in self.receivers(port)]
+        # also hardware itself: it receives what its virtual function does not
+        own = [device] if exists(self.net / device / "device") else []
+        return list(dict.fromkeys(own + lowest))
+
+    def receiving(self, devices: Iterable[str]) -> Iterator[tuple[str, Queue, Path]]:
+        """The queues that receive the packets of devices, each with the device it is for."""
+        for named in devices:
+            for device in self.receivers(named):
+                for queue, directory in self.queues(device):
+                    yield named, queue, directory
+
+    def _on_hardware(self, device: str) -> bool:
+        return any(exists(self.net / name / "device") for name in self.receivers(device))
+
+    def _kind(self, device: str) -> str:
+        """DEVTYPE, such as bond, vlan, bridge; many kinds have none."""
+        uevent = self.net / device / "uevent"
+        text = read_text(uevent) if exists(uevent) else ""
+        found = re.search(r"^DEVTYPE=(.*)$", text, re.MULTILINE)
+        return found.group(1) if found else ""
+
+    def queues(self, device: str) -> Iterator[tuple[Queue, Path]]:
+        """The receive queues of a device with what they hold now; nothing where it is gone."""
+        folder = self.net / device / "queues"
+        try:
+            names = [name for name in listing(folder) if name.startswith("rx-")]
+            index = read_text(self.net / device / "ifindex").strip()
+        except OSError as error:
+            if device not in self.devices():
+                return
+            raise SteerError(f"{device} in {self}: {error.strerror}") from None
+        if not re.fullmatch("[0-9]{1,10}", index):
+            raise SteerError(f"{device} in {self}: its ifindex is {shortened(repr(index))}")
+        if not names:
+            raise SteerError(f"{device}: it has no receive queues, so leave it out", CANNOT)
+        for name in sorted(names, key=queue_number):
+            with suppress(Gone):
+                yield self._queue(device, int(index), name), folder / name
+
+    def _queue(self, device: str, ifindex: int, name: str) -> Queue:
+        """One receive queue; `Gone` where its folder has disappeared."""
+        folder = self.net / device / "queues" / name
+        where = Queue(self.path, self.cookie, device, ifindex, name, 0, "", "")
+        try:
+            queue = where._replace(inode=self.inode(folder))
+            if "rps_cpus" not in listing(folder) and name in listing(folder.parent):
+                raise SteerError(f"{where}: this kernel has no RPS (CONFIG_RPS)", CANNOT)
+            mask, flows = (setting.read() for setting in settings(folder, queue))
+        except (OSError, Gone) as error:
+            if name not in listing(folder.parent):
+                raise Gone(f"{where}: it is gone") from None
+            raise SteerError(f"{where}: {explain(error)}") from None
+        return queue._replace(rps_cpus=mask, rps_flow_cnt=flows)
+
+    def inode(self, folder: Path) -> int:
+        return os.stat(folder).st_ino if self.numbered else 0
+
+    def find(self, entry: Entry) -> tuple[str, Path] | None:
+        """The device and the folder of an entry's queue; None where it is not in this namespace."""
+        folder = self.net / entry.device / "queues" / entry.queue
+        with suppress(OSError, ValueError):  # most often it has kept its name
+            if entry.inode:
+                if os.stat(folder).st_ino == entry.inode:
+                    return entry.device, folder
+            elif int(read_text(self.net / entry.device / "ifindex")) == entry.ifindex:
+                os.stat(folder)
+                return entry.device, folder
+        return self._search(entry)
+
+    def _search(self, entry: Entry) -> tuple[str, Path] | None:
+        for _ in range(5):
+            names, unread = self.devices(), ""
+            for device in names:
+                try:
+                    folder = self.net / device / "queues" / entry.queue
+                    ifindex = 0 if entry.inode else int(read_text(folder.parents[1] / "ifindex"))
+                    if entry.queue not in listing(folder.parent):
+                        continue
+                    if entry.inode in (0, os.stat(folder).st_ino) and (
+                        entry.inode or ifindex == entry.ifindex
+                    ):
+                        return device, folder
+                except (OSError, ValueError) as error:
+                    unread = f"{device} in {self}: {explain(error)}"
+            if self.devices() == names:  # none was renamed meanwhile
+                if unread:
+                    raise SteerError(unread)
+                return None
+        raise SteerError(f"the devices in {self} keep changing")
+
+    def __str__(self) -> str:
+        return self.path or "the own namespace"
+
+    def chosen(self, rule: Rule, named: Collection[str]) -> list[str]:
+        """The devices that a rule means; `auto` finds none of those `named` by other rules."""
+        names = self.devices()
+        found: set[str] = set()
+        for pattern in rule.devices:
+            auto = pattern == "auto"
+            found.update(
+                set(self._auto(rule.role, names)).difference(named)
+                if auto
+                else matching([pattern], names)
+            )
+        return sorted(found)
+
+    def _auto(self, role: str, names: list[str]) -> list[str]:
+        if role == "veth":
+            return matching(VETHS.split(), names)
+        overlay = self.overlays(names)[:1]
+        if role == "overlay":
+            return overlay
+        below = [lower for device in overlay for lower in self._below(device, names)][:1]
+        if below and self.is_up(overlay[0]):
+            return below
+        return [name for name in names if name == default_route_device(self.routes)] or below
+
+    def overlays(self, names: Sequence[str]) -> list[str]:
+        """Devices of overlays, those that are up first: a CNI that was removed leaves its own."""
+        return sorted(matching(OVERLAYS.split(), names), key=lambda name: not self.is_up(name))
+
+    def is_up(self, device: str) -> bool:
+        """Whether a device is up, or does not tell."""
+        try:
+            return bool(int(read_text(self.net / device / "flags"), 16) & IFF_UP)
+        except (OSError, ValueError):
+            return True
+
+    def _below(self, device: str, names: Sequence[str]) -> list[str]:
+        lower = self.number(device, "iflink")
+        links = [name for name in listing(self.net / device) if name.startswith("lower_")]
+        below = [name[len("lower_") :] for name in links]
+        return below + [n for n in names if n != device and self.number(n, "ifindex") == lower]
+
+
+def queue_number(queue: str) -> int:
+    digits = queue[len("rx-") :]
+    return int(digits) if digits.isdigit() else 0

@@ -1,0 +1,53 @@
+"""Signals: remembered until nothing is half done."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from agent.errors import SteerError
+
+
+class Signals:
+    """Remembers a signal until the agent asks, where nothing is half done."""
+
+    ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.caught: list[int] = []
+        self._at_once = False
+        for number in self.ALL:
+            signal.signal(number, lambda number, _: self._catch(number))
+
+    def _catch(self, number: int) -> None:
+        self.caught.append(number)
+        if self._at_once:
+            self.check()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let a signal end the block, which may wait for long and does nothing by halves."""
+        self._at_once = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._at_once = False
+
+    def check(self) -> None:
+        for number in self.caught:
+            raise SteerError(f"interrupted by {signal.Signals(number).name}", 128 + number)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not through a signal."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, self.ALL)
+        got = signal.sigtimedwait(self.ALL, seconds)
+        if got:
+            self.caught.append(got.si_signo)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.ALL)
+
+    def ignore(self) -> None:
+        """From here on the exit status says what was done: an ending Python resets handlers."""
+        for number in self.ALL:
+            signal.signal(number, signal.SIG_IGN)

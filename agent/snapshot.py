@@ -1,0 +1,266 @@
+"""The snapshot: what stood before, and what was asked for last (pure)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent.errors import shortened
+from agent.fields import like, whole
+from agent.files import read_json
+from agent.plan import KNOBS, MAX_FLOWS, MAX_SOCK_FLOWS, POD, POD_UID, TABLE
+from agent.processes import start_time
+from agent.values import MASK, MAX_CPUS, comes_from
+
+if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+    from agent.fields import Check
+
+    Key = tuple[str, int, str, int]
+
+
+# Of a snapshot: it holds the plan, and of each value several masks. What is larger is not applied.
+MAX_SAVED = 2**25
+SAVED_LIMITS = {",": 2**21, "[{": 2**18, '"': 2**21}
+SNAPSHOT_VERSION = 2
+
+
+class Queue(NamedTuple):
+    """One receive queue and what it holds.
+
+    sysfs uses no inode number twice, and a queue keeps its own when its device is renamed or moved
+    to another namespace. It is 0 where files only imitate a machine: there the namespace's cookie
+    and the device's ifindex tell one queue from another.
+    """
+
+    namespace: str | None
+    cookie: str
+    device: str
+    ifindex: int
+    queue: str
+    inode: int
+    rps_cpus: str
+    rps_flow_cnt: str
+
+    @property
+    def keys(self) -> list[Key]:
+        """By either of them a snapshot may know this queue."""
+        return [("", 0, "", self.inode)] * bool(self.inode) + [
+            (self.cookie, self.ifindex, self.queue, 0)
+        ]
+
+    @property
+    def place(self) -> tuple[str | None, str, str]:
+        return self.namespace, self.device, self.queue
+
+    def __str__(self) -> str:
+        return f"{self.device} {self.queue} in {self.namespace or 'the own namespace'}"
+
+
+class Entry(NamedTuple):
+    """One value that an owner steers: where it is, what it held before, what the owner wrote."""
+
+    namespace: str | None
+    cookie: str
+    device: str
+    ifindex: int
+    queue: str
+    inode: int
+    knob: str
+    before: str
+    # what this owner may have written, durable before the write; None: by an agent that kept none
+    written: list[str] | None
+    overwritten: list[str]  # what others had written meanwhile, before the owner applied again
+    reason: str | None  # why a restore has left it
+
+    @classmethod
+    def of(cls, queue: Queue, knob: str, before: str) -> Entry:
+        return cls(*queue[:6], knob, before, [], [], None)
+
+    @classmethod
+    def of_table(cls, before: str) -> Entry:
+        return cls(None, "", "", 0, "", 0, TABLE, before, [], [], None)
+
+    @property
+    def key(self) -> Key:
+        if self.inode:
+            return "", 0, "", self.inode
+        return self.cookie, self.ifindex, self.queue, 0
+
+    @property
+    def value_key(self) -> tuple[Key, str]:
+        return self.key, self.knob
+
+    @property
+    def place(self) -> tuple[str | None, str, str]:
+        return self.namespace, self.device, self.queue
+
+    @property
+    def where(self) -> str:
+        if self.knob == TABLE:
+            return "this machine"
+        return f"{self.device} {self.queue} in {self.namespace or 'the own namespace'}"
+
+    def __str__(self) -> str:
+        return f"{self.knob} of {self.where}"
+
+    def at(self, queue: Queue) -> Entry:
+        """The same value, under the names that its queue has now."""
+        return Entry(*queue[:6], *self[6:])
+
+    def writing(self, *values: str) -> Entry:
+        """With values that may be written from now on."""
+        if self.written is None:
+            return self
+        new = [value for value in dict.fromkeys(values) if value not in self.written]
+        return self._replace(written=self.written + new)
+
+    def explains(self, found: str, unusable: int) -> bool:
+        """Whether `found` is what was there before, or comes from this owner."""
+        if self.written is None:
+            return True
+        values = (self.before, *self.written)
+        return any(comes_from(self.knob, value, found, unusable) for value in values)
+
+
+class Lease(NamedTuple):
+    """Until when, on CLOCK_BOOTTIME, the steering may stand, and the process that sees to it."""
+
+    seconds: int
+    expires: float
+    pid: int
+    start: str
+
+    def watched(self) -> bool:
+        return start_time(self.pid) == self.start
+
+
+class Snapshot(NamedTuple):
+    """One owner's file."""
+
+    owner: str
+    boot_id: str
+    since: str
+    pid: int
+    plan: dict[str, Any]
+    lease: Lease | None
+    entries: list[Entry]
+    old: bool = False  # read from the form of an earlier agent
+
+    @property
+    def table(self) -> Entry | None:
+        """The machine's flow table, where this owner holds it."""
+        return next((entry for entry in self.entries if entry.knob == TABLE), None)
+
+    def to_text(self) -> str:
+        """JSON with a line of its own for each entry."""
+        document = {**self._asdict(), "version": SNAPSHOT_VERSION}
+        del document["old"]
+        document["entries"] = [entry._asdict() for entry in self.entries]
+        document["lease"] = self.lease and self.lease._asdict()
+        write = partial(json.dumps, ensure_ascii=False)
+        entries = ",\n".join(map(write, document["entries"]))
+        head = {"checksum": checksum(document), **document, "entries": None}
+        lines = [f"{write(k)}: {write(v)}" for k, v in head.items() if k != "entries"]
+        return "{{\n{},\n{}: [\n{}\n]\n}}\n".format(",\n".join(lines), '"entries"', entries)
+
+    @classmethod
+    def from_text(cls, written: str) -> Snapshot:
+        """The inverse; an error for anything that no agent wrote whole."""
+        document = read_json(written, MAX_SAVED, SAVED_LIMITS)
+        if "checksum" in document and document.pop("checksum") != checksum(document):
+            raise ValueError("its checksum is that of another text")
+        version = document.pop("version", 1)
+        if version not in (1, SNAPSHOT_VERSION):
+            raise ValueError(f"its version is {version}")
+        old = version == 1
+        rows = document.pop("entries")
+        entries = _entries_of_version_1(document, rows) if old else [Entry(**r) for r in rows]
+        lease = document.pop("lease")
+        snapshot = cls(**document, lease=lease and Lease(**lease), entries=entries, old=old)
+        check_row(snapshot, SNAPSHOT_CHECKS)
+        if snapshot.lease:
+            check_row(snapshot.lease, LEASE_CHECKS)
+        for entry in entries:
+            check_row(entry, ENTRY_CHECKS)
+            if {entry.knob == TABLE, not entry.device, not entry.queue} == {True, False}:
+                raise ValueError(f"it has {shortened(str(entry))}")
+            for value in (entry.before, *(entry.written or ()), *entry.overwritten):
+                if not VALUE_CHECKS[entry.knob](value):
+                    raise ValueError(f"a value of it is {shortened(repr(value))}")
+        return snapshot
+
+
+def checksum(document: Mapping[str, Any]) -> str:
+    """Of what a document means, whatever its order and white space."""
+    total = hashlib.sha256()
+    for key in sorted(document):
+        value = document[key]
+        for part in value if isinstance(value, list) else [value]:
+            total.update(json.dumps([key, part], sort_keys=True).encode())
+    return total.hexdigest()
+
+
+def is_name(value: Any) -> bool:
+    """Whether it can be the name of a device: it becomes a part of a path that root writes to."""
+    fits = like(r"(?s)[^/\0]+")(value) and value not in (".", "..")
+    return fits and len(os.fsencode(value)) <= 255
+
+
+def is_place(value: Any) -> bool:
+    fits = like(rf"(?s)/[^\0]*|{POD}{POD_UID}")
+    return value is None or (fits(value) and len(os.fsencode(value)) < 4096)
+
+
+# Of each field that is no text: what it may be.
+SNAPSHOT_CHECKS: dict[str, Check] = {
+    "pid": whole(0, 2**31),
+    "plan": lambda v: isinstance(v, dict),
+    "lease": lambda v: v is None or isinstance(v, Lease),
+    "entries": lambda v: isinstance(v, list),
+    "old": lambda v: isinstance(v, bool),
+}
+LEASE_CHECKS: dict[str, Check] = {
+    "seconds": whole(0, 2**31),
+    "expires": lambda v: type(v) in (int, float) and 0 <= v < 2**53,
+    "pid": whole(0, 2**31),
+}
+ENTRY_CHECKS: dict[str, Check] = {
+    "namespace": is_place,
+    "device": lambda v: v == "" or is_name(v),
+    "queue": like(r"(rx-[0-9]{1,10})?"),
+    "ifindex": whole(0, 2**31),
+    "inode": whole(0, 2**64),
+    "knob": lambda v: v in (*KNOBS, TABLE),
+    "written": lambda v: v is None or isinstance(v, list),
+    "overwritten": lambda v: isinstance(v, list),
+    "reason": lambda v: v is None or isinstance(v, str),
+}
+VALUE_CHECKS: dict[str, Check] = {
+    "rps_cpus": lambda v: like(MASK)(v) and len(v) <= MAX_CPUS,
+    "rps_flow_cnt": lambda v: like("[0-9]{1,10}")(v) and int(v) <= MAX_FLOWS,
+    TABLE: lambda v: like("[0-9]{1,10}")(v) and int(v) <= 2 * MAX_SOCK_FLOWS,
+}
+
+
+def check_row(row: Any, checks: Mapping[str, Check]) -> None:
+    for name, value in row._asdict().items():
+        if not checks.get(name, lambda v: isinstance(v, str))(value):
+            raise TypeError(f"its {name} is {shortened(repr(value))}")
+
+
+def _entries_of_version_1(document: dict[str, Any], rows: list[dict[str, Any]]) -> list[Entry]:
+    """One row for both values of a queue, and the flow table beside them."""
+    entries = []
+    for row in rows:
+        queue = Queue(**{**row, "inode": 0})
+        for knob in KNOBS:
+            entry = Entry.of(queue, knob, getattr(queue, knob))
+            entries.append(entry._replace(written=None))
+    table = document.pop("sock_flow_entries")
+    if table is not None:
+        entries.append(Entry.of_table(table)._replace(written=None))
+    return entries

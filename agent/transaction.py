@@ -1,0 +1,327 @@
+"""Apply: the snapshot first, then the writes, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import CANNOT, FAILED, Gone, SteerError, Unsteerable, explain
+from agent.files import exists
+from agent.kernel_faults import has_table_fault, without_unequal_tables
+from agent.lease import end_watchdog
+from agent.machine import Machine
+from agent.patterns import is_like, is_pattern
+from agent.plan import KNOBS, TABLE, Plan, wanted_masks
+from agent.processes import program
+from agent.restore import left_words, reduced_by, reduced_words
+from agent.settings import Setting
+from agent.snapshot import Entry, Snapshot
+from agent.store import utc
+from agent.survey import Survey
+from agent.targets import Target, find_targets, other_overlays, report
+from agent.values import agrees, comes_from, rounded_flows
+from agent.watchdog import start_lease
+
+if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+    from agent.settings import Change
+
+
+# Bytes an entry: struct rps_dev_flow (8 before Linux 6.18), and a u32. Memory of vmalloc, which no
+# control group's limit holds.
+ENTRY_BYTES = {"rps_flow_cnt": 12, "rps_sock_flow_entries": 4}
+MEMORY_SHARE = 10  # the flow tables of a plan may take one part in so many of the free memory
+
+
+def refuse_exhaustion(changes: Iterable[Change], available: int | None) -> None:
+    """Refuse flow tables that would take a large share of the node's free memory (in bytes)."""
+    growth = 0
+    largest = 0
+    for setting, found, wanted in changes:
+        size = ENTRY_BYTES.get(setting.path.name)
+        if size:
+            growth += size * (rounded_flows(int(wanted)) - int(found))
+            largest = max(largest, int(wanted))
+    if available is None or growth <= available // MEMORY_SHARE:
+        return
+    limit = available // MEMORY_SHARE
+    raise SteerError(
+        f"plan: its flow tables take {growth / 1e6:.1f} MB more memory, of which {available / 1e6:.1f}"
+        f" MB are available and a plan may use one part in {MEMORY_SHARE} ({limit / 1e6:.1f} MB): "
+        f"lower flows or sock_flow_entries, the largest is {largest} entries",
+        CANNOT,
+    )
+
+
+def apply(machine: Machine, plan: Plan) -> dict[str, Any]:
+    """Bring the machine from any plan of this owner to this one; whole or not at all.
+
+    One namespace that a pattern of an optional rule finds must not keep all others unsteered: where
+    a value in it cannot be written it is left out, and told.
+    """
+    left_out: dict[str | None, str] = {}
+    while True:
+        try:
+            with machine.store.locked(machine.check):
+                return apply_without(machine, plan, left_out)
+        except Unsteerable as error:
+            if error.namespace in left_out or not may_lack(plan, error.namespace):
+                raise
+            left_out[error.namespace] = str(error)
+
+
+def may_lack(plan: Plan, path: str | None) -> bool:
+    """Whether nobody has asked for this very namespace."""
+    patterns = [r.namespace or "" for r in plan.rules if r.optional and is_pattern(r.namespace)]
+    named = any(rule.namespace == path for rule in plan.rules)
+    return not named and any(is_like(path or "", pattern) for pattern in patterns)
+
+
+def apply_without(
+    machine: Machine, plan: Plan, left_out: Mapping[str | None, str]
+) -> dict[str, Any]:
+    """Called under the lock."""
+    masks = wanted_masks(plan, machine.cpus)
+    mine = machine.store.load(plan.owner)
+    others, warnings = machine.store.others(plan.owner)
+    survey = Survey(machine, (r.namespace for r in plan.rules), mine.entries if mine else ())
+    by_path = {path: ns for path, ns in survey.by_path.items() if path not in left_out}
+    targets, absent = find_targets(plan, masks, by_path)
+    warnings += [f"namespace {path} is left out: {why}" for path, why in left_out.items()]
+    warnings += other_overlays(plan, by_path)
+    if absent:
+        words = [survey.unread_words(rule.namespace) or words for rule, words in absent]
+        raise SteerError("; ".join(dict.fromkeys(words)), CANNOT)
+    warnings += survey.all_unread()
+    refuse_foreign(plan, targets, others)
+    intent = Intent(machine, plan, survey, mine)
+    intent.steer(targets, left_out)
+    warnings += intent.warnings
+    # What is wanted has no unusable CPU, so a mask that has lost one is written again.
+    changes = [v for v in intent.values if not agrees(v[0].path.name, v[2], v[1], 0)]
+    refuse_exhaustion(changes, machine.memory_available())
+    steps = changes
+    if has_table_fault(machine.release()):
+        steps = without_unequal_tables(changes)
+
+    lease = start_lease(machine, plan)
+    since = mine.since if mine else utc()
+    empty = Snapshot(plan.owner, machine.boot_id, since, os.getpid(), plan.document, lease, [])
+    stands = commit(machine, mine, empty, intent, steps)
+    if mine and mine.lease:
+        with suppress(OSError):  # it also ends by itself: the file no longer names it
+            end_watchdog(machine.root, plan.owner, mine.lease)
+    machine.store.forget_trace(plan.owner)
+    now = [target.holding(stands) for target in targets]
+    table = stands.get(machine.table, intent.table_found)
+    answer = report(machine, plan, now, table)
+    warnings += answer["warnings"]
+    if mine and mine.lease and plan.lease_seconds is None:
+        lost = f"the lease of {mine.lease.seconds} s is gone with this plan, which has none"
+        warnings.append(f"{lost}: the steering stays until it is restored")
+    return {**answer, "changed": len(changes), "warnings": list(dict.fromkeys(warnings))}
+
+
+class Intent:
+    """What an apply is about to write, and what the snapshot has to hold for that."""
+
+    def __init__(self, machine: Machine, plan: Plan, survey: Survey, mine: Snapshot | None) -> None:
+        self._machine = machine
+        self._plan = plan
+        self._survey = survey
+        self._known = {entry.value_key: entry for entry in mine.entries} if mine else {}
+        self.values: list[Change] = []
+        self.warnings: list[str] = []
+        self.table_found: str | None = None
+        self._kept: list[tuple[Entry, Setting, str]] = []  # of the plan, and what it wants
+        self._dropped: list[tuple[Entry, Setting]] = []  # of the plan before, going back
+        self._stuck: list[Entry] = []  # not found, and not known to be gone
+
+    def steer(self, targets: Iterable[Target], left_out: Mapping[str | None, str]) -> None:
+        for target in targets:
+            for knob, (setting, found, wanted) in zip(KNOBS, target.values()):
+                keys = [(key, knob) for key in target.entry.keys if (key, knob) in self._known]
+                old = self._known.pop(keys[0]).at(target.entry) if keys else None
+                self._take(old or Entry.of(target.entry, knob, found), setting, found, wanted)
+        self._steer_table()
+        for entry in self._known.values():
+            if entry.namespace in left_out and entry.knob != TABLE:
+                self._stuck.append(entry._replace(reason=left_out[entry.namespace]))
+            else:
+                self._drop(entry)
+
+    def _steer_table(self) -> None:
+        """The machine's flow table, where the plan wants it."""
+        table, wanted = self._machine.table, self._plan.sock_flow_entries
+        self.table_found = found = self._machine.sock_flow_entries()
+        if wanted is None:
+            return
+        if found is None and wanted:
+            words = f"the plan needs {table.path}, which there is not"
+            raise SteerError(f"{words}: run the agent in the first network namespace", CANNOT)
+        if found is not None:
+            new = Entry.of_table(found)
+            self._take(self._known.pop(new.value_key, new), table, found, str(wanted))
+
+    def _take(self, entry: Entry, setting: Setting, found: str, wanted: str) -> None:
+        if not entry.explains(found, self._machine.cpus.unusable):
+            back = f"a restore goes back to {entry.before}, which was there at first"
+            self.warnings.append(
+                f"{setting} was {found}, which {self._plan.owner} had not written; {back}"
+            )
+            entry = entry._replace(overwritten=[*dict.fromkeys([*entry.overwritten, found])])
+        self._kept.append((entry._replace(reason=None), setting, wanted))
+        self.values.append((setting, found, wanted))
+
+    def _drop(self, entry: Entry) -> None:
+        """A value of the plan before that this one does not want."""
+        try:
+            setting, found = self._survey.located(entry, lambda setting: (setting, setting.read()))
+        except Gone:
+            return
+        except (OSError, SteerError) as error:
+            self.warnings.append(f"not put back, and kept in the snapshot: {explain(error)}")
+            self._stuck.append(entry._replace(reason=explain(error)))
+            return
+        if entry.explains(found, self._machine.cpus.unusable):
+            self._dropped.append((entry, setting))
+            self.values.append((setting, found, entry.before))
+        else:
+            self.warnings.append(left_words(entry, setting, found))
+
+    def wants(self, setting: Setting) -> bool:
+        return any(kept == setting for _, kept, _ in self._kept)
+
+    def namespace_of(self, setting: Setting) -> str | None:
+        return next(entry.namespace for entry, kept, _ in self._kept if kept == setting)
+
+    def during(self, steps: Iterable[Change]) -> list[Entry]:
+        """What the snapshot holds until the last write is made: for the old plan and the new."""
+        writes: dict[Setting, list[str]] = {}
+        for setting, _, wanted in steps:
+            writes.setdefault(setting, []).append(wanted)
+        entries = [e.writing(*writes.get(s, ()), wanted) for e, s, wanted in self._kept]
+        for entry, setting in self._dropped:
+            reduced = reduced_by(entry, self._machine.cpus.unusable)
+            entries.append(entry.writing(*writes.get(setting, ()), *reduced))
+        return entries + self._stuck
+
+    def final(self, stands: Mapping[Setting, str]) -> list[Entry]:
+        """What it holds from then on."""
+        entries = [entry._replace(written=[wanted]) for entry, _, wanted in self._kept]
+        for entry, setting in self._dropped:
+            got = stands.get(setting, entry.before)
+            if not agrees(entry.knob, entry.before, got, 0):
+                reason = reduced_words(setting, entry.before, got)
+                entries.append(entry.writing(got)._replace(reason=reason))
+                self.warnings.append(reason)
+        return entries + self._stuck
+
+    def failing(self, stuck: Mapping[Setting, str], entries: Iterable[Entry]) -> list[Entry]:
+        """The entries with the reasons why their values could not be put back."""
+        places = [(entry, setting) for entry, setting, _ in self._kept] + self._dropped
+        reasons = {e.value_key: stuck[setting] for e, setting in places if setting in stuck}
+        return [e._replace(reason=reasons.get(e.value_key, e.reason)) for e in entries]
+
+
+def refuse_foreign(plan: Plan, targets: Iterable[Target], others: Iterable[Snapshot]) -> None:
+    """Two owners of one value could not both restore it."""
+    holders = {entry.key: other for other in others for entry in other.entries}
+    claims = [
+        (str(target.entry), holders[key])
+        for target in targets
+        for key in target.entry.keys
+        if key in holders
+    ]
+    if plan.sock_flow_entries is not None:
+        claims += [(TABLE, other) for other in others if other.table]
+    for what, other in claims:
+        held = f"{what} is steered by owner {other.owner} (pid {other.pid}, {other.since})"
+        undo = ["python3", program(), "restore", "--owner", other.owner]
+        raise SteerError(f"{held}: first run {shlex.join(undo)}", CANNOT)
+
+
+def commit(
+    machine: Machine,
+    mine: Snapshot | None,
+    empty: Snapshot,
+    intent: Intent,
+    steps: Sequence[Change],
+) -> dict[Setting, str]:
+    """Make the snapshot durable and then the changes, or put back what was found.
+
+    The answer is what then stands, of the values that were written.
+    """
+    store, unusable = machine.store, machine.cpus.unusable
+    during = empty._replace(entries=intent.during(steps))
+    started: list[Change] = []
+    stands: dict[Setting, str] = {}
+    at: Setting | None = None  # where it fails, if it does
+    try:
+        if mine is None or during._replace(pid=mine.pid) != mine:
+            store.save(during)
+        for change in steps:
+            machine.check()
+            at, found, wanted = change
+            setting = at
+            now = setting.read()
+            if not agrees(setting.path.name, found, now, 0):
+                words = f"{setting} was {found} a moment ago and is {now}: somebody else writes it"
+                raise SteerError(f"{words}: apply again")
+            started.append(change)
+            setting.put(wanted, unusable)
+            stands[setting] = setting.read()
+            at = None
+        final = empty._replace(entries=intent.final(stands))
+        if final != during:
+            store.save(final)
+        return stands
+    except BaseException as error:
+        status = getattr(error, "status", FAILED)
+        words = explain(error)
+        stuck, left = roll_back(started, unusable)
+        if stuck:
+            words += f"; not put back, so the snapshot stays: {'; '.join(stuck.values())}"
+            try:
+                store.save(during._replace(entries=intent.failing(stuck, during.entries)))
+            except (OSError, SteerError) as failure:
+                words += f"; {explain(failure)}"
+            raise SteerError("; ".join([words, *left]), status) from None
+        # Should this fail, the file of both plans stays: it holds all that a restore needs.
+        with suppress(OSError, SteerError):
+            store.save(mine) if mine else store.discard(during.owner)
+        undone = SteerError("; ".join([f"{words}; steering is as apply found it", *left]), status)
+        if at and intent.wants(at):
+            raise Unsteerable(undone, intent.namespace_of(at)) from None
+        raise undone from None
+
+
+def roll_back(started: Sequence[Change], unusable: int) -> tuple[dict[Setting, str], list[str]]:
+    """Undo changes in reverse: what could not be put back, with why; what others wrote meanwhile."""
+    written: dict[Setting, list[str]] = {}
+    for setting, _, wanted in started:
+        written.setdefault(setting, []).append(wanted)
+    stuck: dict[Setting, str] = {}
+    left = []
+    for setting, found, _ in reversed(started):
+        stuck.pop(setting, None)  # of the step after this one: this value is what counts
+        name = setting.path.name
+        try:
+            now = setting.read()
+            if agrees(name, found, now, 0):
+                continue
+            if not any(comes_from(name, wanted, now, unusable) for wanted in written[setting]):
+                left.append(f"{setting} is {now}, which somebody else wrote: left as it is")
+                continue
+            setting.put(found, unusable)
+            got = setting.read()
+            if not agrees(name, found, got, 0):
+                stuck[setting] = reduced_words(setting, found, got)
+        except Exception as error:  # whatever it is, the others go back
+            with suppress(OSError):
+                if isinstance(error, Gone) and not exists(setting.path):
+                    continue
+            stuck[setting] = explain(error)
+    return stuck, left

@@ -1,0 +1,197 @@
+"""The watchdog: waits for the end of a lease and restores."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from agent.errors import CANNOT, SteerError, explain
+from agent.files import exists, listing
+from agent.lease import end_watchdog, standing_watch, watch_file
+from agent.machine import Machine
+from agent.plan import Plan
+from agent.processes import boot_time, start_time
+from agent.restore import put_back, restore
+from agent.signals import Signals
+from agent.snapshot import Lease, Snapshot
+from agent.store import RUN, Store
+
+LAST_TRIES = 5
+WATCH_NAP = 5.0
+WATCHDOG_NAP = 60.0  # at most: sleep() stops while the machine is suspended, a lease does not
+
+
+def start_lease(machine: Machine, plan: Plan) -> Lease | None:
+    if plan.lease_seconds is None:
+        return None
+    process = start_watchdog(machine.root, plan.owner)
+    return Lease(plan.lease_seconds, round(boot_time() + plan.lease_seconds, 3), *process)
+
+
+def start_watchdog(root: Path, owner: str) -> tuple[int, str]:
+    """Fork a detached watchdog, where none stands; returns its process id and start time.
+
+    It first waits for the lock, which the caller holds, and ends if the file then does not name
+    it: so nobody need tell it that apply failed or was killed.
+    """
+    standing = standing_watch(root, owner)
+    if standing:
+        return standing
+    readable, writable = os.pipe()
+    try:
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setsid()
+                if os.fork() == 0:
+                    answer = detach(writable)
+                    os.write(answer, b"%d" % os.getpid())
+                    os.close(answer)
+                    watch(root, owner)
+            finally:
+                os._exit(0)
+        os.close(writable)
+        writable = -1
+        os.waitpid(child, 0)
+        word = os.read(readable, 32)
+    finally:
+        for end in (readable, writable):
+            with suppress(OSError):
+                os.close(end)
+    start = start_time(int(word)) if word else None
+    if start is None:
+        raise SteerError("the watchdog of the lease did not start; nothing was changed")
+    return int(word), start
+
+
+def detach(answer: int) -> int:
+    """Let go of all that was inherited but `answer`: pipes, the lock, views of namespaces."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.chdir("/")
+    answer = fcntl.fcntl(answer, fcntl.F_DUPFD_CLOEXEC, 3)
+    last = max(int(name) for name in listing("/proc/self/fd"))
+    os.closerange(0, answer)
+    os.closerange(answer + 1, last + 1)
+    for flags in (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY):
+        os.open(os.devnull, flags)
+    return answer
+
+
+def watch(root: Path, owner: str) -> None:
+    """Restore when the lease lapses unrenewed; end when the file no longer names this process."""
+    while True:
+        nap: float | None = WATCHDOG_NAP
+        try:
+            nap = watch_once(root, owner)
+        except Exception as error:  # nothing may end the lease but its end
+            leave_trace(root, owner, explain(error))
+        if nap is None:
+            return
+        time.sleep(nap)
+        if not root_exists(root):
+            return
+
+
+def watch_once(root: Path, owner: str) -> float | None:
+    """How long to sleep; None where there is nothing to watch any more."""
+    with Machine(root) as machine, machine.store.locked():
+        snapshot = machine.store.load(owner)
+        lease = snapshot and snapshot.lease
+        me = os.getpid(), start_time(os.getpid())
+        if not snapshot or not lease or (lease.pid, lease.start) != me:
+            return None
+        machine.store.forget_trace(owner)
+        left = lease.expires - boot_time()
+        if left > 0:
+            return min(left, WATCHDOG_NAP)
+        if not lapse(machine, snapshot):
+            return WATCHDOG_NAP
+        return None
+
+
+def lapse(machine: Machine, snapshot: Snapshot) -> bool:
+    """Restore because a lease has lapsed; whether all is done. Nobody hears, so it is written."""
+    answer = put_back(machine, snapshot)
+    words = [*answer["failed"], *answer["left"], *answer["warnings"]]
+    if words:
+        said = f"the lease lapsed: {'; '.join(words)}"
+        machine.store.trace(snapshot.owner, said)
+    return not answer["failed"]
+
+
+def root_exists(root: Path) -> bool:
+    try:
+        return exists(root)
+    except OSError:
+        return True
+
+
+def leave_trace(root: Path, owner: str, words: str) -> None:
+    with suppress(Exception):
+        Store(root / RUN, "").trace(owner, words)
+
+
+def stand_watch(root: Path, owner: str, signals: Signals) -> dict[str, Any]:
+    """See to an owner's leases until a signal comes, and then restore.
+
+    For where a forked watchdog could not stay: the containers of a Job end with it.
+    """
+    me = os.getpid(), start_time(os.getpid()) or ""
+    with Machine(root) as machine, machine.store.locked():
+        standing = standing_watch(root, owner)
+        if standing and standing != me:
+            raise SteerError(f"pid {standing[0]} watches owner {owner} already", CANNOT)
+        machine.store.write(watch_file(root, owner), f"{me[0]} {me[1]}")
+    while not signals.caught:
+        nap = WATCH_NAP
+        try:
+            nap = stand_once(root, owner, me)
+        except Exception as error:  # nothing may end the lease but its end
+            leave_trace(root, owner, explain(error))
+        signals.wait(nap)
+    answer = last_restore(root, owner, signals)
+    with suppress(OSError):
+        os.unlink(watch_file(root, owner))
+    return answer
+
+
+def stand_once(root: Path, owner: str, me: tuple[int, str]) -> float:
+    """Take over the owner's lease, restore what has lapsed; how long to sleep."""
+    with Machine(root) as machine, machine.store.locked():
+        snapshot = machine.store.load(owner)
+        lease = snapshot and snapshot.lease
+        if not snapshot or not lease:
+            return WATCH_NAP
+        if (lease.pid, lease.start) != me:
+            end_watchdog(root, owner, lease)
+            lease = lease._replace(pid=me[0], start=me[1])
+            snapshot = snapshot._replace(lease=lease)
+            machine.store.save(snapshot)
+        machine.store.forget_trace(owner)
+        left = lease.expires - boot_time()
+        if left <= 0:
+            lapse(machine, snapshot)
+            return WATCH_NAP
+        return min(WATCH_NAP, left)
+
+
+def last_restore(root: Path, owner: str, signals: Signals) -> dict[str, Any]:
+    """A watch that ends is the last that restores: what fails is tried again."""
+    for attempt in reversed(range(LAST_TRIES)):
+        try:
+            with Machine(root) as machine:
+                answer = restore(machine, owner)
+            if not answer["failed"] or not attempt:
+                return answer
+        except Exception:
+            if not attempt:
+                raise
+        signals.wait(1)
+    raise AssertionError("there is a last attempt")
