@@ -12,9 +12,8 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from agent.errors import BAD_PLAN, CANNOT, FAILED, SteerError, explain, shortened
@@ -54,21 +53,19 @@ def read_plan(argument: str | None, owner: str | None) -> Plan | None:
 
 def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="steer", description=(__doc__ or "").split("\n")[0])
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--root", type=Path, default=Path("/"), help="a tree to work on, not /")
-    planned = argparse.ArgumentParser(add_help=False, parents=[common])
+    planned = argparse.ArgumentParser(add_help=False)
     planned.add_argument("--owner", help="who steers; by default the plan's owner")
     planned.add_argument("--plan", metavar="JSON|@FILE", help="the plan, instead of stdin")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verb = verbs.add_parser("show", parents=[common], help="print the steering that stands")
+    verb = verbs.add_parser("show", help="print the steering that stands")
     verb.add_argument("--namespace", action="append", default=[], metavar="PATH|PATTERN")
     verbs.add_parser("apply", parents=[planned], help="bring the machine to the plan")
     verb = verbs.add_parser("verify", parents=[planned], help="compare; write no steering")
     verb.add_argument("--saved", action="store_true", help="use the plan that was applied last")
     verb.add_argument("--renew", action="store_true", help="where all is well, renew the lease")
-    verb = verbs.add_parser("watch", parents=[common], help="see to the lease; restore at the end")
+    verb = verbs.add_parser("watch", help="see to the lease; restore at the end")
     verb.add_argument("--owner", required=True)
-    verb = verbs.add_parser("restore", parents=[common], help="go back to the snapshot")
+    verb = verbs.add_parser("restore", help="go back to the snapshot")
     which = verb.add_mutually_exclusive_group(required=True)
     which.add_argument("--owner")
     which.add_argument("--all", action="store_true", help="every owner of this machine")
@@ -84,6 +81,9 @@ def dispatch(
     """What a verb says, and what of it is wrong, in words."""
     if options.verb == "show":
         return show(machine, options.namespace), []
+    if options.verb == "watch":
+        done = stand_watch(machine, options.owner, signals)
+        return done, done["failed"]
     if options.verb == "restore":
         force = options.force
         done = (
@@ -105,7 +105,8 @@ def dispatch(
     return done, [item["message"] for item in done["drift"]]
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None, on: Callable[..., Machine] = Machine) -> int:
+    """The exit status of a verb; `on` opens the machine to work on."""
     options = parse_arguments(words)
     status = 0
     wrong: list[str] = []
@@ -113,12 +114,8 @@ def main(words: Sequence[str] | None = None) -> int:
     signals = Signals()
     allow_descriptors()
     try:
-        if options.verb == "watch":
-            said = stand_watch(options.root, options.owner, signals)
-            wrong = said["failed"]
-        else:
-            with Machine(options.root, signals.check) as machine:
-                said, wrong = dispatch(options, machine, signals)
+        with on(signals.check) as machine:
+            said, wrong = dispatch(options, machine, signals)
         status = FAILED if wrong else 0
         wrong = wrong + [*said.get("left", ()), *said.get("warnings", ())] * (options.verb in BACK)
     except SteerError as error:

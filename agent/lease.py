@@ -9,17 +9,17 @@ from pathlib import Path
 
 from agent.processes import start_time
 from agent.snapshot import Lease
-from agent.store import RUN, Damaged, Store
+from agent.store import Damaged, Store
 
 
-def watch_file(root: Path, owner: str) -> Path:
+def watch_file(store: Store, owner: str) -> Path:
     """Names the process of `watch`, as `pid start-time`."""
-    return Store(root / RUN, "").path(owner, ".watch")
+    return store.path(owner, ".watch")
 
 
-def standing_watch(root: Path, owner: str) -> tuple[int, str] | None:
+def standing_watch(store: Store, owner: str) -> tuple[int, str] | None:
     try:
-        raw = Store(root / RUN, "").read(watch_file(root, owner))
+        raw = store.read(watch_file(store, owner))
         word, start = (raw or b"").decode().split()
         pid = int(word)
     except (Damaged, ValueError):
@@ -27,9 +27,9 @@ def standing_watch(root: Path, owner: str) -> tuple[int, str] | None:
     return (pid, start) if start_time(pid) == start else None
 
 
-def end_watchdog(root: Path, owner: str, lease: Lease) -> None:
+def end_watchdog(store: Store, owner: str, lease: Lease) -> None:
     """Called under the lock, so never while the watchdog restores."""
-    mine = lease.pid == os.getpid() or standing_watch(root, owner) == (lease.pid, lease.start)
+    mine = lease.pid == os.getpid() or standing_watch(store, owner) == (lease.pid, lease.start)
     if not mine and lease.watched():
         with suppress(ProcessLookupError):
             os.kill(lease.pid, signal.SIGTERM)

@@ -29,20 +29,28 @@ SEARCH_SECONDS = 20.0  # for what users of the machine keep in user namespaces o
 
 
 class Machine:
-    """The files under a root: `/`, or a tree of the same shape that needs no privilege."""
+    """This machine; `check` ends a verb by raising, where nothing is half done."""
 
-    def __init__(self, root: Path, check: Callable[[], None] = lambda: None) -> None:
-        self.root = root = root.resolve()  # the watchdog leaves the current folder
+    NEEDS = ": Linux 5.2 and CAP_SYS_ADMIN are needed"
+
+    def __init__(self, check: Callable[[], None] = lambda: None, root: Path = Path("/")) -> None:
+        self.root = root
         self.check = check
-        self.real = root == Path("/")
-        if self.real and os.geteuid() != 0:
-            raise SteerError("only root may steer: use sudo", CANNOT)
+        self.require()
         self._mounts: dict[Path, int] = {}
         self._nets: set[int] = set()  # the inodes of /proc/net/dev of the namespaces seen
         self.boot_id = read_text(root / "proc/sys/kernel/random/boot_id").strip()
         self.store = Store(root / RUN, self.boot_id)
         self.table = Setting(root / "proc/sys/net/core" / TABLE, "this machine")
         self.cpus = Cpus.of(root)
+
+    def require(self) -> None:
+        if os.geteuid() != 0:
+            raise SteerError("only root may steer: use sudo", CANNOT)
+
+    def afresh(self) -> Machine:
+        """The same machine as it is now, for who waits long."""
+        return type(self)(root=self.root)
 
     def __enter__(self) -> Machine:
         return self
@@ -110,16 +118,12 @@ class Machine:
                     if namespace:
                         seen[path] = namespace
                 except OSError as error:
-                    needs = "Linux 5.2 and CAP_SYS_ADMIN are needed"
-                    unread[path] = f"{explain(error)}: {needs}" if self.real else explain(error)
+                    unread[path] = explain(error) + self.NEEDS
         return seen, unread
 
     @contextmanager
     def _inside(self) -> Iterator[Callable[[str | None, str | None], Namespace | None]]:
         """How to look into a namespace: its path, and where that leads."""
-        if not self.real:
-            yield self._imitation
-            return
         kernel = Kernel()
         with opened("/proc/thread-self/ns/net", os.O_RDONLY) as home:
 
@@ -158,18 +162,6 @@ class Machine:
                 with suppress(OSError):
                     os.close(inside)
 
-    def _imitation(self, path: str | None, place: str | None) -> Namespace | None:
-        base = self.root / place.lstrip("/") if place else self.root
-        has_cookie = exists(base / "cookie")
-        if not has_cookie and path:
-            return None
-        cookie = read_text(base / "cookie").strip() if has_cookie else "own"
-        routes = base / "proc/net/route"
-        table = read_text(routes) if exists(routes) else ""
-        foreign = exists(base / "foreign")
-        net = base / "sys/class/net"
-        return Namespace(path, cookie, net, table, numbered=False, foreign=foreign)
-
     def _pods(self, unread: dict[str | None, str], wanted: Collection[str]) -> dict[str, str]:
         """The network namespace of each wanted pod that has a process, whose cgroup names the pod.
 
@@ -205,11 +197,12 @@ class Machine:
         """What tells a network namespace from all others; None where it cannot be seen."""
         place = self.root / path[1:]
         try:
-            if self.real:
-                return str(os.stat(place).st_ino)
-            return read_text(place / "cookie").strip()
+            return self._inode(place)
         except OSError:
             return None
+
+    def _inode(self, namespace: Path) -> str:
+        return str(os.stat(namespace).st_ino)
 
     def _processes(self) -> list[str]:
         return [name for name in listing(self.root / "proc") if name.isdigit()]
@@ -296,8 +289,6 @@ class Machine:
     ) -> Iterator[str]:
         """By processes themselves, their mounts, threads and descriptors."""
         yield from (f"{process}/ns/net" for process in processes)
-        if not self.real:
-            return
         mounts: dict[str, str] = {}
         for process in processes:
             for inode in tried(f"{process}/ns/mnt", lambda path: [os.readlink(path)]):

@@ -91,7 +91,7 @@ def put_back(machine: Machine, snapshot: Snapshot, force: bool = False) -> dict[
         answer["failed"].append(explain(error))
     if not answer["failed"] and snapshot.lease:
         with suppress(OSError):  # it also ends by itself: there is no file any more
-            end_watchdog(machine.root, snapshot.owner, snapshot.lease)
+            end_watchdog(machine.store, snapshot.owner, snapshot.lease)
     return answer
 
 

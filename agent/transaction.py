@@ -112,7 +112,7 @@ def apply_without(
     stands = commit(machine, mine, empty, intent, steps)
     if mine and mine.lease:
         with suppress(OSError):  # it also ends by itself: the file no longer names it
-            end_watchdog(machine.root, plan.owner, mine.lease)
+            end_watchdog(machine.store, plan.owner, mine.lease)
     machine.store.forget_trace(plan.owner)
     now = [target.holding(stands) for target in targets]
     table = stands.get(machine.table, intent.table_found)

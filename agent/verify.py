@@ -31,13 +31,13 @@ def verify(machine: Machine, owner: str, plan: Plan | None, renew: bool) -> dict
             watched = lease.watched()
             # a watchdog of an earlier agent cannot read the file that this one writes
             if not watched or snapshot.old:
-                pid, start = start_watchdog(machine.root, owner)
+                pid, start = start_watchdog(machine, owner)
                 lease = lease._replace(pid=pid, start=start)
             lease = lease._replace(expires=round(boot_time() + lease.seconds, 3))
             machine.store.save(snapshot._replace(lease=lease, old=False))
             if watched and snapshot.old:
                 with suppress(OSError):
-                    end_watchdog(machine.root, owner, snapshot.lease)
+                    end_watchdog(machine.store, owner, snapshot.lease)
         return answer
 
 

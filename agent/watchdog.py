@@ -7,11 +7,10 @@ import os
 import signal
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from agent.errors import CANNOT, SteerError, explain
-from agent.files import exists, listing
+from agent.files import listing
 from agent.lease import end_watchdog, standing_watch, watch_file
 from agent.machine import Machine
 from agent.plan import Plan
@@ -19,7 +18,6 @@ from agent.processes import boot_time, start_time
 from agent.restore import put_back, restore
 from agent.signals import Signals
 from agent.snapshot import Lease, Snapshot
-from agent.store import RUN, Store
 
 LAST_TRIES = 5
 WATCH_NAP = 5.0
@@ -29,17 +27,17 @@ WATCHDOG_NAP = 60.0  # at most: sleep() stops while the machine is suspended, a 
 def start_lease(machine: Machine, plan: Plan) -> Lease | None:
     if plan.lease_seconds is None:
         return None
-    process = start_watchdog(machine.root, plan.owner)
+    process = start_watchdog(machine, plan.owner)
     return Lease(plan.lease_seconds, round(boot_time() + plan.lease_seconds, 3), *process)
 
 
-def start_watchdog(root: Path, owner: str) -> tuple[int, str]:
+def start_watchdog(machine: Machine, owner: str) -> tuple[int, str]:
     """Fork a detached watchdog, where none stands; returns its process id and start time.
 
     It first waits for the lock, which the caller holds, and ends if the file then does not name
     it: so nobody need tell it that apply failed or was killed.
     """
-    standing = standing_watch(root, owner)
+    standing = standing_watch(machine.store, owner)
     if standing:
         return standing
     readable, writable = os.pipe()
@@ -52,7 +50,7 @@ def start_watchdog(root: Path, owner: str) -> tuple[int, str]:
                     answer = detach(writable)
                     os.write(answer, b"%d" % os.getpid())
                     os.close(answer)
-                    watch(root, owner)
+                    watch(machine, owner)
             finally:
                 os._exit(0)
         os.close(writable)
@@ -84,36 +82,67 @@ def detach(answer: int) -> int:
     return answer
 
 
-def watch(root: Path, owner: str) -> None:
+def watch(machine: Machine, owner: str) -> None:
     """Restore when the lease lapses unrenewed; end when the file no longer names this process."""
-    while True:
-        nap: float | None = WATCHDOG_NAP
-        try:
-            nap = watch_once(root, owner)
-        except Exception as error:  # nothing may end the lease but its end
-            leave_trace(root, owner, explain(error))
-        if nap is None:
-            return
+    me = myself()
+    while (nap := attend(machine, owner, me, standing=False)) is not None:
         time.sleep(nap)
-        if not root_exists(root):
-            return
 
 
-def watch_once(root: Path, owner: str) -> float | None:
-    """How long to sleep; None where there is nothing to watch any more."""
-    with Machine(root) as machine, machine.store.locked():
-        snapshot = machine.store.load(owner)
+def stand_watch(machine: Machine, owner: str, signals: Signals) -> dict[str, Any]:
+    """See to an owner's leases until a signal comes, and then restore.
+
+    For where a forked watchdog could not stay: the containers of a Job end with it.
+    """
+    me, store = myself(), machine.store
+    with store.locked():
+        standing = standing_watch(store, owner)
+        if standing and standing != me:
+            raise SteerError(f"pid {standing[0]} watches owner {owner} already", CANNOT)
+        store.write(watch_file(store, owner), f"{me[0]} {me[1]}")
+    while not signals.caught:
+        nap = attend(machine, owner, me, standing=True)
+        signals.wait(WATCH_NAP if nap is None else nap)
+    answer = last_restore(machine, owner, signals)
+    with suppress(OSError):
+        os.unlink(watch_file(store, owner))
+    return answer
+
+
+def myself() -> tuple[int, str]:
+    return os.getpid(), start_time(os.getpid()) or ""
+
+
+def attend(machine: Machine, owner: str, me: tuple[int, str], *, standing: bool) -> float | None:
+    """One look at the lease, and how long to sleep; None where there is nothing to watch any more."""
+    longest = WATCH_NAP if standing else WATCHDOG_NAP
+    try:
+        left = _look(machine, owner, me, standing=standing)
+    except Exception as error:  # nothing may end the lease but its end
+        machine.store.trace(owner, explain(error))
+        return longest
+    return None if left is None else min(left, longest)
+
+
+def _look(machine: Machine, owner: str, me: tuple[int, str], *, standing: bool) -> float | None:
+    """Seconds until the lease lapses; what has lapsed is restored."""
+    with machine.afresh() as now, now.store.locked():
+        snapshot = now.store.load(owner)
         lease = snapshot and snapshot.lease
-        me = os.getpid(), start_time(os.getpid())
-        if not snapshot or not lease or (lease.pid, lease.start) != me:
+        if not snapshot or not lease:
             return None
-        machine.store.forget_trace(owner)
+        if (lease.pid, lease.start) != me:
+            if not standing:
+                return None
+            end_watchdog(now.store, owner, lease)
+            lease = lease._replace(pid=me[0], start=me[1])
+            snapshot = snapshot._replace(lease=lease)
+            now.store.save(snapshot)
+        now.store.forget_trace(owner)
         left = lease.expires - boot_time()
         if left > 0:
-            return min(left, WATCHDOG_NAP)
-        if not lapse(machine, snapshot):
-            return WATCHDOG_NAP
-        return None
+            return left
+        return None if lapse(now, snapshot) else WATCHDOG_NAP
 
 
 def lapse(machine: Machine, snapshot: Snapshot) -> bool:
@@ -126,68 +155,12 @@ def lapse(machine: Machine, snapshot: Snapshot) -> bool:
     return not answer["failed"]
 
 
-def root_exists(root: Path) -> bool:
-    try:
-        return exists(root)
-    except OSError:
-        return True
-
-
-def leave_trace(root: Path, owner: str, words: str) -> None:
-    with suppress(Exception):
-        Store(root / RUN, "").trace(owner, words)
-
-
-def stand_watch(root: Path, owner: str, signals: Signals) -> dict[str, Any]:
-    """See to an owner's leases until a signal comes, and then restore.
-
-    For where a forked watchdog could not stay: the containers of a Job end with it.
-    """
-    me = os.getpid(), start_time(os.getpid()) or ""
-    with Machine(root) as machine, machine.store.locked():
-        standing = standing_watch(root, owner)
-        if standing and standing != me:
-            raise SteerError(f"pid {standing[0]} watches owner {owner} already", CANNOT)
-        machine.store.write(watch_file(root, owner), f"{me[0]} {me[1]}")
-    while not signals.caught:
-        nap = WATCH_NAP
-        try:
-            nap = stand_once(root, owner, me)
-        except Exception as error:  # nothing may end the lease but its end
-            leave_trace(root, owner, explain(error))
-        signals.wait(nap)
-    answer = last_restore(root, owner, signals)
-    with suppress(OSError):
-        os.unlink(watch_file(root, owner))
-    return answer
-
-
-def stand_once(root: Path, owner: str, me: tuple[int, str]) -> float:
-    """Take over the owner's lease, restore what has lapsed; how long to sleep."""
-    with Machine(root) as machine, machine.store.locked():
-        snapshot = machine.store.load(owner)
-        lease = snapshot and snapshot.lease
-        if not snapshot or not lease:
-            return WATCH_NAP
-        if (lease.pid, lease.start) != me:
-            end_watchdog(root, owner, lease)
-            lease = lease._replace(pid=me[0], start=me[1])
-            snapshot = snapshot._replace(lease=lease)
-            machine.store.save(snapshot)
-        machine.store.forget_trace(owner)
-        left = lease.expires - boot_time()
-        if left <= 0:
-            lapse(machine, snapshot)
-            return WATCH_NAP
-        return min(WATCH_NAP, left)
-
-
-def last_restore(root: Path, owner: str, signals: Signals) -> dict[str, Any]:
+def last_restore(machine: Machine, owner: str, signals: Signals) -> dict[str, Any]:
     """A watch that ends is the last that restores: what fails is tried again."""
     for attempt in reversed(range(LAST_TRIES)):
         try:
-            with Machine(root) as machine:
-                answer = restore(machine, owner)
+            with machine.afresh() as now:
+                answer = restore(now, owner)
             if not answer["failed"] or not attempt:
                 return answer
         except Exception:

@@ -15,6 +15,7 @@ from infra import untrusted
 from infra.errors import VARIABLE, InvalidInput, PrerequisiteMissing, Refusal
 
 AGENT = Path(__file__).resolve().parents[2] / "agent"
+COMMAND = [sys.executable, "-I", str(AGENT)]
 
 
 class AgentFailed(Refusal):
@@ -95,7 +96,7 @@ def _run(verb: str, *options: str, words: str) -> tuple[int, str, str]:
     # its refusal is the caller's to judge, not one of the stack's commands
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     with subprocess.Popen(
-        [sys.executable, "-I", str(AGENT), verb, *options],
+        [*COMMAND, verb, *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

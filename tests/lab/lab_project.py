@@ -208,7 +208,7 @@ def _commands(*names: str) -> list[str]:
         # the program itself, or the script of a Python; not a shell or an editor that names it
         script = next((word for word in words[1:] if not word.startswith("-")), "")
         run = words[0] if "python" not in Path(words[0]).name else script
-        # an agent on another tree is a unit test's
-        if Path(run).name in names and "--root" not in words:
+        # an agent on a tree of files is a unit test's, and has another name
+        if Path(run).name in names:
             found.append(process.name)
     return found

@@ -41,7 +41,7 @@ def node() -> Iterator[None]:
     """A node with eth1 (two queues) and a pod with eth0; mask 2 and 64 flows everywhere."""
     if os.geteuid() != 0 or not TABLE.exists() or (os.cpu_count() or 1) < 2:
         pytest.skip("needs root, two CPUs and the first network namespace of a kernel with RPS")
-    with steer.Machine(Path("/")) as machine:
+    with steer.Machine() as machine:
         others, _ = machine.store.others(OWNER)
     if any(snapshot.table for snapshot in others):
         pytest.skip("another owner holds the machine's flow table: destroy that lab first")
@@ -73,7 +73,7 @@ class Value:
         self.namespace, self.device, self.queue, self.knob = namespace, device, queue, knob
 
     def __call__(self, text: str | None = None) -> str:
-        with steer.Machine(Path("/")) as machine:
+        with steer.Machine() as machine:
             seen, _ = machine.visit([f"/run/netns/{self.namespace}"])
             (namespace,) = seen.values()
             file = namespace.net / self.device / "queues" / self.queue / self.knob
@@ -93,25 +93,25 @@ def files(*devices: tuple[str, str]) -> dict[str, Value]:
 
 
 def apply(document: dict) -> dict:
-    with steer.Machine(Path("/")) as machine:
+    with steer.Machine() as machine:
         answer: dict = steer.apply(machine, steer.parse_plan(document))
         return answer
 
 
 def restore(force: bool = False) -> dict:
-    with steer.Machine(Path("/")) as machine:
+    with steer.Machine() as machine:
         answer: dict = steer.restore(machine, OWNER, force)
         return answer
 
 
 def verify() -> dict:
-    with steer.Machine(Path("/")) as machine:
+    with steer.Machine() as machine:
         answer: dict = steer.verify(machine, OWNER, None, False)
         return answer
 
 
 def watch() -> None:
-    steer.watch(Path("/"), OWNER)
+    steer.watch(steer.Machine(), OWNER)
 
 
 CASES: dict[str, tuple[list[dict], Callable[[], Any]]] = {
@@ -139,7 +139,7 @@ class Kernel:
     def values(self) -> dict[str, str]:
         self.go_home()
         found = {"table": TABLE.read_text().strip()}
-        with steer.Machine(Path("/")) as machine:
+        with steer.Machine() as machine:
             seen, _ = machine.visit([NODE_PATH, POD_PATH])
             for path, device in ((NODE_PATH, "eth1"), (POD_PATH, "eth0")):
                 for queue, _ in seen[path].queues(device):

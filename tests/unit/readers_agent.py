@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from foreign_documents import json_like, text_like
+from imitation import on
 from readers import add
 from steer_tree import Tree, plan, rule, steer
 
@@ -49,7 +50,7 @@ def verb(*words: str) -> Callable[[Path], object]:
                 (steer.os, "kill", lambda *_: None),  # whatever pid a file names
             ):
                 stack.enter_context(patch.object(module, name, value))
-            status: int = steer.main([words[0], "--root", str(folder), *words[1:]])
+            status: int = steer.main([*words], on(folder))
         if out.getvalue():
             json.loads(out.getvalue())
         if status:
@@ -219,7 +220,7 @@ add(
 )
 add(
     "the agent's watch file",
-    lambda folder: steer.standing_watch(folder, OWNER),
+    lambda folder: steer.standing_watch(steer.Store(folder / "run/steerlab", ""), OWNER),
     text_like(["1 23"]),
     "1 23",
     errors=(steer.SteerError, OSError),

@@ -14,8 +14,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from imitation import Imitation
 
-AGENT = Path(__file__).resolve().parents[2] / "agent"
+HERE = Path(__file__).resolve().parent
+AGENT = HERE.parents[1] / "agent"
 
 
 MODULES = [importlib.import_module(f"agent.{file.stem}") for file in AGENT.glob("[a-z]*.py")]
@@ -28,6 +30,11 @@ def replace(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
     for module in MODULES:
         if hasattr(module, name):
             monkeypatch.setattr(module, name, value)
+
+
+def on_tree(root: Path, *words: str, agent: Path = AGENT) -> list[str]:
+    """The command of an agent that works on a tree."""
+    return [sys.executable, str(HERE / "on_tree.py"), str(agent), str(root), *words]
 
 
 def rule(role: str, *devices: str, cpus: str = "none", flows: int = 0, **more: Any) -> dict:
@@ -52,14 +59,15 @@ PAUSED = """
 import sys
 from pathlib import Path
 from agent import cli, settings
-file, fifo = sys.argv[1:3]
+from imitation import on
+file, fifo, root = sys.argv[1:4]
 put = settings.Setting.put
 def pausing(setting, wanted, unusable):
     put(setting, wanted, unusable)
     if str(setting.path) == file and Path(fifo).exists():
         Path(fifo).read_bytes()
 settings.Setting.put = pausing
-sys.exit(cli.main(sys.argv[3:]))
+sys.exit(cli.main(sys.argv[4:], on(Path(root))))
 """
 
 
@@ -151,24 +159,30 @@ class Tree:
 
     # the agent, in this process
 
+    def machine(self) -> Imitation:
+        return Imitation(root=self.root)
+
     def apply(self, document: dict) -> dict:
-        with steer.Machine(self.root) as machine:
+        with self.machine() as machine:
             return steer.apply(machine, steer.parse_plan(document))
 
     def verify(self, owner: str = "rfs-plus-4/server", document: dict | None = None) -> dict:
-        with steer.Machine(self.root) as machine:
+        with self.machine() as machine:
             parsed = steer.parse_plan(document) if document else None
             return steer.verify(machine, owner, parsed, renew=False)
 
     def restore(self, owner: str = "rfs-plus-4/server") -> dict:
-        with steer.Machine(self.root) as machine:
+        with self.machine() as machine:
             return steer.restore(machine, owner)
 
     # the agent, as a command
 
+    def command(self, *words: str) -> list[str]:
+        return on_tree(self.root, *words)
+
     def start(self, verb: str, *options: str, plan: dict | None = None, **more: Any) -> Any:
         process = subprocess.Popen(
-            [sys.executable, str(AGENT), verb, "--root", str(self.root), *options],
+            self.command(verb, *options),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -185,10 +199,10 @@ class Tree:
         """An apply that has written `file` and waits; it goes on when the descriptor is closed."""
         fifo = self.root / "fifo"
         os.mkfifo(fifo)
-        options = ["apply", "--root", str(self.root), "--plan", json.dumps(plan)]
+        options = ["apply", "--plan", json.dumps(plan)]
         process = subprocess.Popen(
-            [sys.executable, "-c", PAUSED, str(file), str(fifo), *options],
-            cwd=AGENT.parent,
+            [sys.executable, "-c", PAUSED, str(file), str(fifo), str(self.root), *options],
+            env={**os.environ, "PYTHONPATH": f"{AGENT.parent}:{HERE}"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

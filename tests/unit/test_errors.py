@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,10 +14,9 @@ import pytest
 from embedded_project import Project
 from pulumi import automation
 from pulumi.automation import errors as automation_errors
-from steer_tree import Tree
+from steer_tree import Tree, on_tree
 
 from experiments.engines import EngineError, StackRef, locks, pulumi_cli
-from experiments.host.calls import AGENT
 from infra import errors
 
 LEAVE = 'echo {0} >> "$STEERLAB_REFUSALS"; exit {0}'
@@ -49,7 +49,7 @@ def test_a_command_s_refusal_is_the_code_of_the_engine_s_error(
 @pytest.mark.parametrize(("words", "code"), [("apply --plan '{'", 2), ("verify", 2)])
 def test_the_agent_leaves_its_refusal(tmp_path: Path, words: str, code: int) -> None:
     Tree(tmp_path / "root")
-    script = f"{sys.executable} -I {AGENT} {words} --root {tmp_path}/root </dev/null"
+    script = f"{shlex.join(on_tree(tmp_path / 'root'))} {words} </dev/null"
     assert code_of(Project(tmp_path), script) == code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from steer_tree import Tree, eventually, plan, rule, steer
+from steer_tree import Tree, eventually, on_tree, plan, rule, steer
 
 from agent.archive import archive
 from experiments.host import calls, daemonset, nodes, persist
@@ -144,8 +145,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     def here(verb: str, *options: str, plan: dict[str, Any] | None = None) -> dict[str, Any]:
         with made.told.open("a") as file:
             file.write(f"agent {verb}\n")
-        return call(verb, "--root", str(made.root), *options, plan=plan)
+        return call(verb, *options, plan=plan)
 
+    monkeypatch.setattr(calls, "COMMAND", on_tree(made.root))
     monkeypatch.setattr(calls, "call", here)
     return made
 
@@ -323,7 +325,7 @@ def test_the_units_commands_keep_the_plan_and_the_first_snapshot(node: Node) -> 
         assert (python, isolated) == ("/usr/bin/python3", "-I")
         words = [word.replace("@/", f"@{node.root}/") for word in words]
         script = f"{node.root}{script}"
-        command = [sys.executable, isolated, script, *words, "--root", str(node.root)]
+        command = on_tree(node.root, *words, agent=Path(script))
         subprocess.run(command, check=True, capture_output=True)
 
     run(lines["ExecStart"])
@@ -531,10 +533,10 @@ def test_the_daemonsets_loop_steers_new_devices_and_restores_when_it_is_ended(
     shims = tmp_path / "shims"
     shims.mkdir()
     for name, line in {
-        "python3": f'exec {sys.executable} "$@" --root {node.root}',
+        "python3": f'exec {shlex.join(on_tree(node.root, agent=folder / "steer.pyz"))} "${{@:3}}"',
         "sleep": "exec /bin/sleep 0.05",
     }.items():
-        (shims / name).write_text(f"#!/bin/sh\n{line}\n")
+        (shims / name).write_text(f"#!/bin/bash\n{line}\n")
         (shims / name).chmod(0o755)
     container = daemons["spec"]["template"]["spec"]["containers"][0]
     command = [word.replace("/etc/steerlab/", f"{folder}/") for word in container["command"]]

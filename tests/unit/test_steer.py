@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from steer_tree import AGENT, Tree, plan, rule, steer
+from steer_tree import AGENT, Tree, on_tree, plan, rule, steer
 
 from agent.archive import NAME, archive
 
@@ -310,7 +311,7 @@ def test_one_file_holds_all_of_it(tree: Tree, tmp_path: Path) -> None:
 
     def piped(*arguments: str) -> dict:
         done = subprocess.run(
-            [sys.executable, "-I", file, *arguments, "--root", str(tree.root)],
+            on_tree(tree.root, *arguments, agent=file),
             stdin=subprocess.DEVNULL,
             cwd="/",
             capture_output=True,
@@ -339,7 +340,7 @@ def test_its_bytes_are_the_same_wherever_it_is_made(tmp_path: Path) -> None:
 
 def test_no_stdin_is_no_plan(tree: Tree) -> None:
     tree.apply(PLAN)
-    command = f"{sys.executable} {AGENT} verify --owner {PLAN['owner']} --root {tree.root} <&-"
+    command = f"{shlex.join(tree.command('verify', '--owner', PLAN['owner']))} <&-"
     assert subprocess.run(["sh", "-c", command], capture_output=True, check=False).returncode == 0
 
 
@@ -371,7 +372,7 @@ def test_bad_input_is_exit_2_and_writes_nothing(tree: Tree, options: tuple, word
 
 def test_a_plan_that_is_not_utf8_is_refused(tree: Tree) -> None:
     done = subprocess.run(
-        [sys.executable, str(AGENT), "apply", "--root", str(tree.root)],
+        tree.command("apply"),
         input=b'{"owner": "\xff"}',
         capture_output=True,
         check=False,
@@ -388,5 +389,5 @@ def test_verify_needs_to_know_whose(tree: Tree) -> None:
 def test_steering_the_machine_itself_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steer.os, "geteuid", lambda: 1000)
     with pytest.raises(steer.SteerError, match="only root may steer: use sudo") as refusal:
-        steer.Machine(Path("/"))
+        steer.Machine()
     assert refusal.value.status == 3

@@ -35,7 +35,7 @@ class Case(NamedTuple):
 
 
 def watch(tree: Tree) -> None:
-    steer.watch(tree.root, OWNER)
+    steer.watch(tree.machine(), OWNER)
 
 
 class Ending:
@@ -53,12 +53,12 @@ class Ending:
 
 
 def stand_watch(tree: Tree) -> Any:
-    return steer.stand_watch(tree.root, OWNER, Ending())
+    return steer.stand_watch(tree.machine(), OWNER, Ending())
 
 
 def verify(renew: bool) -> Callable[[Tree], Any]:
     def verb(tree: Tree) -> Any:
-        with steer.Machine(tree.root) as machine:
+        with tree.machine() as machine:
             return steer.verify(machine, OWNER, None, renew)
 
     return verb

@@ -8,13 +8,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from steer_tree import AGENT, Tree, eventually, plan, rule, steer
+from imitation import Imitation
+from steer_tree import Tree, eventually, plan, rule, steer
 
 DATA = Path(__file__).parent / "data"
 OWNER = "rfs-plus-4/server"
@@ -186,13 +186,13 @@ def test_a_device_in_another_namespace_is_found_by_its_inode(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on sysfs, whose inodes are used once; a tree of files gives a device no cookie else."""
-    imitation = steer.Machine._imitation
+    imitation = Imitation._imitation
 
     def numbered(self: Any, path: str | None, place: str | None) -> Any:
         namespace = imitation(self, path, place)
         return namespace and namespace._replace(numbered=True)
 
-    monkeypatch.setattr(steer.Machine, "_imitation", numbered)
+    monkeypatch.setattr(Imitation, "_imitation", numbered)
     tree.apply(RFS)
     tree.namespace("/run/netns/other", cookie=12)
     other = tree.root / "run/netns/other/sys/class/net"
@@ -390,13 +390,13 @@ def test_the_watchdog_goes_on_until_the_cpu_is_back(
 
     def nap(seconds: float) -> None:
         naps.append(seconds)
-        with steer.Machine(tree.root) as machine:
+        with tree.machine() as machine:
             assert "CPU 1" in steer.show(machine, [])["warnings"][0]
         if len(naps) == 3:
             kernel("0-1")
 
     monkeypatch.setattr(steer.time, "sleep", nap)
-    steer.watch(tree.root, OWNER)
+    steer.watch(tree.machine(), OWNER)
     assert len(naps) == 3
     assert tree.values() == original
 
@@ -457,10 +457,10 @@ def test_no_error_ends_a_watchdog(
         patch.setattr(steer.Store, "load", failing)
         patch.setattr(steer.time, "sleep", nap)
         if form == "forked":
-            steer.watch(tree.root, OWNER)
+            steer.watch(tree.machine(), OWNER)
             assert traces == [1, 1, 1]
         else:
-            answer = steer.stand_watch(tree.root, OWNER, Ending(6))
+            answer = steer.stand_watch(tree.machine(), OWNER, Ending(6))
             assert answer["failed"] == []
     assert tree.values() == before
     assert not list((tree.root / "run/steerlab").glob("*.watchdog"))
@@ -470,7 +470,7 @@ def test_show_and_verify_tell_what_a_watchdog_had_to_tell(tree: Tree) -> None:
     tree.apply(RFS)
     leased(tree, 0)
     meddle(tree)
-    steer.watch(tree.root, OWNER)
+    steer.watch(tree.machine(), OWNER)
     for done in (tree.run("show"), tree.run("verify", "--owner", OWNER)):
         (words,) = done.answer["warnings"]
         assert "rps_cpus of eth1 rx-0" in words
@@ -492,7 +492,7 @@ def test_a_watch_that_ends_tries_its_restore_again(
         return load(self, owner)
 
     monkeypatch.setattr(steer.Store, "load", failing)
-    assert steer.stand_watch(tree.root, OWNER, Ending(1))["failed"] == []
+    assert steer.stand_watch(tree.machine(), OWNER, Ending(1))["failed"] == []
     assert tree.values() == before
 
 
@@ -514,7 +514,7 @@ def test_an_unexpected_error_of_one_owner_does_not_stop_the_others(
         text: str = read(setting)
         return text
 
-    with monkeypatch.context() as patch, steer.Machine(tree.root) as machine:
+    with monkeypatch.context() as patch, tree.machine() as machine:
         patch.setattr(steer.Setting, "read", failing)
         answer = steer.restore_all(machine)
     assert len(answer["failed"]) == 4
@@ -631,7 +631,7 @@ def test_no_link_is_followed(tree: Tree, folder: Path, tmp_path: Path) -> None:
 
 
 def test_an_answer_that_nobody_can_take_is_a_failure(tree: Tree) -> None:
-    words = [sys.executable, str(AGENT), "apply", "--root", str(tree.root)]
+    words = tree.command("apply")
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*words, "--plan", json.dumps(RFS)],

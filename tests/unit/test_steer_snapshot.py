@@ -171,7 +171,7 @@ def test_a_trace_takes_no_draft_of_a_snapshot(tree: Tree, monkeypatch: pytest.Mo
     def renamed(source: Path, target: Path) -> None:
         if str(target).endswith(".snapshot"):
             monkeypatch.setattr(steer.os, "rename", rename)
-            steer.leave_trace(tree.root, OWNER, "no space")
+            tree.machine().store.trace(OWNER, "no space")
         rename(source, target)
 
     monkeypatch.setattr(steer.os, "rename", renamed)
@@ -188,7 +188,7 @@ def test_the_draft_of_a_killed_agent_is_removed(
     if child == 0:
         steer.os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         try:
-            steer.leave_trace(tree.root, OWNER, "no space")
+            tree.machine().store.trace(OWNER, "no space")
         finally:
             os._exit(0)
     os.waitpid(child, 0)
@@ -208,8 +208,8 @@ def test_a_draft_that_is_being_written_stays(tree: Tree, monkeypatch: pytest.Mon
         fsync(file)
 
     monkeypatch.setattr(steer.os, "fsync", synced)
-    steer.leave_trace(tree.root, OWNER, "no space")
-    with steer.Machine(tree.root) as machine:
+    tree.machine().store.trace(OWNER, "no space")
+    with tree.machine() as machine:
         assert "no space" in (machine.store.traced(OWNER) or "")
 
 
@@ -218,6 +218,6 @@ def test_a_watchdog_names_a_device_whatever_its_name(tree: Tree) -> None:
     tree.device(name)
     tree.apply({**RFS, "lease_seconds": 1})
     tree.queue(name).joinpath("rps_cpus").write_text("2\n")
-    with steer.Machine(tree.root) as machine:
+    with tree.machine() as machine:
         trace = eventually(lambda: machine.store.traced(OWNER))
     assert r"eth\xff" in trace or r"eth\udcff" in trace

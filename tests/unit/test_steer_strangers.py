@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from steer_tree import AGENT, Tree, eventually, plan, replace, rule, steer
+from imitation import on
+from steer_tree import Tree, eventually, plan, replace, rule, steer
 
 OWNER = "rfs-plus-4/server"
 RPS = plan(rule("nic", "eth*", cpus="all"))
@@ -142,7 +143,7 @@ def test_a_pattern_is_matched_part_by_part(path: str, pattern: str, fits: bool) 
 def test_a_signal_ends_the_wait_for_a_plan(tree: Tree, number: int) -> None:
     readable, writable = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, str(AGENT), "apply", "--root", str(tree.root)],
+        tree.command("apply"),
         stdin=readable,
         stderr=subprocess.PIPE,
     )
@@ -179,7 +180,7 @@ def test_names_do_nothing_to_a_terminal(tree: Tree) -> None:
 def test_an_answer_that_is_lost_is_no_restore(tree: Tree) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, str(AGENT), "apply", "--root", str(tree.root)],
+            tree.command("apply"),
             input=json.dumps(RPS),
             stdout=full,
             stderr=subprocess.PIPE,
@@ -193,7 +194,7 @@ def test_an_answer_that_is_lost_is_no_restore(tree: Tree) -> None:
 
 
 def test_a_closed_output_is_no_traceback(tree: Tree) -> None:
-    command = f"{sys.executable} {AGENT} show --root {tree.root} >&-"
+    command = f"{shlex.join(tree.command('show'))} >&-"
     done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S602
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
 
@@ -204,7 +205,7 @@ def test_an_error_that_nobody_expects_is_one_sentence(
     replace(monkeypatch, "show", lambda *_: {}["x"])
     handlers = {number: signal.getsignal(number) for number in steer.Signals.ALL}
     try:
-        assert steer.main(["show", "--root", str(tree.root)]) == 1
+        assert steer.main(["show"], on(tree.root)) == 1
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

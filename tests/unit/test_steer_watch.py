@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from steer_tree import AGENT, Tree, eventually, plan, rule, steer
+from steer_tree import Tree, eventually, plan, rule, steer
 
 OWNER = "rps-4/worker1"
 POD = "0a1b2c3d-0000-4000-8000-0123456789ab"
@@ -26,9 +25,9 @@ def tree(tmp_path: Path) -> Tree:
 @pytest.fixture
 def watch(tree: Tree) -> Iterator[subprocess.Popen[str]]:
     """A watch that has said that it stands."""
-    words = [sys.executable, str(AGENT), "watch", "--root", str(tree.root), "--owner", OWNER]
+    words = tree.command("watch", "--owner", OWNER)
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        eventually(lambda: steer.standing_watch(tree.root, OWNER))
+        eventually(lambda: steer.standing_watch(tree.machine().store, OWNER))
         yield process
         process.kill()
 
@@ -77,7 +76,7 @@ def test_a_new_watch_takes_over_from_a_killed_one(tree: Tree, watch: subprocess.
     watch.kill()
     watch.wait()
     assert "lost its watchdog" in tree.run("verify", plan=leased(600)).stdout
-    words = [sys.executable, str(AGENT), "watch", "--root", str(tree.root), "--owner", OWNER]
+    words = tree.command("watch", "--owner", OWNER)
     with subprocess.Popen(words, stdout=subprocess.PIPE) as second:
         eventually(lambda: tree.saved(OWNER)["lease"]["pid"] == second.pid)
         second.terminate()
