@@ -2,7 +2,7 @@
 
 An engine reports a failed command as text. So that no code has to be read out of prose, whoever
 starts an engine names a file in the environment, and a command of the stack (the program, the node
-agent, `./steerlab measure`) that refuses leaves its exit code there.
+agent, `./steerlab hook`) that refuses leaves its exit code there.
 """
 
 from __future__ import annotations

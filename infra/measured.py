@@ -11,7 +11,7 @@ from pulumi_command import local
 
 from infra.config import StackSettings
 
-MEASURE = "./steerlab measure --declared"
+MEASURE = "./steerlab hook measure"
 
 # Its name, and the outputs that it gives.
 NAME = "measurement"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from experiments import VERSION, signals
-from experiments.cli import machine, results, stacks, sweep
+from experiments.cli import hook, machine, results, stacks, sweep
 from experiments.cli.terminal import Group, complain, pasted, show
 from experiments.engines import EngineError
 from infra.errors import CANNOT, Refusal, leave
@@ -69,7 +70,8 @@ def main() -> None:
     """Run one command and end the process with its exit code."""
     signals.install()
     try:
-        code = _run()
+        hook_of_a_stack = sys.argv[1:2] == [hook.NAME]
+        code = _run(_hook if hook_of_a_stack else _command)
     except KeyboardInterrupt:  # the last of several, while the first was being told
         code = INTERRUPTED
     finally:
@@ -117,9 +119,13 @@ def _command() -> int | None:
         raise BrokenPipeError from end
 
 
-def _run() -> int:
+def _hook() -> None:
+    hook.call("".join(sys.argv[2:3]))
+
+
+def _run(command: Callable[[], int | None]) -> int:
     try:
-        code = _command() or 0
+        code = command() or 0
         if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
             complain("interrupted")
         return code

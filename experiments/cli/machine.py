@@ -7,11 +7,11 @@ import subprocess
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli import terminal
+from experiments.cli import hook, terminal
 from experiments.cli.stacks import Json
 from experiments.cli.terminal import note, show, show_json, waiting
 from infra.commands import command
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from experiments.host.nodes import Choice
     from experiments.targets.kubernetes.doctor import Findings as ClusterFindings
     from experiments.targets.lab.doctor import Findings
-    from infra.kubernetes.finalizer import Finalizer
 
 nodes = typer.Typer(
     cls=terminal.Group,
@@ -139,7 +138,7 @@ Namespaces = Annotated[
 
 Declared = Annotated[
     bool,
-    typer.Option("--declared", help="A cluster's node: read it from stdin, as stacks do."),
+    typer.Option("--declared", hidden=True),
 ]
 
 
@@ -213,7 +212,6 @@ def nodes_apply(
             metavar="IMAGE",
         ),
     ] = "",
-    declared: Declared = False,
     json: Json = False,
 ) -> None:
     """Steer this node's devices; what they had is kept for `nodes restore`.
@@ -231,14 +229,6 @@ def nodes_apply(
     from infra.errors import InvalidInput
     from infra.lease import words as in_words
 
-    if declared:
-        from experiments.targets.kubernetes import agents
-
-        guard, plan = _handed_over()
-        if plan is None:
-            raise InvalidInput("nodes apply: stdin holds no plan")
-        show_json(agents.apply_over_ssh(guard, plan))
-        return
     if not configuration:
         raise InvalidInput("nodes apply: name a configuration, such as rps or rfs-plus")
     if namespace and not pods:
@@ -313,10 +303,8 @@ def nodes_restore(
     from experiments.host import nodes
     from experiments.targets.lab import requirements
 
-    if declared:
-        from experiments.targets.kubernetes import agents
-
-        show_json(agents.restore(_handed_over()[0]))
+    if declared:  # what a stack of the first version runs when it goes
+        hook.call("restore")
         return
     requirements.require_root()
     answer = nodes.restore(None if everybody else owner, force=force)
@@ -324,21 +312,6 @@ def nodes_restore(
         show_json(answer)
     else:
         show(nodes.restore_text(answer))
-
-
-def _handed_over() -> tuple[Finalizer, dict[str, Any] | None]:
-    """The node that a stack hands over on stdin, and its plan where it has one."""
-    from pydantic import ValidationError
-
-    from infra import untrusted
-    from infra.errors import InvalidInput
-    from infra.kubernetes.finalizer import Finalizer
-
-    try:
-        said = untrusted.parsed(sys.stdin.read())
-        return Finalizer.model_validate(said["guard"]), said.get("plan")
-    except (ValueError, KeyError, TypeError, ValidationError):
-        raise InvalidInput("nodes: stdin holds no node: --declared is for stacks") from None
 
 
 def test(

@@ -224,10 +224,7 @@ def outputs(stack: Stack, engine: EngineName = "auto", json: Json = False) -> No
 
 
 def measure(
-    stack: Annotated[str, typer.Option("--stack", "-s", help="A stack that is up.")] = "",
-    declared: Annotated[
-        bool, typer.Option("--declared", help="Read the measurement from stdin, as `up` gives it.")
-    ] = False,
+    stack: Annotated[str, typer.Option("--stack", "-s", help="A stack that is up.")],
     json: Json = False,
 ) -> None:
     """Measure a converged stack again; records go to results/STACK."""
@@ -235,17 +232,13 @@ def measure(
     from experiments.engines import remeasured, stacks
     from experiments.engines.choice import choose
     from experiments.run import single
-    from infra.errors import InvalidInput
 
-    if declared == bool(stack):
-        raise InvalidInput("measure: give either --stack STACK or --declared")
-    what = single.from_stdin() if declared else single.of_stack(stack, choose)
+    what = single.of_stack(stack, choose)
     alone = targets.busy(what.target, what.stack, f"measure of {what.stack}")
     with alone, waiting("measuring", _expected_s(what)):
         result = single.measure(what)
-        if not declared:
-            remeasured.keep(stacks.named(stack), result)
-    if declared or json:
+        remeasured.keep(stacks.named(stack), result)
+    if json:
         show_json(result)
     else:
         _print_outputs(result)

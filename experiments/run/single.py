@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from shlex import quote
@@ -17,7 +16,6 @@ from experiments.run import attempts, records
 from experiments.run import measure as one
 from experiments.targets.contract import AnyMeasurement
 from experiments.targets.lab.drift import links_of
-from infra import untrusted
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes import measurement as cluster
 from infra.kubernetes import nodes
@@ -33,16 +31,14 @@ _ANY: TypeAdapter[AnyMeasurement] = TypeAdapter(
 )
 
 
-def from_stdin() -> AnyMeasurement:
-    """The measurement that `up` hands over."""
+def declared(said: Any) -> AnyMeasurement:
+    """The measurement that a stack declares."""
     try:
-        what = _ANY.validate_python(untrusted.parsed(sys.stdin.read(untrusted.MOST_BYTES + 1)))
+        what = _ANY.validate_python(said)
     except ValidationError as error:
         raise InvalidInput(
             f"measure: stdin holds no measurement: {error.errors()[0]['msg']}"
         ) from None
-    except ValueError as error:
-        raise InvalidInput(f"measure: stdin holds no measurement: {error}") from None
     targets.require(what.target)
     return what
 

@@ -22,8 +22,8 @@ from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node
 
-RESTORE = "./steerlab nodes restore --declared"
-APPLY = "./steerlab nodes apply --declared"
+RESTORE = "./steerlab hook restore"
+APPLY = "./steerlab hook apply"
 
 
 def plan_words(plan: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from study_text import write_text
 from analysis import load as records_of
 from analysis import schema
 from analysis.study import importer, tables
+from experiments.cli import hook
 from experiments.engines import EngineError, StackRef, locks, stacks
 from experiments.engines.embedded import state
 from experiments.engines.embedded.kubernetes import answered
@@ -881,37 +883,34 @@ add(
 )
 
 
-def _stdin(text: str) -> Any:
-    return patch.object(single.sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8"))
-
-
-def _declared(data: bytes) -> object:
-    """What `measure --declared` is given; the shell hands bytes over as they are."""
+def _hooked(verb: str, read: Callable[[Any], object], data: bytes) -> object:
+    """What a hook is given; the shell hands bytes over as they are."""
     stdin = io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape")
-    with patch.object(single.sys, "stdin", stdin), patch.object(single.targets, "require"):
-        return single.from_stdin()
+    with (
+        patch.object(hook.sys, "stdin", stdin),
+        patch.object(hook, "show_json"),
+        patch.object(single.targets, "require"),
+        patch.dict(hook.HOOKS, {verb: read}),
+    ):
+        return hook.call(verb)
 
 
 add(
     "measurement of a stack",
-    _declared,
+    partial(_hooked, "measure", single.declared),
     json_like(json.loads(WHAT.to_stdin())),
     WHAT.to_stdin(),
     errors=(Refusal,),
 )
 
 
-def _node_handed_over(data: bytes) -> object:
-    from experiments.cli import machine as cli
-
-    stdin = io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape")
-    with patch.object(cli.sys, "stdin", stdin):
-        return cli._handed_over()
-
-
 _HANDED = {"guard": _GUARD, "plan": plan(rule("nic", "eth0"))}
 add(
-    "node of a stack", _node_handed_over, json_like(_HANDED), json.dumps(_HANDED), errors=(Refusal,)
+    "node of a stack",
+    partial(_hooked, "restore", hook._node),
+    json_like(_HANDED),
+    json.dumps(_HANDED),
+    errors=(Refusal,),
 )
 
 

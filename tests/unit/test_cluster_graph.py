@@ -274,4 +274,4 @@ def test_commands_are_the_wrapper_s(graph: Graph) -> None:
     scripts = {
         graph.inputs[name]["create"] for name in graph.inputs if graph.types[name] == COMMAND
     }
-    assert scripts == {"true", "./steerlab measure --declared"}
+    assert scripts == {"true", "./steerlab hook measure"}

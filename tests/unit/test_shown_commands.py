@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from experiments.cli import app, terminal
+from experiments.cli import app, hook, terminal
 from experiments.cli.terminal import pasted
 from infra.commands import command
 
@@ -81,6 +81,8 @@ def called() -> Iterator[tuple[str, list[str]]]:
 
 def takes(words: list[str]) -> bool:
     """Whether the command line parses these words; nothing is run."""
+    if words[0] == hook.NAME:
+        return len(words) == 1 or words[1] in hook.HOOKS
     group: Any = typer.main.get_command(app)
     context = group.make_context("./steerlab", list(words))
     while hasattr(group, "resolve_command"):

@@ -1,0 +1,79 @@
+"""The internal entry, which the commands of a stack call: JSON in, JSON out; no command of users."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from experiments.cli.terminal import show_json
+from experiments.engines import EngineError
+from infra import untrusted
+from infra.errors import InvalidInput, Refusal
+
+if TYPE_CHECKING:
+    from infra.kubernetes.finalizer import Finalizer
+
+NAME = "hook"
+
+
+def call(verb: str) -> None:
+    """Print what a hook answers, or `{"error": {"code": 3, "message": ...}}` and raise."""
+    try:
+        if verb not in HOOKS:
+            raise InvalidInput(f"hook: {verb or 'no word'} is none of {', '.join(HOOKS)}")
+        try:
+            said = untrusted.parsed(sys.stdin.read(untrusted.MOST_BYTES + 1))
+        except ValueError as error:
+            raise InvalidInput(f"{verb}: stdin holds no JSON: {error}") from None
+        answer = HOOKS[verb](said)
+    except (Refusal, EngineError) as error:
+        show_json({"error": {"code": error.exit_code, "message": str(error)}})
+        raise
+    show_json(answer)
+
+
+def _measure(said: Any) -> dict[str, Any]:
+    """Measure a converged stack; the results become outputs of the stack."""
+    from experiments import targets
+    from experiments.run import single
+
+    what = single.declared(said)
+    with targets.busy(what.target, what.stack, f"measure of {what.stack}"):
+        return single.measure(what)
+
+
+def _apply(said: Any) -> dict[str, Any]:
+    """Steer a node of a cluster over SSH."""
+    from experiments.targets.kubernetes import agents
+
+    node = _node(said)
+    if not isinstance(said.get("plan"), dict):
+        raise InvalidInput("apply: stdin holds no plan")
+    return agents.apply_over_ssh(node, said["plan"])
+
+
+def _restore(said: Any) -> dict[str, Any]:
+    """Restore a node of a cluster."""
+    from experiments.targets.kubernetes import agents
+
+    return agents.restore(_node(said))
+
+
+def _node(said: Any) -> Finalizer:
+    """The node that a stack hands over."""
+    from pydantic import ValidationError
+
+    from infra.kubernetes.finalizer import Finalizer
+
+    try:
+        return Finalizer.model_validate(said["guard"])
+    except (KeyError, TypeError, ValidationError):
+        raise InvalidInput("stdin holds no node of a stack") from None
+
+
+HOOKS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "measure": _measure,
+    "apply": _apply,
+    "restore": _restore,
+}
