@@ -103,7 +103,7 @@ def _in_process(engine: Engine, home: Path, pairs: int) -> Seconds:
 
 def _command(home: Path) -> Seconds:
     """The same by the command line, in a project of its own."""
-    for name in ("infra", "experiments", "analysis", "docker"):
+    for name in ("agent", "infra", "experiments", "analysis", "docker"):
         (home / name).symlink_to(ROOT / name)
     for name in ("__main__.py", "Pulumi.yaml", "steerlab", "requirements.txt"):
         shutil.copy2(ROOT / name, home / name)

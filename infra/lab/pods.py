@@ -9,13 +9,12 @@ import pulumi
 
 from infra.cores import ranges
 from infra.lab import quota
-from infra.lab.layout import CGROUPS, GATEWAY, OVERLAY_MTU, RUN, Pair, Pod, netns
+from infra.lab.layout import CGROUPS, GATEWAY, OVERLAY_MTU, Pair, Pod, netns
 from infra.lab.script import (
     create_script,
     delete_script,
     ip_batch,
     lab_command,
-    private_folders,
     remove_link,
     remove_namespace,
     settings,
@@ -58,7 +57,7 @@ class PodPair(pulumi.ComponentResource):
         remove = remove_pods(pair)
         veths = [remove_link(pod.node.namespace, pod.veth) for pod in both]
         stands = {pod.namespace: ["eth0"] for pod in both}
-        build = [line for pod in both for line in _bring_up(pod)]
+        build = _bring_up(both)
         if limit:
             build += [line for pod in both for line in quota.limit(pod, limit)]
         return lab_command(
@@ -71,17 +70,22 @@ class PodPair(pulumi.ComponentResource):
         )
 
 
-def _bring_up(pod: Pod) -> list[str]:
-    node = pod.node.namespace
+def _bring_up(both: Sequence[Pod]) -> list[str]:
+    """Namespaces, their settings, and then the devices, which take these over."""
     return [
-        f"ip netns add {pod.namespace}",
-        settings(pod.namespace, {}),
+        ip_batch(f"netns add {pod.namespace}" for pod in both),
+        *(settings(pod.namespace, {}) for pod in both),
         ip_batch(
-            [
-                f"link add {pod.veth} netns {node} mtu {OVERLAY_MTU} type veth"
-                f" peer name eth0 netns {pod.namespace} mtu {OVERLAY_MTU}",
-            ]
+            f"link add {pod.veth} netns {pod.node.namespace} mtu {OVERLAY_MTU} type veth"
+            f" peer name eth0 netns {pod.namespace} mtu {OVERLAY_MTU}"
+            for pod in both
         ),
+        *(line for pod in both for line in _connect(pod)),
+    ]
+
+
+def _connect(pod: Pod) -> list[str]:
+    return [
         ip_batch(
             [
                 "link set lo up",
@@ -97,7 +101,7 @@ def _bring_up(pod: Pod) -> list[str]:
                 f"link set {pod.veth} up",
                 f"route add {pod.address}/32 dev {pod.veth} scope link",
             ],
-            node,
+            pod.node.namespace,
         ),
     ]
 
@@ -114,6 +118,7 @@ def remove_pods(pair: Pair) -> list[str]:
 def _start(pair: Pair, cores: Sequence[int], limit: str) -> list[str]:
     """Start the server detached; it writes its own pid and start time before it becomes iperf3."""
     pidfile = pair.pidfile
+    folder = pidfile.rsplit("/", 1)[0]
     join = ""
     if limit and not pair.host:
         v1, v2 = (f"{root}/{pair.server.cgroup}" for root in CGROUPS)
@@ -124,7 +129,8 @@ def _start(pair: Pair, cores: Sequence[int], limit: str) -> list[str]:
     )
     listening = f"00000000:{pair.port:04X} 00000000:0000 0A"
     return [
-        *private_folders(RUN, f"{RUN}/lab", pidfile.rsplit("/", 1)[0]),
+        # the claim has closed the folder above to everybody else
+        f"[ -d {folder} ] || mkdir -p -m 0700 {folder}",
         f"setsid nsenter --net={netns(pair.server_namespace)}"
         f" taskset --cpu-list {','.join(map(str, cores))}"
         f" sh -c {quote(become)} </dev/null >/dev/null 2>&1 &",
@@ -139,7 +145,7 @@ def _start(pair: Pair, cores: Sequence[int], limit: str) -> list[str]:
         "  sleep 0.02",
         "done",
         # sched_setaffinity binds to those of the CPUs asked for that the process may use
-        "bound=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/$pid/status)",
+        'while read -r key bound && [ "$key" != Cpus_allowed_list: ]; do :; done </proc/$pid/status',
         f'if [ "$bound" != {ranges(cores)} ]; then',
         f'  echo "the server of pair {pair.index} may use CPUs $bound, not {ranges(cores)}: the'
         ' cpuset of this process is narrower" >&2',
@@ -160,5 +166,5 @@ def stop_server(pair: Pair) -> list[str]:
         '  if [ $tries -lt 500 ]; then kill "$pid"; else kill -KILL "$pid"; fi 2>/dev/null || true',
         "  tries=$((tries + 1)); sleep 0.01",
         "done",
-        f"rm -f {pidfile}",
+        f"[ ! -e {pidfile} ] || rm -f {pidfile}",
     ]

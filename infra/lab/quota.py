@@ -39,7 +39,8 @@ def limit(pod: Pod, text: str) -> list[str]:
 
 
 def remove(pod: Pod) -> list[str]:
-    return [f"rmdir {root}/{pod.cgroup} 2>/dev/null || true" for root in CGROUPS]
+    groups = (f"{root}/{pod.cgroup}" for root in CGROUPS)
+    return [f"[ ! -e {group} ] || rmdir {group} 2>/dev/null || true" for group in groups]
 
 
 def remove_folders(stack: str) -> list[str]:

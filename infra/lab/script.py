@@ -72,7 +72,8 @@ def settings(namespace: str, own: Mapping[str, int]) -> str:
         f"for file in /proc/sys/{key}; do [ ! -e $file ] || echo {value} > $file; done"
         for key, value in (_KNOWN | dict(own)).items()
     )
-    return inside(namespace, "sh", "-ec", write)
+    # not inside(): /proc/sys/net is the reader's own, and a fresh sysfs takes milliseconds
+    return f"nsenter --net={NETNS}/{quote(namespace)} sh -ec {quote(write)}"
 
 
 def private_folders(*folders: str) -> list[str]:
@@ -80,17 +81,14 @@ def private_folders(*folders: str) -> list[str]:
 
     What is in them decides which processes a script ends.
     """
-    lines = []
-    for folder in folders:
-        lines += [
-            f"[ -L {folder} ] || mkdir -p -m 0700 {folder}",
-            f'if [ -L {folder} ] || [ "$(stat -c %u {folder})" != "$(id -u)" ]; then',
-            f"  echo '{folder} is a link or belongs to another user: remove it' >&2",
-            "  exit 1",
-            "fi",
-            f"chmod 0700 {folder}",
-        ]
-    return lines
+    both = " ".join(folders)
+    refuse = 'echo "$folder is a link or belongs to another user: remove it" >&2; exit 1'
+    return [
+        f'for folder in {both}; do if [ -L "$folder" ]; then {refuse}; fi; done',
+        f"mkdir -p -m 0700 {both}",
+        f'for folder in {both}; do if [ -L "$folder" ] || [ ! -O "$folder" ]; then {refuse}; fi; done',
+        f"chmod 0700 {both}",
+    ]
 
 
 def remove_namespace(namespace: str) -> str:
