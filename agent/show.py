@@ -56,7 +56,10 @@ def describe(machine: Machine, owner: str) -> dict[str, Any]:
     except (OSError, SteerError) as error:
         return {"owner": owner, "error": explain(error)}
     if snapshot is None:
-        return {"owner": owner, "error": "of an earlier boot, worthless: restore removes it"}
+        return {
+            "owner": owner,
+            "error": "snapshot from an earlier boot, no longer valid; restore deletes it",
+        }
     lease = snapshot.lease
     return {
         "owner": owner,

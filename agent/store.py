@@ -90,7 +90,7 @@ class Store:
         raise Damaged(f"{path} is not a file of this agent: look at it, then move it away")
 
     def load(self, owner: str) -> Snapshot | None:
-        """An owner's snapshot; None where there is none, or one of an earlier boot: worthless."""
+        """An owner's snapshot; None if there is none, or if it is from an earlier boot and so no longer valid."""
         path = self.path(owner)
         raw = self.read(path)
         if raw is None:

@@ -170,7 +170,7 @@ def show_text(answer: dict[str, Any]) -> str:
         *_table(answer["queues"], ("device", "namespace")),
         *uppers(answer["uppers"]),
         "",
-        *(held(answer["snapshots"]) or ["held by nobody: nothing here waits for a restore"]),
+        *(held(answer["snapshots"]) or ["no active snapshots: nothing to restore"]),
         *kept_by(answer["kept_by"]),
         *(f"warning     {words}" for words in answer["warnings"]),
     ]

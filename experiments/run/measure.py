@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run stands in a sweep: its position and attempt; None outside of one."""
+    """Position of a run in its sweep, and its attempt; all fields are None outside a sweep."""
 
     block: int | None = None
     order: int | None = None

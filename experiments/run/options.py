@@ -146,7 +146,10 @@ class Options:
     until_ci: Annotated[
         float | None,
         Reader(_share),
-        Option("End a configuration whose ratio is known to ± this fraction (0.05).", "FRACTION"),
+        Option(
+            "Stop a configuration when its 95 % interval is within ± this fraction of the ratio (0.05).",
+            "FRACTION",
+        ),
     ] = None
     isolation: Annotated[
         Isolation,

@@ -18,7 +18,7 @@ from infra.lab.script import (
 
 
 class Overlay(pulumi.ComponentResource):
-    """`vxlan.calico` on both nodes; GRO off, so that each packet climbs the stack by itself."""
+    """`vxlan.calico` on both nodes; GRO off, so that each packet crosses the network stack by itself."""
 
     def __init__(
         self,

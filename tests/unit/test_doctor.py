@@ -81,7 +81,7 @@ def test_a_machine_in_words() -> None:
     calm = {**NODE, "steering": {"snapshots": []}, "lab": None, "missing": [], "nics": {}}
     text = Findings(**calm).text()
     assert "\nqueues      no physical NIC\ninterrupts" in text
-    assert "\nsteering    held by nobody\nsteered now 0 of 0 queues" in text
+    assert "\nsteering    no active snapshots\nsteered now 0 of 0 queues" in text
     assert text.endswith("\nlab         can run here; none is up")
     text = Findings(**{**calm, "steering": "unknown: why"}).text()
     assert "\nsteering    unknown: why\ntry first" in text

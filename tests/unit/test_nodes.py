@@ -191,7 +191,7 @@ def test_show_says_what_stands_and_who_holds_it(node: Node) -> None:
         "eth9    -                 rx 0    0         0",
         "eth0    /run/netns/cni-1  rx 0    1         0",
         "",
-        "held by nobody: nothing here waits for a restore",
+        "no active snapshots: nothing to restore",
     ]
     assert steer  # the rows come from the agent itself
     node.apply(plan(rule("nic", "eth1", flows=128), owner="x-2/server", sock_flow_entries=1))

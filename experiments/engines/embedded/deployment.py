@@ -39,7 +39,7 @@ class Plan:
 class Deployment:
     """One run over one stack; `register` may be called from many threads at once.
 
-    A resource that fails takes those that build on it with it and lets the others finish;
+    When a resource fails, its dependents are skipped; independent resources still finish;
     nothing is deleted after a failure. A preview is the same run with nothing behind it.
     """
 

@@ -1,4 +1,4 @@
-"""Stands where the Pulumi SDK expects its resource monitor and engine: plain objects, no gRPC."""
+"""In-process replacement for Pulumi's resource monitor and engine: plain objects, no gRPC."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def of_log(status: int, log: str) -> Answer:
 
 
 def _room(core: Any, names: Names) -> bool:
-    """Whether the steering namespace, deleted by somebody else, had to be made anew."""
+    """Whether the steering namespace, deleted by somebody else, had to be created again."""
     from kubernetes.client import ApiException
 
     try:

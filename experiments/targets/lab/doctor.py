@@ -63,7 +63,7 @@ class Findings:
         queues = ", ".join(f"{name} {count} rx" for name, count in self.nics.items())
         held = self.steering
         if isinstance(held, dict):
-            held = "\n".join(nodes.held(held["snapshots"])) or "held by nobody"
+            held = "\n".join(nodes.held(held["snapshots"])) or "no active snapshots"
         lab = "cannot run here" if self.missing else "can run here"
         if self.lab:
             lab += f"; up: stack {self.lab}"
