@@ -65,7 +65,7 @@ def _figures(what: Any) -> dict[str, Any]:
                 driven = site.drive(PAIRS)
                 (edges,) = driven.edges.values()
                 own.append((edges[1].own_cpu - edges[0].own_cpu) / (edges[1].at - edges[0].at))
-                pairs = [pair for pair, _ in driven.results]
+                pairs = [one.pair for one in driven.results]
             else:
                 pairs = [one.pair for one in iperf3.run(what, what.pairs[:PAIRS], lambda *_: None)]
             rates[reading] = statistics.mean(pair.bitrate_mbps or math.nan for pair in pairs)
