@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from agent.errors import CANNOT, Gone, SteerError, explain, shortened
 from agent.files import ABSENT, exists, listing, read_text
+from agent.knobs import RX, TX, of_scope
 from agent.patterns import matching
 from agent.plan import Rule
-from agent.settings import settings
+from agent.settings import Setting
 from agent.snapshot import Entry, Queue
 
 OVERLAYS = "vxlan.calico flannel.1 cilium_vxlan geneve_sys_* genev_sys_* antrea-* vxlan* geneve*"
@@ -42,6 +43,10 @@ def default_route_device(routes: str) -> str | None:
         if int(flags, 16) & (RTF_UP | RTF_REJECT) == RTF_UP
     ]
     return min(defaults)[2] if defaults else None
+
+
+_QUEUES = {RX: "receive", TX: "transmit"}
+_CONFIGS = {RX: "RPS (CONFIG_RPS)", TX: "XPS (CONFIG_XPS)"}
 
 
 class Namespace(NamedTuple):
@@ -92,12 +97,15 @@ class Namespace(NamedTuple):
         own = [device] if exists(self.net / device / "device") else []
         return list(dict.fromkeys(own + lowest))
 
-    def receiving(self, devices: Iterable[str]) -> Iterator[tuple[str, Queue, Path]]:
-        """The queues that receive the packets of devices, each with the device it is for."""
+    def steered(
+        self, devices: Iterable[str], scopes: Collection[str]
+    ) -> Iterator[tuple[str, Queue, Path]]:
+        """The queues that handle the packets of devices, each with the device it is for."""
         for named in devices:
             for device in self.receivers(named):
-                for queue, directory in self.queues(device):
-                    yield named, queue, directory
+                for scope in scopes:
+                    for queue, directory in self.queues(device, scope):
+                        yield named, queue, directory
 
     def _on_hardware(self, device: str) -> bool:
         return any(exists(self.net / name / "device") for name in self.receivers(device))
@@ -109,11 +117,11 @@ class Namespace(NamedTuple):
         found = re.search(r"^DEVTYPE=(.*)$", text, re.MULTILINE)
         return found.group(1) if found else ""
 
-    def queues(self, device: str) -> Iterator[tuple[Queue, Path]]:
-        """The receive queues of a device with what they hold now; nothing where it is gone."""
+    def queues(self, device: str, scope: str = RX) -> Iterator[tuple[Queue, Path]]:
+        """The queues of a device with what they hold now; nothing where it is gone."""
         folder = self.net / device / "queues"
         try:
-            names = [name for name in listing(folder) if name.startswith("rx-")]
+            names = [name for name in listing(folder) if name.startswith(f"{scope}-")]
             index = read_text(self.net / device / "ifindex").strip()
         except OSError as error:
             if device not in self.devices():
@@ -122,25 +130,34 @@ class Namespace(NamedTuple):
         if not re.fullmatch("[0-9]{1,10}", index):
             raise SteerError(f"{device} in {self}: its ifindex is {shortened(repr(index))}")
         if not names:
-            raise SteerError(f"{device}: it has no receive queues, so leave it out", CANNOT)
+            words = f"{device}: it has no {_QUEUES[scope]} queues, so leave it out"
+            raise SteerError(words, CANNOT)
+        if scope == TX and len(names) == 1:  # the kernel offers no xps_cpus there
+            raise SteerError(f"{device}: XPS needs more than one transmit queue", CANNOT)
         for name in sorted(names, key=queue_number):
             with suppress(Gone):
-                yield self._queue(device, int(index), name), folder / name
+                yield self._queue(device, int(index), name, scope), folder / name
 
-    def _queue(self, device: str, ifindex: int, name: str) -> Queue:
-        """One receive queue; `Gone` where its folder has disappeared."""
+    def _queue(self, device: str, ifindex: int, name: str, scope: str) -> Queue:
+        """One queue; `Gone` where its folder has disappeared."""
         folder = self.net / device / "queues" / name
-        where = Queue(self.path, self.cookie, device, ifindex, name, 0, "", "")
+        where = Queue(self.path, self.cookie, device, ifindex, name, 0, {})
         try:
             queue = where._replace(inode=self.inode(folder))
-            if "rps_cpus" not in listing(folder) and name in listing(folder.parent):
-                raise SteerError(f"{where}: this kernel has no RPS (CONFIG_RPS)", CANNOT)
-            mask, flows = (setting.read() for setting in settings(folder, queue))
+            knobs = of_scope(scope)
+            if knobs[0].name not in listing(folder) and name in listing(folder.parent):
+                raise SteerError(f"{where}: this kernel has no {_CONFIGS[scope]}", CANNOT)
+            values = {
+                knob.name: Setting(
+                    folder / knob.name, str(queue), queue.inode, queue.ifindex
+                ).read()
+                for knob in knobs
+            }
         except (OSError, Gone) as error:
             if name not in listing(folder.parent):
                 raise Gone(f"{where}: it is gone") from None
             raise SteerError(f"{where}: {explain(error)}") from None
-        return queue._replace(rps_cpus=mask, rps_flow_cnt=flows)
+        return queue._replace(values=values)
 
     def inode(self, folder: Path) -> int:
         return os.stat(folder).st_ino if self.numbered else 0
@@ -224,5 +241,5 @@ class Namespace(NamedTuple):
 
 
 def queue_number(queue: str) -> int:
-    digits = queue[len("rx-") :]
+    digits = queue.partition("-")[2]
     return int(digits) if digits.isdigit() else 0

@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 from agent.cpus import Cpus
 from agent.errors import BAD_PLAN, CANNOT, SteerError, shortened
 from agent.fields import Field, each, like, read_fields, whole
-from agent.values import MASK, WORDS, as_list, cpus_of, format_mask, mask_of, parse_mask, place
+from agent.knobs import KNOBS, MACHINE, MAX_SOCK_FLOWS
+from agent.values import WORDS, as_list, cpus_of, format_mask, mask_of, parse_mask, place
 
 ROLES = ("nic", "overlay", "veth", "pod")
-MAX_FLOWS = 2**30  # rps_flow_cnt: one more is ENOMEM
-MAX_SOCK_FLOWS = 2**29  # rps_sock_flow_entries: one more is EINVAL
 MAX_RULES = 10_000
-KNOBS = ("rps_cpus", "rps_flow_cnt")  # of a receive queue
 TABLE = "rps_sock_flow_entries"  # of the machine
 POD = "pod:"  # instead of a path: the network namespace of the pod with this uid
 POD_UID = r"[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}"
@@ -33,7 +31,7 @@ PLAN_FIELDS = {
         each(lambda v: isinstance(v, dict), 0, MAX_RULES), f"a list of at most {MAX_RULES} rules"
     ),
 }
-RULE_FIELDS = {
+_RULE_FIELDS = {
     "role": Field(lambda v: v in ROLES, f"one of {', '.join(ROLES)}"),
     "namespace": Field(
         like(rf"/[ -~]+|{POD}{POD_UID}"),
@@ -41,13 +39,26 @@ RULE_FIELDS = {
         nullable=True,
     ),
     "devices": Field(each(like(r"[^/\0]+")), "a list of device names, patterns or auto"),
-    "cpus": Field(
-        like("|".join((*WORDS, MASK))), f"one of {', '.join(WORDS)} or a hexadecimal mask"
-    ),
-    "flows": Field(whole(0, MAX_FLOWS), f"0 to {MAX_FLOWS}"),
     "pod": Field(like(r"(?s).*"), "a string", nullable=True),
     "generation": Field(like(r"(?s).*"), "a string", nullable=True),
     "optional": Field(lambda v: isinstance(v, bool), "true or false", nullable=True),
+}
+_OF_QUEUES = {name: knob for name, knob in KNOBS.items() if knob.scope != MACHINE}
+_SET_FIELDS = {
+    name: Field(knob.codec.accepts, knob.codec.words, nullable=True)
+    for name, knob in _OF_QUEUES.items()
+}
+# How a rule said it when there were two knobs.
+ALIASES = {"cpus": "rps_cpus", "flows": "rps_flow_cnt"}
+RULE_FIELDS = {
+    **_RULE_FIELDS,
+    **{old: _SET_FIELDS[name]._replace(nullable=False) for old, name in ALIASES.items()},
+}
+RULE_FIELDS_SET = {
+    **_RULE_FIELDS,
+    "set": Field(
+        lambda v: isinstance(v, dict) and bool(v), f"an object of {', '.join(_OF_QUEUES)}"
+    ),
 }
 
 
@@ -60,11 +71,11 @@ class Rule(NamedTuple):
     role: str
     namespace: str | None
     devices: list[str]
-    cpus: str
-    flows: int
+    set: dict[str, Any]  # a word for each knob
     pod: str | None
     generation: str | None
     optional: bool
+    spelled: bool = False  # by the knobs' own names
 
 
 class Plan(NamedTuple):
@@ -84,7 +95,7 @@ def parse_plan(document: Any) -> Plan:
     del values["version"]
     rules = []
     for index, item in enumerate(values["rules"]):
-        rule = Rule(**read_fields(item, RULE_FIELDS, f"rules[{index}]."))
+        rule = _rule(item, f"rules[{index}].")
         if rule.role == "pod" and "auto" in rule.devices:
             words = f'plan: rules[{index}].devices is ["auto"]: name the devices of a pod'
             raise SteerError(words, BAD_PLAN)
@@ -94,8 +105,20 @@ def parse_plan(document: Any) -> Plan:
     return Plan(**{**values, "rules": rules}, document=document)
 
 
-def asked_masks(plan: Plan, cpus: Cpus) -> list[int]:
-    """The mask that each rule asks for; refuses any CPU that this machine does not have."""
+def _rule(item: dict[str, Any], where: str) -> Rule:
+    if "set" in item:
+        values = read_fields(item, RULE_FIELDS_SET, where)
+        asked = read_fields(values["set"], _SET_FIELDS, f"{where}set.")
+    else:
+        values = read_fields(item, RULE_FIELDS, where)
+        asked = {name: values.pop(old) for old, name in ALIASES.items()}
+    values["spelled"] = "set" in item
+    values["set"] = {name: word for name, word in asked.items() if word is not None}
+    return Rule(**values)
+
+
+def asked_masks(plan: Plan, cpus: Cpus) -> list[dict[str, int]]:
+    """The masks that each rule asks for, by knob; refuses any CPU that this machine does not have."""
 
     def known(mask: int, where: str, value: Any) -> int:
         absent = mask & ~mask_of(cpus.present)
@@ -110,33 +133,50 @@ def asked_masks(plan: Plan, cpus: Cpus) -> list[int]:
     irq = [] if plan.queue_core is None else [plan.queue_core]
     queue = known(mask_of(irq), "queue_core", plan.queue_core)
     usable = [cpu for cpu in cores if cpu in cpus.usable]
-    masks = []
-    for index, rule in enumerate(plan.rules):
-        if rule.cpus not in WORDS:
-            masks.append(known(parse_mask(rule.cpus), f"rules[{index}].cpus", rule.cpus))
-        elif rule.role == "nic" and rule.cpus == "none":
-            masks.append(queue)
-        else:
-            # with no usable core among them the word means those, which `wanted_masks` refuses
-            masks.append(mask_of(place(rule.cpus, usable or cores)))
-    return masks
+
+    def mask(rule: Rule, name: str, where: str) -> int:
+        word = rule.set[name]
+        if word not in WORDS:
+            return known(parse_mask(word), where, word)
+        if (rule.role, name, word) == ("nic", "rps_cpus", "none"):
+            return queue
+        # with no usable core among them the word means those, which `wanted_values` refuses
+        return mask_of(place(word, usable or cores))
+
+    return [
+        {name: mask(rule, name, path(index, rule, name)) for name in rule.set if is_mask(name)}
+        for index, rule in enumerate(plan.rules)
+    ]
 
 
-def wanted_masks(plan: Plan, cpus: Cpus) -> list[int]:
-    """The mask of each rule without offline and isolated CPUs.
+def is_mask(name: str) -> bool:
+    return KNOBS[name].codec.is_mask
 
-    Refuses a rule that asks for none but these: such a mask is no steering (the kernel would make
-    it 0, or refuse it), and a CPU that was isolated is not to be given packets.
+
+def path(index: int, rule: Rule, name: str) -> str:
+    """Where in the plan's document a word is."""
+    old = {name: old for old, name in ALIASES.items()}.get(name)
+    return f"rules[{index}].{old}" if old and not rule.spelled else f"rules[{index}].set.{name}"
+
+
+def wanted_values(plan: Plan, cpus: Cpus) -> list[dict[str, str]]:
+    """The texts of each rule, by knob; masks without offline and isolated CPUs.
+
+    Refuses a mask of none but these: such a mask is no steering (the kernel would make it 0, or
+    refuse it), and a CPU that was isolated is not to be given packets.
     """
-    masks = []
+    texts = []
     for index, (rule, asked) in enumerate(zip(plan.rules, asked_masks(plan, cpus))):
-        mask = asked & ~cpus.unusable
-        if asked and not mask:
-            words = f"plan: rules[{index}].cpus is {json.dumps(rule.cpus)}, which means "
-            words += f"{as_list(cpus_of(asked))}: {cpus.faults(asked)}: "
-            raise SteerError(f"{words}steer to some of {as_list(cpus.usable)}", CANNOT)
-        masks.append(mask)
-    return masks
+        found = {name: str(word) for name, word in rule.set.items()}
+        for name, mask in asked.items():
+            left = mask & ~cpus.unusable
+            if mask and not left:
+                words = f"plan: {path(index, rule, name)} is {json.dumps(rule.set[name])}, which "
+                words += f"means {as_list(cpus_of(mask))}: {cpus.faults(mask)}: "
+                raise SteerError(f"{words}steer to some of {as_list(cpus.usable)}", CANNOT)
+            found[name] = format_mask(left)
+        texts.append(found)
+    return texts
 
 
 def reductions(plan: Plan, cpus: Cpus) -> list[str]:
@@ -146,9 +186,11 @@ def reductions(plan: Plan, cpus: Cpus) -> list[str]:
     if cores & cpus.unusable:
         words.append(f"cores: left out: {cpus.faults(cores)}")
     for rule, asked in zip(plan.rules, asked_masks(plan, cpus)):
-        mask = asked & ~cpus.unusable
-        if mask != asked:
-            change = f"{format_mask(asked)} becomes {format_mask(mask)}"
-            words.append(f"mask of {rule.role} {', '.join(rule.devices)}: {change}: ")
-            words[-1] += cpus.faults(asked)
+        for name, mask in asked.items():
+            left = mask & ~cpus.unusable
+            if left != mask:
+                change = f"{format_mask(mask)} becomes {format_mask(left)}"
+                words.append(
+                    f"{name} of {rule.role} {', '.join(rule.devices)}: {change}: {cpus.faults(mask)}"
+                )
     return words

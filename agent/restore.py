@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 from agent.errors import Gone, SteerError, explain
 from agent.kernel_faults import has_table_fault
+from agent.knobs import agrees, lost
 from agent.lease import end_watchdog
 from agent.machine import Machine
 from agent.plan import TABLE
 from agent.settings import Setting
 from agent.snapshot import Entry, Snapshot
 from agent.survey import Survey
-from agent.values import agrees, as_list, cpus_of, format_mask, parse_mask
+from agent.values import as_list, cpus_of, format_mask, parse_mask
 
 
 def restore(machine: Machine, owner: str, force: bool = False) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def empty(entry: Entry, setting: Setting, unusable: int, force: bool) -> None:
 
 def reduced_by(entry: Entry, unusable: int) -> list[str]:
     """What the kernel makes of an old mask while some of its CPUs are unusable; none are, none."""
-    if entry.knob != "rps_cpus" or not parse_mask(entry.before) & unusable:
+    if not lost(entry.knob, entry.before, unusable):
         return []
     return [format_mask(parse_mask(entry.before) & ~unusable)]
 

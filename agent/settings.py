@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agent.errors import Gone, SteerError, explain
 from agent.files import opened, read_to_end
 from agent.kernel import Kernel
-from agent.plan import KNOBS
-from agent.snapshot import Queue
-from agent.values import agrees
+from agent.knobs import agrees
 
 if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
     Change = tuple["Setting", str, str]  # found, wanted
@@ -103,10 +101,3 @@ def writable(path: Path) -> Iterator[None]:
             with suppress(OSError):  # busy: whoever else writes there does this at its end
                 kernel.reconfigure(mount, b"ro")
                 break
-
-
-def settings(directory: Path, queue: Queue) -> tuple[Setting, Setting]:
-    mask, flows = (
-        Setting(directory / knob, str(queue), queue.inode, queue.ifindex) for knob in KNOBS
-    )
-    return mask, flows

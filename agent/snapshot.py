@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agent.errors import shortened
 from agent.fields import like, whole
 from agent.files import read_json
-from agent.plan import KNOBS, MAX_FLOWS, MAX_SOCK_FLOWS, POD, POD_UID, TABLE
+from agent.knobs import KNOBS, MACHINE, RX, comes_from, of_scope
+from agent.plan import POD, POD_UID, TABLE
 from agent.processes import start_time
-from agent.values import MASK, MAX_CPUS, comes_from
 
 if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
     from agent.fields import Check
@@ -29,7 +29,7 @@ SNAPSHOT_VERSION = 2
 
 
 class Queue(NamedTuple):
-    """One receive queue and what it holds.
+    """One queue of a device and what it holds.
 
     sysfs uses no inode number twice, and a queue keeps its own when its device is renamed or moved
     to another namespace. It is 0 where files only imitate a machine: there the namespace's cookie
@@ -42,8 +42,7 @@ class Queue(NamedTuple):
     ifindex: int
     queue: str
     inode: int
-    rps_cpus: str
-    rps_flow_cnt: str
+    values: dict[str, str]  # what it holds, by knob
 
     @property
     def keys(self) -> list[Key]:
@@ -51,6 +50,10 @@ class Queue(NamedTuple):
         return [("", 0, "", self.inode)] * bool(self.inode) + [
             (self.cookie, self.ifindex, self.queue, 0)
         ]
+
+    @property
+    def scope(self) -> str:
+        return self.queue.partition("-")[0]
 
     @property
     def place(self) -> tuple[str | None, str, str]:
@@ -186,10 +189,11 @@ class Snapshot(NamedTuple):
             check_row(snapshot.lease, LEASE_CHECKS)
         for entry in entries:
             check_row(entry, ENTRY_CHECKS)
-            if {entry.knob == TABLE, not entry.device, not entry.queue} == {True, False}:
+            scope = entry.queue.partition("-")[0] or MACHINE
+            if scope != KNOBS[entry.knob].scope or (scope == MACHINE) != (not entry.device):
                 raise ValueError(f"it has {shortened(str(entry))}")
             for value in (entry.before, *(entry.written or ()), *entry.overwritten):
-                if not VALUE_CHECKS[entry.knob](value):
+                if not (isinstance(value, str) and KNOBS[entry.knob].codec.fits(value)):
                     raise ValueError(f"a value of it is {shortened(repr(value))}")
         return snapshot
 
@@ -231,18 +235,13 @@ LEASE_CHECKS: dict[str, Check] = {
 ENTRY_CHECKS: dict[str, Check] = {
     "namespace": is_place,
     "device": lambda v: v == "" or is_name(v),
-    "queue": like(r"(rx-[0-9]{1,10})?"),
+    "queue": like(r"((rx|tx)-[0-9]{1,10})?"),
     "ifindex": whole(0, 2**31),
     "inode": whole(0, 2**64),
-    "knob": lambda v: v in (*KNOBS, TABLE),
+    "knob": lambda v: v in KNOBS,
     "written": lambda v: v is None or isinstance(v, list),
     "overwritten": lambda v: isinstance(v, list),
     "reason": lambda v: v is None or isinstance(v, str),
-}
-VALUE_CHECKS: dict[str, Check] = {
-    "rps_cpus": lambda v: like(MASK)(v) and len(v) <= MAX_CPUS,
-    "rps_flow_cnt": lambda v: like("[0-9]{1,10}")(v) and int(v) <= MAX_FLOWS,
-    TABLE: lambda v: like("[0-9]{1,10}")(v) and int(v) <= 2 * MAX_SOCK_FLOWS,
 }
 
 
@@ -256,9 +255,10 @@ def _entries_of_version_1(document: dict[str, Any], rows: list[dict[str, Any]]) 
     """One row for both values of a queue, and the flow table beside them."""
     entries = []
     for row in rows:
-        queue = Queue(**{**row, "inode": 0})
-        for knob in KNOBS:
-            entry = Entry.of(queue, knob, getattr(queue, knob))
+        values = {knob.name: row.pop(knob.name) for knob in of_scope(RX)}
+        queue = Queue(**row, inode=0, values=values)
+        for knob, before in values.items():
+            entry = Entry.of(queue, knob, before)
             entries.append(entry._replace(written=None))
     table = document.pop("sock_flow_entries")
     if table is not None:

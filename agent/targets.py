@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.errors import BAD_PLAN, SteerError, Unsteerable
 from agent.kernel_faults import has_table_fault, table_fault_words
+from agent.knobs import KNOBS
 from agent.machine import Machine
 from agent.namespaces import Namespace, queue_number
 from agent.patterns import is_like, is_pattern
 from agent.plan import ROLES, Plan, Rule, asked_masks, reductions
-from agent.settings import Setting, settings
+from agent.settings import Setting
 from agent.snapshot import Queue
 from agent.values import format_mask
 
@@ -27,19 +28,19 @@ class Target(NamedTuple):
     named: str  # the device that the rule means; the queue is its own, or of one below it
     entry: Queue
     directory: Path
-    rps_cpus: str
-    rps_flow_cnt: str
+    wanted: dict[str, str]  # by knob
 
     def values(self) -> Iterator[tuple[Setting, str, str]]:
         """Each of its settings, found and wanted."""
-        mask, flows = settings(self.directory, self.entry)
-        yield mask, self.entry.rps_cpus, self.rps_cpus
-        yield flows, self.entry.rps_flow_cnt, self.rps_flow_cnt
+        entry = self.entry
+        for knob, wanted in self.wanted.items():
+            setting = Setting(self.directory / knob, str(entry), entry.inode, entry.ifindex)
+            yield setting, entry.values[knob], wanted
 
     def holding(self, stands: Mapping[Setting, str]) -> Target:
         """With what its settings hold after a commit."""
-        mask, flows = (stands.get(setting, found) for setting, found, _ in self.values())
-        return self._replace(entry=self.entry._replace(rps_cpus=mask, rps_flow_cnt=flows))
+        new = {s.path.name: stands.get(s, found) for s, found, _ in self.values()}
+        return self._replace(entry=self.entry._replace(values={**self.entry.values, **new}))
 
 
 def meant(path: str | None, by_path: Mapping[str | None, Namespace]) -> list[Namespace]:
@@ -77,7 +78,7 @@ def other_overlays(plan: Plan, by_path: Mapping[str | None, Namespace]) -> list[
 
 
 def find_targets(
-    plan: Plan, masks: Sequence[int], by_path: Mapping[str | None, Namespace]
+    plan: Plan, wanted: Sequence[dict[str, str]], by_path: Mapping[str | None, Namespace]
 ) -> tuple[list[Target], list[tuple[Rule, str]]]:
     """Every queue that the plan means, in order, and the rules that mean none, with why."""
     found: dict[Key, Target] = {}
@@ -95,19 +96,27 @@ def find_targets(
                 has = ", ".join(namespace.devices()) or "only lo"
                 absent.append((rule, f"{what} matches {', '.join(rule.devices)}; it has {has}"))
             try:
-                queues = list(namespace.receiving(devices))
+                queues = list(namespace.steered(devices, _by_scope(wanted[index])))
             except (OSError, SteerError) as error:
                 raise Unsteerable(error, namespace.path) from None
             for name, entry, directory in queues:
-                wanted = format_mask(masks[index]), str(rule.flows)
+                values = _by_scope(wanted[index])[entry.scope]
                 target = found.setdefault(
-                    entry.keys[0], Target(rule, name, entry, directory, *wanted)
+                    entry.keys[0], Target(rule, name, entry, directory, values)
                 )
-                if (target.rps_cpus, target.rps_flow_cnt) != wanted:
+                if target.wanted != values:
                     twin = plan.rules.index(target.rule)
                     words = f"plan: rules[{twin}] and rules[{index}] want different values for"
                     raise SteerError(f"{words} {entry}: let only one of them match it", BAD_PLAN)
     return sorted(found.values(), key=_in_order), absent
+
+
+def _by_scope(wanted: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """What a rule wants of the queues of each direction."""
+    scopes: dict[str, dict[str, str]] = {}
+    for name, value in wanted.items():
+        scopes.setdefault(KNOBS[name].scope, {})[name] = value
+    return scopes
 
 
 def _in_order(target: Target) -> tuple[int, str, str, int]:
@@ -117,9 +126,15 @@ def _in_order(target: Target) -> tuple[int, str, str, int]:
 
 
 def values_of(entry: Queue) -> dict[str, Any]:
-    hidden = ("cookie", "ifindex", "inode")  # they differ from one recreation to the next
+    hidden = (
+        "cookie",
+        "ifindex",
+        "inode",
+        "values",
+    )  # or they differ from one recreation to the next
     row = {name: value for name, value in entry._asdict().items() if name not in hidden}
-    return {**row, "rps_flow_cnt": int(entry.rps_flow_cnt)}
+    held = entry.values.items()
+    return {**row, **{n: v if KNOBS[n].codec.is_mask else int(v) for n, v in held}}
 
 
 def report(
@@ -130,16 +145,20 @@ def report(
     release = machine.release()
     warnings += reductions(plan, machine.cpus)
     asked = dict(zip(map(id, plan.rules), asked_masks(plan, machine.cpus)))
-    for rule, named, entry, _, _, flows in targets:
+    for rule, named, entry, _, wanted in targets:
         row: dict[str, Any] = {"role": rule.role, "pod": rule.pod, **values_of(entry)}
         if named != entry.device:
             row["for"] = named
-        if asked[id(rule)] & machine.cpus.unusable:
-            row["asked_rps_cpus"] = format_mask(asked[id(rule)])
+        for name in wanted:
+            mask = asked[id(rule)].get(name, 0)
+            if mask & machine.cpus.unusable:
+                row[f"asked_{name}"] = format_mask(mask)
         queues.append(row)
         if entry.cookie.startswith("inode"):
             warnings.append("before Linux 5.14 a recreated namespace may pass for the old one")
-        if has_table_fault(release) and (int(flows) or int(entry.rps_flow_cnt)):
+        if has_table_fault(release) and any(
+            int(values.get("rps_flow_cnt", 0)) for values in (wanted, entry.values)
+        ):
             warnings.append(table_fault_words(release))
     table = table if plan.sock_flow_entries is not None else None
     return {

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from agent.errors import CANNOT, FAILED, Gone, SteerError, Unsteerable, explain
 from agent.files import exists
 from agent.kernel_faults import has_table_fault, without_unequal_tables
+from agent.knobs import KNOBS, agrees, comes_from
 from agent.lease import end_watchdog
 from agent.machine import Machine
 from agent.patterns import is_like, is_pattern
-from agent.plan import KNOBS, TABLE, Plan, wanted_masks
+from agent.plan import TABLE, Plan, wanted_values
 from agent.processes import program
 from agent.restore import left_words, reduced_by, reduced_words
 from agent.settings import Setting
@@ -22,16 +23,13 @@ from agent.snapshot import Entry, Snapshot
 from agent.store import utc
 from agent.survey import Survey
 from agent.targets import Target, find_targets, other_overlays, report
-from agent.values import agrees, comes_from, rounded_flows
+from agent.values import rounded_flows
 from agent.watchdog import start_lease
 
 if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
     from agent.settings import Change
 
 
-# Bytes an entry: struct rps_dev_flow (8 before Linux 6.18), and a u32. Memory of vmalloc, which no
-# control group's limit holds.
-ENTRY_BYTES = {"rps_flow_cnt": 12, "rps_sock_flow_entries": 4}
 MEMORY_SHARE = 10  # the flow tables of a plan may take one part in so many of the free memory
 
 
@@ -40,7 +38,7 @@ def refuse_exhaustion(changes: Iterable[Change], available: int | None) -> None:
     growth = 0
     largest = 0
     for setting, found, wanted in changes:
-        size = ENTRY_BYTES.get(setting.path.name)
+        size = KNOBS[setting.path.name].entry_bytes
         if size:
             growth += size * (rounded_flows(int(wanted)) - int(found))
             largest = max(largest, int(wanted))
@@ -83,12 +81,12 @@ def apply_without(
     machine: Machine, plan: Plan, left_out: Mapping[str | None, str]
 ) -> dict[str, Any]:
     """Called under the lock."""
-    masks = wanted_masks(plan, machine.cpus)
+    texts = wanted_values(plan, machine.cpus)
     mine = machine.store.load(plan.owner)
     others, warnings = machine.store.others(plan.owner)
     survey = Survey(machine, (r.namespace for r in plan.rules), mine.entries if mine else ())
     by_path = {path: ns for path, ns in survey.by_path.items() if path not in left_out}
-    targets, absent = find_targets(plan, masks, by_path)
+    targets, absent = find_targets(plan, texts, by_path)
     warnings += [f"namespace {path} is left out: {why}" for path, why in left_out.items()]
     warnings += other_overlays(plan, by_path)
     if absent:
@@ -141,7 +139,8 @@ class Intent:
 
     def steer(self, targets: Iterable[Target], left_out: Mapping[str | None, str]) -> None:
         for target in targets:
-            for knob, (setting, found, wanted) in zip(KNOBS, target.values()):
+            for setting, found, wanted in target.values():
+                knob = setting.path.name
                 keys = [(key, knob) for key in target.entry.keys if (key, knob) in self._known]
                 old = self._known.pop(keys[0]).at(target.entry) if keys else None
                 self._take(old or Entry.of(target.entry, knob, found), setting, found, wanted)

@@ -73,14 +73,15 @@ def place(word: str, cores: Sequence[int]) -> list[int]:
     return dict(zip(WORDS, ([], list(cores), first, middle, last)))[word]
 
 
-def agrees(name: str, wanted: str, got: str, unusable: int) -> bool:
-    """Whether `got`, read back from the file `name`, is what the kernel makes of `wanted`."""
-    if name != "rps_cpus":
-        return int(got) == rounded_flows(int(wanted))
+def mask_words() -> tuple[str, ...]:
+    """The placement words that a mask may be."""
+    return WORDS
+
+
+def agrees_mask(wanted: str, got: str, unusable: int) -> bool:
     want, have = parse_mask(wanted), parse_mask(got)
     return have & ~want == 0 and want & ~have & ~unusable == 0
 
 
-def comes_from(name: str, written: str, got: str, unusable: int) -> bool:
-    """Whether `got` may be what is left of `written`, also where the kernel did not round it."""
-    return got == written or agrees(name, written, got, unusable)
+def agrees_count(wanted: str, got: str, _: int) -> bool:
+    return int(got) == rounded_flows(int(wanted))

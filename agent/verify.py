@@ -7,15 +7,16 @@ from contextlib import suppress
 from typing import Any
 
 from agent.errors import Gone, SteerError, explain
+from agent.knobs import agrees
 from agent.lease import end_watchdog
 from agent.machine import Machine
-from agent.plan import TABLE, Plan, parse_plan, wanted_masks
+from agent.plan import TABLE, Plan, parse_plan, wanted_values
 from agent.processes import boot_time
 from agent.snapshot import Snapshot
 from agent.store import Damaged
 from agent.survey import Survey
 from agent.targets import find_targets, report
-from agent.values import agrees, rounded_flows
+from agent.values import rounded_flows
 from agent.watchdog import start_watchdog
 
 
@@ -76,7 +77,7 @@ def inspect(
         return {**report(machine, nothing, (), None), "drift": drift, "warnings": traced}
 
     survey = Survey(machine, (r.namespace for r in plan.rules), entries)
-    targets, absent = find_targets(plan, wanted_masks(plan, machine.cpus), survey.by_path)
+    targets, absent = find_targets(plan, wanted_values(plan, machine.cpus), survey.by_path)
     for rule, words in absent:
         note("missing", survey.unread_words(rule.namespace) or words, rule.namespace)
     known = {entry.key for entry in entries}
@@ -89,9 +90,9 @@ def inspect(
             kind = "recreated" if recreated else "unsteered"
             note(kind, f"{queue} {words}: apply again", *queue.place)
             continue
-        for setting, got, wanted in target.values():
-            if not agrees(setting.path.name, wanted, got, machine.cpus.unusable):
-                note("value", f"{setting} is {got}, not {wanted}", *queue.place)
+        for setting, got, text in target.values():
+            if not agrees(setting.path.name, text, got, machine.cpus.unusable):
+                note("value", f"{setting} is {got}, not {text}", *queue.place)
 
     met = {key for target in targets for key in target.entry.keys}
     seen = {target.entry.place for target in targets}

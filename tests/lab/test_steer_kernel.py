@@ -31,6 +31,8 @@ RFS = plan(
 )
 RPS = plan(rule("nic", "eth1", cpus="all", namespace=NODE_PATH), owner=OWNER)
 
+KNOBS = ("rps_cpus", "rps_flow_cnt")
+
 
 def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
@@ -86,7 +88,7 @@ def files(*devices: tuple[str, str]) -> dict[str, Value]:
     found = {}
     for namespace, device in devices:
         for queue in ("rx-0", "rx-1") if device == "eth1" else ("rx-0",):
-            for knob in steer.KNOBS:
+            for knob in KNOBS:
                 name = f"/run/netns/{namespace} {device} {queue} {knob}"
                 found[name] = Value(namespace, device, queue, knob)
     return found
@@ -143,8 +145,8 @@ class Kernel:
             seen, _ = machine.visit([NODE_PATH, POD_PATH])
             for path, device in ((NODE_PATH, "eth1"), (POD_PATH, "eth0")):
                 for queue, _ in seen[path].queues(device):
-                    for knob in steer.KNOBS:
-                        found[f"{path} {device} {queue.queue} {knob}"] = getattr(queue, knob)
+                    for knob in KNOBS:
+                        found[f"{path} {device} {queue.queue} {knob}"] = queue.values[knob]
         return found
 
     def reset(self) -> None:
@@ -226,7 +228,7 @@ def test_a_renamed_device_goes_back_and_is_steered_again_from_its_first_value() 
     apply(renamed)
     answer = restore()
     assert (answer["gone"], answer["failed"], answer["left"]) == ([], [], [])
-    assert [Value(NODE, "lan0", "rx-1", knob)() for knob in steer.KNOBS] == ["2", "64"]
+    assert [Value(NODE, "lan0", "rx-1", knob)() for knob in KNOBS] == ["2", "64"]
 
 
 @pytest.mark.usefixtures("node")
@@ -235,7 +237,7 @@ def test_a_device_in_another_namespace_goes_back() -> None:
     ip("-n", NODE, "link", "set", "eth1", "netns", OTHER, "name", "ens9")
     answer = restore()
     assert (answer["gone"], answer["failed"], answer["restored"]) == ([], [], 7)
-    assert [Value(OTHER, "ens9", "rx-1", knob)() for knob in steer.KNOBS] == ["2", "64"]
+    assert [Value(OTHER, "ens9", "rx-1", knob)() for knob in KNOBS] == ["2", "64"]
 
 
 @pytest.mark.usefixtures("node")

@@ -71,7 +71,7 @@ def _plan(data: bytes) -> object:
     """A plan on stdin, up to where it is held against a machine."""
     with patch.object(steer.sys, "stdin", io.TextIOWrapper(io.BytesIO(data), "utf-8")):
         read = steer.read_plan(None, None)
-        return read and steer.wanted_masks(read, steer.Cpus([0, 1], [0, 1, 2, 3], [1]))
+        return read and steer.wanted_values(read, steer.Cpus([0, 1], [0, 1, 2, 3], [1]))
 
 
 _PLAN = plan(
@@ -111,7 +111,10 @@ add(
     around=node,
 )
 
-_QUEUES = [steer.Queue(None, "own", "eth0", 2, f"rx-{n}", 0, "0", "0") for n in range(2)]
+_KNOBS = ("rps_cpus", "rps_flow_cnt")
+_QUEUES = [
+    steer.Queue(None, "own", "eth0", 2, f"rx-{n}", 0, dict.fromkeys(_KNOBS, "0")) for n in range(2)
+]
 _SNAPSHOT = steer.Snapshot(
     owner=OWNER,
     boot_id="boot-one",
@@ -121,9 +124,9 @@ _SNAPSHOT = steer.Snapshot(
     lease=steer.Lease(60, 1e9, 2**22 + 1, "no such time"),
     entries=[
         *(
-            steer.Entry.of(queue, knob, getattr(queue, knob)).writing("1")
+            steer.Entry.of(queue, knob, queue.values[knob]).writing("1")
             for queue in _QUEUES
-            for knob in steer.KNOBS
+            for knob in _KNOBS
         ),
         steer.Entry.of_table("0"),
     ],

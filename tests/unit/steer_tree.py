@@ -113,6 +113,7 @@ class Tree:
         on: Iterable[str] = (),
         kind: str = "",
         hardware: bool = False,
+        transmit: int = 0,
     ) -> int:
         """Add a device, `on` others of its namespace; returns its ifindex."""
         self._ifindex += 1
@@ -122,6 +123,8 @@ class Tree:
         for queue in range(queues):
             self.write(f"{base}/queues/rx-{queue}/rps_cpus", mask)
             self.write(f"{base}/queues/rx-{queue}/rps_flow_cnt", flows)
+        for queue in range(transmit):
+            self.write(f"{base}/queues/tx-{queue}/xps_cpus", mask)
         self.write(f"{base}/uevent", f"DEVTYPE={kind}\nINTERFACE={name}" if kind else "")
         if hardware:
             self.write(f"{base}/device/vendor", "0x15b3")

@@ -147,7 +147,8 @@ def test_a_plan_is_read() -> None:
     assert parsed.owner == "rfs-plus-4/server"
     assert (parsed.cores, parsed.sock_flow_entries, parsed.lease_seconds) == ([0, 1], 32768, None)
     assert [r.optional for r in parsed.rules] == [False, True, False]
-    assert parsed.rules[0][:5] == ("nic", "/run/netns/x", ["eth1"], "all", 32768)
+    assert parsed.rules[0][:3] == ("nic", "/run/netns/x", ["eth1"])
+    assert parsed.rules[0].set == {"rps_cpus": "all", "rps_flow_cnt": 32768}
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,8 @@ def test_a_plan_that_is_no_object_is_refused(document: object) -> None:
 
 
 def masks(*rules: dict, cpus: object = TWO, **more: object) -> list[int]:
-    return steer.wanted_masks(steer.parse_plan(plan(*rules, **more)), cpus)
+    values = steer.wanted_values(steer.parse_plan(plan(*rules, **more)), cpus)
+    return [steer.parse_mask(one["rps_cpus"]) for one in values]
 
 
 def test_words_and_masks_become_masks() -> None:
@@ -318,13 +320,14 @@ def test_placement_words_count_the_cpus_that_take_packets() -> None:
 
 def test_a_mask_that_mixes_loses_the_unusable_cpus_and_says_which() -> None:
     parsed = steer.parse_plan(plan(rule("nic", "d", cpus="d1"), rule("veth", "v", cpus="3")))
-    assert steer.wanted_masks(parsed, EIGHT) == [1, 3]
+    wanted = steer.wanted_values(parsed, EIGHT)
+    assert [one["rps_cpus"] for one in wanted] == ["1", "3"]
     (words,) = steer.reductions(parsed, EIGHT)
     assert "d1 becomes 1" in words
     assert "CPUs 6,7 are offline" in words
     assert "CPU 4 is isolated" in words
     explicit = steer.parse_plan(plan(rule("veth", "v", cpus="all"), cores=[1, 4]))
-    assert steer.wanted_masks(explicit, EIGHT) == [2]
+    assert steer.wanted_values(explicit, EIGHT)[0]["rps_cpus"] == "2"
     assert len(steer.reductions(explicit, EIGHT)) == 1
     assert steer.reductions(steer.parse_plan(plan(rule("nic", "d", cpus="all"))), EIGHT) == []
 

@@ -134,7 +134,7 @@ def test_a_failed_apply_leaves_what_a_stranger_writes_meanwhile(tree: Tree) -> N
 def test_a_value_that_changes_before_it_is_written_ends_apply(tree: Tree) -> None:
     """Nobody would know what to go back to."""
     before = tree.values()
-    mask, flows = (tree.queue("eth1", 1) / knob for knob in steer.KNOBS)
+    mask, flows = (tree.queue("eth1", 1) / knob for knob in ("rps_cpus", "rps_flow_cnt"))
     process, end = tree.half_way(mask, RFS)
     flows.write_text("16\n")
     os.close(end)
