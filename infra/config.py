@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
+from agent.values import MAX_CPUS
 from infra import configurations, cores, lease, untrusted
 from infra.complaints import complaint, like, shown, unknown_key, whole
 from infra.configurations import Configuration
@@ -123,10 +124,10 @@ class StackSettings(BaseModel):
     @field_validator("pod_cpu_limit")
     @classmethod
     def _limit(cls, value: str) -> str:
-        if value and not 0.01 <= cpu_limit(value) <= cores.MAX_CPUS:
+        if value and not 0.01 <= cpu_limit(value) <= MAX_CPUS:
             raise ValueError(
                 "must be CPUs as Kubernetes writes them (200m, 0.5), from 10m "
-                f"to {cores.MAX_CPUS}, or empty for no limit"
+                f"to {MAX_CPUS}, or empty for no limit"
             )
         return value
 

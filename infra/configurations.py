@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from agent.knobs import MAX_FLOWS, MAX_SOCK_FLOWS
+from agent.values import MASK, MAX_CPUS, WORDS, parse_mask
 from infra import yaml_files
 from infra.complaints import complaint, shown, unknown_key, whole
-from infra.cores import MAX_CPUS
 from infra.errors import InvalidInput
 
 BUILT_IN = Path(__file__).with_name("configurations.yaml")
@@ -20,20 +21,8 @@ BUILT_IN = Path(__file__).with_name("configurations.yaml")
 Role = Literal["nic", "overlay", "veth", "pod"]
 ROLES: tuple[Role, ...] = ("nic", "overlay", "veth", "pod")
 
-WORDS = ("none", "all", "first", "middle", "last")
 _WORDS_OR_MASK = f"{', '.join(WORDS)} or a hexadecimal mask as rps_cpus has it (7 or 1,00000000)"
-_MASK = re.compile(r"[0-9a-fA-F]+(,[0-9a-fA-F]{1,8})*")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-
-# What the kernel takes: one more is ENOMEM for rps_flow_cnt, EINVAL for rps_sock_flow_entries.
-MAX_FLOWS = 2**30
-MAX_SOCK_FLOWS = 2**29
-
-
-def mask_bits(mask: str) -> int:
-    """The bits of a mask as the kernel reads it: each group after a comma is 32 bits."""
-    head, *groups = mask.split(",")
-    return int(head + "".join(group.zfill(8) for group in groups), 16)
 
 
 class _Model(BaseModel):
@@ -53,16 +42,16 @@ class DeviceSteering(_Model):
             raise ValueError(f"must be in quotes: one of {_WORDS_OR_MASK}")
         if value in WORDS:
             return value
-        if not _MASK.fullmatch(value):
+        if not re.fullmatch(MASK, value):
             raise ValueError(f"must be one of {_WORDS_OR_MASK}")
-        if mask_bits(value).bit_length() > MAX_CPUS:
+        if parse_mask(value).bit_length() > MAX_CPUS:
             raise ValueError(f"must be a mask of at most {MAX_CPUS} CPUs")
         return value
 
     @property
     def named_cpus(self) -> frozenset[int]:
         """The CPUs that an explicit mask names; none for a word."""
-        bits = 0 if self.cpus in WORDS else mask_bits(self.cpus)
+        bits = 0 if self.cpus in WORDS else parse_mask(self.cpus)
         return frozenset(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)
 
 

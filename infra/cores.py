@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from agent.values import MAX_CPUS, parse_cpu_list
 from infra import untrusted
 from infra.complaints import whole
 from infra.errors import PrerequisiteMissing
-
-MAX_CPUS = 8192  # the largest NR_CPUS that Linux can be built with
 
 
 def _different(cores: object) -> object:
@@ -38,26 +36,8 @@ class Cores(BaseModel):
 
 def listed(text: str) -> list[int]:
     """The CPUs of a list as the kernel writes it, `0-3,8`. Raises `PrerequisiteMissing` for any other text."""
-    found: list[int] = []
-    parts = [] if text.strip() in ("", "(null)") else text.strip().split(",", MAX_CPUS)
     with untrusted.reading("the list of CPUs"):
-        for part in parts:
-            first, dash, last = part.partition("-")
-            low, high = untrusted.whole(first), untrusted.whole(last if dash else first)
-            if not low <= high < MAX_CPUS:
-                raise ValueError(f"{part!r} is no range of CPUs")
-            if len(found) > MAX_CPUS:
-                raise ValueError("it has more CPUs than any machine")
-            found.extend(range(low, high + 1))
-    return found
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """The list of these CPUs as the kernel writes it, `0-3,8`."""
-    ordered = sorted(numbers)
-    runs = groupby(enumerate(ordered), lambda pair: pair[1] - pair[0])
-    spans = [[number for _, number in run] for _, run in runs]
-    return ",".join(f"{s[0]}-{s[-1]}" if len(s) > 1 else f"{s[0]}" for s in spans)
+        return parse_cpu_list(text)
 
 
 def numbered(name: str) -> int:

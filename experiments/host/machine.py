@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from agent.values import MAX_CPUS
 from analysis.schema import Confounders, Machine
 from experiments.host import proc_reader
 from infra import cores, untrusted
@@ -128,7 +129,7 @@ def cpu_model(cpuinfo: str, architecture: str) -> str:
     """
     cpus = [
         {key.strip(): value.strip() for key, _, value in (row.partition(":") for row in block)}
-        for block in (text.split("\n") for text in cpuinfo.split("\n\n", cores.MAX_CPUS))
+        for block in (text.split("\n") for text in cpuinfo.split("\n\n", MAX_CPUS))
     ]
     for key in _MODEL:
         if names := dict.fromkeys(cpu[key] for cpu in cpus if cpu.get(key)):
@@ -261,7 +262,7 @@ def nic_interrupts(text: str, nics: Iterable[Nic]) -> dict[str, list[int]]:
     interrupts freely: `eth0-TxRx-0`, `mlx5_comp0@pci:0000:03:00.0`, `virtio1-input.0`.
     """
     header, *lines = untrusted.lines(text)
-    online = [cores.numbered(name) for name in header.split(maxsplit=cores.MAX_CPUS)]
+    online = [cores.numbered(name) for name in header.split(maxsplit=MAX_CPUS)]
     known = list(nics)
     numbers = {number for nic in known for number in nic.numbers}
     words = sorted({re.escape(word) for nic in known for word in nic.words})

@@ -9,11 +9,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from agent.values import as_list
 from experiments.host import calls, persist
 from infra import configurations, lease, steering
 from infra.commands import command
 from infra.configurations import Configuration
-from infra.cores import ranges
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.steering import Device
 
@@ -160,10 +160,10 @@ def restore(owner: str | None, root: Path = Path("/"), *, force: bool = False) -
 def show_text(answer: dict[str, Any]) -> str:
     """What stands on this node and who holds it."""
     cpus = answer["cpus"]
-    isolated = f", {ranges(cpus['isolated'])} isolated" if cpus["isolated"] else ""
-    offline = ranges({*cpus["present"]} - {*cpus["online"]})
+    isolated = f", {as_list(cpus['isolated'])} isolated" if cpus["isolated"] else ""
+    offline = as_list({*cpus["present"]} - {*cpus["online"]})
     lines = [
-        f"CPUs        {ranges(cpus['online'])} online{f', {offline} offline' if offline else ''}"
+        f"CPUs        {as_list(cpus['online'])} online{f', {offline} offline' if offline else ''}"
         f"{isolated}",
         f"flow table  {_flow_table(answer['sock_flow_entries'])}",
         "",
@@ -271,7 +271,7 @@ def _table(queues: Iterable[dict[str, Any]], keys: Sequence[str]) -> list[str]:
 
     for shared, run in groupby(queues, same):
         numbers = [int(re.sub(r"\D", "", queue["queue"])) for queue in run]
-        rows.append([*shared[:-2], f"rx {ranges(numbers)}", *shared[-2:]])
+        rows.append([*shared[:-2], f"rx {as_list(numbers)}", *shared[-2:]])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()

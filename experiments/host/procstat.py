@@ -14,10 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from agent.values import MAX_CPUS
 from analysis.schema import Core, Softnet
 from experiments.host import proc_reader
 from infra import untrusted
-from infra.cores import MAX_CPUS, numbered
+from infra.cores import numbered
 
 # Order of the columns of /proc/stat. Guest time is part of user time; mpstat shows it apart, so
 # that the percentages of a machine that runs guests sum to less than 100.

@@ -7,7 +7,7 @@ from shlex import quote
 
 import pulumi
 
-from infra.cores import ranges
+from agent.values import as_list
 from infra.lab import quota
 from infra.lab.layout import CGROUPS, GATEWAY, OVERLAY_MTU, Pair, Pod, netns
 from infra.lab.script import (
@@ -146,8 +146,8 @@ def _start(pair: Pair, cores: Sequence[int], limit: str) -> list[str]:
         "done",
         # sched_setaffinity binds to those of the CPUs asked for that the process may use
         'while read -r key bound && [ "$key" != Cpus_allowed_list: ]; do :; done </proc/$pid/status',
-        f'if [ "$bound" != {ranges(cores)} ]; then',
-        f'  echo "the server of pair {pair.index} may use CPUs $bound, not {ranges(cores)}: the'
+        f'if [ "$bound" != {as_list(cores)} ]; then',
+        f'  echo "the server of pair {pair.index} may use CPUs $bound, not {as_list(cores)}: the'
         ' cpuset of this process is narrower" >&2',
         "  exit 1",
         "fi",

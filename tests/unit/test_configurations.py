@@ -87,7 +87,6 @@ def test_cpus_that_a_mask_names(text, cpus):
 @given(st.lists(st.from_regex(r"[0-9a-fA-F]{1,8}", fullmatch=True), min_size=1, max_size=8))
 def test_masks_mean_to_the_model_what_they_mean_to_the_agent(groups):
     text = ",".join(groups)
-    assert configurations.mask_bits(text) == steer.parse_mask(text)
     assert steer.mask_of(mask(text).named_cpus) == steer.parse_mask(text)
 
 

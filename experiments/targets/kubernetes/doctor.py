@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.archive import digest
+from agent.values import as_list
 from experiments.host import machine
 from experiments.host.nodes import uppers
 from experiments.targets.kubernetes import agents
@@ -23,7 +24,6 @@ from experiments.targets.kubernetes.shell import PodShell, Shell, SshShell, look
 from experiments.targets.lab.doctor import hints
 from infra import steering, untrusted
 from infra.config import StackSettings
-from infra.cores import ranges
 from infra.errors import Refusal
 from infra.kubernetes import agent, pods, rights
 from infra.kubernetes.access import CALL_S, connect, explained
@@ -352,7 +352,7 @@ def _conclude(
     ]
     found.facts += uppers(shown.get("uppers", ()))
     if isolated := shown.get("cpus", {}).get("isolated"):
-        found.facts.append(f"CPUs {ranges(isolated)} are isolated: no packets are steered to them")
+        found.facts.append(f"CPUs {as_list(isolated)} are isolated: no packets are steered to them")
     found.cautions += dict.fromkeys([*shown.get("warnings", ()), *meant.get("warnings", ())])
     found.facts += hints({name: of_role["nic"].count(name) for name in of_role["nic"]}, found.cpus)
     table = shown["sock_flow_entries"]

@@ -14,11 +14,11 @@ from typing import Any
 
 from agent.cpus import Cpus
 from agent.kernel_faults import has_table_fault, table_fault_words
+from agent.values import as_list
 from experiments.host import calls, machine, nodes, persist
 from experiments.targets.lab import requirements
 from infra import untrusted
 from infra.config import online_cores
-from infra.cores import ranges
 from infra.errors import Refusal
 
 # How each tool says its version; all of the lab's, and what tests and set-up also use.
@@ -95,7 +95,7 @@ class Findings:
 
     def _cores(self) -> str:
         offline = f", {self.offline} offline" if self.offline else ""
-        return f"{ranges(self.cores)} online{offline}, {self.isolated or 'none'} isolated"
+        return f"{as_list(self.cores)} online{offline}, {self.isolated or 'none'} isolated"
 
     def _uppers(self) -> list[str]:
         return nodes.uppers(
@@ -116,8 +116,8 @@ def examine() -> Findings:
         kernel=platform.release(),
         cpu=machine.cpu_model(untrusted.words(machine.PROC / "cpuinfo"), platform.machine()),
         cores=list(online_cores()),
-        isolated=ranges(cpus.isolated),
-        offline=ranges({*cpus.present} - {*cpus.online}),
+        isolated=as_list(cpus.isolated),
+        offline=as_list({*cpus.present} - {*cpus.online}),
         rps=(machine.PROC / "sys/net/core/rps_sock_flow_entries").exists(),
         irq_time_accounting=machine.irq_time_accounting(),
         irqbalance=machine.confounders().irqbalance,
