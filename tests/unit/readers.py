@@ -701,7 +701,7 @@ class FakeSite:
 
 def measured(**answers: Callable[[], Any]) -> schema.Record:
     """The record of a run at a site with these answers, written and read back."""
-    with patch.object(measure.site, "of", lambda _: FakeSite(**answers)):
+    with patch.object(measure.targets, "backend", lambda _: FakeSite(**answers)):
         record, _ = measure.run(WHAT, on=MACHINE)
     return schema.Record.model_validate_json(record.model_dump_json())
 

@@ -15,6 +15,8 @@ from imitation import on
 from readers import add
 from steer_tree import Tree, plan, rule, steer
 
+from agent import cli, processes
+
 OWNER = "mine/server"
 
 
@@ -45,8 +47,8 @@ def verb(*words: str) -> Callable[[Path], object]:
             for module, name, value in (
                 (steer.sys, "stdout", out),
                 (steer.sys, "stderr", err),
-                (steer, "Signals", _NoSignals),
-                (steer, "unforeseen", _raised),
+                (cli, "Signals", _NoSignals),
+                (cli, "unforeseen", _raised),
                 (steer.os, "kill", lambda *_: None),  # whatever pid a file names
             ):
                 stack.enter_context(patch.object(module, name, value))
@@ -248,7 +250,7 @@ add(
 
 
 def _start_time(folder: Path) -> object:
-    with patch.object(steer, "read_text", lambda _: read_text(folder / "stat")):
+    with patch.object(processes, "read_text", lambda _: read_text(folder / "stat")):
         return steer.start_time(1)
 
 

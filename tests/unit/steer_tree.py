@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,8 +20,19 @@ AGENT = HERE.parents[1] / "agent"
 
 
 MODULES = [importlib.import_module(f"agent.{file.stem}") for file in AGENT.glob("[a-z]*.py")]
-# What the agent's modules have, by name; no name of it means two things.
-steer = SimpleNamespace(**{name: value for one in MODULES for name, value in vars(one).items()})
+
+
+class _Agent:
+    """What the agent's modules have, by name; no name of it means two things."""
+
+    def __getattr__(self, name: str) -> Any:
+        return next(getattr(one, name) for one in MODULES if hasattr(one, name))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise TypeError(f"{name} would be replaced nowhere: use replace()")
+
+
+steer: Any = _Agent()
 
 
 def replace(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:

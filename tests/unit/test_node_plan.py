@@ -38,8 +38,10 @@ def masks(
 ) -> dict[str, str]:
     """The mask of each kind of device, worked out by the agent on a machine with these cores."""
     parsed = steer.parse_plan(plan(of, side))
-    bits = steer.wanted_masks(parsed, steer.Cpus(list(online), list(online), []))
-    return {rule.role: f"{mask:x}" for rule, mask in zip(parsed.rules, bits, strict=True)}
+    values = steer.wanted_values(parsed, steer.Cpus(list(online), list(online), []))
+    return {
+        rule.role: wanted["rps_cpus"] for rule, wanted in zip(parsed.rules, values, strict=True)
+    }
 
 
 def test_the_plan_of_a_server_node():

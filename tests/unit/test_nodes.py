@@ -58,7 +58,7 @@ def test_the_agent_reads_the_plan_of_every_configuration() -> None:
         document = nodes.plan(configuration, Choice(name, lease="2h", owner="me"))
         parsed = steer.parse_plan(document)
         assert (parsed.owner, parsed.lease_seconds) == ("me", 7200)
-        assert parsed.rules[0].cpus == configuration.nic.cpus
+        assert parsed.rules[0].set["rps_cpus"] == configuration.nic.cpus
 
 
 @pytest.mark.parametrize(

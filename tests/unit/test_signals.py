@@ -143,7 +143,7 @@ def test_the_cli_in_a_clean_up_is_let_end(fake: Path) -> None:
 BUSY = """
 import sys, time
 from experiments import cli
-def work():
+def work(command):
     try:
         print("ready", flush=True)
         time.sleep(10)
