@@ -168,14 +168,6 @@ c = thing("c", triggers=[b.id], **first)
 d = thing("d", triggers=[c.id, a.id], **first)
 thing("free", **first)
 """
-_ON_CHANGES = """
-thing("all", environment={"A": "%(v)s"}, opts=Options(replace_on_changes=["environment"]))
-thing("one", environment={"A": "%(v)s"}, opts=Options(replace_on_changes=["environment.A"]))
-thing("other", environment={"A": "%(v)s"}, opts=Options(replace_on_changes=["environment.B"]))
-thing("any", environment={"A": "%(v)s"}, opts=Options(replace_on_changes=["*"]))
-thing("stdin", stdin="%(v)s", opts=Options(replace_on_changes=["stdin"], delete_before_replace=True))
-thing("item", interpreter=["/bin/sh", "-%(x)s"], opts=Options(replace_on_changes=["interpreter[1]"]))
-"""
 
 _REPLACEMENT = (
     _of("triggers replace", up(_TRIGGERED % (1, False)), preview(_TRIGGERED % (2, False)), up(), up()),
@@ -236,12 +228,6 @@ _REPLACEMENT = (
         up('thing("a", triggers=[1], environment={"V": "1"}, delete=note("delete a 1"))'),
         up('thing("a", triggers=[2], environment={"V": "2"}, delete=note("delete a 2"))'),
         destroy(),
-    ),
-    _of(
-        "replace_on_changes",
-        up(_ON_CHANGES % {"v": 1, "x": "c"}),
-        preview(_ON_CHANGES % {"v": 2, "x": "ec"}),
-        up(),
     ),
     _of(
         "replace by urn",
@@ -404,19 +390,6 @@ _FAILURE = (
         up('a = thing("a", environment={"V": "2"})\npulumi.export("a", a.stdout)'),
     ),
     _of(
-        "customTimeouts expire",
-        up(
-            'thing("a", create=note("create a") + "; exec sleep 30",\n'
-            '      opts=Options(custom_timeouts={"create": "1s", "delete": "1m30s"}))',
-            fails=True,
-        ),
-        up(
-            'thing("a", delete=note("delete a") + "; exec sleep 30",\n'
-            '      opts=Options(custom_timeouts={"create": "1s", "delete": "1s"}))'
-        ),
-        destroy(fails=True),
-    ),
-    _of(
         "what cannot start",
         up('thing("a", interpreter=["/no/such/shell"])', fails=True),
         up('thing("a", dir="no-such-folder")', fails=True),
@@ -525,18 +498,6 @@ _SHAPE = (
 
 _OPTIONS = (
     _of(
-        "retain_on_delete",
-        up('thing("a", opts=Options(retain_on_delete=True))\nthing("b", opts=Options(retain_on_delete=True), triggers=[1])'),
-        up('thing("b", opts=Options(retain_on_delete=True), triggers=[2])'),
-        destroy(),
-    ),
-    _of(
-        "retain_on_delete switched off",
-        up('thing("a", opts=Options(retain_on_delete=True))'),
-        up('thing("a")'),
-        destroy(),
-    ),
-    _of(
         "protect",
         up('thing("a", opts=Options(protect=True))'),
         up("", fails=True),
@@ -554,61 +515,6 @@ _OPTIONS = (
         "protect against a destroy of the others",
         up('a = thing("a")\nb = thing("b", stdin=a.stdout, opts=Options(protect=True))\nthing("c", stdin=b.stdout)'),
         destroy(fails=True),
-    ),
-    _of(
-        "options pass to children",
-        up("""
-            part = Part("Box", "part", Options(protect=True, retain_on_delete=True))
-            thing("a", opts=Options(parent=part))
-            thing("b", opts=Options(parent=part, protect=False, retain_on_delete=False))
-        """),
-        up('part = Part("Box", "part")\nthing("a", opts=Options(parent=part))'),
-        destroy(),
-    ),
-    _of(
-        "deleted_with",
-        up('host = thing("host")\nthing("on", opts=Options(deleted_with=host))\nthing("stays")'),
-        up('thing("stays")'),
-    ),
-    _of(
-        "deleted_with what stays",
-        up('host = thing("host")\nthing("on", opts=Options(deleted_with=host))'),
-        up('host = thing("host")'),
-    ),
-    _of(
-        "deleted_with what is replaced",
-        up('host = thing("host", triggers=[1])\nthing("on", opts=Options(deleted_with=host))'),
-        preview('host = thing("host", triggers=[2])\nthing("on", opts=Options(deleted_with=host))'),
-        up(),
-    ),
-    _of(
-        "deleted_with what is replaced delete-first",
-        up('host = thing("host", triggers=[1], opts=Options(delete_before_replace=True))\nthing("on", opts=Options(deleted_with=host))'),
-        up('host = thing("host", triggers=[2], opts=Options(delete_before_replace=True))\nthing("on", opts=Options(deleted_with=host))'),
-    ),
-    _of(
-        "ignore_changes",
-        up('thing("a", environment={"A": "1"}, opts=Options(ignore_changes=["environment", "stdin"]))'),
-        up('thing("a", environment={"A": "2"}, stdin="x", opts=Options(ignore_changes=["environment", "stdin"]))'),
-        up('thing("a", environment={"A": "2"}, delete="true", opts=Options(ignore_changes=["environment", "stdin"]))'),
-        up('thing("a", environment={"A": "2"}, delete="true")'),
-    ),
-    _of(
-        "ignore_changes of triggers",
-        up('thing("a", triggers=[1], opts=Options(ignore_changes=["triggers"]))'),
-        up('thing("a", triggers=[2], opts=Options(ignore_changes=["triggers"]))'),
-        up('thing("a", triggers=[2], stdin="x", opts=Options(ignore_changes=["triggers"]))'),
-    ),
-    _of(
-        "ignore_changes in a replacement",
-        up('thing("a", triggers=[1], stdin="1", opts=Options(ignore_changes=["stdin"]))'),
-        up('thing("a", triggers=[2], stdin="2", opts=Options(ignore_changes=["stdin"]))'),
-    ),
-    _of(
-        "options that change alone",
-        up('thing("a")'),
-        up('thing("a", opts=Options(protect=True, custom_timeouts={"create": "90s"}))'),
-        up('thing("a", opts=Options(ignore_changes=["stdin"], replace_on_changes=["dir"], retain_on_delete=True))'),
     ),
 )  # fmt: skip
 
@@ -762,22 +668,6 @@ a = thing("a", triggers=[%(v)s], **first)
 b = thing("b", triggers=[%(v)s], opts=Options(delete_before_replace=True, depends_on=[a]))
 both = thing("both", triggers=[a.id, b.id])
 """
-_BY_RULE = """
-a = thing("a", triggers=[%s], opts=Options(delete_before_replace=True))
-thing("ruled", environment={"ID": a.id}, opts=Options(replace_on_changes=["environment"]))
-thing("below", environment={"ID": a.id}, opts=Options(replace_on_changes=["environment.ID"]))
-thing("other", environment={"ID": a.id}, opts=Options(replace_on_changes=["stdin"]))
-thing("all", environment={"ID": a.id}, opts=Options(replace_on_changes=["*"]))
-"""
-_IGNORING = """
-a = thing("a", triggers=[%s], opts=Options(delete_before_replace=True))
-thing("deaf", triggers=[a.id], opts=Options(ignore_changes=["triggers"]))
-"""
-_KEPT = """
-a = thing("a", triggers=[%s], opts=Options(delete_before_replace=True, retain_on_delete=True))
-thing("b", triggers=[a.id])
-thing("c", triggers=[a.id], opts=Options(retain_on_delete=True))
-"""
 _GUARDED = """
 a = thing("a", triggers=[%s], opts=Options(delete_before_replace=True))
 thing("b", triggers=[a.id], opts=Options(protect=True))
@@ -802,9 +692,6 @@ pulumi.export("v", "%s")
 _SUBTLE = (
     _of("diamond of replacements", up(_DIAMOND % {"v": 1}), preview(_DIAMOND % {"v": 2}), up(), destroy()),
     _of("two roots of a replacement", up(_TWO_ROOTS % {"v": 1}), preview(_TWO_ROOTS % {"v": 2}), up()),
-    _of("dependents by replace_on_changes", up(_BY_RULE % 1), preview(_BY_RULE % 2), up()),
-    _of("dependent that ignores its triggers", up(_IGNORING % 1), preview(_IGNORING % 2), up()),
-    _of("retained in a replacement", up(_KEPT % 1), up(_KEPT % 2), destroy()),
     _of("protected dependent of a replacement", up(_GUARDED % 1), up(_GUARDED % 2, fails=True)),
     _of("replacement in a component", up(_IN_PART % (1, False)), up(_IN_PART % (2, False)), up(_IN_PART % (3, True)), destroy()),
     _of(
@@ -845,21 +732,10 @@ _SUBTLE = (
         up('thing("a", create="echo out", update="echo $PULUMI_COMMAND_STDOUT;", environment={"PULUMI_COMMAND_STDOUT": "mine"})'),
     ),
     _of(
-        "an update that times out",
-        up('thing("a", environment={"V": "1"}, opts=Options(custom_timeouts={"update": "1s"}))'),
-        up('thing("a", environment={"V": "2"}, create=note("update a") + "; exec sleep 30", opts=Options(custom_timeouts={"update": "1s"}))', fails=True),
-        up('thing("a", environment={"V": "2"})'),
-    ),
-    _of(
         "logging changes",
         up('thing("a", logging="stdout", create=note("create a") + "; echo out; echo err >&2")'),
         up('thing("a", logging="none", create=note("create a") + "; echo out; echo err >&2")'),
         up('thing("a", create=note("create a") + "; echo out; echo err >&2")'),
-    ),
-    _of(
-        "environment with odd keys",
-        up('thing("a", environment={"A.B": "1", "a[0]": "x", "C": "1"}, create=note("create a"), opts=Options(replace_on_changes=[\'environment["A.B"]\']))'),
-        up('thing("a", environment={"A.B": "2", "a[0]": "x"}, create=note("create a"), opts=Options(replace_on_changes=[\'environment["A.B"]\']))'),
     ),
     _of(
         "a command as a parent",

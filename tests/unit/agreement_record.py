@@ -310,7 +310,7 @@ def _record(resource: Resource, provider: str) -> Resource | str:
         found["outputs"] = {k: v for k, v in outputs.items() if inputs.get(k) != v}
         if absent := sorted(inputs.keys() - outputs.keys()):
             found["not in outputs"] = absent
-    for field_ in ("urn", "parent", "deletedWith"):
+    for field_ in ("urn", "parent"):
         if field_ in found:
             found[field_] = short(found[field_])
     if found.get("parent") == "stack":

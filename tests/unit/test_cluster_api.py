@@ -90,18 +90,24 @@ NAMESPACE = {"metadata": {"name": "n"}}
 
 def test_a_namespace_that_is_being_deleted_is_told_at_once() -> None:
     with pytest.raises(OperationFailed, match=r"being deleted .*example.com/f") as refused:
-        Frozen(TERMINATING).create("kubernetes:core/v1:Namespace", NAMESPACE, timeout=5)
+        Frozen(TERMINATING).create("kubernetes:core/v1:Namespace", NAMESPACE)
     assert "all discovered" not in str(refused.value)
 
 
-def test_a_namespace_that_does_not_go_names_its_finalizers() -> None:
+def test_a_namespace_that_does_not_go_names_its_finalizers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kinds, "WAIT_S", 0.1)
     with pytest.raises(
         OperationFailed, match=r"does not go: finalizer example\.com/f in 1 pod after"
     ):
-        Frozen(TERMINATING).delete("kubernetes:core/v1:Namespace", NAMESPACE, timeout=0.1)
+        Frozen(TERMINATING).delete("kubernetes:core/v1:Namespace", NAMESPACE)
 
 
-def test_a_deployment_that_is_not_ready_says_why_its_pods_are_not() -> None:
+def test_a_deployment_that_is_not_ready_says_why_its_pods_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kinds, "WAIT_S", 1.5)
     live = {
         "metadata": {"name": "d", "uid": "1"},
         "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}},
@@ -121,7 +127,7 @@ def test_a_deployment_that_is_not_ready_says_why_its_pods_are_not() -> None:
         }
     ]
     with pytest.raises(OperationFailed) as refused:
-        Frozen(live, pods).create("kubernetes:apps/v1:Deployment", live, timeout=1.5)
+        Frozen(live, pods).create("kubernetes:apps/v1:Deployment", live)
     for words in ("no minimum", "exceeded quota", f"pod p: {taint}"):
         assert words in str(refused.value)
     assert "progressing" not in str(refused.value)

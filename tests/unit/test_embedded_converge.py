@@ -132,25 +132,6 @@ def test_dependent_deleted_for_a_replacement_may_be_gone_from_the_program(projec
     assert project.names == ["a"]
 
 
-def test_replace_on_changes_covers_what_is_below_its_path(project):
-    program = """
-        thing("all", environment={"A": %r}, opts=Options(replace_on_changes=["environment"]))
-        thing("other", environment={"A": %r}, opts=Options(replace_on_changes=["environment.B"]))
-    """
-    project.up(program % ("1", "1"))
-    assert done(project.up(program % ("2", "2"))) == {"all": "replace", "other": "update"}
-
-
-def test_ignored_changes_are_ignored(project):
-    program = """
-        thing("a", environment={"A": %r}, stdin=%s, opts=Options(ignore_changes=["environment"]))
-    """
-    project.up(program % ("1", None))
-    assert done(project.up(program % ("2", None))) == {}
-    assert done(project.up(program % ("2", "'x'"))) == {"a": "update"}
-    assert project["a"]["inputs"]["environment"] == {"A": "1"}
-
-
 def test_replace_by_urn_once(project):
     program = """
         a = thing("a", opts=Options(delete_before_replace=True))
@@ -191,16 +172,6 @@ def test_update_without_delete_is_removed_silently(project):
     assert project.names == []
 
 
-def test_retained_and_deleted_with_run_no_delete(project):
-    project.up("""
-        host = thing("host")
-        thing("on", opts=Options(deleted_with=host))
-        thing("kept", opts=Options(retain_on_delete=True))
-    """)
-    assert sorted(done(project.destroy())) == ["host", "kept", "on"]
-    assert project.diary == ["delete host"]
-
-
 def test_options_pass_from_a_component_to_its_children(project):
     project.up("""
         class Group(pulumi.ComponentResource):
@@ -208,11 +179,9 @@ def test_options_pass_from_a_component_to_its_children(project):
                 super().__init__("tried:index:Group", name, None, opts)
                 thing("child", opts=Options(parent=self))
                 self.register_outputs({})
-        Group("group", Options(retain_on_delete=True))
+        Group("group", Options(protect=True))
     """)
-    assert project["child"]["retainOnDelete"] is True
-    project.destroy()
-    assert project.diary == []
+    assert project["child"]["protect"] is True
 
 
 def test_nested_components(project):
@@ -460,7 +429,7 @@ def test_many_runs_in_one_process_leave_nothing_behind(project):
 
 
 def test_the_checkpoint_is_what_pulumi_expects(project):
-    project.up('thing("a", opts=Options(custom_timeouts={"create": "1m30s", "delete": "1.5h"}))')
+    project.up('thing("a")')
     latest = project.latest
     manifest = latest["manifest"]
     assert manifest["magic"] == hashlib.sha256(manifest["version"].encode()).hexdigest()
@@ -471,7 +440,6 @@ def test_the_checkpoint_is_what_pulumi_expects(project):
     version = provider["inputs"]["version"]
     assert provider["urn"].endswith(f"::default_{version.replace('.', '_')}")
     assert command["provider"] == f"{provider['urn']}::{provider['id']}"
-    assert command["customTimeouts"] == {"create": 90, "delete": 5400}
     assert command["replaceOnChanges"] == ["triggers[*]"]
     assert (project.stack.home / ".pulumi/meta.yaml").read_text() == "version: 1\n"
 

@@ -180,32 +180,39 @@ def test_no_program_is_said(project):
     assert "__main__.py" in project.fails()
 
 
-def test_custom_timeout_ends_the_whole_process_group(project):
-    message = project.fails("""
-        thing("a", create="sleep 60 & echo $! > child; wait",
-              opts=Options(custom_timeouts={"create": "300ms"}))
-    """)
-    assert "a: create failed: no end after 0.3 s" in message
-    assert is_gone(int((project.root / "child").read_text()))
-    assert project.latest.get("pending_operations") is None
+def interrupt(project, program):
+    """Run a program and press Ctrl-C once its command has written `child`."""
+
+    def press():
+        wait_for(project.root / "child")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    sender = threading.Thread(target=press)
+    sender.start()
+    with pytest.raises(KeyboardInterrupt):
+        project.up(program)
+    sender.join()
 
 
 def test_deaf_command_is_killed(project, monkeypatch):
     monkeypatch.setattr(command, "GRACE", 0.3)
-    message = project.fails("""
-        thing("a", create="trap '' TERM; sleep 60 & echo $! > child; wait; wait",
-              opts=Options(custom_timeouts={"create": "100ms"}))
-    """)
-    assert "no end after 0.1 s" in message
+    interrupt(
+        project,
+        """
+        thing("a", create="trap '' TERM; sleep 60 & echo $! > child; wait; wait")
+    """,
+    )
     assert is_gone(int((project.root / "child").read_text()))
 
 
 def test_process_that_left_the_group_does_not_hold_the_run(project, monkeypatch):
     monkeypatch.setattr(command, "GRACE", 0.2)
-    project.fails("""
-        thing("a", create="setsid sleep 60 & echo $! > child; echo some; wait",
-              opts=Options(custom_timeouts={"create": "200ms"}))
-    """)
+    interrupt(
+        project,
+        """
+        thing("a", create="setsid sleep 60 & echo $! > child; echo some; wait")
+    """,
+    )
     os.kill(int((project.root / "child").read_text()), signal.SIGKILL)
 
 

@@ -33,7 +33,7 @@ PROGRAM = """
                   stdin="Grüße 線\\n" * 3, create="cat", triggers=[server.id, 1.5, {"a": [True]}])
             self.register_outputs({"server": server.stdout})
     pairs = [Pair(f"pair{i}") for i in range(%(pairs)d)]
-    last = thing("last", opts=Options(depends_on=pairs, custom_timeouts={"create": "5m"}))
+    last = thing("last", opts=Options(depends_on=pairs))
     pulumi.export("last", last.stdout)
     pulumi.export("count", len(pairs))
 """

@@ -73,13 +73,13 @@ class Commands:
         """End what runs (its threads send the signals) and refuse what comes."""
         self.stopping.set()
 
-    def create(self, inputs: Properties, timeout: float = 0) -> Properties:
+    def create(self, inputs: Properties) -> Properties:
         """The outputs of a new resource."""
         if self.preview:
             return {**inputs, "stdout": UNKNOWN, "stderr": UNKNOWN}
-        return self._outputs(inputs.get("create"), inputs, {}, timeout)
+        return self._outputs(inputs.get("create"), inputs, {})
 
-    def update(self, inputs: Properties, recorded: Properties, timeout: float = 0) -> Properties:
+    def update(self, inputs: Properties, recorded: Properties) -> Properties:
         """The outputs of a changed resource, from those that are recorded."""
         if self.preview:
             # As the provider has it: an input that is only new leaves the outputs known.
@@ -88,24 +88,22 @@ class Commands:
             certain = not unknown(inputs) and changed.isdisjoint(recorded)
             return {**recorded, **inputs} if certain else self.create(inputs)
         script = inputs.get("update", inputs.get("create"))
-        return self._outputs(script, inputs, recorded, timeout)
+        return self._outputs(script, inputs, recorded)
 
-    def delete(self, recorded: Properties, timeout: float = 0) -> None:
+    def delete(self, recorded: Properties) -> None:
         if not self.preview:
-            self._outputs(recorded.get("delete"), recorded, recorded, timeout)
+            self._outputs(recorded.get("delete"), recorded, recorded)
 
     def _outputs(
-        self, script: str | None, properties: Properties, before: Properties, timeout: float
+        self, script: str | None, properties: Properties, before: Properties
     ) -> Properties:
         """Run the script, if there is one, and return the outputs of the resource."""
         outputs = {"stdout": before.get("stdout", ""), "stderr": before.get("stderr", "")}
         if script is not None:
-            outputs = self._run(script, properties, outputs, timeout)
+            outputs = self._run(script, properties, outputs)
         return {**properties, **outputs}
 
-    def _run(
-        self, script: str, properties: Properties, before: dict[str, str], timeout: float
-    ) -> dict[str, str]:
+    def _run(self, script: str, properties: Properties, before: dict[str, str]) -> dict[str, str]:
         if self.stopped:
             raise OperationFailed("interrupted before it started")
         environment = {**os.environ, **properties.get("environment", {})}
@@ -126,21 +124,21 @@ class Commands:
         except (OSError, ValueError) as error:
             raise OperationFailed(f"cannot start: {error}: running {_shown(script)}") from error
         with process:
-            ended, stdout, stderr = self._attend(process, stdin and stdin.encode(), timeout)
+            ended, stdout, stderr = self._attend(process, stdin and stdin.encode())
         if ended or process.returncode:
-            kind = OperationInterrupted if ended == "interrupted" else OperationFailed
-            why = ended or _status(process.returncode)
+            kind = OperationInterrupted if ended else OperationFailed
+            why = "interrupted" if ended else _status(process.returncode)
             raise kind(f"{why}: running {_shown(script)}{_tail(stderr or stdout)}")
         return {"stdout": _text(stdout), "stderr": _text(stderr)}
 
     def _attend(
-        self, process: subprocess.Popen[bytes], stdin: bytes | None, timeout: float
-    ) -> tuple[str, bytes, bytes]:
-        """Wait for the end; out of time or told to stop, end the process group.
+        self, process: subprocess.Popen[bytes], stdin: bytes | None
+    ) -> tuple[bool, bytes, bytes]:
+        """Wait for the end; told to stop, end the process group.
 
-        Returns why it was ended ("" where it ended by itself) and its output.
+        Returns whether it was ended, and its output.
         """
-        ended, due = "", time.monotonic() + timeout if timeout else math.inf
+        ended, due = False, math.inf
         signals = iter((signal.SIGTERM, signal.SIGKILL))
         while True:
             try:
@@ -149,8 +147,8 @@ class Commands:
             except subprocess.TimeoutExpired as waiting:
                 stdin, stdout, stderr = None, waiting.stdout or b"", waiting.stderr or b""
             now = time.monotonic()
-            if not ended and (self.stopped or now >= due):
-                ended, due = "interrupted" if self.stopped else f"no end after {timeout:g} s", now
+            if not ended and self.stopped:
+                ended, due = True, now
             if ended and now >= due:
                 number = next(signals, None)
                 if number is None:  # a process that left the group holds the output open

@@ -68,7 +68,6 @@ class Deployment:
         self._registered: set[str] = set()
         self._decided: set[str] = set()
         self._replaced: set[str] = set()
-        self._doomed: set[str] = set()
         self._deleting: set[str] = set()
         self._unfinished: set[str] = set()
         self._failures: list[str] = []
@@ -128,14 +127,11 @@ class Deployment:
             return None
         old, interrupted = self._olds.get(urn), self._interrupted.get(urn, "")
         reason = "replace" if urn in self._replace else ""
-        if wanted.get("deletedWith") in self._replaced:
-            reason = "deletedWith"
-        kept, urn_type = planning.keep_ignored(old, wanted), wanted["type"]
-        immutable = kubernetes.immutable(urn_type) or ("triggers",)
-        decision = planning.decide(old, kept, reason, interrupted, immutable)
+        immutable = kubernetes.immutable(wanted["type"]) or ("triggers",)
+        decision = planning.decide(old, wanted, reason, interrupted, immutable)
         self._decided.add(urn)
         if decision.operation != "replace" or old is None:
-            return Plan(kept, old, decision)
+            return Plan(wanted, old, decision)
         self._replaced.add(urn)
         delete_first = delete_first or planning.in_the_way(old, wanted)
         if not delete_first and interrupted != "deleting":
@@ -150,7 +146,6 @@ class Deployment:
         self._turn.wait_for(lambda: self._deleting.isdisjoint(r["urn"] for r in in_its_way()))
         first = in_its_way()
         self._deleting.update(r["urn"] for r in first)
-        self._doomed.update(r["urn"] for r in first)
         return Plan(wanted, old, decision, first)
 
     def _delete_first(self, plan: Plan) -> None:
@@ -185,12 +180,11 @@ class Deployment:
     def _converge(self, plan: Plan) -> Resource:
         """Do what was decided and record it."""
         wanted, old, operation = plan.wanted, plan.old, plan.decision.operation
-        timeouts = wanted.get("customTimeouts", {})
         if old is None or operation == "replace":
             outputs = {}
             if wanted["custom"]:
                 with self._pending("creating", wanted):
-                    outputs = self._create(wanted, timeouts.get("create", 0))
+                    outputs = self._create(wanted)
             new = _created(wanted, self._new_id(wanted, outputs), outputs)
             keep_old = old is not None and not old.get("pendingReplacement")
             self._writer.settle(new, old=old, keep_old=keep_old, ends=wanted)
@@ -200,28 +194,28 @@ class Deployment:
         if operation == "update":
             if wanted["custom"]:
                 with self._pending("updating", new):
-                    outputs = self._update(wanted, outputs, timeouts.get("update", 0))
+                    outputs = self._update(wanted, outputs)
             changed = _continued(wanted, old, outputs) | {"modified": now()}
             self._writer.settle(changed, old=old, ends=new)
             return changed
         self._writer.settle(old if new == old else new, old=old)
         return new
 
-    def _create(self, wanted: Resource, timeout: float) -> dict[str, Any]:
+    def _create(self, wanted: Resource) -> dict[str, Any]:
         inputs: dict[str, Any] = wanted.get("inputs", {})
         if wanted["type"] == command.TYPE:
-            return self._commands.create(inputs, timeout)
+            return self._commands.create(inputs)
         if wanted["type"].startswith(planning.PROVIDER):
             return inputs
-        return self._objects(wanted).create(wanted["type"], inputs, timeout)
+        return self._objects(wanted).create(wanted["type"], inputs)
 
-    def _update(self, wanted: Resource, outputs: dict[str, Any], timeout: float) -> dict[str, Any]:
+    def _update(self, wanted: Resource, outputs: dict[str, Any]) -> dict[str, Any]:
         inputs: dict[str, Any] = wanted.get("inputs", {})
         if wanted["type"] == command.TYPE:
-            return self._commands.update(inputs, outputs, timeout)
+            return self._commands.update(inputs, outputs)
         if wanted["type"].startswith(planning.PROVIDER):
             return inputs
-        return self._objects(wanted).update(wanted["type"], inputs, outputs, timeout)
+        return self._objects(wanted).update(wanted["type"], inputs, outputs)
 
     def _objects(self, resource: Resource) -> Objects:
         """The cluster of an object, by the provider that it names."""
@@ -258,16 +252,13 @@ class Deployment:
         """Run the recorded `delete`, if there is one to run, and drop or mark the record."""
         # What a killed run was still creating has inputs only.
         properties = resource.get("outputs") or resource.get("inputs", {})
-        needless = resource.get("pendingReplacement") or resource.get("retainOnDelete")
-        is_gone = resource.get("deletedWith") in self._doomed
         carried = not resource["type"].startswith(planning.PROVIDER) and resource["custom"]
-        if carried and not needless and not is_gone:
-            timeout = resource.get("customTimeouts", {}).get("delete", 0)
+        if carried and not resource.get("pendingReplacement"):
             with self._pending("deleting", resource):
                 if resource["type"] == command.TYPE:
-                    self._commands.delete(properties, timeout)
+                    self._commands.delete(properties)
                 else:
-                    self._objects(resource).delete(resource["type"], properties, timeout)
+                    self._objects(resource).delete(resource["type"], properties)
         self._writer.remove(resource, awaits_replacement=awaits_replacement)
 
     def set_outputs(self, urn: str, outputs: dict[str, Any]) -> None:
@@ -290,7 +281,6 @@ class Deployment:
         rest = self._writer.left
         recorded = {resource["urn"] for resource in rest}
         rest += [r for urn, (_, r) in self._writer.interrupted.items() if urn not in recorded]
-        self._doomed.update(resource["urn"] for resource in rest)
         kept: set[str] = set()  # what something still builds on that could not be deleted
         with ThreadPoolExecutor(self._parallel) as pool:
             for members in planning.deletion_rounds(rest):

@@ -1,4 +1,4 @@
-"""Ten kinds of Kubernetes objects: server-side apply, waits and deletion as pulumi-kubernetes has them."""
+"""Five kinds of Kubernetes objects: server-side apply, waits and deletion as pulumi-kubernetes has them."""
 
 from __future__ import annotations
 
@@ -38,23 +38,16 @@ class Kind(NamedTuple):
     immutable: tuple[str, ...] = ()
 
 
-_CORE, _RBAC = "/api/v1", "/apis/rbac.authorization.k8s.io/v1"
+_CORE = "/api/v1"
 KINDS = {
     "core/v1:Namespace": Kind(_CORE, "namespaces", namespaced=False),
     "core/v1:ServiceAccount": Kind(_CORE, "serviceaccounts"),
-    "core/v1:ConfigMap": Kind(_CORE, "configmaps", immutable=("data", "binaryData", "immutable")),
     "core/v1:Service": Kind(_CORE, "services", immutable=("spec.clusterIP",)),
     "apps/v1:Deployment": Kind("/apis/apps/v1", "deployments", immutable=("spec.selector",)),
     "batch/v1:Job": Kind(
         "/apis/batch/v1",
         "jobs",
         immutable=("spec.template", "spec.selector", "spec.completions", "spec.completionMode"),
-    ),
-    "rbac.authorization.k8s.io/v1:Role": Kind(_RBAC, "roles"),
-    "rbac.authorization.k8s.io/v1:RoleBinding": Kind(_RBAC, "rolebindings", immutable=("roleRef",)),
-    "rbac.authorization.k8s.io/v1:ClusterRole": Kind(_RBAC, "clusterroles", namespaced=False),
-    "rbac.authorization.k8s.io/v1:ClusterRoleBinding": Kind(
-        _RBAC, "clusterrolebindings", namespaced=False, immutable=("roleRef",)
     ),
 }
 _ALWAYS = ("apiVersion", "kind", "metadata.name", "metadata.namespace")
@@ -108,7 +101,7 @@ class Objects:
             lambda: connect(provider.get("kubeconfig") or "", provider.get("context") or "")
         )
 
-    def create(self, type_: str, inputs: Properties, timeout: float = 0) -> Properties:
+    def create(self, type_: str, inputs: Properties) -> Properties:
         """Apply an object and wait until it stands; its live form is returned."""
         if self._preview:
             return inputs | {"metadata": _foreseen(inputs.get("metadata"))}
@@ -118,19 +111,17 @@ class Objects:
         query = [("fieldManager", MANAGER), ("force", "true")]
         body = {key: value for key, value in inputs.items() if key != "status"}
         self._call("PATCH", kind, namespace, name, query=query, body=body)
-        return self._stands(kind, namespace, name, inputs, timeout)
+        return self._stands(kind, namespace, name, inputs)
 
-    def update(
-        self, type_: str, inputs: Properties, recorded: Properties, timeout: float = 0
-    ) -> Properties:
+    def update(self, type_: str, inputs: Properties, recorded: Properties) -> Properties:
         if self._preview:
             if unknown(inputs):
                 return self.create(type_, inputs)
             metadata = recorded.get("metadata", {}) | (inputs.get("metadata") or {})
             return recorded | inputs | {"metadata": metadata}
-        return self.create(type_, inputs, timeout)
+        return self.create(type_, inputs)
 
-    def delete(self, type_: str, recorded: Properties, timeout: float = 0) -> None:
+    def delete(self, type_: str, recorded: Properties) -> None:
         """Delete an object with what it owns and wait until it is gone; absence is no failure."""
         if self._preview:
             return
@@ -151,8 +142,7 @@ class Objects:
             last = now
             return False
 
-        seconds = timeout or WAIT_S
-        self._until(gone, seconds, lambda: f"{kind.plural}/{name} does not go: {_state(last)}")
+        self._until(gone, WAIT_S, lambda: f"{kind.plural}/{name} does not go: {_state(last)}")
 
     def _place(self, type_: str, properties: Properties) -> tuple[Kind, str, str]:
         kind = kind_of(type_)
@@ -163,9 +153,7 @@ class Objects:
 
     # --- waits ---
 
-    def _stands(
-        self, kind: Kind, namespace: str, name: str, inputs: Properties, timeout: float
-    ) -> Properties:
+    def _stands(self, kind: Kind, namespace: str, name: str, inputs: Properties) -> Properties:
         said = inputs["metadata"].get("annotations") or {}
         last: Properties = {}
         waiting: list[str] = []
@@ -196,7 +184,7 @@ class Objects:
                     return not live["spec"].get("selector") or self._has_endpoints(namespace, name)
             return True
 
-        seconds = timeout or float(said.get(_TIMEOUT, 0)) or WAIT_S
+        seconds = float(said.get(_TIMEOUT, 0)) or WAIT_S
 
         def late() -> str:
             return f"{kind.plural}/{name} is not ready: {'; '.join([_state(last), *waiting])}"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -19,9 +17,9 @@ logger = logging.getLogger(__name__)
 
 # The key by which Pulumi tells a secret, an asset, an archive or a reference from a plain map.
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
-_VERBS = ("create", "update", "delete")
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+# What pulumi-command itself asks of every command.
+_OF_A_COMMAND = "triggers[*]"
 
 
 class Monitor:
@@ -85,13 +83,9 @@ class Monitor:
         if request.custom and (wrong := _problems(request.type, inputs)):
             raise EngineError(f"{urn}: {'; '.join(wrong)}")
         options = dict(self._options.get(request.parent, {}))
-        for option in ("protect", "retainOnDelete"):
-            if request.HasField(option):
-                options[option] = getattr(request, option)
-        if request.deletedWith:
-            options["deletedWith"] = request.deletedWith
+        if request.HasField("protect"):
+            options["protect"] = request.protect
         self._options[urn] = options
-        timeouts = {verb: getattr(request.customTimeouts, verb) for verb in _VERBS}
         dependencies = request.propertyDependencies
         return planning.compact(
             {
@@ -103,8 +97,6 @@ class Monitor:
                 "dependencies": sorted(request.dependencies),
                 "provider": self._provider(request),
                 "propertyDependencies": {k: sorted(dependencies[k].urns) for k in dependencies},
-                "customTimeouts": {k: _seconds(v, urn) for k, v in timeouts.items() if v},
-                "ignoreChanges": list(request.ignoreChanges),
                 "replaceOnChanges": list(request.replaceOnChanges),
                 **options,
             }
@@ -149,13 +141,16 @@ def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest, urn: str)
         "provider": request.provider and not request.type.startswith(kubernetes.TYPE),
         "plugin_download_url": request.pluginDownloadURL,
         "additional_secret_outputs": request.additionalSecretOutputs,
+        "retain_on_delete": request.HasField("retainOnDelete") and request.retainOnDelete,
+        "deleted_with": request.deletedWith,
+        "ignore_changes": request.ignoreChanges,
+        "replace_on_changes": [p for p in request.replaceOnChanges if p != _OF_A_COMMAND],
+        "custom_timeouts": request.customTimeouts.ByteSize(),
         "replace_with": request.replace_with,
         "replacement_trigger": request.HasField("replacement_trigger"),
         "a remote component": request.remote,
         "a parameterized package": request.packageRef,
     }
-    nested = [path for path in request.ignoreChanges if not path.isalnum()]
-    options["ignore_changes of " + ", ".join(nested)] = nested
     for option, value in options.items():
         if value:
             raise EngineError(f"the embedded engine does not support {option}: {urn}")
@@ -202,11 +197,3 @@ def _plain(value: Any, urn: str) -> Any:
         case "struct_value":
             return _plain_map(value.struct_value, urn)
     return None
-
-
-def _seconds(text: str, urn: str) -> float:
-    """A Go duration such as 1m30s, in seconds."""
-    if not re.fullmatch(f"({_DURATION.pattern})+", text):
-        raise EngineError(f"custom timeout {text!r} is not a duration such as 90s or 5m: {urn}")
-    seconds = math.fsum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
-    return int(seconds) if seconds.is_integer() else seconds

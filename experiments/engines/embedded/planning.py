@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 # Texts that a line of a preview has room for.
 _SHORT = 60
-
-_SEGMENT = re.compile(r'\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|\[(\*)\]|([^.\[]+)')
 
 
 def compact(resource: Resource) -> Resource:
@@ -60,12 +57,10 @@ def decide(
         return Decision("replace", (reason,))
     paths = list(differences(old.get("inputs", {}), wanted.get("inputs", {})))
     changed = tuple(dict.fromkeys(str(path[0]) for path in paths))
-    rules = wanted.get("replaceOnChanges", ())
     # what is above an immutable input changes it too, such as a `spec` that is not known yet
-    fixed = [parse_path(text) for text in immutable]
+    fixed = [tuple(text.split(".")) for text in immutable]
     if wanted["custom"] and any(
-        _forces_replacement(path, rules) or any(_covers(f, path) or _covers(path, f) for f in fixed)
-        for path in paths
+        _covers(f, path) or _covers(path, f) for f in fixed for path in paths
     ):
         return Decision("replace", changed)
     if interrupted and not paths:
@@ -101,16 +96,6 @@ def in_the_way(old: Resource | None, wanted: Resource) -> bool:
     return before is not None and before == after
 
 
-def keep_ignored(old: Resource | None, wanted: Resource) -> Resource:
-    """What is wanted, with the recorded value of each input whose changes are ignored."""
-    ignored = wanted.get("ignoreChanges", ())
-    if old is None or not ignored:
-        return wanted
-    recorded = old.get("inputs", {})
-    inputs = {k: v for k, v in wanted.get("inputs", {}).items() if k not in ignored}
-    return wanted | {"inputs": inputs | {k: recorded[k] for k in ignored if k in recorded}}
-
-
 def differences(old: Any, new: Any, at: Path = ()) -> Iterator[Path]:
     """The paths at which two values differ; an absent key and a null are the same."""
     if isinstance(old, dict) and isinstance(new, dict):
@@ -140,28 +125,13 @@ def unknown(value: Any) -> bool:
     return bool(value == UNKNOWN)
 
 
-def _forces_replacement(path: Path, replace_on_changes: Iterable[str]) -> bool:
-    """A named path covers every path below it."""
-    return any(_covers(parse_path(text), path) for text in replace_on_changes)
-
-
 def _covers(outer: Path, inner: Path) -> bool:
-    return len(outer) <= len(inner) and all(
-        o in ("*", i) for o, i in zip(outer, inner, strict=False)
-    )
-
-
-def parse_path(text: str) -> Path:
-    """A property path: `triggers[*]`, `environment.HOME`, `environment["A.B"]`."""
-    return tuple(
-        int(index) if index else quoted.replace('\\"', '"') or star or name
-        for quoted, index, star, name in _SEGMENT.findall(text)
-    )
+    return inner[: len(outer)] == outer
 
 
 def references(resource: Resource) -> set[str]:
     """The resources (and the provider) that a recorded resource builds on."""
-    urns = {resource.get("parent", ""), resource.get("deletedWith", "")}
+    urns = {resource.get("parent", "")}
     urns.add(resource.get("provider", "").rpartition("::")[0])
     urns.update(resource.get("dependencies", ()))
     for dependencies in resource.get("propertyDependencies", {}).values():
@@ -174,8 +144,8 @@ def dependent_replacements(
 ) -> list[Resource]:
     """What must be deleted before `root` is, in the order of creation.
 
-    That is every dependent which a new `root` would force to be replaced: `triggers` (or an input
-    of `replaceOnChanges`) that come from it, or `deletedWith`. A mere `depends_on` does not.
+    That is every dependent which a new `root` would force to be replaced: its `triggers` come from
+    it. A mere `depends_on` does not.
     `decided` are the URNs that this run has already settled: they cannot depend on it.
     """
     doomed = {root["urn"]}
@@ -183,12 +153,8 @@ def dependent_replacements(
     for resource in resources:
         if resource is root or resource["urn"] in decided or not resource["custom"]:
             continue
-        rules = ("triggers", *resource.get("replaceOnChanges", ()))
-        if resource.get("deletedWith") in doomed or any(
-            doomed & set(urns or ()) and _forces_replacement((name,), rules)
-            for name, urns in resource.get("propertyDependencies", {}).items()
-            if name in resource.get("inputs", {}) and name not in resource.get("ignoreChanges", ())
-        ):
+        of_triggers = resource.get("propertyDependencies", {}).get("triggers") or ()
+        if doomed & set(of_triggers) and "triggers" in resource.get("inputs", {}):
             doomed.add(resource["urn"])
             victims.append(resource)
     return victims
