@@ -111,11 +111,16 @@ def compare(
     configurations of a sweep share. `at` is the replica count, by default the largest that both
     have; the overlay is compared where both have it. Runs under unlike conditions are
     inconclusive unless `force` is given. Raises NothingToCompare where a side has no run of what
-    was asked for.
+    was asked for, or where the two have runs in common.
     """
     together = records_a is records_b or list(records_a) == list(records_b)
     if together and a == b:
         raise NothingToCompare(f"{a} would be compared with itself")
+    if not together and (shared := _runs(records_a) & _runs(records_b)):
+        raise NothingToCompare(
+            f"{len(shared)} of the runs are in both directories, which are then no two experiments: "
+            "compare within one of them, or remove the copies"
+        )
     quantity = QUANTITIES[metric]
     before, after = (
         gather(records, baseline, quantity.column) for records in (records_a, records_b)
@@ -153,6 +158,11 @@ def compare(
         sentence=_sentence(found, quantity, size, apart=not together),
         differences=differences,
     )
+
+
+def _runs(records: Sequence[Record]) -> set[str]:
+    """The runs that have a time; two that agree in all that was measured are one."""
+    return {one.model_dump_json() for one in records if one.start}
 
 
 def _within(

@@ -77,6 +77,12 @@ def test_without_a_baseline_beside_both_a_spread_between_sweeps_is_assumed(a: st
     assert compare(tight, far, "baseline", "baseline").exit_code == 4
 
 
+def test_sweeps_that_share_runs_are_no_two_experiments() -> None:
+    grown = [*RECORDS[:10], *after_the_change(0.6)]
+    with pytest.raises(NothingToCompare, match="10 of the runs are in both"):
+        compare(RECORDS, grown, "slow", "slow")
+
+
 def test_a_copy_of_the_same_records_is_the_same_sweep() -> None:
     copy = [record.model_copy() for record in RECORDS]
     assert compare(RECORDS, copy, "baseline", "slow").effect.method == "paired"
