@@ -88,7 +88,8 @@ def _steering(steering: Steering | None) -> str | None:
     if steering is None:
         return None
     queues = sorted({f"{q.role} {q.rps_cpus}/{q.rps_flow_cnt}" for q in steering.queues})
-    return ", ".join([*queues, f"flow table {steering.sock_flow_entries}"])
+    others = sorted({f"{one.role} {one.knob} {one.value}" for one in steering.settings})
+    return ", ".join([*queues, *others, f"flow table {steering.sock_flow_entries}"])
 
 
 def together(*several: Conditions) -> Conditions:

@@ -113,6 +113,17 @@ class QueueSteering(Model):
     pod: Text | None = Field(default=None, description="The pod that the device is in.")
 
 
+class Setting(Model):
+    """Another setting of a steered device as read back from the kernel."""
+
+    node: Text
+    role: Literal["nic", "overlay", "veth", "pod"]
+    device: Text
+    place: Text = Field(description="The queue, such as tx-0.")
+    knob: Text = Field(description="The name of the kernel's file, such as xps_cpus.")
+    value: Text = Field(description="As the kernel prints it.")
+
+
 class Steering(Model):
     """Steering of the steered nodes as read back: every queue and the machine's flow table."""
 
@@ -120,6 +131,7 @@ class Steering(Model):
         description="net.core.rps_sock_flow_entries; null where it cannot be seen."
     )
     queues: Rows[QueueSteering]
+    settings: Rows[Setting] = Field(default=[], description="What else was set.")
 
 
 class Machine(Model):

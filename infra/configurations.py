@@ -6,12 +6,19 @@ import hashlib
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
-from agent.knobs import MAX_FLOWS, MAX_SOCK_FLOWS
-from agent.values import MASK, MAX_CPUS, WORDS, parse_mask
+from agent.knobs import KNOBS, MACHINE, MAX_FLOWS, MAX_SOCK_FLOWS
+from agent.values import MASK, MAX_CPUS, WORDS, cpus_of, parse_mask
 from infra import yaml_files
 from infra.complaints import complaint, shown, unknown_key, whole
 from infra.errors import InvalidInput
@@ -29,30 +36,61 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DeviceSteering(_Model):
-    """`rps_cpus` as a placement word or a mask, and `rps_flow_cnt`, of every queue of a device."""
+def _word_or_mask(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError(f"must be in quotes: one of {_WORDS_OR_MASK}")
+    if value in WORDS:
+        return value
+    if not re.fullmatch(MASK, value):
+        raise ValueError(f"must be one of {_WORDS_OR_MASK}")
+    if parse_mask(value).bit_length() > MAX_CPUS:
+        raise ValueError(f"must be a mask of at most {MAX_CPUS} CPUs")
+    return value
 
-    cpus: str = "none"
+
+Mask = Annotated[str, BeforeValidator(_word_or_mask)]
+# The first two knobs have had keys of their own, and are always written.
+_OLD = {"rps_cpus": "cpus", "rps_flow_cnt": "flows"}
+_LATER = {name: knob for name, knob in KNOBS.items() if name not in _OLD and knob.scope != MACHINE}
+_fields: dict[str, Any] = {
+    name: ((Mask if knob.codec.is_mask else Annotated[int, whole(0, MAX_FLOWS)]) | None, None)
+    for name, knob in _LATER.items()
+}
+_Later: Any = create_model("_Later", __base__=_Model, **_fields)
+
+
+class DeviceSteering(_Later):  # type: ignore[misc] # a key for each knob
+    """What every queue of a device is to have: `rps_cpus` and `rps_flow_cnt` always, others where named."""
+
+    cpus: Mask = "none"
     flows: Annotated[int, whole(0, MAX_FLOWS)] = 0
 
-    @field_validator("cpus", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _word_or_mask(cls, value: object) -> object:
-        if not isinstance(value, str):
-            raise ValueError(f"must be in quotes: one of {_WORDS_OR_MASK}")
-        if value in WORDS:
-            return value
-        if not re.fullmatch(MASK, value):
-            raise ValueError(f"must be one of {_WORDS_OR_MASK}")
-        if parse_mask(value).bit_length() > MAX_CPUS:
-            raise ValueError(f"must be a mask of at most {MAX_CPUS} CPUs")
-        return value
+    def _names_of_the_kernel(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        for name, old in _OLD.items():
+            if name in values and old in values:
+                raise ValueError(f"{name} and {old} are one setting: give either")
+        return {_OLD.get(key, key): value for key, value in values.items()}
+
+    @property
+    def knobs(self) -> dict[str, str | int]:
+        """The word of each knob that is set."""
+        later = {name: getattr(self, name) for name in _LATER}
+        both = {"rps_cpus": self.cpus, "rps_flow_cnt": self.flows, **later}
+        return {name: word for name, word in both.items() if word is not None}
+
+    @property
+    def masks(self) -> list[str]:
+        return [str(word) for name, word in self.knobs.items() if KNOBS[name].codec.is_mask]
 
     @property
     def named_cpus(self) -> frozenset[int]:
-        """The CPUs that an explicit mask names; none for a word."""
-        bits = 0 if self.cpus in WORDS else parse_mask(self.cpus)
-        return frozenset(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)
+        """The CPUs that explicit masks name; none for a word."""
+        bits = [parse_mask(mask) for mask in self.masks if mask not in WORDS]
+        return frozenset(cpu for one in bits for cpu in cpus_of(one))
 
 
 class Configuration(_Model):
@@ -73,7 +111,7 @@ class Configuration(_Model):
     @property
     def definition(self) -> str:
         """Hash of what the name stands for: a user's file may change."""
-        text = self.model_dump_json(exclude={"summary"})
+        text = self.model_dump_json(exclude={"summary"}, exclude_none=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @cached_property
@@ -84,7 +122,7 @@ class Configuration(_Model):
     @property
     def needs_cpus(self) -> int:
         """The number of CPUs that a machine must have for every mask and stage to exist."""
-        staged = any(self.steering(role).cpus == "last" for role in ROLES)
+        staged = any("last" in self.steering(role).masks for role in ROLES)
         return max(2 if staged else 1, *(cpu + 1 for cpu in self.named_cpus), 1)
 
 

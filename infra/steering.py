@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.configurations import Configuration, Role
+from agent.plan import ALIASES
+from infra.configurations import Configuration, DeviceSteering, Role
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,20 @@ def plan(
     }
 
 
+def _words(wanted: DeviceSteering) -> dict[str, Any]:
+    """As it has always been where that says it all: a plan is part of a stack's state."""
+    if wanted.knobs.keys() == set(ALIASES.values()):
+        return {"cpus": wanted.cpus, "flows": wanted.flows}
+    return {"set": wanted.knobs}
+
+
 def _rule(configuration: Configuration, device: Device) -> dict[str, Any]:
     wanted = configuration.steering(device.role)
     return {
         "role": device.role,
         "namespace": device.namespace,
         "devices": list(device.patterns),
-        "cpus": wanted.cpus,
-        "flows": wanted.flows,
+        **_words(wanted),
         "pod": device.pod,
         "generation": device.generation,
         "optional": device.optional,

@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
+from agent.knobs import RX
 from infra import untrusted
 from infra.errors import VARIABLE, InvalidInput, PrerequisiteMissing, Refusal
 
@@ -35,9 +36,15 @@ def call(verb: str, *options: str, plan: dict[str, Any] | None = None) -> dict[s
 class _Queue(BaseModel):
     role: str | None = None
     device: str
-    queue: Annotated[str, Field(pattern="^rx-[0-9]{1,5}$")]
-    rps_cpus: str
-    rps_flow_cnt: int
+    queue: Annotated[str, Field(pattern="^(rx|tx)-[0-9]{1,5}$")]
+    rps_cpus: str | None = None
+    rps_flow_cnt: int | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.queue.startswith(RX) and None in (self.rps_cpus, self.rps_flow_cnt):
+            raise ValueError("a receive queue lacks rps_cpus or rps_flow_cnt")
+        return self
 
 
 class _Drift(BaseModel):

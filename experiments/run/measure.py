@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from agent.knobs import KNOBS
 from analysis.schema import (
     Confounders,
     Core,
@@ -17,6 +18,7 @@ from analysis.schema import (
     Pair,
     QueueSteering,
     Record,
+    Setting,
     Steering,
 )
 from experiments import targets, validity
@@ -265,14 +267,16 @@ def _verified(at: Backend, verdict: _Verdict, when: str) -> Steering | None:
 
     def steering() -> Steering:
         queues: list[QueueSteering] = []
+        settings: list[Setting] = []
         table: int | None = None
         for node, answer in answers:
             words = [f"steering {when}: {_words(drift)}" for drift in answer["drift"]]
             verdict.add([Reason(Cause.STEERING, text) for text in words])
             verdict.warnings += answer["warnings"]
-            queues += [_queue(node, queue) for queue in answer["queues"]]
+            queues += [_queue(node, row) for row in answer["queues"] if "rps_cpus" in row]
+            settings += [one for row in answer["queues"] for one in _settings(node, row)]
             table = answer["sock_flow_entries"] if table is None else table
-        return Steering(sock_flow_entries=table, queues=queues)
+        return Steering(sock_flow_entries=table, queues=queues, settings=settings)
 
     return verdict.asked(Cause.AGENT, f"steering {when}", steering, None)
 
@@ -285,6 +289,16 @@ def _queue(node: str, queue: dict[str, Any]) -> QueueSteering:
     fields = ("role", "device", "queue", "rps_cpus", "rps_flow_cnt", "pod")
     known = {name: queue.get(name) for name in fields}
     return QueueSteering.model_validate({"node": node, **known})
+
+
+def _settings(node: str, row: Mapping[str, Any]) -> list[Setting]:
+    """What a row has besides the two of a receive queue."""
+    known = {"node": node, "role": row["role"], "device": row["device"], "place": row["queue"]}
+    return [
+        Setting.model_validate({**known, "knob": name, "value": str(row[name])})
+        for name in KNOBS
+        if name in row and name not in QueueSteering.model_fields
+    ]
 
 
 def _throttled(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.knobs import KNOBS
 from analysis import caveats, compare, dependence, evidence, recommend, sequential
 from analysis.machine import CONDITIONS
 from analysis.plots import figures
@@ -158,3 +159,9 @@ def test_the_example_s_page_and_report_say_what_its_figures_support() -> None:
     assert f"{len(baseline)} comparisons" in page
     losses = sorted(100 * (1 - (at_one[name].effect.estimate or 0)) for name in ("rps", "rps-plus"))
     assert f"loses {losses[0]:.0f} to {losses[1]:.0f} %" in text("docs/roadmap.md")
+
+
+def test_every_knob_is_in_the_docs() -> None:
+    page = text("docs/agent.md")
+    for name in KNOBS:
+        assert f"| `{name}` |" in page

@@ -244,3 +244,29 @@ def test_a_configuration_does_not_change():
         ALL["rps"].nic = DeviceSteering()
     with pytest.raises(ValidationError):
         ALL["rps"].nic.cpus = "none"
+
+
+def test_definitions_stay_what_they_were() -> None:
+    """They are in records: another hash would make runs of before look unlike."""
+    assert ALL["rfs-plus"].definition == "3feb704b9a0e"
+    assert ALL["pipeline"].definition == "c47562023bec"
+
+
+def test_the_kernel_s_names_and_the_old_keys_are_one(own) -> None:
+    path = own("a: {nic: {rps_cpus: all, rps_flow_cnt: 64}}\nb: {nic: {cpus: all, flows: 64}}")
+    read = configurations.load(path)
+    assert read["a"].definition == read["b"].definition
+    with pytest.raises(InvalidInput, match=r"nic.*rps_cpus and cpus"):
+        configurations.load(own("a: {nic: {rps_cpus: all, cpus: all}}"))
+
+
+def test_another_knob_is_planned_where_it_is_named_alone(own) -> None:
+    read = configurations.load(own("x: {nic: {xps_cpus: last}, overlay: {cpus: all}}"))["x"]
+    devices = [Device("nic", ("eth1",)), Device("overlay", ("vxlan.calico",))]
+    document = steering.plan(read, owner="me", devices=devices, cores=[0, 1], queue_core=0)
+    nic, overlay = document["rules"]
+    assert nic["set"] == {"rps_cpus": "none", "rps_flow_cnt": 0, "xps_cpus": "last"}
+    assert "set" not in overlay
+    assert steer.parse_plan(document).rules[0].set == nic["set"]
+    assert read.needs_cpus == 2
+    assert read.definition != configurations.load(own("x: {overlay: {cpus: all}}"))["x"].definition
