@@ -178,3 +178,21 @@ def test_the_example_of_a_sweep_from_python_runs(project: Project) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("6 of 6 ")
+
+
+def test_results_go_to_the_checkout_wherever_one_is(project: Project, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    words = "sweep --configurations rfs --baseline none --replicas 1 --runs 1 --duration 1 --omit 0"
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", *words.split(), "--engine", "embedded"],
+        cwd=elsewhere,
+        env={**os.environ, "PYTHONPATH": str(project.folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (results,) = (project.folder / "results").glob("sweep-*")
+    assert list((results / "records").glob("run-*.json"))
+    assert str(results) in done.stderr  # absolute
+    assert not list(elsewhere.iterdir())
