@@ -6,7 +6,7 @@ import hashlib
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -52,14 +52,9 @@ Mask = Annotated[str, BeforeValidator(_word_or_mask)]
 # The first two knobs have had keys of their own, and are always written.
 _OLD = {"rps_cpus": "cpus", "rps_flow_cnt": "flows"}
 _LATER = {name: knob for name, knob in KNOBS.items() if name not in _OLD and knob.scope != MACHINE}
-_fields: dict[str, Any] = {
-    name: ((Mask if knob.codec.is_mask else Annotated[int, whole(0, MAX_FLOWS)]) | None, None)
-    for name, knob in _LATER.items()
-}
-_Later: Any = create_model("_Later", __base__=_Model, **_fields)
 
 
-class DeviceSteering(_Later):  # type: ignore[misc] # a key for each knob
+class _DeviceSteering(_Model):
     """What every queue of a device is to have: `rps_cpus` and `rps_flow_cnt` always, others where named."""
 
     cpus: Mask = "none"
@@ -78,7 +73,7 @@ class DeviceSteering(_Later):  # type: ignore[misc] # a key for each knob
     @property
     def knobs(self) -> dict[str, str | int]:
         """The word of each knob that is set."""
-        later = {name: getattr(self, name) for name in _LATER}
+        later = {name: getattr(self, name, None) for name in _LATER}
         both = {"rps_cpus": self.cpus, "rps_flow_cnt": self.flows, **later}
         return {name: word for name, word in both.items() if word is not None}
 
@@ -91,6 +86,16 @@ class DeviceSteering(_Later):  # type: ignore[misc] # a key for each knob
         """The CPUs that explicit masks name; none for a word."""
         bits = [parse_mask(mask) for mask in self.masks if mask not in WORDS]
         return frozenset(cpu for one in bits for cpu in cpus_of(one))
+
+
+_fields: dict[str, Any] = {
+    name: ((Mask if knob.codec.is_mask else Annotated[int, whole(0, MAX_FLOWS)]) | None, None)
+    for name, knob in _LATER.items()
+}
+if TYPE_CHECKING:
+    DeviceSteering = _DeviceSteering
+else:  # the same with a key for each further knob
+    DeviceSteering = create_model("DeviceSteering", __base__=_DeviceSteering, **_fields)
 
 
 class Configuration(_Model):

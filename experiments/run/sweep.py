@@ -1,7 +1,7 @@
 """A sweep: every state of a plan, converged by an engine and measured, record by record.
 
     from pathlib import Path
-    from experiments import matrix
+    from experiments.run import matrix
     from experiments.engines.choice import choose
     from experiments.run.sweep import Sweep
 

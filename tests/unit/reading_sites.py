@@ -119,7 +119,6 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("experiments/engines/embedded/kubernetes.py", "Objects._end_of"): TYPED,
     ("experiments/engines/embedded/kubernetes.py", "Objects._stands"): "the program's own annotation",
     ("experiments/engines/embedded/monitor.py", "_plain"): TYPED,
-    ("experiments/engines/embedded/monitor.py", "_seconds"): "a duration in its own form alone",
     ("experiments/engines/embedded/program.py", "_run.program"): OWN,
     ("experiments/traffic/iperf3.py", "Client.finish"): PASSED_ON,
     ("experiments/traffic/iperf3.py", "_await_ready"): PASSED_ON,

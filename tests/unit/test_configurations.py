@@ -187,8 +187,8 @@ def test_the_largest_counts_that_the_agent_takes_are_taken(own):
         ("x: {veth: {cpus: [all]}}", ("x.veth.cpus", "in quotes", "not ['all']")),
         (f"x: {{nic: {{cpus: '{'f' * 9999}'}}}}", ("x.nic.cpus", "at most 8192 CPUs", "'fff")),
         ("x: {nic: {cpu: all}}", ("x.nic.cpu: unknown key; did you mean cpus?", "cpus, flows")),
-        ("x: {nic: all}", ("x.nic: must map cpus, flows, not 'all'",)),
-        ("x: {nic: }", ("x.nic: must map cpus, flows, not None",)),
+        ("x: {nic: all}", ("x.nic: must map cpus, flows, xps_cpus, not 'all'",)),
+        ("x: {nic: }", ("x.nic: must map cpus, flows, xps_cpus, not None",)),
         ("x: {sock_flow_entries: 536870913}", ("x.sock_flow_entries", "to 536870912, not 53687")),
         ("x: {sock_flow_entrys: 1}", ("x.sock_flow_entrys: unknown", "mean sock_flow_entries?")),
         ("x: {name: y}", ("x.name: unknown key", "nic, overlay, pod, sock_flow_entries, summ")),
@@ -253,9 +253,9 @@ def test_definitions_stay_what_they_were() -> None:
 
 
 def test_the_kernel_s_names_and_the_old_keys_are_one(own) -> None:
-    path = own("a: {nic: {rps_cpus: all, rps_flow_cnt: 64}}\nb: {nic: {cpus: all, flows: 64}}")
-    read = configurations.load(path)
-    assert read["a"].definition == read["b"].definition
+    new = configurations.load(own("a: {nic: {rps_cpus: all, rps_flow_cnt: 64}}"))["a"]
+    old = configurations.load(own("a: {nic: {cpus: all, flows: 64}}"))["a"]
+    assert new.definition == old.definition
     with pytest.raises(InvalidInput, match=r"nic.*rps_cpus and cpus"):
         configurations.load(own("a: {nic: {rps_cpus: all, cpus: all}}"))
 
