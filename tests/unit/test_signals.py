@@ -105,7 +105,7 @@ ps -o sid= -p $$ | tr -d ' ' > session
 trap 'echo interrupted >> signals' INT
 echo ready
 for i in $(seq 100); do
-  sleep 0.02
+  sleep 0.02 & wait $!  # a foreground child would take the signal from its shell at times
   [ -e signals ] && sleep 0.5 && { echo "error: cancelled" >&2; exit 1; }
 done
 exit 0
