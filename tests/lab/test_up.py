@@ -21,9 +21,9 @@ def test_a_state_is_converged_once_and_measured_once(either: Project) -> None:
     assert set(first.changes.values()) == {"create"}
     assert first.json["outputs"]["bitrate_mbps"] > 0
     assert first.json["outputs"]["configuration"] == "rfs-plus"
-    record, *others = (either.folder / "results" / STACK).glob("*[0-9].json")
-    assert not others
-    assert json.loads(record.read_text())["valid"] is True
+    made = (either.folder / "results" / STACK).glob("*[0-9].json")
+    reasons = [json.loads(record.read_text())["reasons"] for record in made]
+    assert reasons.count([]) == 1, reasons  # a busy machine may spoil the first attempt
 
     assert either.preview(STACK).changes == {}
     again = either.up(STACK)
