@@ -19,7 +19,7 @@ class NodeOf(BaseModel):
 
     name: str
     address: Address
-    boot_id: str
+    kernel_id: str
     side: Literal["server", "client"]
     steered: bool
     owner: str
@@ -70,7 +70,7 @@ def of(state: StackSettings, nodes: Nodes) -> ClusterMeasurement:
         return NodeOf(
             name=node.name,
             address=node.address,
-            boot_id=node.boot_id,
+            kernel_id=node.kernel_id,
             side=side,
             steered=node.name in steered,
             owner=names.owner(node.name),

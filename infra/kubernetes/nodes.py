@@ -30,7 +30,15 @@ class Node:
     kernel: str
     cpus: int
     ready: bool
-    system_uuid: str = ""
+    system_uuid: str = ""  # empty where it does not tell machines apart
+
+    @property
+    def kernel_id(self) -> str:
+        """What nodes of one kernel have in common.
+
+        Virtual machines that were cloned while they ran have one boot id, but not one system UUID.
+        """
+        return f"{self.boot_id} {self.system_uuid}"
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,7 @@ def _node(node: Any) -> Node:
         raise PrerequisiteMissing(
             f"node {name}: its address {error}: kubectl get node {name} -o wide"
         ) from None
+    is_kind = (node.spec.provider_id or "").startswith("kind://")
     return Node(
         name=name,
         hostname=labels.get(HOSTNAME, name),
@@ -120,7 +129,8 @@ def _node(node: Any) -> Node:
         kernel=node.status.node_info.kernel_version,
         cpus=cpus_of(str(node.status.capacity["cpu"])),
         ready=conditions.get("Ready") == "True",
-        system_uuid=node.status.node_info.system_uuid,
+        # kind gives each of its nodes, which are containers of one machine, a UUID of its own
+        system_uuid="" if is_kind else node.status.node_info.system_uuid,
     )
 
 
@@ -132,12 +142,8 @@ def cpus_of(quantity: str) -> int:
 
 
 def owners_of_table(nodes: Sequence[Node]) -> set[str]:
-    """The first node of each kernel: nodes of one kernel share one flow table (pure).
-
-    Virtual machines that were cloned while they ran have one boot id, but not one system UUID.
-    Nodes that are containers can differ in both ways, but have no flow table at all.
-    """
-    first: dict[tuple[str, str], str] = {}
+    """The first node of each kernel: nodes of one kernel share one flow table (pure)."""
+    first: dict[str, str] = {}
     for node in nodes:
-        first.setdefault((node.boot_id, node.system_uuid), node.name)
+        first.setdefault(node.kernel_id, node.name)
     return set(first.values())

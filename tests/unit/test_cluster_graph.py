@@ -11,10 +11,11 @@ import declared_graph
 import pytest
 from declared_graph import COMMAND, MEASURED, Graph
 
+from experiments.targets.kubernetes.backend import KubernetesBackend
 from infra import config, configurations
 from infra.config import StackSettings
 from infra.errors import InvalidInput, PrerequisiteMissing
-from infra.kubernetes import agent, cluster, steering
+from infra.kubernetes import agent, cluster, measurement, steering
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node, Nodes, choose, owners_of_table
 from infra.kubernetes.plan import node_plan
@@ -185,6 +186,16 @@ def test_nodes_of_one_kernel_share_one_flow_table() -> None:
     assert tables == [32768, None]
 
 
+def test_cores_are_counted_once_for_each_kernel() -> None:
+    """Machines that were cloned while they ran have one boot id; kind's nodes are one machine."""
+    clone = replace(node("s2", "x"), system_uuid="another machine's")
+    for second, counted in ((node("s2", "x"), ["s1"]), (clone, ["s1", "s2"])):
+        what = measurement.of(state(), Nodes((node("s1", "x"), second), NODES.clients))
+        assert [one.name for one in KubernetesBackend(what)._measured()] == counted
+    of_kind = [(Listed(name, provider=f"kind://docker/kind/{name}"), {"a": "b"}) for name in "ab"]
+    assert {one.kernel_id for one in choose(of_kind, "serverSelector", "a=b")} == {"b "}
+
+
 def test_both_sides_can_be_steered() -> None:
     assert {"steer-s1", "steer-s2", "steer-c1"} <= declared(state(steerNodes="both")).inputs.keys()
 
@@ -245,11 +256,12 @@ def test_names_are_dns_labels_and_differ_where_stacks_do(text: str, wanted: str)
 class Listed:
     """A node as the API's client has it, as far as it is read."""
 
-    def __init__(self, name: str, ready: str = "True") -> None:
+    def __init__(self, name: str, ready: str = "True", provider: str | None = None) -> None:
         condition = type("", (), {"type": "Ready", "status": ready})
         address = type("", (), {"type": "InternalIP", "address": "192.0.2.7"})
         info = type("", (), {"boot_id": "b", "kernel_version": "6.1", "system_uuid": "u"})
         self.metadata = type("", (), {"name": name, "labels": {}})
+        self.spec = type("", (), {"provider_id": provider})
         self.status = type(
             "", (),
             {"conditions": [condition], "addresses": [address], "node_info": info, "capacity": {"cpu": "4"}},

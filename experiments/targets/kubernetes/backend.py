@@ -93,7 +93,7 @@ class KubernetesBackend:
         first: dict[str, NodeOf] = {}
         for node in self._what.nodes:
             if node.side == "server" or node.steered:
-                first.setdefault(node.boot_id, node)
+                first.setdefault(node.kernel_id, node)
         return list(first.values())
 
     def verify(self) -> list[tuple[str, dict[str, Any]]]:
@@ -251,8 +251,8 @@ class KubernetesBackend:
 
     def _counted(self, name: str) -> str:
         """The measured node with the kernel of this node."""
-        boot = {node.name: node.boot_id for node in self._what.nodes}
-        same = (node.name for node in self._measured() if node.boot_id == boot.get(name))
+        kernels = {node.name: node.kernel_id for node in self._what.nodes}
+        same = (node.name for node in self._measured() if node.kernel_id == kernels.get(name))
         return next(same, name)
 
 
