@@ -7,12 +7,14 @@ import io
 import os
 import sys
 import zipfile
+from functools import lru_cache
 
 NAME = "steer.pyz"
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _MAIN = "import sys\n\nfrom agent.cli import main\n\nsys.exit(main())\n"
 
 
+@lru_cache(maxsize=None)
 def archive() -> bytes:
     """A zipapp (PEP 441) of this package; it is stored, for compressors differ."""
     sources = {"__main__.py": _MAIN.encode()}
@@ -30,6 +32,7 @@ def archive() -> bytes:
     return made.getvalue()
 
 
+@lru_cache(maxsize=None)
 def digest() -> str:
     """SHA-256 of the archive, in hexadecimal."""
     return hashlib.sha256(archive()).hexdigest()

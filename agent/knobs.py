@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.values import MASK, MAX_CPUS, agrees_count, agrees_mask, mask_words, parse_mask
+from agent.values import MASK, MAX_CPUS, WORDS, agrees_count, agrees_mask, parse_mask
 
 if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
     from collections.abc import Callable
@@ -33,9 +33,9 @@ def _mask() -> Codec:
         return re.fullmatch(MASK, text) is not None and len(text) <= MAX_CPUS
 
     def accepts(word: object) -> bool:
-        return isinstance(word, str) and (word in mask_words() or fits(word))
+        return isinstance(word, str) and (word in WORDS or fits(word))
 
-    words = f"one of {', '.join(mask_words())} or a hexadecimal mask"
+    words = f"one of {', '.join(WORDS)} or a hexadecimal mask"
     return Codec(True, fits, accepts, words, agrees_mask)
 
 

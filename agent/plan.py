@@ -75,7 +75,6 @@ class Rule(NamedTuple):
     pod: str | None
     generation: str | None
     optional: bool
-    spelled: bool = False  # by the knobs' own names
 
 
 class Plan(NamedTuple):
@@ -112,7 +111,6 @@ def _rule(item: dict[str, Any], where: str) -> Rule:
     else:
         values = read_fields(item, RULE_FIELDS, where)
         asked = {name: values.pop(old) for old, name in ALIASES.items()}
-    values["spelled"] = "set" in item
     values["set"] = {name: word for name, word in asked.items() if word is not None}
     return Rule(**values)
 
@@ -144,7 +142,7 @@ def asked_masks(plan: Plan, cpus: Cpus) -> list[dict[str, int]]:
         return mask_of(place(word, usable or cores))
 
     return [
-        {name: mask(rule, name, path(index, rule, name)) for name in rule.set if is_mask(name)}
+        {name: mask(rule, name, path(plan, index, name)) for name in rule.set if is_mask(name)}
         for index, rule in enumerate(plan.rules)
     ]
 
@@ -153,10 +151,11 @@ def is_mask(name: str) -> bool:
     return KNOBS[name].codec.is_mask
 
 
-def path(index: int, rule: Rule, name: str) -> str:
+def path(plan: Plan, index: int, name: str) -> str:
     """Where in the plan's document a word is."""
-    old = {name: old for old, name in ALIASES.items()}.get(name)
-    return f"rules[{index}].{old}" if old and not rule.spelled else f"rules[{index}].set.{name}"
+    if "set" in plan.document["rules"][index]:
+        return f"rules[{index}].set.{name}"
+    return f"rules[{index}].{next(old for old, new in ALIASES.items() if new == name)}"
 
 
 def wanted_values(plan: Plan, cpus: Cpus) -> list[dict[str, str]]:
@@ -171,7 +170,7 @@ def wanted_values(plan: Plan, cpus: Cpus) -> list[dict[str, str]]:
         for name, mask in asked.items():
             left = mask & ~cpus.unusable
             if mask and not left:
-                words = f"plan: {path(index, rule, name)} is {json.dumps(rule.set[name])}, which "
+                words = f"plan: {path(plan, index, name)} is {json.dumps(rule.set[name])}, which "
                 words += f"means {as_list(cpus_of(mask))}: {cpus.faults(mask)}: "
                 raise SteerError(f"{words}steer to some of {as_list(cpus.usable)}", CANNOT)
             found[name] = format_mask(left)

@@ -73,11 +73,6 @@ def place(word: str, cores: Sequence[int]) -> list[int]:
     return dict(zip(WORDS, ([], list(cores), first, middle, last)))[word]
 
 
-def mask_words() -> tuple[str, ...]:
-    """The placement words that a mask may be."""
-    return WORDS
-
-
 def agrees_mask(wanted: str, got: str, unusable: int) -> bool:
     want, have = parse_mask(wanted), parse_mask(got)
     return have & ~want == 0 and want & ~have & ~unusable == 0

@@ -26,7 +26,10 @@ class _Agent:
     """What the agent's modules have, by name; no name of it means two things."""
 
     def __getattr__(self, name: str) -> Any:
-        return next(getattr(one, name) for one in MODULES if hasattr(one, name))
+        for module in MODULES:
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(name)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise TypeError(f"{name} would be replaced nowhere: use replace()")

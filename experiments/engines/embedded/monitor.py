@@ -141,7 +141,7 @@ def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest, urn: str)
         "provider": request.provider and not request.type.startswith(kubernetes.TYPE),
         "plugin_download_url": request.pluginDownloadURL,
         "additional_secret_outputs": request.additionalSecretOutputs,
-        "retain_on_delete": request.HasField("retainOnDelete") and request.retainOnDelete,
+        "retain_on_delete": request.retainOnDelete,
         "deleted_with": request.deletedWith,
         "ignore_changes": request.ignoreChanges,
         "replace_on_changes": [p for p in request.replaceOnChanges if p != _OF_A_COMMAND],
