@@ -5,7 +5,8 @@
 With names of figures after it (shares, study, isolation, until_ci) it measures these alone.
 
 `share` is omit + duration of all runs over the wall time from the first word of the plan to the
-end of the clean-up; `command` that of the whole command with its set-up, report and plots. The
+end of the clean-up, also of attempts that were repeated; `command` that of the whole command with
+its set-up, report and plots. The
 share at 30 s is extrapolated: each measured transition, set-up and clean-up with longer traffic.
 Beside it the published study's timing re-enacted: all made anew for a run of 30 s, taken away
 after it, and waits up to the 55 s of wall time that its runs took.
@@ -64,6 +65,7 @@ def _share(pairs: int, out: Path) -> dict[str, Any]:
     return {
         "pairs": pairs,
         "runs": len(recorded),
+        "repeated_attempts": len(list((out / "records").glob("*-attempt*.json"))),
         "share": round(traffic / (last - first), 3),
         "share_at_30_s": round(longer / (longer + sum(between) + around), 3),
         "command": round(traffic / wall, 3),

@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+# How long before a window the processes are listed: with hundreds of them this takes some ms.
+LISTING_S = 0.02
 EDGE = {"stat": "stat", "softirqs": "softirqs", "softnet": "net/softnet_stat"}
 
 
@@ -40,31 +42,57 @@ def edge(proc: Path = Path("/proc"), own: list[int] | None = None) -> dict[str, 
 
     `own` are the processes of the experiment, this one among them; None where they are not known.
     """
+    return legible(counters(str(proc), own), others(str(proc)))
+
+
+def counters(proc: str, own: list[int] | None) -> dict[str, Any]:
+    """The kernel's counters and the experiment's own processes, read in as little time as it takes."""
     at = time.monotonic()
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    texts = {name: (proc / path).read_text(errors="replace") for name, path in EDGE.items()}
-    own_tasks = {pid: task(proc / str(pid)) for pid in own or ()}
-    as_others()  # to list all processes takes longer
-    others = [task(path) for path in proc.glob("[0-9]*") if int(path.name) not in own_tasks]
     return {
         "at": at,
         "own_cpu": usage.ru_utime + usage.ru_stime,
-        "tasks": [line for line in (*own_tasks.values(), *others) if line],
+        "tasks": {str(pid): _process(proc, str(pid)) for pid in own or ()},
         "own": own,
         "tick": os.sysconf("SC_CLK_TCK"),
-        **texts,
+        **{name: _read(f"{proc}/{path}").decode(errors="replace") for name, path in EDGE.items()},
     }
 
 
-def task(process: Path) -> str:
-    """`pid parent start user system children-user children-system name`; empty where it ended."""
+def others(proc: str) -> dict[str, bytes]:
+    """The line of every process, by pid."""
+    names = os.listdir(proc)  # noqa: PTH208 - a path object for each costs as much again
+    return {name: _process(proc, name) for name in names if name.isdigit()}
+
+
+def legible(edge: dict[str, Any], others: dict[str, bytes]) -> dict[str, Any]:
+    """The edge with each process that still ran as `task` writes it."""
+    lines = {**others, **edge["tasks"]}
+    return {**edge, "tasks": [task(pid, line) for pid, line in lines.items() if line]}
+
+
+def _process(proc: str, pid: str) -> bytes:
+    """Its line; empty where it ended."""
     try:
-        text = (process / "stat").read_bytes().decode(errors="replace")
+        return _read(f"{proc}/{pid}/stat")
     except OSError:
-        return ""
-    name, _, rest = text.partition("(")[2].rpartition(")")
+        return b""
+
+
+def _read(path: str) -> bytes:
+    """The whole file, in as few system calls as it takes."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return b"".join(iter(lambda: os.read(descriptor, 1 << 16), b""))
+    finally:
+        os.close(descriptor)
+
+
+def task(pid: str, line: bytes) -> str:
+    """`pid parent start user system children-user children-system name`."""
+    name, _, rest = line.decode(errors="replace").partition("(")[2].rpartition(")")
     fields = rest.split()  # counted from the third field of proc_pid_stat(5)
-    return " ".join((process.name, fields[1], fields[19], *fields[11:15], " ".join(name.split())))
+    return " ".join((pid, fields[1], fields[19], *fields[11:15], " ".join(name.split())))
 
 
 def first_of_all() -> None:
@@ -82,17 +110,23 @@ def as_others() -> None:
 def both_edges(
     start: float, window: Iterable[float], own: list[int] | None
 ) -> list[dict[str, Any]]:
-    """The edges of a window of `omit` and `duration` seconds after `start` (monotonic)."""
+    """The edges of a window of `omit` and `duration` seconds after `start` (monotonic).
+
+    All processes are listed outside of the window, which is the traffic's.
+    """
     omit, duration = window
-    edges = []
+    first = start + omit
     try:
-        for moment in (start + omit, start + omit + duration):
-            first_of_all()
-            sleep_until(moment)
-            edges.append(edge(own=own))
+        first_of_all()
+        sleep_until(first - LISTING_S)
+        listed_before = others("/proc")
+        sleep_until(first)
+        before = counters("/proc", own)
+        sleep_until(first + duration)
+        after = counters("/proc", own)
     finally:
         as_others()
-    return edges
+    return [legible(before, listed_before), legible(after, others("/proc"))]
 
 
 def sleep_until(moment: float) -> None:

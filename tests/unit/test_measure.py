@@ -38,7 +38,7 @@ QUEUE = {
 Results = list[Result]
 
 
-READ = proc_reader.edge
+READ = proc_reader.counters
 
 
 class Lab:
@@ -82,10 +82,13 @@ class Lab:
     def sleep_until(self, moment: float) -> None:
         self.moments.append(moment)
 
-    def edge(self, own: list[int] | None = None) -> dict[str, Any]:
-        read = {**READ(DATA / next(self.proc)), "at": self.moments[-1] + self.late, "own": own}
+    def counters(self, _: str, own: list[int] | None) -> dict[str, Any]:
+        read = {**READ(str(DATA / next(self.proc)), own), "at": self.moments[-1] + self.late}
         read["stat"] = self.stat(read["stat"])
         return read
+
+    def others(self, _: str) -> dict[str, bytes]:
+        return {}
 
     def confounders(self) -> Confounders:
         count = next(self.interrupts)
@@ -95,7 +98,8 @@ class Lab:
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     lab = Lab()
-    monkeypatch.setattr(proc_reader, "edge", lab.edge)
+    monkeypatch.setattr(proc_reader, "counters", lab.counters)
+    monkeypatch.setattr(proc_reader, "others", lab.others)
     monkeypatch.setattr(proc_reader, "sleep_until", lab.sleep_until)
     monkeypatch.setattr(calls, "call", lab.call)
     monkeypatch.setattr(iperf3, "run", lab.run)
@@ -225,7 +229,7 @@ def test_a_broken_barrier_is_one_reason_and_no_number(
 
 def test_the_window_begins_after_what_is_omitted(lab: Lab, what: Measurement) -> None:
     measure.run(what)
-    assert lab.moments == [1, 3]
+    assert lab.moments[-2:] == [1, 3]
 
 
 def test_throttling_of_limited_pods(
@@ -279,6 +283,7 @@ def test_a_window_of_another_length_is_a_reason(
     monkeypatch.setattr(
         lab, "sleep_until", lambda _: lab.moments.append(seconds * len(lab.moments))
     )
+    monkeypatch.setattr(proc_reader, "others", lab.others)
     monkeypatch.setattr(proc_reader, "sleep_until", lab.sleep_until)
     record, _ = measure.run(what)
     assert record.window == seconds
