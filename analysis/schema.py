@@ -6,18 +6,27 @@ it is never zero. The JSON Schema beside this file is generated from these model
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    model_validator,
+)
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 # The largest whole number that every reader of JSON keeps exact (RFC 8259).
 MOST = 2**53 - 1
 
-# One bit in a second.
-LEAST_MBPS = 1e-6
+# The smallest value other than 0; for a bitrate in Mbit/s this is one bit a second.
+LEAST = 1e-6
 
 T = TypeVar("T")
 
@@ -30,9 +39,9 @@ def _readable(value: object) -> object:
 
 
 def _measurable(value: float) -> float:
-    """A bitrate that a clock can tell from none; else its ratios are larger than a float holds."""
-    if 0 < value < LEAST_MBPS:
-        raise ValueError(f"must be 0 or at least {LEAST_MBPS:g}")
+    """Refuses values so small that their ratios would overflow a float."""
+    if 0 < value < LEAST:
+        raise ValueError(f"must be 0 or at least {LEAST:g}")
     return value
 
 
@@ -41,6 +50,7 @@ Percent = Annotated[float, Field(ge=0, le=100.5)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Number = Annotated[int, Field(ge=1, le=MOST)]
+Value = Annotated[float, Field(ge=0, le=MOST), AfterValidator(_measurable)]
 # One that is wrong is enough to refuse the list: a hostile file may hold a million.
 Rows = Annotated[list[T], FailFast()]
 
@@ -51,15 +61,29 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class MetricWords(Model):
+    """Title, unit and direction of a metric, for readers that do not know its name."""
+
+    title: Text = Field(description="The metric in words.")
+    unit: Text
+    better: Literal["higher", "lower"]
+    scale: Literal["ratio", "difference"] = Field(description="How two values are compared.")
+
+
 class Pair(Model):
-    """One iperf3 client and server, measured at the receiver."""
+    """One client and its server, and what was measured between them."""
 
     index: Number = Field(description="From 1.")
-    bitrate_mbps: Annotated[float, Field(ge=0, le=1e9), AfterValidator(_measurable)] | None = Field(
-        description="Mean goodput at the receiver over the measured window, Mbit/s."
+    values: dict[Text, Value | None] = Field(
+        description="By metric, over the measured window; null where it could not be measured."
     )
-    retransmits: Count | None = Field(default=None, description="TCP retransmits of the sender.")
-    reason: Text | None = Field(default=None, description="Why there is no bitrate.")
+    reason: Text | None = Field(default=None, description="Why a value is null.")
+    server_node: Text | None = Field(
+        default=None, description="Node of the server; null in older records."
+    )
+    client_node: Text | None = Field(
+        default=None, description="Node of the client; null in older records."
+    )
     throttled_periods: Count | None = Field(
         default=None, description="nr_throttled of the server pod's CPU quota during the run."
     )
@@ -75,13 +99,19 @@ class Core(Model):
     sys: Percent | None = None
     iowait: Percent | None = None
     irq: Percent | None = None
-    soft: Percent | None = Field(default=None, description="In softirq: here packets climb.")
+    soft: Percent | None = Field(default=None, description="Softirq: packet processing.")
     steal: Percent | None = Field(default=None, description="Taken by the hypervisor.")
     idle: Percent | None = None
-    server: bool | None = Field(
+    side: Literal["server", "client"] | None = Field(
         default=None,
-        description="Whether this core serves a measured pair of this run; null in older records.",
+        description="The side of a measured pair that this core works for, server where it works "
+        "for both; null where it works for none, and in older records.",
     )
+
+    @property
+    def server(self) -> bool:
+        """Whether this core works for the server of a measured pair."""
+        return self.side == "server"
 
 
 class Softnet(Model):
@@ -180,7 +210,14 @@ class Harness(Model):
 class Record(Model):
     """One timed measurement of one state: the unit of analysis."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
+    traffic: Text = Field(default="stream", description="Kind of traffic between each pair.")
+    method: Literal["isolated"] = Field(
+        default="isolated", description="isolated: the run has connections of its own."
+    )
+    metrics: dict[Text, MetricWords] = Field(
+        default={}, description="The metrics of the pairs' values; empty in older records."
+    )
     target: Literal["lab", "kubernetes", "published"]
     stack: Text | None = None
     configuration: Annotated[Text, Field(min_length=1)] = Field(description="Name of the steering.")
@@ -235,6 +272,47 @@ class Record(Model):
     confounders_after: Confounders | None = None
     harness: Harness | None = None
     source: Text | None = Field(default=None, description="The file this run was imported from.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_schema(cls, document: object) -> object:
+        return upgraded(document) if isinstance(document, dict) else document
+
+
+def upgraded(document: dict[str, Any]) -> dict[str, Any]:
+    """A document of any known schema version in the form of the current one (pure).
+
+    What is not of the expected shape stays as it is, for the model to refuse.
+    """
+    if document.get("schema_version") != 1:
+        return document
+    return {
+        **document,
+        "schema_version": SCHEMA_VERSION,
+        "pairs": _each(document.get("pairs"), _pair_of_schema_1),
+        "cores": _each(document.get("cores", []), _core_of_schema_1),
+    }
+
+
+def _each(rows: object, change: Callable[[dict[str, Any]], object]) -> object:
+    if not isinstance(rows, list):
+        return rows
+    return [change(row) if isinstance(row, dict) else row for row in rows]
+
+
+def _pair_of_schema_1(pair: dict[str, Any]) -> dict[str, Any]:
+    measured = ("bitrate_mbps", "retransmits")
+    rest = {name: value for name, value in pair.items() if name not in measured}
+    return {"values": {name: pair[name] for name in measured if name in pair}, **rest}
+
+
+def _core_of_schema_1(core: dict[str, Any]) -> dict[str, Any]:
+    if "server" not in core:
+        return core
+    rest = {name: value for name, value in core.items() if name != "server"}
+    sides = {True: "server", False: None}
+    server = core["server"]
+    return {"side": sides[server] if isinstance(server, bool) else server, **rest}
 
 
 def json_schema() -> dict[str, Any]:

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from analysis.metrics import described
 from analysis.schema import Core, Machine, Pair, Record
 
+METRIC_WORDS = described(["bitrate_mbps", "retransmits"])
 MACHINE = Machine(kernel="6.1.0-synthetic", cpu="synthetic", cores=8)
 
 
@@ -50,9 +52,12 @@ def sweep(
                         replicas=int(count),
                         path="host" if path == "host" else "overlay",
                         valid=True,
+                        metrics=METRIC_WORDS,
                         pairs=[
-                            Pair(index=index, bitrate_mbps=float(value), retransmits=0)
-                            for index, value in enumerate(pairs * bitrate / pairs.mean(), 1)
+                            Pair(index=index, values={"bitrate_mbps": value, "retransmits": 0})
+                            for index, value in enumerate(
+                                (pairs * bitrate / pairs.mean()).tolist(), 1
+                            )
                         ],
                         cores=[
                             Core(node="server", core=core, soft=value, idle=(100 - value) / 2)
@@ -69,3 +74,8 @@ def sweep(
                     )
                 )
     return records
+
+
+def valued(pair: Pair, **values: float | None) -> Pair:
+    """The same pair with other values."""
+    return pair.model_copy(update={"values": {**pair.values, **values}})

@@ -122,9 +122,9 @@ def problems(record: Record) -> list[str]:
     if not record.valid:
         return list(record.reasons) or ["no reason given"]
     found = [
-        f"pair {pair.index} has no bitrate: {pair.reason or 'no reason given'}"
+        f"pair {pair.index} was not measured: {pair.reason or 'no reason given'}"
         for pair in record.pairs
-        if pair.bitrate_mbps is None
+        if pair.reason or not any(value is not None for value in pair.values.values())
     ]
     if len(record.pairs) != record.replicas:
         found.append(f"{len(record.pairs)} pairs instead of {record.replicas}")
@@ -160,11 +160,11 @@ def configuration_order(names: Iterable[str], baseline: str) -> list[str]:
 
 
 def _run(record: Record, reasons: Sequence[str]) -> tuple[object, ...]:
-    bitrates = [pair.bitrate_mbps for pair in record.pairs if pair.bitrate_mbps is not None]
+    bitrates = _known(record, "bitrate_mbps")
     counted = not reasons and bool(bitrates)
     total = math.fsum(bitrates) if counted else math.nan
-    sent = [pair.retransmits for pair in record.pairs if pair.retransmits is not None]
-    retransmits = sum(sent) if sent and len(sent) == len(record.pairs) else None
+    sent = _known(record, "retransmits")
+    retransmits = round(sum(sent)) if sent and len(sent) == len(record.pairs) else None
     cores = server_cores(record)
     soft = [core.soft for core in cores if core.soft is not None]
     idle = [core.idle for core in cores if core.idle is not None]
@@ -201,6 +201,11 @@ def _run(record: Record, reasons: Sequence[str]) -> tuple[object, ...]:
         "; ".join(reasons),
         record.source,
     )
+
+
+def _known(record: Record, name: str) -> list[float]:
+    values = (pair.values.get(name) for pair in record.pairs)
+    return [value for value in values if value is not None]
 
 
 def _share(part: float | None, whole: float) -> float:

@@ -68,7 +68,9 @@ def _figures(what: Any) -> dict[str, Any]:
                 pairs = [one.pair for one in driven.results]
             else:
                 pairs = [one.pair for one in iperf3.run(what, what.pairs[:PAIRS], lambda *_: None)]
-            rates[reading] = statistics.mean(pair.bitrate_mbps or math.nan for pair in pairs)
+            rates[reading] = statistics.mean(
+                pair.values["bitrate_mbps"] or math.nan for pair in pairs
+            )
         logs.append(math.log(rates[True] / rates[False]))
     interval = stats.t.interval(0.90, BLOCKS - 1, statistics.mean(logs), stats.sem(logs))
     low, high = (math.exp(edge) for edge in interval)

@@ -204,4 +204,6 @@ def _rows(shift: int) -> str:
 
 
 def _bitrates(records: Sequence[Record]) -> Matrix:
-    return np.array([[pair.bitrate_mbps for pair in one.pairs] for one in records], dtype=float)
+    return np.array(
+        [[pair.values["bitrate_mbps"] for pair in one.pairs] for one in records], dtype=float
+    )

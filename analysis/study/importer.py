@@ -7,6 +7,7 @@ from pathlib import Path
 
 from analysis import files
 from analysis.load import Fault, Loaded, leads_out, text_of
+from analysis.metrics import described
 from analysis.schema import Core, Pair, Record
 from analysis.study.text import Damaged, Experiment, parse
 
@@ -80,8 +81,9 @@ def _record(
         configuration=configuration,
         replicas=len(experiment.bitrates),
         valid=True,
+        metrics=described(["bitrate_mbps"]),
         pairs=[
-            Pair(index=index, bitrate_mbps=bitrate)
+            Pair(index=index, values={"bitrate_mbps": bitrate})
             for index, bitrate in enumerate(experiment.bitrates, 1)
         ],
         cores=[

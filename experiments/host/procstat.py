@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from agent.values import MAX_CPUS
 from analysis.schema import Core, Softnet
@@ -107,18 +107,22 @@ def _task(line: str) -> Task:
 
 
 def cores(
-    before: CounterSample, after: CounterSample, node: str, serving: Collection[int] | None = None
+    before: CounterSample,
+    after: CounterSample,
+    node: str,
+    serving: Collection[int] = (),
+    using: Collection[int] = (),
 ) -> list[Core]:
     """Percent of the window that each core spent in each state, as mpstat prints them.
 
-    `serving` are the cores that serve a measured pair; None where that is not known.
+    `using` are the cores that work for measured pairs, `serving` those that work for servers.
     """
     return [
         _core(
             node,
             core,
             _spent(before.cores[core], after.cores[core]),
-            None if serving is None else core in serving,
+            "server" if core in serving else "client" if core in using else None,
         )
         for core in sorted(before.cores.keys() & after.cores.keys())
     ]
@@ -134,12 +138,14 @@ def _spent(before: Ticks, after: Ticks) -> dict[str, int] | None:
     return {field: max(0, ticks) for field, ticks in spent.items()}
 
 
-def _core(node: str, core: int, spent: dict[str, int] | None, serves: bool | None) -> Core:
+def _core(
+    node: str, core: int, spent: dict[str, int] | None, side: Literal["server", "client"] | None
+) -> Core:
     spent = dict(spent or {})
     guest, guest_nice = spent.pop("guest", 0), spent.pop("guest_nice", 0)
     total = sum(spent.values())
     if total == 0:
-        return Core(node=node, core=core, server=serves)
+        return Core(node=node, core=core, side=side)
     spent["user"] -= min(spent["user"], guest)
     spent["nice"] -= min(spent["nice"], guest_nice)
 
@@ -157,7 +163,7 @@ def _core(node: str, core: int, spent: dict[str, int] | None, serves: bool | Non
         soft=percent("softirq"),
         steal=percent("steal"),
         idle=percent("idle"),
-        server=serves,
+        side=side,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from agent.knobs import KNOBS
+from analysis.metrics import described as metric_words
 from analysis.schema import (
     Confounders,
     Core,
@@ -132,15 +133,15 @@ def run(
     )
     if described and accounts.get("cores"):
         verdict.add(_same_machine(described, driven))
-    pairs = [
-        _throttled(one.pair, throttled_before, throttled_after, verdict) for one in driven.results
-    ]
+    periods = _throttled(throttled_before, throttled_after, verdict)
+    pairs = [_completed(one.pair, driven.nodes, periods) for one in driven.results]
     fields = {
         "target": what.target,
         "stack": what.stack,
         "configuration": what.configuration,
         "definition": what.definition,
         "replicas": count,
+        "metrics": metric_words(dict.fromkeys(name for pair in pairs for name in pair.values)),
         "path": what.path,
         "pairs": pairs,
         "idle_pairs": what.replicas - count,
@@ -225,8 +226,8 @@ def _accounts(driven: TrafficResult, asked: float, verdict: _Verdict) -> dict[st
         verdict.add(validity.core_reasons(node, set(before.cores), set(after.cores)))
         verdict.add(validity.missing_cores(node, using, set(before.cores)))
         verdict.warnings += procstat.backward(before, after, node)
-        serving = _of(driven.serving, node, online) if node in driven.serving else None
-        of_node = procstat.cores(before, after, node, serving)
+        serving = _of(driven.serving, node, online) if node in driven.serving else ()
+        of_node = procstat.cores(before, after, node, serving, using)
         cores += of_node
         others = background.measured(before, after, using)
         used.append(others.cores if others else None)
@@ -302,17 +303,28 @@ def _settings(node: str, row: Mapping[str, Any]) -> list[Setting]:
 
 
 def _throttled(
-    pair: Pair, before: Mapping[int, int], after: Mapping[int, int], verdict: _Verdict
+    before: Mapping[int, int], after: Mapping[int, int], verdict: _Verdict
+) -> dict[int, int]:
+    """Throttled periods by pair; a counter that went back belongs to another cgroup."""
+    periods = {index: after[index] - before[index] for index in before.keys() & after.keys()}
+    for index in sorted(periods):
+        if periods[index] < 0:
+            text = f"pair {index}: nr_throttled went back: its server pod was recreated"
+            verdict.add([Reason(Cause.TOPOLOGY, text)])
+    return {index: count for index, count in periods.items() if count >= 0}
+
+
+def _completed(
+    pair: Pair, nodes: Mapping[int, tuple[str, str]], throttled: Mapping[int, int]
 ) -> Pair:
-    """The pair with its throttled periods; a counter that went back is of another cgroup."""
-    if pair.index not in before or pair.index not in after:
-        return pair
-    periods = after[pair.index] - before[pair.index]
-    if periods < 0:
-        text = f"pair {pair.index}: nr_throttled went back: its server pod was recreated"
-        verdict.add([Reason(Cause.TOPOLOGY, text)])
-        return pair
-    return Pair.model_validate(pair.model_dump() | {"throttled_periods": periods})
+    """The pair with its nodes and throttled periods."""
+    server, client = nodes.get(pair.index, (None, None))
+    known = {
+        "server_node": server,
+        "client_node": client,
+        "throttled_periods": throttled.get(pair.index),
+    }
+    return Pair.model_validate(pair.model_dump() | known)
 
 
 def _unique(words: list[str]) -> list[str]:
@@ -321,7 +333,7 @@ def _unique(words: list[str]) -> list[str]:
 
 def mean_bitrate(record: Record) -> float | None:
     """The run's bitrate, Mbit/s: the mean over its pairs; None where one has no number."""
-    rates = [pair.bitrate_mbps for pair in record.pairs]
+    rates = [pair.values.get("bitrate_mbps") for pair in record.pairs]
     known = [rate for rate in rates if rate is not None]
     return sum(known) / len(known) if known and len(known) == len(rates) else None
 

@@ -21,7 +21,8 @@ class TrafficResult:
     """What came of the traffic: each pair's result, and each node's edge reads.
 
     `using` are the cores of each node that the experiment uses, `serving` those that serve a
-    measured pair; None means all of the node's. `reasons` are why the run is not valid, as far as
+    measured pair; None means all of the node's. `nodes` are those of the server and the client of
+    each pair. `reasons` are why the run is not valid, as far as
     the site itself knows.
     """
 
@@ -30,6 +31,7 @@ class TrafficResult:
     reasons: Sequence[Reason] = ()
     using: Mapping[str, Collection[int] | None] = field(default_factory=dict)
     serving: Mapping[str, Collection[int] | None] = field(default_factory=dict)
+    nodes: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Result:
 
 def failed(index: int, reason: Reason, raw: bytes = b"", warnings: Sequence[str] = ()) -> Result:
     """A pair without a bitrate."""
-    pair = Pair(index=index, bitrate_mbps=None, reason=reason.text)
+    pair = Pair(index=index, values={"bitrate_mbps": None}, reason=reason.text)
     return Result(pair, raw, reason, tuple(warnings))
 
 
@@ -228,8 +228,7 @@ def parse(index: int, out: bytes, err: bytes, status: int, asked: Asked) -> Resu
     congestion = end.get("sender_tcp_congestion")
     pair = Pair(
         index=index,
-        bitrate_mbps=rate / 1e6,
-        retransmits=None if retransmits is None else int(retransmits),
+        values={"bitrate_mbps": rate / 1e6, "retransmits": retransmits},
     )
     name = congestion if isinstance(congestion, str) and congestion else None
     return Result(pair, out, None, tuple(beside), name)

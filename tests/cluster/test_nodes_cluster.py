@@ -39,7 +39,7 @@ def test_pairs_are_spread_over_two_server_nodes_and_both_are_steered(
     up(project, cluster, "rfs-4", two_servers, "duration=2")
     found = record(project, "rfs-4")
     assert found["valid"], found["reasons"]
-    assert len([pair for pair in found["pairs"] if pair["bitrate_mbps"]]) == 4
+    assert len([pair for pair in found["pairs"] if pair["values"]["bitrate_mbps"]]) == 4
     listed = cluster.kubectl(
         "get", "pods", "-n", "steerlab-rfs-4", "-l", "steerlab/role=server", "-o",
         "jsonpath={.items[*].spec.nodeName}",

@@ -62,7 +62,7 @@ def test_a_state_from_nothing_to_nothing(project: Project, cluster: Cluster, eng
 
     (record,) = records(project)
     assert record["valid"], record["reasons"]
-    rates = [pair["bitrate_mbps"] for pair in record["pairs"]]
+    rates = [pair["values"]["bitrate_mbps"] for pair in record["pairs"]]
     assert len(rates) == 4
     assert all(rates)
     # all of it came through the overlay

@@ -115,4 +115,4 @@ def test_a_quota_throttles_the_pods(project: Project) -> None:
     newest = max((project.folder / "results/baseline-1").glob("*[0-9].json"))
     pair = json.loads(newest.read_text())["pairs"][0]
     assert pair["throttled_periods"] > 0
-    assert pair["bitrate_mbps"] < free / 2
+    assert pair["values"]["bitrate_mbps"] < free / 2

@@ -98,7 +98,7 @@ RECORD: dict[str, Any] = json.loads(
         configuration="rfs",
         replicas=2,
         valid=True,
-        pairs=[schema.Pair(index=1, bitrate_mbps=10.5, retransmits=3)],
+        pairs=[schema.Pair(index=1, values={"bitrate_mbps": 10.5, "retransmits": 3})],
         cores=[schema.Core(node="server", core=0, usr=1, idle=99)],
         softnet=[
             schema.Softnet(

@@ -12,7 +12,7 @@ from analysis.compare import compare
 from analysis.evidence import MOST_INVALID
 from analysis.schema import QueueSteering, Record, Steering
 from analysis.summary import summarise
-from analysis.synthetic import sweep
+from analysis.synthetic import sweep, valued
 
 FALSE_VERDICTS = 0.05
 MASKS = {"baseline": "0", "rfs": "f", "rps": "3"}
@@ -93,7 +93,7 @@ def survivors(records: Sequence[Record], slow: float) -> list[Record]:
     """The runs of one side fail where they are slow."""
     return [
         failed(record)
-        if record.configuration == "rfs" and (record.pairs[0].bitrate_mbps or 0) < slow
+        if record.configuration == "rfs" and (record.pairs[0].values["bitrate_mbps"] or 0) < slow
         else record
         for record in records
     ]
@@ -111,7 +111,7 @@ def test_runs_that_fail_where_they_are_slow_do_not_make_a_side_better(
             {"baseline": 1, "rfs": 1}, blocks=blocks, spread=0.1, block_spread=0, seed=seed,
             replicas=(1,), cores=1,
         )  # fmt: skip
-        values = [one.pairs[0].bitrate_mbps or 0 for one in made]
+        values = [one.pairs[0].values["bitrate_mbps"] or 0 for one in made]
         slow = float(np.quantile(values, share))
         found.append(judged(survivors(made, slow))[0])
     assert found.count("better") / len(found) < FALSE_VERDICTS + 0.03  # of 300 sweeps
@@ -135,9 +135,7 @@ def test_many_failed_attempts_of_a_side_are_a_doubt_and_few_are_a_caveat() -> No
 
 def carrying_nothing(records: Sequence[Record]) -> list[Record]:
     return [
-        record.model_copy(
-            update={"pairs": [p.model_copy(update={"bitrate_mbps": 0}) for p in record.pairs]}
-        )
+        record.model_copy(update={"pairs": [valued(p, bitrate_mbps=0) for p in record.pairs]})
         if record.configuration == "rfs" and (record.block or 0) % 2
         else record
         for record in records

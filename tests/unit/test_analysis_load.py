@@ -54,7 +54,7 @@ TEXT = sweep({"baseline": 1.0}, blocks=1)[0].model_dump_json(indent=1)
         (b'{"start": {}, "end": {}}', None, "not a run record"),
         (TEXT.replace('"replicas": 4', '"replicas": 0').encode(), None, "replicas"),
         (TEXT.replace('"valid": true', '"valid": true, "x": 1').encode(), None, "x"),
-        (TEXT.replace('"schema_version": 1', '"schema_version": 2').encode(), None, "schema"),
+        (TEXT.replace('"schema_version": 2', '"schema_version": 3').encode(), None, "schema"),
         (TEXT.replace('"duration": 5.0', '"duration": NaN').encode(), None, "duration"),
     ],
 )
@@ -91,9 +91,9 @@ def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
 
 def test_null_is_read_as_null(tmp_path: Path) -> None:
     document = json.loads(TEXT)
-    document["pairs"][0]["bitrate_mbps"] = None
+    document["pairs"][0]["values"]["bitrate_mbps"] = None
     (tmp_path / "run-1.json").write_text(json.dumps(document))
-    assert load(tmp_path).records[0].pairs[0].bitrate_mbps is None
+    assert load(tmp_path).records[0].pairs[0].values["bitrate_mbps"] is None
 
 
 @given(cut=st.integers(0, len(TEXT) - 2))
@@ -124,7 +124,10 @@ def text(content: str) -> Callable[[Path], None]:
     return lambda path: path.write_text(content) and None
 
 
-PAIR = {"index": 1, "bitrate_mbps": 1.0}
+def pair(**values: object) -> dict[str, object]:
+    return {"index": 1, "values": {"bitrate_mbps": 1.0, **values}}
+
+
 HOSTILE: dict[str, Callable[[Path], None]] = {
     "fifo": os.mkfifo,
     "device": lambda path: path.symlink_to("/dev/zero"),
@@ -132,10 +135,10 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
     "link to nothing": lambda path: path.symlink_to("nothing"),
     "loop": loop,
     "huge": huge,
-    "huge integer": of(pairs=[{**PAIR, "retransmits": 10**4000}]),
-    "integer beyond 64 bits": of(pairs=[{**PAIR, "retransmits": 2**64}]),
-    "huge index": of(pairs=[{**PAIR, "index": 10**30}]),
-    "huge rate": of(pairs=[{**PAIR, "bitrate_mbps": 1e300}]),
+    "huge integer": of(pairs=[pair(retransmits=10**4000)]),
+    "integer beyond 64 bits": of(pairs=[pair(retransmits=2**64)]),
+    "huge index": of(pairs=[{**pair(), "index": 10**30}]),
+    "huge rate": of(pairs=[pair(bitrate_mbps=1e300)]),
     "huge duration": of(duration=1e300),
     "deep": text("[" * 2_000_000),
     "deep inside": text(TEXT[:-2] + ', "x": ' + '{"x":' * 300_000),
@@ -256,5 +259,5 @@ def test_what_no_clock_measures_is_no_record(change: dict[str, float], tmp_path:
 def test_a_bitrate_below_a_bit_a_second_is_none(bitrate: float, tmp_path: Path) -> None:
     one = document()
     for pair in one["pairs"]:
-        pair["bitrate_mbps"] = bitrate
+        pair["values"]["bitrate_mbps"] = bitrate
     assert not written(tmp_path / "results", one).records

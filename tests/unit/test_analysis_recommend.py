@@ -8,7 +8,7 @@ from analysis.recommend import changed_values, recommend
 from analysis.schema import QueueSteering, Record, Steering
 from analysis.statistics import Effect
 from analysis.summary import summarise
-from analysis.synthetic import sweep
+from analysis.synthetic import sweep, valued
 from analysis.verdict import Contrast, Verdict
 
 NAMES = ("rps-plus", "rfs-plus", "pipeline")
@@ -154,7 +154,7 @@ def test_a_summary_recommends_the_simplest_of_the_best() -> None:
         record.model_copy(
             update={
                 "pairs": [
-                    pair.model_copy(update={"bitrate_mbps": (pair.bitrate_mbps or 0) * 0.5})
+                    valued(pair, bitrate_mbps=(pair.values["bitrate_mbps"] or 0) * 0.5)
                     for pair in record.pairs
                 ]
             }
@@ -169,11 +169,11 @@ def test_a_summary_recommends_the_simplest_of_the_best() -> None:
 def costly(record: Record) -> Record:
     """Ten times the baseline's retransmits, drops, and a pair that starves."""
     if record.configuration != "rps":
-        pairs = [pair.model_copy(update={"retransmits": 100}) for pair in record.pairs]
+        pairs = [valued(pair, retransmits=100) for pair in record.pairs]
         return record.model_copy(update={"pairs": pairs})
     first, *rest = record.pairs
-    pairs = [first.model_copy(update={"bitrate_mbps": (first.bitrate_mbps or 0) * 0.5}), *rest]
-    pairs = [pair.model_copy(update={"retransmits": 1000}) for pair in pairs]
+    pairs = [valued(first, bitrate_mbps=(first.values["bitrate_mbps"] or 0) * 0.5), *rest]
+    pairs = [valued(pair, retransmits=1000) for pair in pairs]
     data = record.model_dump(mode="json")
     data["pairs"] = [pair.model_dump(mode="json") for pair in pairs]
     data["softnet"] = [
@@ -202,7 +202,7 @@ def test_retransmits_drops_and_unfair_pairs_are_caveats_of_a_gain() -> None:
 
 def scaled(record: Record, factor: float) -> Record:
     pairs = [
-        pair.model_copy(update={"bitrate_mbps": (pair.bitrate_mbps or 0) * factor})
+        valued(pair, bitrate_mbps=(pair.values["bitrate_mbps"] or 0) * factor)
         for pair in record.pairs
     ]
     return record.model_copy(update={"pairs": pairs})

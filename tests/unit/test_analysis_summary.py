@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from analysis.compare import compare
 from analysis.report.cells import text_table
-from analysis.schema import LEAST_MBPS, Record
+from analysis.schema import LEAST, Record
 from analysis.statistics import Effect
 from analysis.summary import Summary, summarise
-from analysis.synthetic import sweep
+from analysis.synthetic import sweep, valued
 from analysis.verdict import (
     Contrast,
     PathRatio,
@@ -62,7 +62,7 @@ def golden_records() -> list[Record]:
     records = []
     for order, record in enumerate(sweep({"baseline": 1, "rfs": 1, "worst": 1}, replicas=(1, 4))):
         bitrate = MEASURED[record.replicas, record.configuration][record.block or 0]
-        pairs = [pair.model_copy(update={"bitrate_mbps": bitrate}) for pair in record.pairs]
+        pairs = [valued(pair, bitrate_mbps=bitrate) for pair in record.pairs]
         cores = [
             core.model_copy(update={"soft": 80.0 - 60 * core.core, "idle": 10.0 + 50 * core.core})
             for core in record.cores[:2]
@@ -106,7 +106,7 @@ def test_scale_of_bitrates_moves_no_ratio(scale: float) -> None:
         record.model_copy(
             update={
                 "pairs": [
-                    pair.model_copy(update={"bitrate_mbps": (pair.bitrate_mbps or 0) * scale})
+                    valued(pair, bitrate_mbps=(pair.values["bitrate_mbps"] or 0) * scale)
                     for pair in record.pairs
                 ]
             }
@@ -143,7 +143,7 @@ def test_one_missing_run_does_not_move_the_others(data: st.DataObject) -> None:
 def test_invalid_runs_are_counted_with_their_reasons_and_excluded() -> None:
     records = sweep({"baseline": 1, "rps": 1.1})
     position = next(i for i, record in enumerate(records) if record.configuration == "rps")
-    wild = records[position].pairs[0].model_copy(update={"bitrate_mbps": 1e6})
+    wild = valued(records[position].pairs[0], bitrate_mbps=1e6)
     bad = broken(records[position], "steering drifted").model_copy(update={"pairs": [wild] * 4})
     summary = summarise([*records[:position], bad, *records[position + 1 :]])
     (invalid,) = summary.invalid
@@ -208,7 +208,7 @@ def test_a_path_may_have_devices_of_its_own() -> None:
 
 def scaled(record: Record, factor: float) -> Record:
     pairs = [
-        pair.model_copy(update={"bitrate_mbps": (pair.bitrate_mbps or 0) * factor})
+        valued(pair, bitrate_mbps=(pair.values["bitrate_mbps"] or 0) * factor)
         for pair in record.pairs
     ]
     return record.model_copy(update={"pairs": pairs})
@@ -481,13 +481,12 @@ def test_sentences_and_tables_bound_their_digits() -> None:
         record.model_copy(
             update={
                 "pairs": [
-                    pair.model_copy(
-                        update={
-                            "bitrate_mbps": 1e9 * (1 - 0.1 * (record.block or 0) / 12)
-                            if record.configuration == "rps"
-                            else LEAST_MBPS * (1 + (record.block or 0) % 3),
-                            "retransmits": 2**53 - 1,
-                        }
+                    valued(
+                        pair,
+                        bitrate_mbps=1e9 * (1 - 0.1 * (record.block or 0) / 12)
+                        if record.configuration == "rps"
+                        else LEAST * (1 + (record.block or 0) % 3),
+                        retransmits=2**53 - 1,
                     )
                     for pair in record.pairs
                 ]

@@ -28,7 +28,11 @@ def record(
             "valid": valid,
             "duration": 1,
             "pairs": [
-                Pair(index=i, bitrate_mbps=b, reason=None if b is not None else "timed out")
+                Pair(
+                    index=i,
+                    values={"bitrate_mbps": b},
+                    reason=None if b is not None else "timed out",
+                )
                 for i, b in enumerate(bitrates, 1)
             ],
             "cores": cores,
@@ -46,7 +50,7 @@ def test_a_pair_without_a_number_takes_the_run_out() -> None:
     row = run_table([record(100, None)]).iloc[0]
     assert not row["valid"]
     assert math.isnan(row["bitrate_mbps"])
-    assert row["reasons"] == "pair 2 has no bitrate: timed out"
+    assert row["reasons"] == "pair 2 was not measured: timed out"
 
 
 def test_missing_pairs_take_the_run_out() -> None:

@@ -291,7 +291,7 @@ class Sweeping:
         self.on(place.order)
         record = Record(
             target="lab", configuration=what.configuration, replicas=replicas, valid=True,
-            pairs=[Pair(index=1, bitrate_mbps=100)], duration=1, machine=on,
+            pairs=[Pair(index=1, values={"bitrate_mbps": 100})], duration=1, machine=on,
             block=place.block, order=place.order, seed=place.seed, plan=place.plan,
         )  # fmt: skip
         return record, [b"{}"]

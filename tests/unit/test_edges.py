@@ -38,7 +38,7 @@ def test_percentages_of_a_captured_window(before: CounterSample, after: CounterS
     first, second = procstat.cores(before, after, "lab")
     assert first.model_dump() == {
         "node": "lab", "core": 0, "usr": 2.837, "nice": 0, "sys": 13.2, "iowait": 1.126,
-        "irq": 0, "soft": 70.995, "steal": 0.031, "idle": 11.812, "server": None,
+        "irq": 0, "soft": 70.995, "steal": 0.031, "idle": 11.812, "side": None,
     }  # fmt: skip
     assert (second.core, second.usr, second.soft, second.idle) == (1, 8.488, 61.657, 7.622)
 
@@ -132,11 +132,12 @@ def test_softnet_rows_of_an_old_kernel_are_of_the_cores_online() -> None:
     assert [row.core for row in procstat.softnet(edge, edge, "n")] == [0, 2]
 
 
-def test_cores_say_whether_they_serve() -> None:
+def test_cores_have_the_side_that_they_work_for() -> None:
     ticks = "1 1 1 1 1 1 1 1 0 0"
-    edge = stat(cpu0=ticks, cpu1=ticks)
-    assert [core.server for core in procstat.cores(edge, edge, "n", {1})] == [False, True]
-    assert [core.server for core in procstat.cores(edge, edge, "n")] == [None, None]
+    edge = stat(cpu0=ticks, cpu1=ticks, cpu2=ticks)
+    sides = [core.side for core in procstat.cores(edge, edge, "n", serving={1}, using={0, 1})]
+    assert sides == ["client", "server", None]
+    assert {core.side for core in procstat.cores(edge, edge, "n")} == {None}
 
 
 def test_softnet_rows_without_a_cpu_column_count_from_zero() -> None:

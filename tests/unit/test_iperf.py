@@ -61,14 +61,14 @@ def received(**figures: Any) -> bytes:
 def test_goodput_is_the_receivers() -> None:
     """The sender's own figure is 24550.481."""
     result = parsed(CAPTURED)
-    assert (result.pair.index, result.pair.retransmits) == (3, 0)
-    assert result.pair.bitrate_mbps == pytest.approx(24549.082, abs=0.001)
+    assert (result.pair.index, result.pair.values["retransmits"]) == (3, 0)
+    assert result.pair.values["bitrate_mbps"] == pytest.approx(24549.082, abs=0.001)
     assert (result.pair.reason, result.warnings, result.congestion) == (None, (), "bbr")
 
 
 def test_a_rate_is_not_rounded() -> None:
     slow = received(bits_per_second=400.0, bytes=50)
-    assert parsed(slow).pair.bitrate_mbps == 0.0004
+    assert parsed(slow).pair.values["bitrate_mbps"] == 0.0004
 
 
 WARNING = b"warning: JSON data length overflow\n"
@@ -90,7 +90,7 @@ def test_text_around_the_result_is_a_warning(
     output: bytes, err: bytes, warnings: tuple[str, ...]
 ) -> None:
     result = parsed(output, err)
-    assert result.pair.bitrate_mbps == parsed(CAPTURED).pair.bitrate_mbps
+    assert result.pair.values["bitrate_mbps"] == parsed(CAPTURED).pair.values["bitrate_mbps"]
     assert result.warnings == warnings
 
 
@@ -108,8 +108,8 @@ def test_text_around_the_result_is_a_warning(
 )
 def test_a_side_figure_never_costs_the_rate(output: bytes) -> None:
     pair = parsed(output).pair
-    assert pair.bitrate_mbps == parsed(CAPTURED).pair.bitrate_mbps
-    assert pair.retransmits is None
+    assert pair.values["bitrate_mbps"] == parsed(CAPTURED).pair.values["bitrate_mbps"]
+    assert pair.values["retransmits"] is None
 
 
 def test_a_result_without_a_congestion_control_has_none() -> None:
@@ -154,7 +154,7 @@ def test_a_pair_without_a_number_has_a_reason(
     output: bytes, status: int, words: str, cause: str
 ) -> None:
     result = parsed(output, status=status)
-    assert result.pair.bitrate_mbps is None
+    assert result.pair.values["bitrate_mbps"] is None
     assert result.reason is not None
     assert result.pair.reason == result.reason.text
     assert re.search(words, result.reason.text, re.DOTALL), result.reason.text
@@ -221,8 +221,11 @@ def test_all_clients_wait_for_the_last_and_answer_in_order(
         start = barrier.release()
         results = [client.finish(start + 60, Asked()) for client in barrier.clients]
     assert stands.started == ["10.244.0.1", "10.244.0.2"]
-    rate = parsed(CAPTURED).pair.bitrate_mbps
-    assert [(one.pair.index, one.pair.bitrate_mbps) for one in results] == [(1, rate), (2, rate)]
+    rate = parsed(CAPTURED).pair.values["bitrate_mbps"]
+    assert [(one.pair.index, one.pair.values["bitrate_mbps"]) for one in results] == [
+        (1, rate),
+        (2, rate),
+    ]
     assert [one.raw for one in results] == [CAPTURED, CAPTURED]
 
 
@@ -260,7 +263,7 @@ def test_a_client_that_does_not_end_is_killed(
     monkeypatch.setattr(iperf, "_spawn", noted)
     results = iperf.run(two_pairs, two_pairs.pairs, lambda *_: None)
     assert [one.pair.reason for one in results] == ["iperf3 did not end in time"] * 2
-    assert [one.pair.bitrate_mbps for one in results] == [None, None]
+    assert [one.pair.values["bitrate_mbps"] for one in results] == [None, None]
     assert [process.returncode for process in seen] == [-9, -9]
 
 

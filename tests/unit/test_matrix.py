@@ -77,7 +77,7 @@ def test_a_sweep_is_told_line_by_line() -> None:
     stream = io.StringIO()
     events = Events(stream, made)
     run = made.runs[0]
-    pair = Pair(index=1, bitrate_mbps=100.0)
+    pair = Pair(index=1, values={"bitrate_mbps": 100.0})
     record = Record(
         target="lab", stack="s", configuration=run.configuration, path="overlay", duration=2,
         replicas=1, idle_pairs=0, valid=True, reasons=[], pairs=[pair],

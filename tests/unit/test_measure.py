@@ -49,7 +49,9 @@ class Lab:
         self.drift: list[list[Any] | Exception] = []
         self.pairs: Callable[[Sequence[Endpoint]], Results] = lambda active: [
             Result(
-                Pair(index=pair.index, bitrate_mbps=100.0 * pair.index, retransmits=2),
+                Pair(
+                    index=pair.index, values={"bitrate_mbps": 100.0 * pair.index, "retransmits": 2}
+                ),
                 b"{}",
                 congestion="cubic",
             )
@@ -127,9 +129,11 @@ def test_a_sound_run(lab: Lab, what: Measurement) -> None:
     assert record.definition == config.state("rfs-4", {}, (0, 1)).steering.definition
     assert (record.duration, record.omit, record.streams) == (2, 1, 1)
     assert record.machine == MACHINE
-    assert [pair.bitrate_mbps for pair in record.pairs] == [100, 200, 300, 400]
+    assert [pair.values["bitrate_mbps"] for pair in record.pairs] == [100, 200, 300, 400]
     assert measure.mean_bitrate(record) == 250
     assert raw == [b"{}"] * 4
+    assert {(pair.server_node, pair.client_node) for pair in record.pairs} == {("lab", "lab")}
+    assert list(record.metrics) == ["bitrate_mbps", "retransmits"]
     # the accounts of the two edges, under the name of the one kernel
     assert [(core.node, core.core, core.soft, core.server) for core in record.cores] == [
         ("lab", 0, 70.995, True),
@@ -198,14 +202,14 @@ def test_a_pair_that_fails_makes_the_run_invalid_and_is_not_zero(
     lab: Lab, what: Measurement
 ) -> None:
     dead = iperf3.failed(2, Reason(Cause.TRAFFIC, "iperf3: control socket has closed"))
-    lab.pairs = lambda _: [Result(Pair(index=1, bitrate_mbps=90), b"{}"), dead]
+    lab.pairs = lambda _: [Result(Pair(index=1, values={"bitrate_mbps": 90}), b"{}"), dead]
     record, raw = measure.run(what, replicas=2)
     assert (record.valid, record.reasons, record.causes) == (
         False,
         ["pair 2: iperf3: control socket has closed"],
         ["traffic"],
     )
-    assert record.pairs[1].bitrate_mbps is None
+    assert record.pairs[1].values["bitrate_mbps"] is None
     assert measure.mean_bitrate(record) is None
     assert raw == [b"{}", b""]
 
@@ -220,7 +224,7 @@ def test_a_broken_barrier_is_one_reason_and_no_number(
     monkeypatch.setattr(iperf3, "run", broken)
     record, _ = measure.run(what)
     assert (record.valid, record.reasons) == (False, ["the client of pair 2 did not start"])
-    assert [(pair.bitrate_mbps, pair.reason) for pair in record.pairs] == [
+    assert [(pair.values["bitrate_mbps"], pair.reason) for pair in record.pairs] == [
         (None, "the client of pair 2 did not start")
     ] * 4
     assert (record.cores, record.softnet, record.window) == ([], [], None)
@@ -348,7 +352,7 @@ def test_whatever_a_site_raises_is_a_reason(
 
 def test_senders_of_unlike_congestion_control_are_a_warning(lab: Lab, what: Measurement) -> None:
     lab.pairs = lambda _: [
-        Result(Pair(index=index, bitrate_mbps=9), b"{}", congestion=name)
+        Result(Pair(index=index, values={"bitrate_mbps": 9}), b"{}", congestion=name)
         for index, name in ((1, "bbr"), (2, "cubic"))
     ]
     record, _ = measure.run(what, replicas=2)
@@ -359,7 +363,9 @@ def test_senders_of_unlike_congestion_control_are_a_warning(lab: Lab, what: Meas
 def test_a_line_beside_the_result_is_a_warning(lab: Lab, what: Measurement) -> None:
     lab.pairs = lambda _: [
         Result(
-            Pair(index=1, bitrate_mbps=9), b"{}", warnings=("warning: JSON data length overflow",)
+            Pair(index=1, values={"bitrate_mbps": 9}),
+            b"{}",
+            warnings=("warning: JSON data length overflow",),
         )
     ]
     record, _ = measure.run(what, replicas=1)

@@ -96,7 +96,7 @@ class Rig:
             reasons=reasons, causes=self.causes.get(place.order, reasons),
             attempt=place.attempt, definition=what.definition, duration=what.duration,
             machine=on or Machine(kernel=what.path, cpu="x", cores=2),
-            pairs=[Pair(index=1, bitrate_mbps=self.rate(place.order))],
+            pairs=[Pair(index=1, values={"bitrate_mbps": self.rate(place.order)})],
             block=place.block, order=place.order, seed=place.seed, plan=place.plan,
         )  # fmt: skip
         return record, [b"{}"]

@@ -242,6 +242,7 @@ class KubernetesBackend:
             reasons,
             using=dict.fromkeys(edges),
             serving={node: None if node in serving else () for node in edges},
+            nodes={i: (servers[i].node, clients[i].node) for i in range(1, pairs + 1)},
         )
 
     def _window(self, node: NodeOf, measured: Iterable[Running]) -> str:

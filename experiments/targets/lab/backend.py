@@ -104,6 +104,7 @@ class LabBackend:
             {LAB: (edges[0], edges[1])} if len(edges) == 2 else {},
             using={LAB: {*cores.server, *cores.client}},
             serving={LAB: cores.server},
+            nodes={pair.index: (LAB, LAB) for pair in what.pairs[:pairs]},
         )
 
 

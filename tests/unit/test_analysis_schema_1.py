@@ -1,0 +1,142 @@
+"""Records of schema 1 lead to the conclusions that the code of their time drew from them."""
+
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.compare import compare
+from analysis.load import load
+from analysis.schema import Record
+from analysis.summary import Summary, summarise
+from analysis.verdict import Contrast, PathRatio
+
+SAMPLES = Path(__file__).parent / "data/schema-1"
+# lab: measured; kubernetes: synthetic, with both paths; older: without sides of cores and
+# definitions; published: imported. expected.json is what the last code of schema 1 concluded.
+EXPECTED = json.loads((SAMPLES / "expected.json").read_text())
+# The fields of a state in schema 1's time.
+MEANS = {
+    "total_mbps": "total",
+    "softirq_percent": "soft_total",
+    "idle_percent": "idle",
+    "softirq_s_per_gbit": "soft_cost",
+    "retransmits_per_gbit": "retransmits",
+    "dropped_per_gbit": "dropped",
+    "squeezed_per_gbit": "squeezed",
+    "slowest_share": "slowest",
+}
+
+
+def documents(kind: str) -> list[str]:
+    return gzip.decompress((SAMPLES / f"{kind}.jsonl.gz").read_bytes()).decode().splitlines()
+
+
+def records(kind: str, folder: Path) -> list[Record]:
+    for number, document in enumerate(documents(kind)):
+        (folder / f"run-{number:05}.json").write_text(document)
+    loaded = load(folder)
+    assert loaded.faults == []
+    return loaded.records
+
+
+def approx(value: Any) -> Any:
+    """JSON as the test compares it: floats to nine digits, tuples as lists."""
+    if isinstance(value, dict):
+        return {str(key): approx(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [approx(one) for one in value]
+    return float(f"{value:.9g}") if isinstance(value, float) else value
+
+
+def flat(one: Contrast | PathRatio) -> dict[str, Any]:
+    row = asdict(one)
+    effect = row.pop("effect")
+    effect.pop("problem")
+    row["doubted"] = bool(row.pop("doubt"))
+    return {**row, **effect}
+
+
+def conclusions(summary: Summary) -> dict[str, Any]:
+    states = [
+        {
+            "path": one.path,
+            "replicas": one.replicas,
+            "configuration": one.configuration,
+            "runs": one.runs,
+            "invalid": one.invalid,
+            "value": one.bitrate,
+            "half": one.half,
+            "soft_busiest": one.soft_busiest,
+            "lag1": one.lag1,
+            "drift": asdict(one.drift),
+            "drift_p_holm": one.drift_p_holm,
+            "means": {name: getattr(one, field) for name, field in MEANS.items()},
+        }
+        for one in summary.states
+    ]
+    recommended = summary.recommendation
+    return {
+        "states": states,
+        "comparisons": [flat(one) for one in summary.contrasts],
+        "pairwise": [flat(one) for one in summary.pairwise],
+        "overlay_over_host": [flat(one) for one in summary.paths],
+        "dependence": asdict(summary.check),
+        "keep": summary.keep,
+        "recommended": recommended and [recommended.configuration, recommended.by_count],
+        "invalid": len(summary.invalid),
+    }
+
+
+def compared(found: Sequence[Record], metric: str) -> dict[str, Any]:
+    answer = compare(found, found, "baseline", "rfs", metric=metric)  # type: ignore[arg-type]
+    names = ("verdict", "p_holm", "family", "replicas", "path", "exit_code")
+    effect = asdict(answer.effect)
+    effect.pop("problem")
+    return {name: getattr(answer, name) for name in names} | effect
+
+
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_schema_1_leads_to_the_same_conclusions(kind: str, tmp_path: Path) -> None:
+    found = records(kind, tmp_path)
+    summary = summarise(found)
+    assert approx(conclusions(summary)) == approx(EXPECTED[kind]["summary"])
+    for metric, expected in EXPECTED[kind]["compare"].items():
+        assert approx(compared(found, metric)) == approx(expected)
+
+
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_schema_1_is_upgraded_without_loss(kind: str) -> None:
+    for text in documents(kind):
+        old, record = json.loads(text), Record.model_validate_json(text)
+        assert old["schema_version"] == 1
+        assert record.schema_version == 2
+        for before, pair in zip(old["pairs"], record.pairs, strict=True):
+            assert pair.values["bitrate_mbps"] == before["bitrate_mbps"]
+            assert pair.values.get("retransmits") == before.get("retransmits")
+        for before, core in zip(old["cores"], record.cores, strict=True):
+            assert core.server == bool(before.get("server"))
+        assert Record.model_validate_json(record.model_dump_json()) == record
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pairs": 1},
+        {"pairs": [1]},
+        {"pairs": None},
+        {"pairs": [{"index": 1, "bitrate_mbps": "fast"}]},
+        {"pairs": [{"index": 1, "bitrate_mbps": 1.0, "x": 1}]},
+        {"cores": {}},
+        {"cores": [{"node": "n", "core": 0, "server": "yes"}]},
+        {"cores": [{"node": "n", "core": 0, "server": []}]},
+    ],
+)
+def test_what_is_wrong_in_schema_1_stays_wrong(wrong: dict[str, Any]) -> None:
+    document = json.loads(documents("lab")[0]) | wrong
+    with pytest.raises(ValueError, match=r"pairs|cores"):
+        Record.model_validate(document)
