@@ -11,6 +11,7 @@ import pandas as pd
 from analysis import comparisons, machine, verdict
 from analysis.cell_summary import CellSummary
 from analysis.evidence import FEWEST_RUNS, Evidence
+from analysis.metrics import METRICS
 from analysis.recommend import Recommendation
 from analysis.schema import Record
 from analysis.tables import reasons
@@ -21,16 +22,6 @@ MOST_SHOWN = 10
 MOST_DRAWN = 48
 LONGEST = 200
 _FIGURE = re.compile(r"\d+(?:\.\d+)?")
-
-# A cost is named where it is this many times the baseline's and above it by more than the floor,
-# both per Gbit: 100 retransmits are about 0.1 % of full-sized segments.
-TIMES_BASELINE = 2.0
-FLOORS = {
-    "retransmits": ("retransmits", 100.0),
-    "dropped": ("packets dropped by a full backlog", 1.0),
-}
-# Fairness is named where the slowest pair's share of the fastest one's bitrate is lower by this.
-LESS_FAIR = 0.2
 
 
 def caveats(
@@ -60,22 +51,19 @@ def caveats(
 
 
 def _costs(state: CellSummary, reference: CellSummary) -> list[str]:
-    costs = []
-    for field, (words, floor) in FLOORS.items():
-        mine, other = getattr(state, field), getattr(reference, field)
-        if mine is None or other is None:
+    """The metrics that are much worse than the baseline's, as their entries define it."""
+    found = []
+    for metric in METRICS.values():
+        mine, other = state.means[metric.name], reference.means[metric.name]
+        if metric.cost is None or mine is None or other is None:
             continue
-        if mine > TIMES_BASELINE * other and mine - other > floor:
-            costs.append(
-                f"{verdict.digits(mine, 0)} {words} per Gbit, the baseline {verdict.digits(other, 0)}"
+        worse = metric.sign * (other - mine)
+        if worse > metric.cost.floor and mine >= metric.cost.times * other:
+            found.append(
+                f"{metric.title} {verdict.digits(mine, metric.digits)} "
+                f"({reference.configuration} {verdict.digits(other, metric.digits)}) {metric.unit}"
             )
-    mine, other = state.slowest, reference.slowest
-    if mine is not None and other is not None and other - mine > LESS_FAIR:
-        costs.append(
-            f"the slowest pair has {mine:.2f} of the fastest one's bitrate, under the baseline "
-            f"{other:.2f}"
-        )
-    return costs
+    return found
 
 
 def warnings(

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from analysis import comparisons, dependence, machine, statistics, verdict
 from analysis.evidence import FEWEST_RUNS, Evidence, gather
+from analysis.metrics import BITRATE, Metric
 from analysis.pairing import StateKey, arms
 from analysis.schema import Record
 from analysis.statistics import Effect, Floats
-from analysis.verdict import BITRATE, Contrast, Quantity, Verdict
-
-Metric = Literal["bitrate", "softirq", "cpu", "idle"]
+from analysis.verdict import Contrast, Verdict
 
 CONFIDENCE = 0.95
 WORSE = 4
@@ -27,14 +26,6 @@ class NothingToCompare(ValueError):
     """A side has no run of what was asked for; the message names what there is."""
 
 
-_CPU = Quantity("cpu_cost", "core-seconds of CPU per Gbit received", higher=False)
-# Costs are per Gbit: a configuration that carries more is not worse for what it carries more.
-QUANTITIES: dict[Metric, Quantity] = {
-    "bitrate": BITRATE,
-    "softirq": Quantity("soft_cost", "core-seconds of softirq per Gbit received", higher=False),
-    "cpu": _CPU,
-    "idle": _CPU,  # the same question, asked by what is left over
-}
 # The spread between two sweeps (standard deviation of the logarithm of each) that is assumed where
 # no baseline measures it.
 ALLOWANCE = 0.03
@@ -60,7 +51,7 @@ class Comparison:
     b: str
     replicas: int
     path: str
-    metric: Metric
+    metric: str
     verdict: Verdict
     doubt: str
     effect: Effect
@@ -99,7 +90,7 @@ def compare(
     b: str,
     *,
     at: int | None = None,
-    metric: Metric = "bitrate",
+    metric: Metric = BITRATE,
     force: bool = False,
     baseline: str = "baseline",
 ) -> Comparison:
@@ -121,41 +112,36 @@ def compare(
             f"{len(shared)} of the runs are in both directories, which are then no two experiments: "
             "compare within one of them, or remove the copies"
         )
-    quantity = QUANTITIES[metric]
-    before, after = (
-        gather(records, baseline, quantity.column) for records in (records_a, records_b)
-    )
+    before, after = (gather(records, baseline, metric) for records in (records_a, records_b))
     path, replicas = _place(records_a, records_b, before, after, a, b, at)
     first, second = (path, replicas, a), (path, replicas, b)
     differences: list[str] = []
     size = 1
     missing = [
-        f"{name} has no valid run with this figure"
+        f"{name} has no valid run with this metric"
         for evidence, name in ((before, a), (after, b))
         if (path, replicas, name) not in evidence.series
     ]
     if missing:
         nothing = Effect(None, problem=verdict.joined(list(dict.fromkeys(missing))))
-        found = verdict.contrast(first, second, nothing, None, quantity)
+        found = verdict.contrast(first, second, nothing, None, metric)
     elif together:
         differences = before.unlike(first, second)
-        found, size = _within(before, first, second, baseline, quantity, force)
+        found, size = _within(before, first, second, baseline, force)
     else:
-        found, differences = two_sweeps(
-            before, after, first, second, baseline, quantity, force=force
-        )
+        found, differences = two_sweeps(before, after, first, second, baseline, force=force)
     return Comparison(
         a=a,
         b=b,
         replicas=replicas,
         path=path,
-        metric=metric,
+        metric=metric.name,
         verdict=found.verdict,
         doubt=found.doubt,
         effect=found.effect,
         p_holm=found.p_holm,
         family=size,
-        sentence=_sentence(found, quantity, size, apart=not together),
+        sentence=_sentence(found, metric, size, apart=not together),
         differences=differences,
     )
 
@@ -166,7 +152,7 @@ def _runs(records: Sequence[Record]) -> set[str]:
 
 
 def _within(
-    evidence: Evidence, a: StateKey, b: StateKey, baseline: str, quantity: Quantity, force: bool
+    evidence: Evidence, a: StateKey, b: StateKey, baseline: str, force: bool
 ) -> tuple[Contrast, int]:
     """One comparison of a sweep as its family judges it, and the size of that family."""
     of_report = [
@@ -178,11 +164,11 @@ def _within(
     if own is None:
         own, size = comparisons.alone(evidence, (a, b), baseline)
     couples = [(a, b) if couple == (b, a) else couple for couple in own]
-    judged = comparisons.family(evidence, couples, CONFIDENCE, quantity=quantity, size=size)
+    judged = comparisons.family(evidence, couples, CONFIDENCE, size=size)
     found = judged[couples.index((a, b))]
     if force:
         doubt = evidence.doubt(a, b, alike=False)
-        found = verdict.contrast(a, b, found.effect, found.p_holm, quantity, doubt=doubt)
+        found = verdict.contrast(a, b, found.effect, found.p_holm, evidence.metric, doubt=doubt)
     return found, max(1, size, sum(one.p_holm is not None for one in judged))
 
 
@@ -192,14 +178,13 @@ def two_sweeps(
     a: StateKey,
     b: StateKey,
     baseline: str,
-    quantity: Quantity = BITRATE,
     *,
     force: bool = False,
 ) -> tuple[Contrast, list[str]]:
     """B of one sweep against A of another, and the conditions in which their runs differ."""
     left, right = _sides(before, after, a, b, baseline)
     differences = machine.differences(left.conditions, right.conditions)
-    return _between(left, right, differences, quantity, force), differences
+    return _between(left, right, differences, force), differences
 
 
 @dataclass(frozen=True)
@@ -216,13 +201,12 @@ class _Side:
         return machine.together(*(self.evidence.conditions[key] for key in keys))
 
     def values(self) -> Floats:
-        """Logarithms of the runs, each relative to the baseline of its block."""
-        if self.reference:
-            base, own, _ = arms(
-                self.evidence.series[self.reference], self.evidence.series[self.key]
-            )
-            return np.log(own) - np.log(base)
-        return np.log(self.evidence.series[self.key].values)
+        """The runs (logarithms for a ratio), each relative to the baseline of its block."""
+        series, log = self.evidence.series, self.evidence.metric.scale == "ratio"
+        if not self.reference:
+            return np.log(series[self.key].values) if log else series[self.key].values
+        base, own, _ = arms(series[self.reference], series[self.key])
+        return np.log(own) - np.log(base) if log else own - base
 
     def doubt(self, *, alike: bool) -> str:
         if self.reference:
@@ -259,38 +243,40 @@ def _sides(
     return found[0], found[1]
 
 
-def _between(
-    left: _Side, right: _Side, differences: Sequence[str], quantity: Quantity, force: bool
-) -> Contrast:
+def _between(left: _Side, right: _Side, differences: Sequence[str], force: bool) -> Contrast:
     """One comparison of two sweeps, which is a family of its own."""
     relative = left.reference is not None
-    if not all(
-        np.all(side.evidence.series[key].values > 0)
+    metric = left.evidence.metric
+    measured = [
+        side.evidence.series[key].values
         for side in (left, right)
         for key in (side.key, side.reference)
         if key
-    ):
-        return verdict.contrast(
-            left.key, right.key, Effect(None, problem="a run has 0: no ratio"), None, quantity
-        )
-    effect = statistics.exponential(
-        statistics.difference(
-            left.values(),
-            right.values(),
-            paired=False,
-            check=False,
-            allowance=0.0 if relative else math.sqrt(2) * ALLOWANCE,
-        )
+    ]
+    ratio = metric.scale == "ratio"
+    if ratio and not all(np.all(values > 0) for values in measured):
+        unknown = Effect(None, problem="a run has 0: no ratio")
+        return verdict.contrast(left.key, right.key, unknown, None, metric)
+    spread = ALLOWANCE if ratio else ALLOWANCE * float(np.mean(measured[0]))
+    effect = statistics.difference(
+        left.values(),
+        right.values(),
+        paired=False,
+        check=False,
+        allowance=0.0 if relative else math.sqrt(2) * spread,
     )
     effect = statistics.with_power(
-        replace(effect, method="relative" if relative else "unpaired"),
+        replace(
+            statistics.exponential(effect) if ratio else effect,
+            method="relative" if relative else "unpaired",
+        ),
         family=1,
         kept=(1 - dependence.ALPHA) ** 2,
     )
     doubts = [f"the runs are not alike in {differences[0]}"] if differences and not force else []
     doubts += [side.doubt(alike=not force) for side in (left, right)]
     doubt = next((one for one in doubts if one), "")
-    return verdict.contrast(left.key, right.key, effect, effect.p, quantity, doubt=doubt)
+    return verdict.contrast(left.key, right.key, effect, effect.p, metric, doubt=doubt)
 
 
 def _place(
@@ -326,30 +312,24 @@ def _place(
     return max(usable or both, key=lambda place: (place[0] == "overlay", place[1]))
 
 
-def _sentence(found: Contrast, quantity: Quantity, size: int, *, apart: bool) -> str:
+def _sentence(found: Contrast, metric: Metric, size: int, *, apart: bool) -> str:
     effect = found.effect
-    where = f"at {verdict.pairs(found.replicas)}"
-    where += " over the host network" if found.path == "host" else ""
     why = f" ({found.doubt})" if found.doubt else ""
-    head = f"{found.b} against {found.a} {where}: {found.verdict}{why}"
-    if effect.estimate is None:
-        return f"{head}."
-    sizes = [f"{verdict.digits(effect.estimate, 3)}x"]
-    if effect.low is not None and effect.high is not None:
-        sizes.append(f"[{verdict.digits(effect.low, 3)}, {verdict.digits(effect.high, 3)}]")
-    parts = [head, f"{quantity.unit}: {' '.join(sizes)}, p {verdict.p_value(effect.p)}"]
-    if size > 1:
-        parts[-1] += (
-            f", after Holm over the report's {size} comparisons {verdict.p_value(found.p_holm)}"
-        )
-    parts.append(f"{effect.n_b} against {effect.n_a} runs, {_METHODS[effect.method]}")
-    if apart and effect.method == "unpaired":
-        parts.append(
-            "no baseline beside both sides covers the spread between sweeps: "
-            f"{ALLOWANCE * 100:.0f} % are assumed"
-        )
-    if effect.mde is not None:
-        parts.append(
-            f"a difference of {verdict.percent(effect.mde)} would be found in 80 % of such experiments"
-        )
+    at = verdict.where(found.path, found.replicas)
+    parts = [f"{found.b} against {found.a} at {at}: {found.verdict}{why}"]
+    if effect.estimate is not None:
+        sizes = f"{verdict.estimate(effect, 3)} {verdict.bounds(effect, 3)}".strip()
+        parts.append(f"{metric.title} ({metric.unit}): {sizes}, p {verdict.p_value(effect.p)}")
+        if size > 1:
+            adjusted = verdict.p_value(found.p_holm)
+            parts[-1] += f", adjusted over the report's {size} comparisons {adjusted}"
+        parts.append(f"{effect.n_b} against {effect.n_a} runs, {_METHODS[effect.method]}")
+        if apart and effect.method == "unpaired":
+            parts.append(
+                "without a baseline beside both sides, a spread between sweeps of "
+                f"{ALLOWANCE * 100:.0f} % is assumed"
+            )
+        if effect.mde is not None:
+            least = verdict.detectable(effect, metric)
+            parts.append(f"a difference of {least} would be found in 80 % of such experiments")
     return "; ".join(parts) + "."

@@ -9,7 +9,7 @@ from analysis import statistics, verdict
 from analysis.evidence import Evidence
 from analysis.machine import OF_A_PATH
 from analysis.pairing import StateKey
-from analysis.verdict import BITRATE, Contrast, PathRatio, Quantity
+from analysis.verdict import Contrast, PathRatio
 
 Couple = tuple[StateKey, StateKey]
 
@@ -57,7 +57,6 @@ def family(
     couples: Sequence[Couple],
     confidence: float,
     *,
-    quantity: Quantity = BITRATE,
     check: bool = False,
     size: int = 0,
 ) -> list[Contrast]:
@@ -76,7 +75,9 @@ def family(
     for (a, b), effect, p in zip(couples, effects, adjusted, strict=True):
         effect = statistics.with_power(effect, family=size, kept=evidence.kept, alpha=alpha)
         found.append(
-            verdict.contrast(a, b, effect, p, quantity, alpha=alpha, doubt=evidence.doubt(a, b))
+            verdict.contrast(
+                a, b, effect, p, evidence.metric, alpha=alpha, doubt=evidence.doubt(a, b)
+            )
         )
     return found
 

@@ -13,6 +13,7 @@ import pandas as pd
 from analysis import dependence, machine, statistics
 from analysis.dependence import Check
 from analysis.machine import Conditions
+from analysis.metrics import BITRATE, Metric, Scale
 from analysis.pairing import Block, Series, StateKey, arms, by_block, not_randomised, series
 from analysis.schema import Record
 from analysis.statistics import Effect
@@ -56,6 +57,7 @@ class Evidence:
     check: Check
     attempts: dict[StateKey, Attempts] = field(default_factory=dict)
     same_turn: frozenset[StateKey] = frozenset()
+    metric: Metric = BITRATE
 
     def effect(
         self,
@@ -67,7 +69,9 @@ class Evidence:
     ) -> Effect:
         """B against A, by block where they share blocks; without power, which a family decides."""
         first, second, paired = arms(self.series[a], self.series[b])
-        return statistics.ratio(first, second, paired=paired, confidence=confidence, check=check)
+        return statistics.effect(
+            self.metric.scale, first, second, paired=paired, confidence=confidence, check=check
+        )
 
     def doubt(
         self, a: StateKey, b: StateKey, *, alike: bool = True, but: Collection[str] = ()
@@ -135,13 +139,13 @@ class Evidence:
 def gather(
     records: Sequence[Record],
     baseline: str,
-    column: str = "bitrate_mbps",
+    metric: Metric = BITRATE,
     *,
     runs: pd.DataFrame | None = None,
 ) -> Evidence:
-    """The evidence of records in a column of their run table (`runs` where it is at hand)."""
+    """The evidence of records in one metric; `runs` is their run table, where it is at hand."""
     runs = run_table(records) if runs is None else runs
-    collected = series(runs, column)
+    collected = series(runs, metric.name)
     names = configuration_order((key[2] for key in collected), baseline)
     found = {
         key: collected[key]
@@ -157,9 +161,10 @@ def gather(
     return Evidence(
         series=found,
         conditions={key: machine.conditions(group) for key, group in groups.items()},
-        check=check(found, _block_order(runs)),
-        attempts=_attempts(runs, column),
+        check=check(found, _block_order(runs), metric.scale),
+        attempts=_attempts(runs, metric.name),
         same_turn=frozenset(_same_turn(found)),
+        metric=metric,
     )
 
 
@@ -196,7 +201,7 @@ def _attempts(runs: pd.DataFrame, column: str) -> dict[StateKey, Attempts]:
     return found
 
 
-def check(found: dict[StateKey, Series], blocks: Sequence[Block]) -> Check:
+def check(found: dict[StateKey, Series], blocks: Sequence[Block], scale: Scale = "ratio") -> Check:
     """The dependence check over every path and replica count with two configurations or more.
 
     `blocks` are in the order in which they were made.
@@ -204,7 +209,11 @@ def check(found: dict[StateKey, Series], blocks: Sequence[Block]) -> Check:
     groups: dict[tuple[str, int], list[dict[Block, float]]] = {}
     for (path, replicas, _), one in found.items():
         means = {block: float(np.mean(values)) for block, values in by_block(one).items()}
-        usable = {block: math.log(mean) for block, mean in means.items() if mean > 0}
+        usable = (
+            {block: math.log(mean) for block, mean in means.items() if mean > 0}
+            if scale == "ratio"
+            else means
+        )
         if usable and one.planned:
             groups.setdefault((path, replicas), []).append(usable)
     known = {block for group in groups.values() for one in group for block in one}

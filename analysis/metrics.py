@@ -1,40 +1,230 @@
-"""The metrics of a run: the registry that everything in analysis iterates over."""
+"""The registry of metrics: what a run's value is, in words, and which direction is better.
+
+A metric is one entry in `METRICS`. The run table, comparisons, report, plots, `--metric` and the
+page docs/record.md iterate over it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
-from analysis.schema import MetricWords
+from analysis.schema import Core, MetricWords, Record, Softnet
+
+Scale = Literal["ratio", "difference"]
+OfRun = Callable[[Record], float | None]
+
+
+class UnknownMetric(ValueError):
+    """No metric has this name; the message lists the known names."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """When a metric is a caveat of a gain: worse than the baseline's value by more than `floor`,
+    and at least `times` as high."""
+
+    floor: float
+    times: float = 0.0
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of a run. `scale` tells whether two values are compared by ratio or difference."""
+    """One number of a run.
+
+    `value` returns the value of a run, None where it was not measured. `scale` tells whether two
+    configurations are compared by the ratio of geometric means or by the difference of means;
+    values that may be 0 need a difference. `about` is the definition in the docs. `digits` are decimals in tables, `aliases` are older
+    names of `--metric`.
+    """
 
     name: str
     title: str
     unit: str
     better: Literal["higher", "lower"]
-    scale: Literal["ratio", "difference"]
+    scale: Scale
+    value: OfRun
+    about: str
+    digits: int = 2
+    cost: Cost | None = None
+    aliases: tuple[str, ...] = ()
 
+    @property
+    def heading(self) -> str:
+        """Title and unit, for columns and axes."""
+        return f"{self.title} [{self.unit}]"
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, -1 where lower is better."""
+        return 1 if self.better == "higher" else -1
+
+    @property
+    def words(self) -> MetricWords:
+        return MetricWords(title=self.title, unit=self.unit, better=self.better, scale=self.scale)
+
+
+def over_pairs(name: str, how: Callable[[Sequence[float]], float | None]) -> OfRun:
+    """The pairs' values of one name, aggregated; None unless every pair has one."""
+
+    def value(record: Record) -> float | None:
+        values = [pair.values.get(name) for pair in record.pairs]
+        known = [one for one in values if one is not None]
+        return how(known) if known and len(known) == len(values) else None
+
+    return value
+
+
+def slowest_share(values: Sequence[float]) -> float | None:
+    """The smallest value as a share of the largest; None for a single pair."""
+    return min(values) / max(values) if len(values) > 1 and max(values) > 0 else None
+
+
+def server_cores(record: Record) -> list[Core]:
+    """The cores that work for the servers.
+
+    In older records: the lab's server cores, the cores of the steered nodes, else all.
+    """
+    serving = [core for core in record.cores if core.server]
+    if serving:
+        return serving
+    if record.machine and record.machine.server_cores:
+        wanted = set(record.machine.server_cores)
+        return [core for core in record.cores if core.core in wanted]
+    steered = record.steering_before.queues if record.steering_before else []
+    nodes = {queue.node for queue in steered if queue.role == "nic"}
+    return [core for core in record.cores if core.node in nodes] or list(record.cores)
+
+
+def core_time(field: Literal["soft", "idle"]) -> OfRun:
+    """Time that the server's cores spent in a state, in cores; None unless every core has it."""
+
+    def value(record: Record) -> float | None:
+        percent = [getattr(core, field) for core in server_cores(record)]
+        return math.fsum(percent) / 100 if percent and None not in percent else None
+
+    return value
+
+
+def core_mean(field: Literal["soft", "idle"]) -> OfRun:
+    """The same as the mean over the server's cores, percent."""
+
+    def value(record: Record) -> float | None:
+        time = core_time(field)(record)
+        return None if time is None else 100 * time / len(server_cores(record))
+
+    return value
+
+
+def softnet(count: Callable[[Softnet], int]) -> OfRun:
+    """A counter of softnet_stat, summed over the server nodes; None where there is none."""
+
+    def value(record: Record) -> float | None:
+        nodes = {core.node for core in server_cores(record)}
+        rows = [count(row) for row in record.softnet if row.node in nodes]
+        return sum(rows) if rows else None
+
+    return value
+
+
+def per_gbit(amount: OfRun, seconds: Callable[[Record], float]) -> OfRun:
+    """An amount of a run per Gbit that its pairs received in these seconds."""
+    total = over_pairs("bitrate_mbps", math.fsum)
+
+    def value(record: Record) -> float | None:
+        rate, found = total(record), amount(record)
+        return found / (rate / 1000 * seconds(record)) if rate and found is not None else None
+
+    return value
+
+
+def each_second(_: Record) -> float:
+    """For amounts that are rates: core-seconds in a second."""
+    return 1.0
+
+
+def traffic_seconds(record: Record) -> float:
+    """For counters of the traffic itself."""
+    return record.duration
+
+
+def window_seconds(record: Record) -> float:
+    """For counters that are read at the edges of the window."""
+    return record.window or record.duration
+
+
+BITRATE = Metric(
+    "bitrate_mbps", "bitrate", "Mbit/s per pair", "higher", "ratio",
+    over_pairs("bitrate_mbps", fmean),
+    "Goodput at the receiver, mean over the pairs.", digits=0, aliases=("bitrate",),
+)  # fmt: skip
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("bitrate_mbps", "bitrate", "Mbit/s", "higher", "ratio"),
-        Metric("retransmits", "retransmits", "segments", "lower", "difference"),
+        BITRATE,
+        Metric(
+            "total_mbps", "total bitrate", "Mbit/s", "higher", "ratio",
+            over_pairs("bitrate_mbps", math.fsum),
+            "Goodput at the receivers, sum over the pairs.", digits=0,
+        ),
+        Metric(
+            "slowest_share", "bitrate of the slowest pair", "share of the fastest", "higher",
+            "difference", over_pairs("bitrate_mbps", slowest_share),
+            "Bitrate of the slowest pair divided by that of the fastest; 1 is fair.",
+            cost=Cost(floor=0.2),
+        ),
+        Metric(
+            "retransmits", "retransmits", "segments per run", "lower", "difference",
+            over_pairs("retransmits", math.fsum),
+            "TCP segments that the senders sent again, sum over the pairs.", digits=0,
+        ),
+        Metric(
+            "retransmits_per_gbit", "retransmits", "segments per Gbit", "lower", "difference",
+            per_gbit(over_pairs("retransmits", math.fsum), traffic_seconds),
+            "The same per Gbit received; 100 are about 0.1 % of full-sized segments.", digits=1,
+            cost=Cost(floor=100.0, times=2.0),
+        ),
+        Metric(
+            "dropped_per_gbit", "backlog drops", "packets per Gbit", "lower", "difference",
+            per_gbit(softnet(lambda row: row.dropped + row.flow_limit), window_seconds),
+            "Packets that a full backlog or the flow limit dropped on the server nodes.",
+            cost=Cost(floor=1.0, times=2.0),
+        ),
+        Metric(
+            "squeezed_per_gbit", "squeezed softirqs", "per Gbit", "lower", "difference",
+            per_gbit(softnet(lambda row: row.squeezed), window_seconds),
+            "Times that NET_RX on the server nodes used up its budget or time.",
+        ),
+        Metric(
+            "softirq_cores", "softirq time", "cores", "lower", "ratio", core_time("soft"),
+            "Softirq time of the server's cores together.",
+        ),
+        Metric(
+            "softirq_s_per_gbit", "softirq time", "core-seconds per Gbit", "lower", "ratio",
+            per_gbit(core_time("soft"), each_second),
+            "Softirq time of the server's cores per Gbit received.", digits=3,
+            aliases=("softirq",),
+        ),
+        Metric(
+            "idle_percent", "idle time", "% of the server's cores", "higher", "difference",
+            core_mean("idle"), "Idle time, mean over the server's cores.", digits=1,
+        ),
     )
-}
+}  # fmt: skip
+
+
+def find(name: str) -> Metric:
+    """The metric of a name or of an older name. Raises UnknownMetric."""
+    for metric in METRICS.values():
+        if name in (metric.name, *metric.aliases):
+            return metric
+    raise UnknownMetric(f"{name!r} is not a metric; known metrics: {', '.join(METRICS)}")
 
 
 def described(names: Iterable[str]) -> dict[str, MetricWords]:
-    """What a record says about the metrics of its pairs' values."""
-    return {
-        name: MetricWords(
-            title=metric.title, unit=metric.unit, better=metric.better, scale=metric.scale
-        )
-        for name in names
-        if (metric := METRICS.get(name))
-    }
+    """What a record states about the metrics of its pairs' values."""
+    return {name: METRICS[name].words for name in names if name in METRICS}

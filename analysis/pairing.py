@@ -31,8 +31,8 @@ class Series:
     planned: bool = True
 
 
-def series(runs: pd.DataFrame, column: str = "bitrate_mbps") -> dict[StateKey, Series]:
-    """The series of every state in a run table; runs without a value are left out."""
+def series(runs: pd.DataFrame, column: str) -> dict[StateKey, Series]:
+    """The series of every state in one column of a run table; runs without a value are left out."""
     usable = runs[runs["valid"] & runs[column].notna()]
     columns = ["path", "replicas", "configuration", "plan", "seed", "block", "start", column]
     collected: dict[StateKey, list[tuple[float, Block | None, int, bool]]] = {}

@@ -1,4 +1,4 @@
-"""Which configuration to keep: what gains, loses nowhere, and changes least (pure)."""
+"""Which configuration to keep: one that gains, loses nowhere and changes least (pure)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from analysis.metrics import BITRATE, Metric
 from analysis.schema import Record
-from analysis.verdict import Contrast, interval, joined, pairs
+from analysis.verdict import Contrast, amount, gain, joined, where
 
 # A configuration is not recommended where its estimate is below the baseline by more than this.
 MARGIN = 0.05
@@ -22,7 +23,7 @@ Place = tuple[str, int]  # path, replicas
 class Recommendation:
     """What to keep. `configuration` is None where no single one can be recommended.
 
-    The baseline is recommended where nothing is shown to carry more. `by_count` names the choice
+    The baseline is recommended where nothing is significantly better. `by_count` has the choice
     for each replica count where one for all does not exist; a count without comparisons has none.
     """
 
@@ -37,18 +38,20 @@ def recommend(
     complexity: Mapping[str, int],
     baseline: str,
     places: Collection[Place] = (),
+    metric: Metric = BITRATE,
 ) -> Recommendation | None:
     """The choice over all replica counts and paths; None where nothing was compared.
 
     `places` are those that were measured or attempted, also where no run is valid: a
     configuration without evidence at one of them is not recommended for all.
-    A configuration *gains* where its verdict is "better" and its estimate at least 1 % above the
-    baseline. It *may lose* where its verdict is
-    "worse" or "inconclusive", where its interval lies wholly below 1 (harm does not wait for
-    Holm), where its estimate is more than 5 % below the baseline, and where it was not measured.
-    Recommended is one that gains somewhere and may lose nowhere: of those that do not carry
-    significantly less than the leader anywhere, as far as they are compared with it, the one that changes the fewest values. The
-    leader has the highest mean ratio. Where none is left, the choice is made for each count.
+    A configuration *gains* where its verdict is "better" and its gain at least 1 %. It *may lose*
+    where its verdict is "worse" or "inconclusive", where its interval lies wholly on the worse
+    side (harm does not wait for Holm), where its estimate is more than 5 % worse than the
+    baseline, and where it was not measured. (The percentages apply to ratios.)
+    Recommended is one that gains somewhere and may lose nowhere: of those that are not
+    significantly worse than the leader anywhere, as far as they are compared with it, the one that
+    changes the fewest values. The leader has the highest mean gain. Where none is left, the choice
+    is made for each count.
     """
     contrasts = [one for one in contrasts if one.a == baseline]
     if not contrasts:
@@ -58,22 +61,25 @@ def recommend(
         reasons = joined(list(dict.fromkeys(one.doubt for one in contrasts if one.doubt)))
         return Recommendation(f"No recommendation: the runs are inconclusive ({reasons}).")
     unknown = [place for place in wanted if place not in set(map(_place, contrasts))]
-    nothing = f" Nothing is compared at {joined(list(map(_words, unknown)))}." if unknown else ""
-    if not any(map(_gains, contrasts)):
+    places_unknown = joined([where(*place) for place in unknown])
+    nothing = f" Nothing is compared at {places_unknown}." if unknown else ""
+    if not any(_gains(one, metric) for one in contrasts):
         return Recommendation(
-            f"Recommended: {baseline}. No configuration is shown to carry at least "
-            f"{WORTHWHILE * 100:.0f} % more.{nothing}",
+            f"Recommended: {baseline}. No configuration is significantly better by at least "
+            f"{WORTHWHILE * 100:.0f} %.{nothing}",
             baseline,
         )
-    chosen = _choice(contrasts, pairwise, complexity, wanted)
+    chosen = _choice(contrasts, pairwise, complexity, wanted, metric)
     if chosen is not None:
-        return Recommendation(_single(chosen, contrasts, complexity), chosen)
+        return Recommendation(_single(chosen, contrasts, complexity, metric), chosen)
     by_count = {
-        count: _choice(contrasts, pairwise, complexity, [one for one in wanted if one[1] == count])
+        count: _choice(
+            contrasts, pairwise, complexity, [one for one in wanted if one[1] == count], metric
+        )
         or baseline
         for count in sorted({one.replicas for one in contrasts})
     }
-    sentence = _several(by_count, contrasts, baseline, wanted) + nothing
+    sentence = _several(by_count, contrasts, baseline, wanted, metric) + nothing
     alone = set(by_count.values()) == {baseline} and not unknown
     return Recommendation(sentence, baseline if alone else None, by_count)
 
@@ -82,12 +88,13 @@ def _place(one: Contrast) -> Place:
     return one.path, one.replicas
 
 
-def _words(place: Place) -> str:
-    return pairs(place[1]) + (" over the host network" if place[0] == "host" else "")
+def _at(one: Contrast) -> str:
+    return where(one.path, one.replicas)
 
 
-def _gains(one: Contrast) -> bool:
-    return one.verdict == "better" and (one.effect.estimate or 0) >= 1 + WORTHWHILE
+def _gains(one: Contrast, metric: Metric) -> bool:
+    least = math.log1p(WORTHWHILE) if one.effect.scale == "ratio" else 0.0
+    return one.verdict == "better" and gain(one.effect, metric) >= least
 
 
 def changed_values(records: Iterable[Record], reference: Iterable[Record]) -> int | None:
@@ -120,6 +127,7 @@ def _choice(
     pairwise: Sequence[Contrast],
     complexity: Mapping[str, int],
     places: Collection[Place],
+    metric: Metric,
 ) -> str | None:
     """The configuration to keep at all these places."""
     own = {
@@ -127,11 +135,11 @@ def _choice(
         for name in dict.fromkeys(one.b for one in contrasts)
     }
     fit = {
-        name: _mean(found.values())
+        name: math.fsum(gain(one.effect, metric) for one in found.values()) / len(found)
         for name, found in own.items()
         if set(found) == set(places)
-        and any(map(_gains, found.values()))
-        and not any(may_lose(one) for one in found.values())
+        and any(_gains(one, metric) for one in found.values())
+        and not any(may_lose(one, metric) for one in found.values())
     }
     if not fit:
         return None
@@ -150,73 +158,66 @@ def _choice(
     )
 
 
-def may_lose(one: Contrast) -> bool:
-    """Whether the configuration may carry less than the baseline there, as `recommend` defines it."""
+def may_lose(one: Contrast, metric: Metric) -> bool:
+    """Whether the configuration may be worse than the baseline there, as `recommend` defines it."""
     effect = one.effect
+    margin = math.log(1 - MARGIN) if effect.scale == "ratio" else -math.inf
+    bound = effect.high if metric.better == "higher" else effect.low
     return (
         one.verdict in ("worse", "inconclusive")
-        or effect.estimate is None
-        or effect.estimate < 1 - MARGIN
-        or (effect.high is not None and effect.high < 1)
+        or gain(effect, metric) < margin
+        or (bound is not None and metric.sign * (bound - effect.null) < 0)
     )
 
 
-def _mean(found: Iterable[Contrast]) -> float:
-    logs = [math.log(one.effect.estimate or 1) for one in found]
-    return math.fsum(logs) / len(logs)
-
-
-def _single(chosen: str, contrasts: Sequence[Contrast], complexity: Mapping[str, int]) -> str:
+def _single(
+    chosen: str, contrasts: Sequence[Contrast], complexity: Mapping[str, int], metric: Metric
+) -> str:
     places = list(dict.fromkeys(map(_place, contrasts)))
     own = sorted(
         (one for one in contrasts if one.b == chosen),
         key=lambda one: (one.replicas, one.path == "host"),
     )
     gains = [
-        f"{interval(one.effect)} at {_words(_place(one))}" for one in own if one.verdict == "better"
+        f"{amount(one.effect, metric)} at {_at(one)}" for one in own if one.verdict == "better"
     ]
     others = [
-        f"{_words(_place(one))} ({interval(one.effect)})" for one in own if one.verdict != "better"
+        f"{_at(one)} ({amount(one.effect, metric)})" for one in own if one.verdict != "better"
     ]
-    words = f"Recommended: {chosen}. It carries {joined(gains)} of the baseline"
+    text = f"Recommended: {chosen}. Against {own[0].a}, {metric.title} {joined(gains)}"
     if others:
-        words += f"; no significant difference at {joined(others)}"
-    better = [
-        one for one in contrasts if one.verdict == "better" and one.b != chosen and _above(one, own)
-    ]
-    text = f"{words}."
-    losses = {one.b: _loss(contrasts, one.b, places) for one in better}
+        text += f"; no significant difference at {joined(others)}"
+    text += "."
+    mine = {_place(one): gain(one.effect, metric) for one in own}
+    losses = {
+        one.b: _loss(contrasts, one.b, places, metric)
+        for one in contrasts
+        if one.verdict == "better" and gain(one.effect, metric) > mine[_place(one)]
+    }
     losing = [f"{name} ({loss})" for name, loss in losses.items() if loss]
-    simpler = [
+    complex_ = [
         name
         for name, loss in losses.items()
         if not loss and complexity.get(name, 0) > complexity.get(chosen, 0)
     ]
     if losing:
-        text += f" Higher in places, but not recommended: {joined(losing)}."
-    if simpler:
-        text += f" Higher in places, but it changes more values: {joined(simpler)}."
+        text += f" Better at some places, but not recommended: {joined(losing)}."
+    if complex_:
+        text += f" Better at some places, but changes more values: {joined(complex_)}."
     return text
 
 
-def _above(one: Contrast, own: Sequence[Contrast]) -> bool:
-    return any(
-        (one.effect.estimate or 0) > (mine.effect.estimate or 0)
-        for mine in own
-        if _place(mine) == _place(one)
-    )
-
-
-def _loss(contrasts: Sequence[Contrast], name: str, places: Sequence[Place]) -> str:
+def _loss(contrasts: Sequence[Contrast], name: str, places: Sequence[Place], metric: Metric) -> str:
     """Where a configuration may lose, its worst case; empty where it may lose nowhere."""
     own = {_place(one) for one in contrasts if one.b == name}
     missing = [place for place in places if place not in own]
-    lost = [one for one in contrasts if one.b == name and may_lose(one)]
+    lost = [one for one in contrasts if one.b == name and may_lose(one, metric)]
     if not lost:
-        return f"not measured at {_words(missing[0])}" if missing else ""
-    worst = min(lost, key=lambda one: one.effect.estimate or math.inf)
-    where = f"{interval(worst.effect)} at {_words(_place(worst))}"
-    return f"{where}, inconclusive" if worst.verdict == "inconclusive" else where
+        return f"not measured at {where(*missing[0])}" if missing else ""
+    known = [one for one in lost if one.effect.estimate is not None] or lost
+    worst = min(known, key=lambda one: gain(one.effect, metric))
+    text = f"{amount(worst.effect, metric)} at {_at(worst)}"
+    return f"{text}, inconclusive" if worst.verdict == "inconclusive" else text
 
 
 def _several(
@@ -224,9 +225,10 @@ def _several(
     contrasts: Sequence[Contrast],
     baseline: str,
     places: Sequence[Place],
+    metric: Metric,
 ) -> str:
-    gaining = dict.fromkeys(one.b for one in contrasts if _gains(one))
-    losses = {name: _loss(contrasts, name, places) for name in gaining}
+    gaining = dict.fromkeys(one.b for one in contrasts if _gains(one, metric))
+    losses = {name: _loss(contrasts, name, places, metric) for name in gaining}
     losing = [f"{name} ({loss})" for name, loss in losses.items() if loss]
     choices: dict[str, list[int]] = {}
     for count, name in by_count.items():
@@ -237,6 +239,6 @@ def _several(
         for name, found in sorted(choices.items(), key=lambda item: item[0] != baseline)
     ]
     return (
-        "No single configuration is recommended: each that gains somewhere may lose elsewhere: "
-        f"{joined(losing)}. By replica count: {joined(parts)}."
+        "No single configuration is recommended, because each that gains at some places may lose "
+        f"at others: {joined(losing)}. By replica count: {joined(parts)}."
     )

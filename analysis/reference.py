@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from analysis.metrics import METRICS
 from analysis.schema import json_schema
 
 _HEAD = """# The record
@@ -17,11 +18,30 @@ measured", never 0.
 """
 
 
+_METRICS = """
+## Metrics
+
+The values of a run: the columns of report.csv and the names of `--metric`. Two configurations are
+compared by the ratio of geometric means, or by the difference of means where values may be 0.
+
+| metric | title | unit | better | compared by | definition |
+|---|---|---|---|---|---|
+"""
+
+
 def page() -> str:
     """The page, in Markdown: the record, then what it is made of."""
     schema = json_schema()
     parts = [("Record", schema), *schema["$defs"].items()]
-    return _HEAD + "".join(_table(name, part) for name, part in parts)
+    return _HEAD + "".join(_table(name, part) for name, part in parts) + _metrics()
+
+
+def _metrics() -> str:
+    rows = "".join(
+        f"| `{one.name}` | {one.title} | {one.unit} | {one.better} | {one.scale} | {one.about} |\n"
+        for one in METRICS.values()
+    )
+    return f"{_METRICS}{rows}"
 
 
 def _table(name: str, part: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from analysis import statistics
+from analysis.metrics import BITRATE
 from analysis.pairing import StateKey, arms, series
 from analysis.schema import Record
 from analysis.statistics import Effect
@@ -48,7 +49,7 @@ def open_states(
     """
     if not half_width > 0:
         raise ValueError(f"half width: {half_width:g} is not positive")
-    runs = series(run_table(records))
+    runs = series(run_table(records), BITRATE.name)
     wanted = set(states)
     still = set()
     for path, replicas, name in wanted:

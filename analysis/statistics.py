@@ -1,7 +1,7 @@
-"""What the numbers support: ratios with intervals, tests and power (pure, numpy and scipy).
+"""Statistics of runs: effects with intervals, tests and power (pure, numpy and scipy).
 
-Everything here works on runs, never on pairs, and on logarithms of positive run values: a
-ratio is that of geometric means, so it does not depend on the unit or on which side is divided.
+Everything here works on runs, never on pairs. A ratio is that of geometric means, computed on
+logarithms, so it does not depend on the unit or on which side is divided.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
+
+from analysis.metrics import Scale
 
 if TYPE_CHECKING:
     from pandas.api.typing import SeriesGroupBy
@@ -42,14 +44,15 @@ class Trend:
 
 @dataclass(frozen=True)
 class Effect:
-    """B against A: `estimate` with its interval; a ratio, or a difference of logarithms.
+    """B against A: `estimate` with its interval, a ratio or a difference as `scale` states.
 
-    `p` is two-sided and not adjusted. `error` (of the logarithm) and `freedom` are what interval,
-    test and power rest on. `mde` is the smallest effect (relative: 0.08 is x1.08 or /1.08) that
-    another such experiment finds in 80 % of cases, see `with_power`.
-    `median` is that of the paired ratios (of all runs where unpaired), `check` the bootstrap's
-    interval, `lag1` the autocorrelation of what the interval is built from. None is "not known",
-    and `problem` is the reason.
+    `p` is two-sided and not adjusted. Interval, test and power rest on `error` (of the logarithm
+    of a ratio) and `freedom`. `mde` is the smallest effect that another such experiment finds in
+    80 % of cases (see `with_power`): relative for a ratio (0.08 is x1.08 or /1.08), otherwise in
+    the unit of the values. `mean_a` is A's mean, for a difference. `median` is that of the paired
+    effects (of all runs where unpaired), `check` the bootstrap's interval, `lag1` the
+    autocorrelation of what the interval is built from. None is "not known"; `problem` is the
+    reason.
     """
 
     estimate: float | None
@@ -66,6 +69,34 @@ class Effect:
     method: Method = "paired"
     lag1: float | None = None
     problem: str | None = None
+    scale: Scale = "ratio"
+    mean_a: float | None = None
+
+    @property
+    def null(self) -> float:
+        """The estimate of two equal sides."""
+        return 1.0 if self.scale == "ratio" else 0.0
+
+    @property
+    def misses_a_doubling(self) -> bool:
+        """Whether the experiment is too coarse to support "no significant difference"."""
+        if self.mde is None:
+            return True
+        return self.mde > (1.0 if self.scale == "ratio" else abs(self.mean_a or 0.0))
+
+
+def effect(
+    scale: Scale,
+    a: Sequence[float] | Floats,
+    b: Sequence[float] | Floats,
+    *,
+    paired: bool,
+    confidence: float = 0.95,
+    check: bool = True,
+) -> Effect:
+    """B against A on the scale of their metric."""
+    compare = ratio if scale == "ratio" else difference
+    return compare(a, b, paired=paired, confidence=confidence, check=check)
 
 
 def ratio(
@@ -85,7 +116,8 @@ def ratio(
     """
     first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if not (np.all(first > 0) and np.all(second > 0)):
-        return _unknown(first, second, "paired" if paired else "unpaired", None, "a run has 0")
+        method: Method = "paired" if paired else "unpaired"
+        return exponential(_unknown(first, second, method, None, "a run has 0"))
     return exponential(
         difference(
             np.log(first),
@@ -143,6 +175,8 @@ def difference(
         n_b=len(second),
         method=method,
         lag1=max(known, default=None),
+        scale="difference",
+        mean_a=float(np.mean(first)),
     )
 
 
@@ -150,6 +184,8 @@ def exponential(effect: Effect) -> Effect:
     """A difference of logarithms as a ratio; error and freedom stay those of the logarithm."""
     return replace(
         effect,
+        scale="ratio",
+        mean_a=None,
         estimate=_known(effect.estimate),
         low=_known(effect.low),
         high=_known(effect.high),
@@ -159,7 +195,7 @@ def exponential(effect: Effect) -> Effect:
 
 
 def with_power(effect: Effect, *, family: int, kept: float = 1.0, alpha: float = ALPHA) -> Effect:
-    """A ratio with the smallest effect that its test would find: `mde`.
+    """An effect with the smallest one that its test would find: `mde`.
 
     The test is the first step of Holm's procedure in a family of so many comparisons: where one
     configuration alone differs, that step decides. `kept` is the share of sound experiments whose
@@ -170,7 +206,8 @@ def with_power(effect: Effect, *, family: int, kept: float = 1.0, alpha: float =
     shift = detectable(
         max(1, math.floor(effect.freedom)), alpha=alpha / max(1, family), power=POWER / kept
     )
-    return replace(effect, mde=_exp(effect.error * shift) - 1)
+    size = effect.error * shift
+    return replace(effect, mde=_exp(size) - 1 if effect.scale == "ratio" else size)
 
 
 def _error(samples: Sequence[Floats], allowance: float) -> tuple[float, float]:
@@ -284,7 +321,9 @@ def _stretches(values: Floats) -> Floats:
 
 
 def _unknown(a: Floats, b: Floats, method: Method, estimate: float | None, problem: str) -> Effect:
-    return Effect(estimate=estimate, n_a=len(a), n_b=len(b), method=method, problem=problem)
+    return Effect(
+        estimate, n_a=len(a), n_b=len(b), method=method, problem=problem, scale="difference"
+    )
 
 
 def _exp(value: float) -> float:

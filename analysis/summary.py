@@ -7,30 +7,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis import caveats, comparisons, machine, statistics, verdict
 from analysis.cell_summary import CellSummary
 from analysis.dependence import Check
-from analysis.evidence import gather
+from analysis.evidence import Evidence, gather
+from analysis.metrics import BITRATE, METRICS, Metric
 from analysis.pairing import Series, StateKey
 from analysis.recommend import Recommendation, changed_values, recommend
 from analysis.schema import Record
-from analysis.statistics import Trend
 from analysis.tables import configuration_order, core_table, run_table
 from analysis.verdict import Contrast, PathRatio
-
-# The columns of the run table whose means a state has, and the state's fields.
-_MEANS = {
-    "total_mbps": "total",
-    "soft_total": "soft_total",
-    "idle_mean": "idle",
-    "soft_cost": "soft_cost",
-    "retransmits_gbit": "retransmits",
-    "dropped_gbit": "dropped",
-    "squeezed_gbit": "squeezed",
-    "slowest": "slowest",
-}
 
 
 @dataclass(frozen=True)
@@ -47,13 +36,14 @@ class Invalid:
 
 @dataclass(frozen=True)
 class Summary:
-    """All conclusions. `runs` and `cores` are the tables of `analysis.tables`.
+    """All conclusions in one metric. `runs` and `cores` are the tables of `analysis.tables`.
 
     `contrasts` are the family against the baseline; `pairwise` the steered configurations
     against each other, a family at each replica count and path. `check` is the test for
     dependence of the whole table. `verdict` starts with the recommendation, where there is one.
     """
 
+    metric: Metric
     baseline: str
     confidence: float
     runs: pd.DataFrame
@@ -84,6 +74,7 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         """Everything but the tables of runs, as JSON carries it (None for what is not known)."""
         return {
+            "metric": self.metric.name,
             "baseline": self.baseline,
             "confidence": self.confidence,
             "verdict": self.verdict,
@@ -102,7 +93,11 @@ class Summary:
 
 
 def summarise(
-    records: Sequence[Record], *, baseline: str = "baseline", confidence: float = 0.95
+    records: Sequence[Record],
+    *,
+    baseline: str = "baseline",
+    confidence: float = 0.95,
+    metric: Metric = BITRATE,
 ) -> Summary:
     """Everything that these records support.
 
@@ -114,7 +109,7 @@ def summarise(
         raise ValueError(f"confidence: {confidence:g} is not between 0 and 1")
     records = list(records)
     runs, cores = run_table(records), core_table(records)
-    evidence = gather(records, baseline, runs=runs)
+    evidence = gather(records, baseline, metric, runs=runs)
     names = configuration_order(runs["configuration"], baseline)
     rank = {name: position for position, name in enumerate(names)}
     keys = sorted(
@@ -130,9 +125,10 @@ def summarise(
         for one in comparisons.family(evidence, couples, confidence)
     ]
     paths = comparisons.overlay_over_host(evidence, confidence)
-    states = _states(runs, cores, keys, evidence.series, confidence)
-    recommendation = _recommendation(records, contrasts, pairwise, baseline)
+    states = _states(runs, cores, keys, evidence, confidence)
+    recommendation = _recommendation(records, contrasts, pairwise, baseline, metric)
     return Summary(
+        metric=metric,
         baseline=baseline,
         confidence=confidence,
         runs=runs,
@@ -144,7 +140,7 @@ def summarise(
         check=evidence.check,
         invalid=_invalid(runs),
         recommendation=recommendation,
-        verdict=_verdict(states, contrasts, pairwise, paths, baseline, recommendation),
+        verdict=_verdict(states, contrasts, pairwise, paths, baseline, recommendation, metric),
         caveats=caveats.caveats(states, contrasts, recommendation, baseline),
         warnings=caveats.warnings(records, runs, states, contrasts, evidence, baseline),
         machine=machine.describe(records),
@@ -156,6 +152,7 @@ def _recommendation(
     contrasts: Sequence[Contrast],
     pairwise: Sequence[Contrast],
     baseline: str,
+    metric: Metric,
 ) -> Recommendation | None:
     """The recommendation over every path and replica count that was measured or attempted."""
     complexity = {}
@@ -167,32 +164,30 @@ def _recommendation(
         if changed is not None:
             complexity[name] = changed
     places = {(record.path, record.replicas) for record in records}
-    return recommend(contrasts, pairwise, complexity, baseline, places)
+    return recommend(contrasts, pairwise, complexity, baseline, places, metric)
 
 
 def _states(
     runs: pd.DataFrame,
     cores: pd.DataFrame,
     keys: Sequence[StateKey],
-    bitrates: dict[StateKey, Series],
+    evidence: Evidence,
     confidence: float,
 ) -> list[CellSummary]:
     by = ["path", "replicas", "configuration"]
     valid = runs[runs["valid"]].groupby(by)
-    means = valid[list(_MEANS)].mean().to_dict("index")
-    spread = statistics.spread(valid["bitrate_mbps"], confidence).to_dict("index")
+    means = valid[list(METRICS)].mean().to_dict("index")
+    spread = statistics.spread(valid[evidence.metric.name], confidence).to_dict("index")
     invalid = runs[~runs["valid"]].groupby(by).size().to_dict()
     receiving = cores[cores["server"]].groupby([*by, "node", "core"])["soft"]
     busiest = receiving.mean().groupby(by).max().to_dict()
-    drifts = [
-        statistics.drift(bitrates[key].values) if key in bitrates else Trend(None, None)
-        for key in keys
-    ]
+    none = Series(np.array([]), ())
+    series = [evidence.series.get(key, none).values for key in keys]
+    drifts = [statistics.drift(values) for values in series]
     adjusted = statistics.holm([drift.p for drift in drifts])
     states = []
-    for key, drift, drift_p in zip(keys, drifts, adjusted, strict=True):
-        values = bitrates[key].values if key in bitrates else pd.Series(dtype=float).to_numpy()
-        row = {**means.get(key, {}), **spread.get(key, {})}
+    for key, values, drift, drift_p in zip(keys, series, drifts, adjusted, strict=True):
+        own, row = means.get(key, {}), spread.get(key, {})
         states.append(
             CellSummary(
                 path=key[0],
@@ -200,11 +195,11 @@ def _states(
                 configuration=key[2],
                 runs=len(values),
                 invalid=int(invalid.get(key, 0)),
-                bitrate=_known(row.get("mean")),
+                value=_known(row.get("mean")),
                 half=_known(row.get("half")),
                 soft_busiest=_known(busiest.get(key)),
                 lag1=statistics.lag1(values),
-                **{field: _known(row.get(column)) for column, field in _MEANS.items()},
+                means={name: _known(own.get(name)) for name in METRICS},
                 drift=drift,
                 drift_p_holm=drift_p,
             )
@@ -229,12 +224,13 @@ def _verdict(
     paths: Sequence[PathRatio],
     baseline: str,
     recommendation: Recommendation | None,
+    metric: Metric,
 ) -> list[str]:
     if not any(state.runs for state in states):
         return ["There is no valid run to conclude from."]
     plain = [one for one in paths if one.configuration == baseline]
     words = [recommendation.sentence] if recommendation else []
-    words += verdict.sentences(contrasts, pairwise, plain or paths)
+    words += verdict.sentences(contrasts, pairwise, plain or paths, metric)
     if not contrasts:
         known = ", ".join(dict.fromkeys(state.configuration for state in states))
         words.insert(

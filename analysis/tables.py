@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from analysis.schema import Core, Record
+from analysis.metrics import METRICS, server_cores
+from analysis.schema import Record
 
 RUN_COLUMNS = {
     "configuration": "str",
@@ -21,17 +22,7 @@ RUN_COLUMNS = {
     "order": "Int64",
     "attempt": "int64",
     "start": "object",
-    "bitrate_mbps": "float64",
-    "total_mbps": "float64",
-    "retransmits": "Int64",
-    "soft_total": "float64",
-    "idle_mean": "float64",
-    "soft_cost": "float64",
-    "cpu_cost": "float64",
-    "retransmits_gbit": "float64",
-    "dropped_gbit": "float64",
-    "squeezed_gbit": "float64",
-    "slowest": "float64",
+    **dict.fromkeys(METRICS, "float64"),
     "foreign_cpu": "float64",
     "valid": "bool",
     "repeated": "bool",
@@ -54,14 +45,8 @@ CORE_COLUMNS = {
 def run_table(records: Iterable[Record]) -> pd.DataFrame:
     """One row a run, in run order; the index is the record's position in `records`.
 
-    `bitrate_mbps` is the mean over the run's pairs and `total_mbps` their sum, Mbit/s at the
-    receiver; `soft_total` and `idle_mean` are the sum and the mean over the server's cores,
-    percent of a core; `soft_cost` and `cpu_cost` are core-seconds per Gbit received, of softirq and
-    of all that is not idle. Retransmits of
-    the senders, packets that a full backlog of the server refused, and times that its softirq ran
-    out of budget are per Gbit; `slowest` is the slowest pair's share of the fastest one's bitrate.
-    A run with a pair that has no bitrate has none itself: the mean of the others would be another
-    experiment. Not measured is NaN.
+    Each metric is a column; NaN where it was not measured and in runs that do not count. A run
+    with a pair that was not measured does not count: the other pairs had more of the machine.
     """
     records = list(records)
     rows = [_run(record, why) for record, why in zip(records, reasons(records), strict=True)]
@@ -131,22 +116,6 @@ def problems(record: Record) -> list[str]:
     return found
 
 
-def server_cores(record: Record) -> list[Core]:
-    """The cores that receive, as recorded.
-
-    In older records: the lab's server cores, the cores of the steered nodes, else all.
-    """
-    serving = [core for core in record.cores if core.server]
-    if serving:
-        return serving
-    if record.machine and record.machine.server_cores:
-        wanted = set(record.machine.server_cores)
-        return [core for core in record.cores if core.core in wanted]
-    steered = record.steering_before.queues if record.steering_before else []
-    nodes = {queue.node for queue in steered if queue.role == "nic"}
-    return [core for core in record.cores if core.node in nodes] or list(record.cores)
-
-
 def configuration_order(names: Iterable[str], baseline: str) -> list[str]:
     """Baseline first, then by name with numbers as numbers (rps-7 before rps-16)."""
 
@@ -160,19 +129,6 @@ def configuration_order(names: Iterable[str], baseline: str) -> list[str]:
 
 
 def _run(record: Record, reasons: Sequence[str]) -> tuple[object, ...]:
-    bitrates = _known(record, "bitrate_mbps")
-    counted = not reasons and bool(bitrates)
-    total = math.fsum(bitrates) if counted else math.nan
-    sent = _known(record, "retransmits")
-    retransmits = round(sum(sent)) if sent and len(sent) == len(record.pairs) else None
-    cores = server_cores(record)
-    soft = [core.soft for core in cores if core.soft is not None]
-    idle = [core.idle for core in cores if core.idle is not None]
-    soft_total = math.fsum(soft) if _complete(soft, cores) else math.nan
-    idle_total = math.fsum(idle) if _complete(idle, cores) else math.nan
-    nodes = {core.node for core in cores}
-    backlog = [row for row in record.softnet if row.node in nodes]
-    received = total / 1000 * (record.window or record.duration)  # Gbit between the counters' reads
     return (
         record.configuration,
         record.replicas,
@@ -184,36 +140,13 @@ def _run(record: Record, reasons: Sequence[str]) -> tuple[object, ...]:
         record.order,
         record.attempt,
         record.start.isoformat() if record.start else None,
-        total / len(bitrates) if counted else math.nan,
-        total,
-        retransmits,
-        soft_total,
-        idle_total / len(cores) if cores else math.nan,
-        _share(soft_total / 100, total / 1000),
-        _share(len(cores) - idle_total / 100, total / 1000),
-        _share(retransmits, total / 1000 * record.duration),
-        _share(sum(row.dropped + row.flow_limit for row in backlog) if backlog else None, received),
-        _share(sum(row.squeezed for row in backlog) if backlog else None, received),
-        _share(min(bitrates), max(bitrates)) if counted and len(bitrates) > 1 else math.nan,
+        *(None if reasons else metric.value(record) for metric in METRICS.values()),
         math.nan if record.foreign_cpu is None else record.foreign_cpu,
-        counted,
+        not reasons,
         bool(reasons) and not problems(record),
         "; ".join(reasons),
         record.source,
     )
-
-
-def _known(record: Record, name: str) -> list[float]:
-    values = (pair.values.get(name) for pair in record.pairs)
-    return [value for value in values if value is not None]
-
-
-def _share(part: float | None, whole: float) -> float:
-    return part / whole if part is not None and whole > 0 else math.nan
-
-
-def _complete(values: Sequence[float], cores: Sequence[Core]) -> bool:
-    return bool(values) and len(values) == len(cores)
 
 
 def _time(start: str | None) -> float:

@@ -1,33 +1,21 @@
-"""What the statistics support, in words, and no more than that (pure)."""
+"""Verdicts on comparisons, and the sentences that state them (pure)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from analysis.metrics import BITRATE, Metric
 from analysis.pairing import StateKey
 from analysis.statistics import Effect
 
 Verdict = Literal["better", "worse", "no significant difference", "inconclusive"]
 
 ALPHA = 0.05
-# An experiment that would miss a doubling cannot support "no significant difference".
-COARSE = 1.0
 # Numbers from here on are written with an exponent.
 MOST_DIGITS = 1e6
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """What is compared, as a ratio: a column of the run table, in words, and which way is up."""
-
-    column: str
-    unit: str
-    higher: bool = True
-
-
-BITRATE = Quantity("bitrate_mbps", "Mbit/s a pair")
 
 
 @dataclass(frozen=True)
@@ -50,7 +38,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class PathRatio:
-    """Overlay over host network of one configuration at one replica count (an estimate)."""
+    """Overlay against host network of one configuration at one replica count (an estimate)."""
 
     replicas: int
     configuration: str
@@ -63,20 +51,20 @@ def contrast(
     b: StateKey,
     effect: Effect,
     p: float | None,
-    quantity: Quantity = BITRATE,
+    metric: Metric = BITRATE,
     *,
     alpha: float = ALPHA,
     doubt: str = "",
 ) -> Contrast:
     """The comparison of two states with its verdict; `p` is the p value that counts."""
-    judged, why = judge(effect, p, quantity, alpha=alpha, doubt=doubt)
+    judged, why = judge(effect, p, metric, alpha=alpha, doubt=doubt)
     return Contrast(b[0], b[1], a[2], b[2], effect, p, judged, why)
 
 
 def judge(
     effect: Effect,
     p: float | None,
-    quantity: Quantity = BITRATE,
+    metric: Metric = BITRATE,
     *,
     alpha: float = ALPHA,
     doubt: str = "",
@@ -92,90 +80,102 @@ def judge(
     if doubt:
         return "inconclusive", doubt
     if p < alpha:
-        up = (effect.estimate > 1) == quantity.higher
-        return ("better" if up else "worse"), ""
-    if effect.mde is None or effect.mde > COARSE:
-        return "inconclusive", "so few or so unequal runs would miss a doubling"
+        higher = effect.estimate > effect.null
+        return ("better" if higher == (metric.better == "higher") else "worse"), ""
+    if effect.misses_a_doubling:
+        return "inconclusive", "the runs are too few or too unequal to find a doubling"
     return "no significant difference", ""
 
 
+def gain(effect: Effect, metric: Metric) -> float:
+    """How much better B is than A: a logarithm for ratios; 0 is equal, unknown is the least."""
+    if effect.estimate is None:
+        return -math.inf
+    size = math.log(effect.estimate) if effect.scale == "ratio" else effect.estimate
+    return metric.sign * size
+
+
 def sentences(
-    contrasts: Sequence[Contrast], pairwise: Sequence[Contrast], paths: Sequence[PathRatio] = ()
+    contrasts: Sequence[Contrast],
+    pairwise: Sequence[Contrast],
+    paths: Sequence[PathRatio] = (),
+    metric: Metric = BITRATE,
 ) -> list[str]:
-    """What the report says in words: overlay first, the largest replica count first.
+    """The report's sentences: overlay first, the largest replica count first.
 
-    Of `paths` the last one speaks for all.
+    Of `paths`, the last one is reported.
     """
-    groups = sorted(
-        {(one.path, one.replicas) for one in contrasts}, key=lambda g: (g[0] != "overlay", -g[1])
-    )
+    places = sorted({(one.path, one.replicas) for one in contrasts}, key=_rank)
     return [
-        _group(
-            path,
-            replicas,
-            [one for one in contrasts if (one.path, one.replicas) == (path, replicas)],
-            [one for one in pairwise if (one.path, one.replicas) == (path, replicas)],
+        _at_place(
+            place,
+            [one for one in contrasts if (one.path, one.replicas) == place],
+            [one for one in pairwise if (one.path, one.replicas) == place],
+            metric,
         )
-        for path, replicas in groups
-    ] + [_path(one) for one in paths[-1:]]
+        for place in places
+    ] + [_path(one, metric) for one in paths[-1:]]
 
 
-def _group(
-    path: str, replicas: int, contrasts: Sequence[Contrast], pairwise: Sequence[Contrast]
+def _rank(place: tuple[str, int]) -> tuple[bool, int]:
+    return place[0] != "overlay", -place[1]
+
+
+def _at_place(
+    place: tuple[str, int],
+    contrasts: Sequence[Contrast],
+    pairwise: Sequence[Contrast],
+    metric: Metric,
 ) -> str:
-    where = f"At {pairs(replicas)}" + (" over the host network" if path == "host" else "")
-    better = [one for one in contrasts if one.verdict == "better"]
-    worse = [one for one in contrasts if one.verdict == "worse"]
-    clauses = []
-    if better:
-        best = max(better, key=lambda one: one.effect.estimate or 0)
-        clauses.append(f"{where} {best.b} carries {measured(best.effect)}")
+    at = f"At {where(*place)}"
+    by = {
+        verdict: [one for one in contrasts if one.verdict == verdict]
+        for verdict in get_args(Verdict)
+    }
+    if by["better"]:
+        best = max(by["better"], key=lambda one: gain(one.effect, metric))
+        clauses = [f"{at}, {best.b} is better than {best.a}: {change(best.effect, metric)}"]
         if len(contrasts) > 1:
-            clauses.append(_standing(best.b, pairwise))
-    elif worse:
-        clauses.append(f"{where} no configuration is shown to carry more than the baseline")
-    elif any(one.verdict == "no significant difference" for one in contrasts):
-        clauses.append(
-            f"{where} no configuration differs significantly from the baseline; {_power(contrasts)}"
-        )
+            clauses.append(_rivals(best.b, pairwise))
+    elif by["worse"]:
+        clauses = [
+            f"{at}, no configuration is significantly better than {contrasts[0].a} in {metric.title}"
+        ]
+    elif by["no significant difference"]:
+        clauses = [
+            f"{at}, no configuration differs significantly from {contrasts[0].a} in {metric.title}",
+            _power(by["no significant difference"], metric),
+        ]
     else:
-        known = [one for one in contrasts if one.effect.estimate is not None]
-        if not known:
-            return f"{where} the runs are inconclusive: {_doubts(contrasts)}."
-        top = max(known, key=lambda one: one.effect.estimate or 0)
-        return (
-            f"{where} the runs are inconclusive: {top.b} measured {measured(top.effect)}, but "
-            f"{_doubts(contrasts)}."
-        )
-    if worse:
-        lower = [f"{one.b} ({interval(one.effect)})" for one in worse]
-        clauses.append(f"{joined(lower)} {'carries' if len(lower) == 1 else 'carry'} less than it")
-    unsettled = [one for one in contrasts if one.verdict == "inconclusive"]
-    if unsettled:
-        names = joined([one.b for one in unsettled])
-        clauses.append(f"inconclusive: {names} ({_doubts(unsettled)})")
+        top = max(contrasts, key=lambda one: gain(one.effect, metric))
+        known = top.effect.estimate is not None
+        measured = f"{top.b} measured {change(top.effect, metric)}, but " if known else ""
+        return f"{at}, the runs are inconclusive: {measured}{_doubts(contrasts)}."
+    if by["worse"]:
+        names = [f"{one.b} ({amount(one.effect, metric)})" for one in by["worse"]]
+        clauses.append(f"worse: {joined(names)}")
+    if by["inconclusive"]:
+        names = [one.b for one in by["inconclusive"]]
+        clauses.append(f"inconclusive: {joined(names)} ({_doubts(by['inconclusive'])})")
     return "; ".join(clauses) + "."
 
 
-def _power(contrasts: Sequence[Contrast]) -> str:
-    """What the test that decided would have found: Holm's first step over the whole family."""
-    found = [
-        one.effect.mde
-        for one in contrasts
-        if one.verdict == "no significant difference" and one.effect.mde is not None
-    ]
-    sizes = " to ".join(dict.fromkeys((percent(min(found)), percent(max(found)))))
+def _power(contrasts: Sequence[Contrast], metric: Metric) -> str:
+    """The differences that the test would have found: Holm's first step over the whole family."""
+    found = [one.effect for one in contrasts if one.effect.mde is not None]
+    least, most = (pick(found, key=lambda one: one.mde or 0) for pick in (min, max))
+    sizes = " to ".join(dict.fromkeys((detectable(least, metric), detectable(most, metric))))
     return (
-        f"a difference of {sizes} in one of them alone would have been found in 80 % of such "
+        f"a difference of {sizes} in one of them alone would be found in 80 % of such "
         "experiments (t test with Holm's adjustment)"
     )
 
 
-def _standing(best: str, pairwise: Sequence[Contrast]) -> str:
-    """How the best stands against the others that were steered."""
+def _rivals(best: str, pairwise: Sequence[Contrast]) -> str:
+    """The comparison of the best with the other configurations."""
     rivals = {one.a if one.b == best else one.b: one for one in pairwise if best in (one.a, one.b)}
     if not rivals:
-        return "the others are not compared with it"
+        return "the other configurations are not compared with it"
     alike = [name for name, one in rivals.items() if one.verdict == "no significant difference"]
     unclear = [name for name, one in rivals.items() if one.verdict == "inconclusive"]
     words = []
@@ -186,12 +186,12 @@ def _standing(best: str, pairwise: Sequence[Contrast]) -> str:
     return " and ".join(words) or "it differs significantly from every other configuration"
 
 
-def _path(one: PathRatio) -> str:
+def _path(one: PathRatio, metric: Metric) -> str:
     why = one.effect.problem or one.doubt
     doubt = f" (inconclusive: {why})" if why else ""
     return (
-        f"At {pairs(one.replicas)} under {one.configuration} the overlay carries "
-        f"{interval(one.effect)} of the host network{doubt}."
+        f"At {pairs(one.replicas)} with {one.configuration}, the overlay against the host network: "
+        f"{change(one.effect, metric)}{doubt}."
     )
 
 
@@ -200,23 +200,42 @@ def _doubts(contrasts: Sequence[Contrast]) -> str:
     return joined(list(dict.fromkeys(one.doubt for one in contrasts if one.doubt)))
 
 
-def measured(effect: Effect) -> str:
-    """1.24x the baseline [1.18, 1.30]."""
+def change(effect: Effect, metric: Metric) -> str:
+    """bitrate 1.24x [1.18, 1.30]; retransmits -120 [-140, -100] per Gbit."""
+    return f"{metric.title} {amount(effect, metric)}"
+
+
+def amount(effect: Effect, metric: Metric) -> str:
+    """1.24x [1.18, 1.30]; -120 [-140, -100] per Gbit."""
+    text = estimate(effect) + (f" {bounds(effect)}" if bounds(effect) else "")
+    return text if effect.scale == "ratio" else f"{text} {metric.unit}"
+
+
+def estimate(effect: Effect, places: int = 2) -> str:
+    """1.24x, or -120.00 for a difference."""
+    if effect.estimate is None:
+        return "?"
+    return number(effect, effect.estimate, places) + ("x" if effect.scale == "ratio" else "")
+
+
+def bounds(effect: Effect, places: int = 2) -> str:
+    """[1.18, 1.30], or nothing where there is no interval."""
     if effect.low is None or effect.high is None:
-        return f"{times(effect.estimate)} the baseline"
-    return f"{times(effect.estimate)} the baseline [{digits(effect.low)}, {digits(effect.high)}]"
+        return ""
+    return f"[{number(effect, effect.low, places)}, {number(effect, effect.high, places)}]"
 
 
-def interval(effect: Effect) -> str:
-    """1.24x [1.18, 1.30]."""
-    if effect.low is None or effect.high is None:
-        return times(effect.estimate)
-    return f"{times(effect.estimate)} [{digits(effect.low)}, {digits(effect.high)}]"
+def number(effect: Effect, value: float, places: int = 2) -> str:
+    """A number on the scale of an effect; differences have a sign."""
+    sign = "+" if effect.scale == "difference" and value > 0 else ""
+    return f"{sign}{digits(value, places)}"
 
 
-def times(value: float | None) -> str:
-    """A ratio as sentences and tables write it."""
-    return "?" if value is None else f"{digits(value)}x"
+def detectable(effect: Effect, metric: Metric) -> str:
+    """The smallest difference that would be found: 8.0 %, or 12.00 per Gbit."""
+    if effect.scale == "ratio" or effect.mde is None:
+        return percent(effect.mde)
+    return f"{digits(effect.mde)} {metric.unit}"
 
 
 def digits(value: float, places: int = 2) -> str:
@@ -243,6 +262,11 @@ def p_value(p: float | None) -> str:
 def pairs(count: int) -> str:
     """1 pair, 16 pairs."""
     return f"{count} pair" if count == 1 else f"{count} pairs"
+
+
+def where(path: str, replicas: int) -> str:
+    """16 pairs over the host network."""
+    return pairs(replicas) + (" over the host network" if path == "host" else "")
 
 
 def joined(names: Sequence[str]) -> str:

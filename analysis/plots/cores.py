@@ -9,31 +9,34 @@ import numpy as np
 import pandas as pd
 
 from analysis import statistics
+from analysis.metrics import METRICS
 from analysis.plots.library import Axes, Figure, PolyCollection
 from analysis.plots.style import Look, figure, label, legend, legend_rows
 from analysis.summary import Summary
 from analysis.verdict import pairs
 
-Metric = Literal["idle", "soft"]
-WORDS: dict[Metric, str] = {"idle": "idle", "soft": "softirq"}
+State = Literal["idle", "soft"]
+WORDS: dict[State, str] = {"idle": "idle", "soft": "softirq"}
+# The axes of `cost`.
+RATE, WORK = METRICS["total_mbps"], METRICS["softirq_cores"]
 # Beyond these, bars and numbers are too small to read on a phone; cores.csv has them all.
 MOST_BARS = 16
 MOST_NUMBERS = 48
 
 
 def heat_map(
-    summary: Summary, names: Sequence[str], styles: dict[str, Look], metric: Metric
+    summary: Summary, names: Sequence[str], styles: dict[str, Look], state: State
 ) -> Figure | None:
     """Mean of each core by configuration at the smallest and the largest replica count."""
     del styles
-    panels = _extremes(summary, metric)
+    panels = _extremes(summary, state)
     if not panels:
         return None
     rows = max(len(set(table["configuration"])) for _, table in panels)
     made, axes = figure(len(panels), 1, 0.28 * rows + 0.1)
     for axis, (title, table) in zip(axes, panels, strict=True):
         means = table.pivot_table(
-            index="configuration", columns=["node", "core"], values=metric, aggfunc="mean"
+            index="configuration", columns=["node", "core"], values=state, aggfunc="mean"
         ).reindex([name for name in names if name in set(table["configuration"])])
         values = means.to_numpy(dtype=float)
         mesh = axis.pcolormesh(np.ma.masked_invalid(values), cmap="cividis", vmin=0, vmax=100)
@@ -51,24 +54,24 @@ def heat_map(
         axis.set_title(title)
         axis.set_xlabel("core")
         bar = made.colorbar(mesh, ax=axis, pad=0.02, fraction=0.04)
-        bar.set_label(f"{WORDS[metric]} [%]")
+        bar.set_label(f"{WORDS[state]} [%]")
     made.subplots_adjust(left=0.2, right=0.91)
     return made
 
 
 def bars(
-    summary: Summary, names: Sequence[str], styles: dict[str, Look], metric: Metric
+    summary: Summary, names: Sequence[str], styles: dict[str, Look], state: State
 ) -> Figure | None:
     """Mean of each core with its interval at the smallest and the largest replica count.
 
     None beyond 16 cores, where bars cannot be told apart: the heat map has them.
     """
-    panels = _extremes(summary, metric)
+    panels = _extremes(summary, state)
     if not panels or any(len(_places(table)) > MOST_BARS for _, table in panels):
         return None
     made, axes = figure(len(panels), 1, 2.1, legend_rows(names))
     for axis, (title, table) in zip(axes, panels, strict=True):
-        _bars(axis, table, names, styles, metric, summary.confidence)
+        _bars(axis, table, names, styles, state, summary.confidence)
         axis.set_title(title)
     legend(made, names, styles, filled=True)
     return made
@@ -79,27 +82,27 @@ def cost(summary: Summary, names: Sequence[str], styles: dict[str, Look]) -> Fig
     states = [
         one
         for one in summary.states
-        if one.path == "overlay" and one.total is not None and one.soft_total is not None
+        if one.path == "overlay" and None not in (one.means[RATE.name], one.means[WORK.name])
     ]
     if not states:
         return None
     valid = summary.runs[summary.runs["valid"] & (summary.runs["path"] == "overlay")]
     made, (axis,) = figure(1, 1, 3.3, legend_rows(names))
     grouped = valid.groupby(["configuration", "replicas"])
-    bitrate = statistics.spread(grouped["total_mbps"], summary.confidence) / 1000
-    soft = statistics.spread(grouped["soft_total"], summary.confidence) / 100
+    bitrate = statistics.spread(grouped[RATE.name], summary.confidence)
+    soft = statistics.spread(grouped[WORK.name], summary.confidence)
     for name in names:
         own = [(one.configuration, one.replicas) for one in states if one.configuration == name]
         x, y, look = bitrate.loc[own], soft.loc[own], styles[name]
         axis.errorbar(x["mean"], y["mean"], xerr=x["half"], yerr=y["half"], color=look.colour,
                       marker=look.marker, ms=5, ls="", capsize=2, lw=0.9)  # fmt: skip
-        for (_, replicas), gigabits, cores in zip(own, x["mean"], y["mean"], strict=True):
-            axis.annotate(str(replicas), (gigabits, cores), xytext=(4, 3), fontsize=7,
+        for (_, replicas), rate, cores in zip(own, x["mean"], y["mean"], strict=True):
+            axis.annotate(str(replicas), (rate, cores), xytext=(4, 3), fontsize=7,
                           textcoords="offset points", color=look.colour)  # fmt: skip
     axis.set_xlim(left=0)
     axis.set_ylim(bottom=0)
-    axis.set_xlabel("bitrate of all pairs [Gbit/s]; figures at the points: replicas")
-    axis.set_ylabel("softirq, all server cores [cores]")
+    axis.set_xlabel(f"{RATE.heading}; figures at the points: replicas")
+    axis.set_ylabel(WORK.heading)
     legend(made, names, styles)
     return made
 
@@ -109,12 +112,12 @@ def _bars(
     table: pd.DataFrame,
     names: Sequence[str],
     styles: dict[str, Look],
-    metric: Metric,
+    state: State,
     confidence: float,
 ) -> None:
     places = _places(table)
     width = 0.84 / len(names)
-    spread = statistics.spread(table.groupby(["configuration", "node", "core"])[metric], confidence)
+    spread = statistics.spread(table.groupby(["configuration", "node", "core"])[state], confidence)
     for position, name in enumerate(names):
         rows = spread.reindex([(name, node, core) for node, core in places])
         middle = np.arange(len(places)) + (position - (len(names) - 1) / 2) * width
@@ -136,12 +139,12 @@ def _bars(
     axis.set_ylim(0, 100)
     axis.grid(visible=False, axis="x")
     axis.set_xlabel("core")
-    axis.set_ylabel(f"{WORDS[metric]} [%]")
+    axis.set_ylabel(f"{WORDS[state]} [%]")
 
 
-def _extremes(summary: Summary, metric: Metric) -> list[tuple[str, pd.DataFrame]]:
+def _extremes(summary: Summary, state: State) -> list[tuple[str, pd.DataFrame]]:
     """The cores at the smallest and the largest replica count (overlay where there is one)."""
-    measured = summary.cores[summary.cores[metric].notna()]
+    measured = summary.cores[summary.cores[state].notna()]
     if measured.empty:
         return []
     path = "overlay" if (measured["path"] == "overlay").any() else "host"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from analysis import files
 from analysis.caveats import MOST_DRAWN
-from analysis.plots import bitrate, cores
+from analysis.plots import cores, effects
 from analysis.plots.library import Figure, PdfPages
 from analysis.plots.style import Look, looks, save, styled
 from analysis.summary import Summary
@@ -33,32 +33,30 @@ class Plot:
 
 
 _PLOTS: tuple[tuple[str, str, str, Draw], ...] = (
-    ("bitrate-ratio", "Bitrate against the baseline",
-     "Ratio of geometric means over runs; bars are {level} intervals that include the baseline's "
-     "own spread.", bitrate.ratios),
-    ("bitrate", "Bitrate", "Mean over runs of the mean over pairs; bars are {level} t intervals.",
-     bitrate.bitrates),
-    ("overlay-host", "What the overlay costs",
-     "Bitrate over the overlay as a ratio to the host network's; bars are {level} intervals.",
-     bitrate.overlay_over_host),
+    ("against-baseline", "{title} against the baseline",
+     "Effect over runs; bars are {level} intervals that include the baseline's own spread.",
+     effects.against_baseline),
+    ("values", "{title}", "Mean over runs; bars are {level} t intervals.", effects.values),
+    ("overlay-host", "Overlay against host network",
+     "{title} over the overlay against the host network; bars are {level} intervals.",
+     effects.overlay_over_host),
     ("softirq-heatmap", "Softirq of each core",
      "Mean over runs, percent of the window, at the smallest and the largest replica count.",
-     partial(cores.heat_map, metric="soft")),
+     partial(cores.heat_map, state="soft")),
     ("softirq-bars", "Softirq of each core, with spread",
      "Mean over runs at the smallest and the largest replica count; bars are {level} t intervals.",
-     partial(cores.bars, metric="soft")),
+     partial(cores.bars, state="soft")),
     ("idle-heatmap", "Idle time of each core",
      "Mean over runs, percent of the window, at the smallest and the largest replica count.",
-     partial(cores.heat_map, metric="idle")),
+     partial(cores.heat_map, state="idle")),
     ("idle-bars", "Idle time of each core, with spread",
      "Mean over runs at the smallest and the largest replica count; bars are {level} t intervals.",
-     partial(cores.bars, metric="idle")),
-    ("softirq-cost", "What a gigabit costs",
-     "Softirq of the server's cores together against the bitrate of all pairs together: lower and "
-     "further right is cheaper; bars are {level} t intervals.", cores.cost),
+     partial(cores.bars, state="idle")),
+    ("softirq-cost", "Softirq against total bitrate",
+     "Lower and further right is cheaper; bars are {level} t intervals.", cores.cost),
     ("run-sequence", "Run by run",
      "Each valid run in the order in which it was made: a slope is drift, steps are dependence.",
-     bitrate.run_sequence),
+     effects.run_sequence),
 )  # fmt: skip
 
 
@@ -77,17 +75,18 @@ def write(summary: Summary, directory: Path) -> list[Plot]:
     if len(names) > MOST_DRAWN:
         return []
     styles = looks(configuration_order([*names, summary.baseline], summary.baseline))
-    level = f"{summary.confidence * 100:g} %"
+    title = summary.metric.title
+    words = {"level": f"{summary.confidence * 100:g} %", "title": title[0].upper() + title[1:]}
     found: list[Plot] = []
     pdf = directory / "figures.pdf"
     pages = io.BytesIO()
     with styled(), PdfPages(pages, metadata={"CreationDate": None}) as book:
-        for name, title, caption, draw in _PLOTS:
+        for name, heading, caption, draw in _PLOTS:
             figure = draw(summary, names, styles)
             if figure is not None:
                 svg, png = save(figure, directory, name, book)
-                words = caption.format(level=level)
-                found.append(Plot(name, title, words, svg, png, pdf, page=len(found) + 1))
+                heading, caption = heading.format(**words), caption.format(**words)
+                found.append(Plot(name, heading, caption, svg, png, pdf, page=len(found) + 1))
     if found:
         files.write(pdf, pages.getvalue())
     return found

@@ -5,15 +5,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from analysis.cell_summary import CellSummary
+from analysis.metrics import METRICS
 from analysis.plaintext import one_line, visible
 from analysis.statistics import Effect
 from analysis.summary import Summary
-from analysis.verdict import Contrast, digits, p_value, percent, times
+from analysis.verdict import (
+    Contrast,
+    bounds,
+    detectable,
+    digits,
+    estimate,
+    number,
+    p_value,
+)
 
 DASH = "–"
 _FEWEST_COLUMNS = 3
@@ -51,7 +60,7 @@ def states(summary: Summary) -> Table:
     return _table(
         (Column("configuration", False, 20), Column("replicas", rank=19),
          Column("path", False, 16 if several else 0), Column("runs", rank=6),
-         Column("Mbit/s a pair", rank=12), Column("ratio", rank=18),
+         Column(summary.metric.unit, rank=12), Column(summary.metric.scale, rank=18),
          Column(_level(summary), rank=14), Column("p Holm", rank=8), Column("MDE", rank=4),
          Column("soft % busiest", rank=3), Column("idle % mean", rank=2),
          Column("note", False, 17)),
@@ -59,21 +68,18 @@ def states(summary: Summary) -> Table:
     )  # fmt: skip
 
 
-def quality(summary: Summary) -> Table:
-    """One row a state: what its bitrate costs and who pays."""
-    several = len({one.path for one in summary.states}) > 1
+def others(summary: Summary) -> Table:
+    """One row a state: its means in every other metric."""
+    metrics = [one for one in METRICS.values() if one != summary.metric]
     rows = [
-        (one.configuration, str(one.replicas), one.path, number(one.soft_cost, 3),
-         number(one.retransmits, 1), number(one.dropped, 2), number(one.squeezed, 2),
-         number(one.slowest, 2))
+        (one.configuration, str(one.replicas), one.path,
+         *(fixed(one.means[metric.name], metric.digits) for metric in metrics))
         for one in summary.states
         if one.runs
     ]  # fmt: skip
     return _table(
-        (Column("configuration", False, 20), Column("replicas", rank=19),
-         Column("path", False, 16 if several else 0), Column("softirq core-s/Gbit", rank=9),
-         Column("retransmits/Gbit", rank=12), Column("dropped/Gbit", rank=11),
-         Column("squeezed/Gbit", rank=3), Column("slowest/fastest pair", rank=10)),
+        (Column("configuration", False), Column("replicas"), Column("path", False),
+         *(Column(metric.heading) for metric in metrics)),
         rows,
     )  # fmt: skip
 
@@ -82,7 +88,8 @@ def contrasts(summary: Summary, which: Sequence[Contrast]) -> Table:
     """One row a comparison, with everything that its verdict rests on."""
     rows = [
         (one.b, one.a, str(one.replicas), one.path, *_effect(one.effect), p_value(one.effect.p),
-         p_value(one.p_holm), percent(one.effect.mde), number(one.effect.lag1, 2), _verdict(one))
+         p_value(one.p_holm), _detectable(summary, one.effect), fixed(one.effect.lag1, 2),
+         _verdict(one))
         for one in which
     ]  # fmt: skip
     return _table(
@@ -119,7 +126,7 @@ def dependence(summary: Summary) -> Table:
     """One row a state: spread over its run order."""
     rows = [
         (one.configuration, str(one.replicas), one.path, str(one.runs), str(one.invalid),
-         number(one.lag1, 2),
+         fixed(one.lag1, 2),
          DASH if one.drift.change is None else f"{one.drift.change:+.0%}",
          p_value(one.drift_p_holm))
         for one in summary.states
@@ -227,22 +234,25 @@ def _escaped(text: str) -> str:
     return _MARKS.sub(lambda match: f"\\{match[0]}", text)
 
 
-def number(value: float | None, digits: int) -> str:
+def fixed(value: float | None, places: int) -> str:
     """A number with this many decimals, or a dash."""
-    return DASH if value is None else f"{value:.{digits}f}"
+    return DASH if value is None else digits(value, places)
 
 
 def _state(summary: Summary, state: CellSummary) -> tuple[str, ...]:
-    contrast = summary.contrast(state)
-    bitrate = DASH if state.bitrate is None else digits(state.bitrate, 0)
+    contrast, metric = summary.contrast(state), summary.metric
+    value = fixed(state.value, metric.digits)
     if state.half is not None:
-        bitrate += f" ± {digits(state.half, 0)}"
+        value += f" ± {digits(state.half, metric.digits)}"
     notes = []
-    ratio = "1" if state.configuration == summary.baseline else DASH
-    bounds, p, mde = DASH, DASH, DASH
+    is_baseline = state.configuration == summary.baseline
+    compared = ("1" if is_baseline and metric.scale == "ratio" else DASH, DASH, DASH, DASH)
     if contrast:
-        ratio, bounds = times(contrast.effect.estimate), _bounds(contrast.effect)
-        p, mde = p_value(contrast.p_holm), percent(contrast.effect.mde)
+        effect = contrast.effect
+        compared = (
+            _estimate(effect), bounds(effect) or DASH, p_value(contrast.p_holm),
+            _detectable(summary, effect),
+        )  # fmt: skip
         notes.append(_verdict(contrast))
     if state.invalid:
         notes.append(f"{state.invalid} of {state.runs + state.invalid} attempts invalid")
@@ -251,15 +261,20 @@ def _state(summary: Summary, state: CellSummary) -> tuple[str, ...]:
         str(state.replicas),
         state.path,
         str(state.runs),
-        bitrate,
-        ratio,
-        bounds,
-        p,
-        mde,
-        number(state.soft_busiest, 1),
-        number(state.idle, 1),
+        value,
+        *compared,
+        fixed(state.soft_busiest, 1),
+        fixed(state.means["idle_percent"], 1),
         "; ".join(notes),
     )
+
+
+def _estimate(effect: Effect) -> str:
+    return DASH if effect.estimate is None else estimate(effect)
+
+
+def _detectable(summary: Summary, effect: Effect) -> str:
+    return DASH if effect.mde is None else detectable(effect, summary.metric)
 
 
 def _verdict(contrast: Contrast) -> str:
@@ -268,27 +283,19 @@ def _verdict(contrast: Contrast) -> str:
 
 def _effect(effect: Effect) -> tuple[str, ...]:
     runs = str(effect.n_b) if effect.n_a == effect.n_b else f"{effect.n_a}/{effect.n_b}"
-    check = (
-        DASH if effect.check is None else f"[{digits(effect.check[0])}, {digits(effect.check[1])}]"
-    )
+    check = replace(effect, low=effect.check[0], high=effect.check[1]) if effect.check else None
     return (
         f"{runs} {effect.method}",
-        times(effect.estimate),
-        _bounds(effect),
-        times(effect.median) if effect.median is not None else DASH,
-        check,
+        _estimate(effect),
+        bounds(effect) or DASH,
+        DASH if effect.median is None else number(effect, effect.median),
+        bounds(check) if check else DASH,
     )
 
 
 def _effect_head(summary: Summary) -> tuple[Column, ...]:
-    return (Column("runs", False), Column("ratio"), Column(_level(summary)),
+    return (Column("runs", False), Column(summary.metric.scale), Column(_level(summary)),
             Column("median"), Column("bootstrap"))  # fmt: skip
-
-
-def _bounds(effect: Effect) -> str:
-    if effect.low is None or effect.high is None:
-        return DASH
-    return f"[{digits(effect.low)}, {digits(effect.high)}]"
 
 
 def _level(summary: Summary) -> str:

@@ -93,21 +93,25 @@ def write_report(
     return made
 
 
+_EFFECTS = {
+    "ratio": "Ratios of geometric means (statistics on logarithms)",
+    "difference": "Differences of means",
+}
+
+
 def sections(summary: Summary) -> list[Section]:
     """The tables of a report in reading order; those without rows are left out."""
     level = f"{summary.confidence * 100:g} %"
     every = [
         Section("States", cells.states(summary),
-                f"Means over valid runs ± {level} t interval. MDE: the smallest relative "
+                f"Means of {summary.metric.heading} over valid runs ± {level} t interval. MDE: the smallest "
                 "difference, in this configuration alone, that the adjusted test would find in "
                 "80 % of such experiments. Softirq and idle are of the server's cores."),
-        Section("Cost and fairness", cells.quality(summary),
-                "Means over valid runs. Softirq: core-seconds per Gbit received. Retransmits of "
-                "the senders; packets that a full backlog of the server refused; times that its "
-                "softirq ran out of budget or time: all per Gbit. Slowest/fastest pair: 1 is fair."),
+        Section("Other metrics", cells.others(summary),
+                "Means over valid runs. docs/record.md defines each metric."),
         Section("Against the baseline", cells.contrasts(summary, summary.contrasts),
-                f"Ratios of geometric means with {level} intervals: t on paired log ratios where "
-                "runs share blocks, else Welch's on the logs. Median: of paired ratios. Bootstrap: "
+                f"{_EFFECTS[summary.metric.scale]} with {level} intervals: t on paired values where runs "
+                "share blocks, else Welch's. Median: of paired effects. Bootstrap: "
                 "of blocks, shown for comparison; no verdict uses it. p Holm: adjusted over this "
                 "table; verdicts and MDE use it, while intervals are not adjusted. Lag-1: "
                 "autocorrelation of what the interval is built from."),
@@ -142,7 +146,7 @@ def _dependence(check: Check) -> str:
 def comparison_table(summary: Summary) -> pd.DataFrame:
     """One row a comparison (baseline family, then pairwise), numbers unrounded."""
     rows = [
-        {"family": family, **_flat(one)}
+        {"metric": summary.metric.name, "family": family, **_flat(one)}
         for family, which in (("baseline", summary.contrasts), ("pairwise", summary.pairwise))
         for one in which
     ]
@@ -197,10 +201,10 @@ def _flat(one: Contrast) -> dict[str, object]:
         "method": effect.method,
         "runs": effect.n_b,
         "runs_against": effect.n_a,
-        "ratio": effect.estimate,
+        effect.scale: effect.estimate,
         "low": effect.low,
         "high": effect.high,
-        "median_ratio": effect.median,
+        f"median_{effect.scale}": effect.median,
         "bootstrap_low": check[0],
         "bootstrap_high": check[1],
         "p": effect.p,

@@ -113,6 +113,6 @@ def _wrong(wrong: Sequence[Checked]) -> str:
         rows.append(
             (cell.label, str(cell.replicas),
              cell.field if cell.core is None else f"{cell.field}, core {cell.core}",
-             cell.text, cells.number(one.sound, 4), cells.number(factor, 2), one.why)
+             cell.text, cells.fixed(one.sound, 4), cells.fixed(factor, 2), one.why)
         )  # fmt: skip
     return cells.aligned(Table(head, tuple(rows), (False, True, False, True, True, True, False)))

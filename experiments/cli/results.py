@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +17,7 @@ from infra.commands import command
 
 if TYPE_CHECKING:
     from analysis.load import Fault, Loaded
+    from analysis.metrics import Metric
     from experiments.run.plan import SweepPlan
 
 MOST_WARNINGS = 5
@@ -30,13 +30,10 @@ def register(app: typer.Typer) -> None:
     terminal.register(app, published)
 
 
-class Metric(StrEnum):
-    """What can be compared; softirq and CPU (also: idle) as core-seconds per Gbit."""
-
-    BITRATE = "bitrate"
-    SOFTIRQ = "softirq"
-    CPU = "cpu"
-    IDLE = "idle"
+DEFAULT_METRIC = "bitrate_mbps"
+MetricName = Annotated[
+    str, typer.Option("--metric", metavar="NAME", help="The metric to compare: docs/record.md.")
+]
 
 
 def report(
@@ -44,10 +41,11 @@ def report(
     baseline: Annotated[
         str, typer.Option(help="The configuration compared with; else the sweep's own.")
     ] = "",
+    metric: MetricName = DEFAULT_METRIC,
     json: Json = False,
 ) -> None:
     """Analyse records again: table, verdict, plots and one HTML file to send."""
-    conclude(directory, baseline=baseline, json=json)
+    conclude(directory, baseline=baseline, metric=metric, json=json)
 
 
 def compare(
@@ -60,7 +58,7 @@ def compare(
     at: Annotated[
         int | None, typer.Option("--at", min=1, metavar="REPLICAS", help="Else the largest count.")
     ] = None,
-    metric: Annotated[Metric, typer.Option(help="What is compared.")] = Metric.BITRATE,
+    metric: MetricName = DEFAULT_METRIC,
     force: Annotated[
         bool, typer.Option("--force", help="Also where machines or conditions differ.")
     ] = False,
@@ -79,6 +77,7 @@ def compare(
     from analysis.compare import compare as judge
     from infra.errors import InvalidInput
 
+    wanted = _metric(metric)
     left, plan = _loaded(directory)
     right, _ = _loaded(to) if to else (left, plan)
     try:
@@ -88,7 +87,7 @@ def compare(
             a,
             b,
             at=at,
-            metric=metric.value,
+            metric=wanted,
             force=force,
             baseline=_baseline(baseline, plan),
         )
@@ -177,7 +176,9 @@ def _complain(faults: Iterable[Fault]) -> None:
         complain(str(fault))
 
 
-def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None:
+def conclude(
+    directory: Path, *, baseline: str = "", metric: str = DEFAULT_METRIC, json: bool = False
+) -> None:
     """Print table and verdict of a directory of records and write its report."""
     from analysis.report.cells import text_table
     from analysis.report.pages import write_report
@@ -185,11 +186,12 @@ def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None
     from experiments.run import keep
     from infra.errors import InvalidInput
 
+    wanted = _metric(metric)
     loaded, plan = _loaded(directory)
     known = {record.configuration for record in loaded.records}
     if baseline and baseline not in known:
         raise InvalidInput(f"baseline: {directory} has no {baseline} ({', '.join(sorted(known))})")
-    summary = summarise(loaded.records, baseline=_baseline(baseline, plan))
+    summary = summarise(loaded.records, baseline=_baseline(baseline, plan), metric=wanted)
     files = write_report(
         loaded.records,
         summary,
@@ -213,6 +215,17 @@ def conclude(directory: Path, *, baseline: str = "", json: bool = False) -> None
         note(f"report: {files.html}")
     if loaded.faults:
         raise typer.Exit(1)
+
+
+def _metric(name: str) -> Metric:
+    """The metric of this name; an unknown name is refused with the known ones."""
+    from analysis.metrics import UnknownMetric, find
+    from infra.errors import InvalidInput
+
+    try:
+        return find(name)
+    except UnknownMetric as error:
+        raise InvalidInput(f"metric: {error}") from None
 
 
 def _baseline(asked: str, plan: SweepPlan | None) -> str:

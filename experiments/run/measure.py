@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from agent.knobs import KNOBS
+from analysis.metrics import BITRATE
 from analysis.metrics import described as metric_words
 from analysis.schema import (
     Confounders,
@@ -333,12 +334,4 @@ def _unique(words: list[str]) -> list[str]:
 
 def mean_bitrate(record: Record) -> float | None:
     """The run's bitrate, Mbit/s: the mean over its pairs; None where one has no number."""
-    rates = [pair.values.get("bitrate_mbps") for pair in record.pairs]
-    known = [rate for rate in rates if rate is not None]
-    return sum(known) / len(known) if known and len(known) == len(rates) else None
-
-
-def mean_of(cores: Sequence[Core], name: str) -> float | None:
-    """Mean over the cores of one of their percentages."""
-    values = [value for core in cores if (value := getattr(core, name)) is not None]
-    return sum(values) / len(values) if values else None
+    return BITRATE.value(record)

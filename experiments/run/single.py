@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from shlex import quote
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from analysis.metrics import core_mean
 from analysis.schema import Machine, Record
 from experiments import targets
 from experiments.engines import Engine, EngineError, stacks
@@ -129,9 +130,9 @@ def _summed(done: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _per_run(done: Sequence[Record], name: str) -> list[float]:
-    """The mean over the cores that serve, of each run."""
-    means = (one.mean_of([core for core in record.cores if core.server], name) for record in done)
+def _per_run(done: Sequence[Record], state: Literal["soft", "idle"]) -> list[float]:
+    """The mean over the server's cores, of each run."""
+    means = map(core_mean(state), done)
     return [mean for mean in means if mean is not None]
 
 

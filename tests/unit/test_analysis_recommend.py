@@ -191,12 +191,12 @@ def test_retransmits_drops_and_unfair_pairs_are_caveats_of_a_gain() -> None:
     for part in ("retransmits", "slowest pair"):
         assert part in caveat
     states = {one.configuration: one for one in summary.states}
-    volume = (states["rps"].total or 0) / 1000 * 5
-    assert states["rps"].retransmits == pytest.approx(4000 / volume, rel=0.05)
-    assert states["rps"].dropped == pytest.approx(500 / volume, rel=0.05)
-    assert states["rps"].squeezed == pytest.approx(5 / volume, rel=0.05)
-    assert states["rps"].slowest is not None and states["rps"].slowest < 0.6
-    assert states["baseline"].slowest is not None and states["baseline"].slowest > 0.85
+    volume = (states["rps"].means["total_mbps"] or 0) / 1000 * 5
+    assert states["rps"].means["retransmits_per_gbit"] == pytest.approx(4000 / volume, rel=0.05)
+    assert states["rps"].means["dropped_per_gbit"] == pytest.approx(500 / volume, rel=0.05)
+    assert states["rps"].means["squeezed_per_gbit"] == pytest.approx(5 / volume, rel=0.05)
+    shares = {name: one.means["slowest_share"] or 0 for name, one in states.items()}
+    assert shares["rps"] < 0.6 < 0.85 < shares["baseline"]
     assert not summarise(sweep({"baseline": 1, "rps": 1.6})).caveats
 
 

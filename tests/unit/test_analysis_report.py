@@ -20,7 +20,7 @@ from analysis.synthetic import sweep
 
 RATIOS = {"baseline": 1.0, "rfs": 1.3, "rps-<b>": 1.1}
 PLOTS = {
-    "bitrate-ratio", "bitrate", "overlay-host", "softirq-heatmap", "softirq-bars",
+    "against-baseline", "values", "overlay-host", "softirq-heatmap", "softirq-bars",
     "idle-heatmap", "idle-bars", "softirq-cost", "run-sequence",
 }  # fmt: skip
 
@@ -118,7 +118,7 @@ def test_page_holds_every_part_and_escapes_what_it_quotes(
     assert "sweep --seed 0" in text
     assert len(page.every("svg")) == len(PLOTS)
     assert text.index('class="headline"') < text.index("<svg")
-    for part in ("Figures", "States", "Cost and fairness", "Against the baseline", "Against each other",
+    for part in ("Figures", "States", "Other metrics", "Against the baseline", "Against each other",
                  "Overlay over host network", "Validity of runs", "Invalid runs", "Warnings",
                  "Machine", "How to reproduce"):  # fmt: skip
         if part != "Warnings" or summary.warnings:
@@ -173,13 +173,13 @@ def test_figures_name_their_axes_with_units(files: ReportFiles) -> None:
         if path.suffix == ".svg"
     }
     for name, label in {
-        "bitrate-ratio": "ratio to baseline",
-        "bitrate": "[Mbit/s]",
-        "overlay-host": "overlay / host network",
+        "against-baseline": "ratio to baseline",
+        "values": "[Mbit/s per pair]",
+        "overlay-host": "ratio to host network",
         "softirq-bars": "softirq [%]",
         "idle-heatmap": "idle [%]",
-        "softirq-cost": "[Gbit/s]",
-        "run-sequence": "Mbit/s a pair",
+        "softirq-cost": "[Mbit/s]",
+        "run-sequence": "Mbit/s per pair",
     }.items():
         assert label in texts[name]
     for name in PLOTS - {"softirq-heatmap", "idle-heatmap"}:
@@ -212,7 +212,7 @@ def test_poor_data_still_give_a_report(kept: str, tmp_path: Path) -> None:
     assert "headline" in text
     drawn = {path.stem for path in files.plots}
     assert ("softirq-bars" in drawn) == (kept == "one run")
-    assert ("bitrate-ratio" in drawn) == (kept == "no cores")
+    assert ("against-baseline" in drawn) == (kept == "no cores")
     assert "nan" not in text.lower().replace("nanosec", "")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from analysis.compare import compare
 from analysis.load import load
+from analysis.metrics import find
 from analysis.schema import Record
 from analysis.summary import Summary, summarise
 from analysis.verdict import Contrast, PathRatio
@@ -19,17 +20,6 @@ SAMPLES = Path(__file__).parent / "data/schema-1"
 # lab: measured; kubernetes: synthetic, with both paths; older: without sides of cores and
 # definitions; published: imported. expected.json is what the last code of schema 1 concluded.
 EXPECTED = json.loads((SAMPLES / "expected.json").read_text())
-# The fields of a state in schema 1's time.
-MEANS = {
-    "total_mbps": "total",
-    "softirq_percent": "soft_total",
-    "idle_percent": "idle",
-    "softirq_s_per_gbit": "soft_cost",
-    "retransmits_per_gbit": "retransmits",
-    "dropped_per_gbit": "dropped",
-    "squeezed_per_gbit": "squeezed",
-    "slowest_share": "slowest",
-}
 
 
 def documents(kind: str) -> list[str]:
@@ -53,12 +43,22 @@ def approx(value: Any) -> Any:
     return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
+def known(effect: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an effect that schema 1's time had, without its text."""
+    return {name: effect[name] for name in effect if name not in ("problem", "scale", "mean_a")}
+
+
 def flat(one: Contrast | PathRatio) -> dict[str, Any]:
     row = asdict(one)
-    effect = row.pop("effect")
-    effect.pop("problem")
+    effect = known(row.pop("effect"))
     row["doubted"] = bool(row.pop("doubt"))
     return {**row, **effect}
+
+
+MEANS = (
+    "total_mbps", "softirq_cores", "idle_percent", "softirq_s_per_gbit", "retransmits_per_gbit",
+    "dropped_per_gbit", "squeezed_per_gbit", "slowest_share",
+)  # fmt: skip
 
 
 def conclusions(summary: Summary) -> dict[str, Any]:
@@ -69,13 +69,13 @@ def conclusions(summary: Summary) -> dict[str, Any]:
             "configuration": one.configuration,
             "runs": one.runs,
             "invalid": one.invalid,
-            "value": one.bitrate,
+            "value": one.value,
             "half": one.half,
             "soft_busiest": one.soft_busiest,
             "lag1": one.lag1,
             "drift": asdict(one.drift),
             "drift_p_holm": one.drift_p_holm,
-            "means": {name: getattr(one, field) for name, field in MEANS.items()},
+            "means": {name: one.means[name] for name in MEANS},
         }
         for one in summary.states
     ]
@@ -93,11 +93,9 @@ def conclusions(summary: Summary) -> dict[str, Any]:
 
 
 def compared(found: Sequence[Record], metric: str) -> dict[str, Any]:
-    answer = compare(found, found, "baseline", "rfs", metric=metric)  # type: ignore[arg-type]
+    answer = compare(found, found, "baseline", "rfs", metric=find(metric))
     names = ("verdict", "p_holm", "family", "replicas", "path", "exit_code")
-    effect = asdict(answer.effect)
-    effect.pop("problem")
-    return {name: getattr(answer, name) for name in names} | effect
+    return {name: getattr(answer, name) for name in names} | known(asdict(answer.effect))
 
 
 @pytest.mark.parametrize("kind", EXPECTED)

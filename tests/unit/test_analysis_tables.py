@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.metrics import server_cores
 from analysis.pairing import arms, series
 from analysis.schema import Core, Machine, Pair, QueueSteering, Record, Steering
 from analysis.tables import (
@@ -13,8 +14,9 @@ from analysis.tables import (
     core_table,
     problems,
     run_table,
-    server_cores,
 )
+
+BITRATE = "bitrate_mbps"
 
 
 def record(
@@ -82,11 +84,11 @@ def test_null_never_becomes_a_number(bitrates: list[float | None]) -> None:
 
 def test_cpu_that_was_not_measured_is_nan_not_zero() -> None:
     row = run_table([record(1)]).iloc[0]
-    assert math.isnan(row["idle_mean"])
-    assert math.isnan(row["soft_total"])
+    assert math.isnan(row["idle_percent"])
+    assert math.isnan(row["softirq_cores"])
     half = (Core(node="n", core=0, soft=10, idle=90), Core(node="n", core=1))
     row = run_table([record(1, cores=half)]).iloc[0]
-    assert math.isnan(row["idle_mean"])
+    assert math.isnan(row["idle_percent"])
     table = core_table([record(1, cores=half)])
     assert list(table["soft"].isna()) == [False, True]
 
@@ -127,7 +129,8 @@ def test_arms_pair_by_block_and_leave_out_the_partnerless() -> None:
     found = series(
         run_table(
             runs(("a", 1, 0), ("b", 2, 0), ("b", 4, 1), ("a", 3, 1), ("a", 9, 2), ("b", 8, 3))
-        )
+        ),
+        BITRATE,
     )
     a, b, paired = arms(found["overlay", 1, "a"], found["overlay", 1, "b"])
     assert paired
@@ -136,7 +139,7 @@ def test_arms_pair_by_block_and_leave_out_the_partnerless() -> None:
 
 
 def test_arms_without_two_shared_blocks_are_unpaired() -> None:
-    found = series(run_table(runs(("a", 1, 0), ("b", 2, 0), ("a", 3, None), ("b", 5, 7))))
+    found = series(run_table(runs(("a", 1, 0), ("b", 2, 0), ("a", 3, None), ("b", 5, 7))), BITRATE)
     a, b, paired = arms(found["overlay", 1, "a"], found["overlay", 1, "b"])
     assert not paired
     assert (list(a), list(b)) == ([1, 3], [2, 5])
@@ -145,7 +148,7 @@ def test_arms_without_two_shared_blocks_are_unpaired() -> None:
 def test_blocks_of_two_sweeps_are_not_the_same_block() -> None:
     one = [record(1, configuration="a", block=block, plan="x") for block in range(3)]
     two = [record(1, configuration="b", block=block, plan="y") for block in range(3)]
-    found = series(run_table(one + two))
+    found = series(run_table(one + two), BITRATE)
     assert not arms(found["overlay", 1, "a"], found["overlay", 1, "b"])[2]
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from agent.knobs import KNOBS
-from analysis import caveats, compare, dependence, evidence, recommend, sequential
+from analysis import compare, dependence, evidence, recommend, sequential
 from analysis.machine import CONDITIONS
+from analysis.metrics import BITRATE, METRICS
 from analysis.plots import figures
 from analysis.recommend import Recommendation
 from analysis.statistics import Effect
-from analysis.verdict import Contrast, interval, p_value, times
+from analysis.verdict import Contrast, amount, estimate, p_value
 from experiments.engines.embedded import kubernetes
 from experiments.run.matrix import named, plan
 
@@ -63,6 +64,12 @@ def test_the_embedded_engine_s_figures() -> None:
     assert f"{WORDS[len(kubernetes.KINDS)]} Kubernetes kinds" in page
 
 
+def floor(name: str) -> float:
+    cost = METRICS[name].cost
+    assert cost is not None
+    return cost.floor
+
+
 @pytest.mark.parametrize(
     "claim",
     [
@@ -74,14 +81,16 @@ def test_the_embedded_engine_s_figures() -> None:
         f"{compare.ALLOWANCE * 100:.0f} % for each sweep are assumed",
         f"Exit code {compare.WORSE}",
         f"{compare.CANNOT_TELL} is",
-        f"by {caveats.LESS_FAIR:g}",
-        f"and {caveats.FLOORS['retransmits'][1]:.0f} more per Gbit",
-        f"and {caveats.FLOORS['dropped'][1]:.0f} more per Gbit",
+        f"by {floor('slowest_share'):g}",
+        f"and {floor('retransmits_per_gbit'):.0f} more per Gbit",
+        f"and {floor('dropped_per_gbit'):.0f} more per Gbit",
     ],
 )
 def test_the_rules_of_the_statistics(claim: str) -> None:
     assert claim in text("docs/statistics.md")
-    assert caveats.TIMES_BASELINE == 2
+    for name in ("retransmits_per_gbit", "dropped_per_gbit"):
+        cost = METRICS[name].cost
+        assert cost is not None and cost.times == 2
     assert "twice the baseline's retransmits" in text("docs/statistics.md")
 
 
@@ -133,7 +142,7 @@ def test_the_readme_s_table_is_the_example_s() -> None:
     for name, replicas, rest in rows:
         one = known[name, replicas]
         shown = " ".join(rest.split())
-        assert shown == f"{interval(one.effect)} {p_value(one.p_holm)}", name
+        assert shown == f"{amount(one.effect, BITRATE)} {p_value(one.p_holm)}", name
 
 
 def test_the_example_s_page_and_report_say_what_its_figures_support() -> None:
@@ -142,7 +151,8 @@ def test_the_example_s_page_and_report_say_what_its_figures_support() -> None:
     assert chosen.configuration == "pipeline"
     assert f"recommendation is `{chosen.configuration}`" in page
     report = (ROOT / "docs/example/report.html").read_text()
-    assert chosen.sentence in report
+    assert f"Recommended: {chosen.configuration}." in report
+    assert all(one in report for one in re.findall(r"\d\.\d\dx \[.*?\]", chosen.sentence))
     assert f"nodes apply {chosen.configuration} --persist" in report
     baseline = [contrast(row) for row in example() if row["family"] == "baseline"]
     at_one = {one.b: one for one in baseline if one.replicas == 1}
@@ -150,8 +160,8 @@ def test_the_example_s_page_and_report_say_what_its_figures_support() -> None:
         "rps", "rps-plus", "rfs", "rfs-plus",
     }  # fmt: skip
     low, high = (at_one["rps"].effect.low or 0, at_one["rps"].effect.high or 0)
-    estimate = times(at_one["rps"].effect.estimate).removesuffix("x")
-    assert f"(`rps` {estimate} of the baseline, 95 % interval {low:.2f} to {high:.2f})" in page
+    loss = estimate(at_one["rps"].effect).removesuffix("x")
+    assert f"(`rps` {loss} of the baseline, 95 % interval {low:.2f} to {high:.2f})" in page
     many = [one for one in baseline if one.replicas >= 4]
     assert all(one.verdict == "better" for one in many)
     ratios = sorted(one.effect.estimate or 0 for one in many)

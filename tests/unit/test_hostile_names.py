@@ -84,7 +84,7 @@ def test_the_page_has_no_element_of_a_name(made: Path) -> None:
 
 
 def test_a_figure_shows_names_as_they_are(made: Path) -> None:
-    text = " ".join(ET.parse(made / "plots/bitrate.svg").getroot().itertext())  # noqa: S314
+    text = " ".join(ET.parse(made / "plots/values.svg").getroot().itertext())  # noqa: S314
     for name in NAMES:
         assert one_line(name) in text
 
@@ -126,7 +126,7 @@ def test_numbers_stay_numbers(made: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["report.html", "report.md", "report.csv", "comparisons.csv", "plots/bitrate.svg"]
+    "name", ["report.html", "report.md", "report.csv", "comparisons.csv", "plots/values.svg"]
 )
 def test_a_link_in_the_results_is_replaced_not_followed(
     hostile: list[Record], tmp_path: Path, name: str

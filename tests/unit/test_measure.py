@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis import schema
-from analysis.schema import Confounders, Core, Machine, Pair, Record
+from analysis.schema import Confounders, Machine, Pair, Record
 from experiments.host import calls, machine, proc_reader
 from experiments.host.calls import AgentFailed
 from experiments.run import measure
@@ -429,11 +429,3 @@ def test_an_interrupt_is_not_taken_for_an_invalid_run(lab: Lab, what: Measuremen
     lab.pairs = interrupted
     with pytest.raises(KeyboardInterrupt):
         measure.run(what)
-
-
-def test_means_of_what_is_known() -> None:
-    cores = [
-        Core(node="n", core=0, idle=10), Core(node="n", core=1, idle=30), Core(node="n", core=2),
-    ]  # fmt: skip
-    assert measure.mean_of(cores, "idle") == 20
-    assert measure.mean_of(cores, "soft") is None

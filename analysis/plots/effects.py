@@ -1,4 +1,4 @@
-"""Figures of bitrate: against the baseline, absolute, overlay over host, and run by run."""
+"""Figures of the metric: against the baseline, absolute, overlay against host, run by run."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from analysis.verdict import pairs
 Point = tuple[int, str, float, float, float]  # replicas, configuration, value, low, high
 
 
-def ratios(summary: Summary, names: Sequence[str], styles: dict[str, Look]) -> Figure | None:
-    """Ratio to the baseline with its interval, grouped by replicas, a panel a path."""
+def against_baseline(
+    summary: Summary, names: Sequence[str], styles: dict[str, Look]
+) -> Figure | None:
+    """Ratio to the baseline, or difference, with its interval; a panel for each path."""
     paths = list(dict.fromkeys(one.path for one in summary.contrasts))
     if not paths:
         return None
@@ -26,31 +28,33 @@ def ratios(summary: Summary, names: Sequence[str], styles: dict[str, Look]) -> F
         points = _points(
             (one.replicas, one.b, one.effect) for one in summary.contrasts if one.path == path
         )
-        reference = [(count, summary.baseline, 1.0, 1.0, 1.0) for count in {p[0] for p in points}]
-        axis.axhline(1, color=styles[summary.baseline].colour, lw=0.8)
+        null = _null(summary)
+        counts = {point[0] for point in points}
+        reference = [(count, summary.baseline, null, null, null) for count in counts]
+        axis.axhline(null, color=styles[summary.baseline].colour, lw=0.8)
         _grouped(axis, [*points, *reference], names, styles)
-        axis.set_ylabel("bitrate, ratio to baseline")
+        axis.set_ylabel(_against(summary, "baseline"))
         _title(axis, path, paths)
     legend(made, names, styles)
     return made
 
 
-def bitrates(summary: Summary, names: Sequence[str], styles: dict[str, Look]) -> Figure | None:
-    """Mean bitrate of a pair with its interval, grouped by replicas, a panel a path."""
-    paths = list(dict.fromkeys(one.path for one in summary.states if one.bitrate is not None))
+def values(summary: Summary, names: Sequence[str], styles: dict[str, Look]) -> Figure | None:
+    """Mean with its interval, grouped by replicas, a panel a path."""
+    paths = list(dict.fromkeys(one.path for one in summary.states if one.value is not None))
     if not paths:
         return None
     made, axes = figure(len(paths), 1, 2.9, legend_rows(names))
     for axis, path in zip(axes, paths, strict=True):
         points = [
-            (one.replicas, one.configuration, one.bitrate,
-             one.bitrate - (one.half or 0), one.bitrate + (one.half or 0))
+            (one.replicas, one.configuration, one.value,
+             one.value - (one.half or 0), one.value + (one.half or 0))
             for one in summary.states
-            if one.path == path and one.bitrate is not None
+            if one.path == path and one.value is not None
         ]  # fmt: skip
         _grouped(axis, points, names, styles)
         axis.set_ylim(bottom=0)
-        axis.set_ylabel("bitrate of a pair [Mbit/s]")
+        axis.set_ylabel(summary.metric.heading)
         _title(axis, path, paths)
     legend(made, names, styles)
     return made
@@ -59,14 +63,14 @@ def bitrates(summary: Summary, names: Sequence[str], styles: dict[str, Look]) ->
 def overlay_over_host(
     summary: Summary, names: Sequence[str], styles: dict[str, Look]
 ) -> Figure | None:
-    """Overlay bitrate as a ratio to the host network's, where both were run."""
+    """Overlay against host network, where both were run."""
     points = _points((one.replicas, one.configuration, one.effect) for one in summary.paths)
     if not points:
         return None
     made, (axis,) = figure(1, 1, 2.9, legend_rows(names))
     _grouped(axis, points, names, styles)
-    axis.axhline(1, color="#555555", lw=1)
-    axis.set_ylabel("bitrate, overlay / host network")
+    axis.axhline(_null(summary), color="#555555", lw=1)
+    axis.set_ylabel(_against(summary, "host network"))
     legend(made, names, styles)
     return made
 
@@ -84,7 +88,7 @@ def run_sequence(summary: Summary, names: Sequence[str], styles: dict[str, Look]
         for name in names:
             own = (runs["configuration"] == name).to_numpy()
             look = styles[name]
-            axis.plot(turns[own], runs["bitrate_mbps"].to_numpy()[own], color=look.colour,
+            axis.plot(turns[own], runs[summary.metric.name].to_numpy()[own], color=look.colour,
                       marker=look.marker, ms=3, lw=0.6)  # fmt: skip
         axis.set_title(
             f"{pairs(int(str(replicas)))}{'' if path == 'overlay' else ', host network'}"
@@ -93,9 +97,21 @@ def run_sequence(summary: Summary, names: Sequence[str], styles: dict[str, Look]
     for axis in axes[len(groups) :]:
         axis.set_axis_off()
     for axis in axes[::columns]:
-        axis.set_ylabel("Mbit/s a pair")
+        axis.set_ylabel(summary.metric.unit)
     legend(made, names, styles)
     return made
+
+
+def _null(summary: Summary) -> float:
+    return 1.0 if summary.metric.scale == "ratio" else 0.0
+
+
+def _against(summary: Summary, what: str) -> str:
+    """The label of an axis of ratios or differences."""
+    metric = summary.metric
+    if metric.scale == "ratio":
+        return f"{metric.title}, ratio to {what}"
+    return f"{metric.title}, difference from {what} [{metric.unit}]"
 
 
 def _turns(runs: pd.DataFrame) -> Floats:

@@ -1,0 +1,123 @@
+"""Every metric of the registry is a column, can be compared, and has its words everywhere."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.compare import compare
+from analysis.metrics import METRICS, Metric, UnknownMetric, described, find, slowest_share
+from analysis.report.pages import write_report
+from analysis.schema import Record, Softnet
+from analysis.summary import summarise
+from analysis.synthetic import sweep, valued
+
+RATIOS = {"baseline": 1.0, "costly": 1.2}
+ALL = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+
+
+def measured(record: Record) -> Record:
+    """The record with counters: `costly` has more of each."""
+    costly = record.configuration == "costly"
+    turn = (record.block or 0) + 3 * (record.order or 0) % 7
+    rows = [
+        Softnet(
+            node="server", core=0, processed=10**6, dropped=(900 if costly else 100) + turn,
+            squeezed=(90 if costly else 10) + turn, received_rps=0, flow_limit=0,
+        )
+    ]  # fmt: skip
+    pairs = [valued(pair, retransmits=(8000 if costly else 50) + turn) for pair in record.pairs]
+    pairs[0] = valued(pairs[0], bitrate_mbps=(pairs[0].values["bitrate_mbps"] or 0) * 0.9)
+    return record.model_copy(update={"softnet": rows, "pairs": pairs})
+
+
+RECORDS = [measured(record) for record in sweep(RATIOS, blocks=8)]
+
+
+@ALL
+def test_a_metric_has_a_value_for_each_run(metric: Metric) -> None:
+    assert all(metric.value(record) is not None for record in RECORDS)
+    bare = RECORDS[0].model_copy(update={"pairs": [], "cores": [], "softnet": []})
+    assert metric.value(bare) is None
+
+
+@ALL
+def test_a_metric_reaches_table_report_and_csv(metric: Metric, tmp_path: Path) -> None:
+    summary = summarise(RECORDS, metric=metric)
+    state = summary.states[0]
+    assert state.value == pytest.approx(state.means[metric.name])
+    (one,) = summary.contrasts
+    assert one.effect.scale == metric.scale
+    assert summary.to_json()["metric"] == metric.name
+    files = write_report(RECORDS, summary, tmp_path)
+    text = files.markdown.read_text()
+    assert metric.title in text and metric.unit in text
+    for other in METRICS.values():
+        assert other == metric or other.heading in text.replace("\\", "")
+    assert metric.name in pd.read_csv(files.csv).columns
+    comparisons = pd.read_csv(files.comparisons)
+    assert list(comparisons["metric"]) == [metric.name]
+    assert metric.scale in comparisons.columns
+    svg = next(path for path in files.plots if path.stem == "values").with_suffix(".svg")
+    assert metric.title in svg.read_text()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["retransmits", "retransmits_per_gbit", "dropped_per_gbit", "squeezed_per_gbit"],
+)
+def test_more_of_a_cost_is_worse_by_a_signed_difference(name: str) -> None:
+    metric = METRICS[name]
+    (one,) = summarise(RECORDS, metric=metric).contrasts
+    assert (one.verdict, one.effect.scale) == ("worse", "difference")
+    means = {
+        side: [metric.value(record) or 0 for record in RECORDS if record.configuration == side]
+        for side in RATIOS
+    }
+    expected = (sum(means["costly"]) - sum(means["baseline"])) / 8
+    assert one.effect.estimate == pytest.approx(expected)
+    answer = compare(RECORDS, RECORDS, "baseline", "costly", metric=metric)
+    assert (answer.exit_code, answer.effect.estimate) == (4, one.effect.estimate)
+    assert f"+{expected:.3f}" in answer.sentence
+    back = compare(RECORDS, RECORDS, "costly", "baseline", metric=metric)
+    assert (back.exit_code, back.effect.estimate) == (0, pytest.approx(-expected))
+
+
+def test_two_sweeps_are_compared_by_difference_too() -> None:
+    other = [
+        measured(record).model_copy(update={"plan": "other"})
+        for record in sweep(RATIOS, blocks=8, seed=4)
+    ]
+    metric = METRICS["retransmits"]
+    answer = compare(RECORDS, other, "baseline", "costly", metric=metric)
+    assert answer.exit_code == 4
+    assert (answer.effect.method, answer.effect.scale) == ("unpaired", "difference")
+    same = compare(RECORDS, other, "costly", "costly", metric=metric)
+    assert (same.effect.method, same.verdict) == ("relative", "no significant difference")
+
+
+def test_metrics_of_zero_everywhere_are_inconclusive_and_no_crash() -> None:
+    records = sweep(RATIOS, blocks=8)  # without a retransmit
+    (one,) = summarise(records, metric=METRICS["retransmits"]).contrasts
+    assert (one.verdict, one.effect.estimate) == ("inconclusive", 0)
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    assert find("softirq") is METRICS["softirq_s_per_gbit"]
+    with pytest.raises(UnknownMetric, match="bitrate_mbps") as refused:
+        find("taste")
+    assert all(name in str(refused.value) for name in METRICS)
+
+
+def test_a_record_describes_the_metrics_that_it_carries() -> None:
+    words = json.loads(RECORDS[0].model_dump_json())["metrics"]
+    assert list(words) == list(RECORDS[0].pairs[0].values)
+    assert words["bitrate_mbps"] == METRICS["bitrate_mbps"].words.model_dump()
+    assert described(["unknown"]) == {}
+
+
+def test_fairness_of_one_pair_or_of_silence_is_not_known() -> None:
+    assert slowest_share([5.0]) is None
+    assert slowest_share([0.0, 0.0]) is None
+    assert slowest_share([1.0, 4.0]) == 0.25
