@@ -61,20 +61,6 @@ class Comparison:
     differences: list[str]
 
     @property
-    def ci(self) -> tuple[float, float] | None:
-        """The 95 % interval of the effect."""
-        low, high = self.effect.low, self.effect.high
-        return None if low is None or high is None else (low, high)
-
-    @property
-    def p(self) -> float | None:
-        return self.effect.p
-
-    @property
-    def mde(self) -> float | None:
-        return self.effect.mde
-
-    @property
     def exit_code(self) -> int:
         return {"worse": WORSE, "inconclusive": CANNOT_TELL}.get(self.verdict, 0)
 

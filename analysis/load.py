@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from analysis.garbage import uncollected
 from analysis.schema import Record
@@ -103,30 +102,29 @@ def read(path: Path) -> Record | Fault:
     data = text_of(path)
     if isinstance(data, Fault):
         return data
-    if data.count(b'":') > _MOST_KEYS and _widest(data) > _MOST_KEYS:
-        return Fault(path, None, f"is not a run record: an object has more than {_MOST_KEYS} keys")
     try:
+        json.loads(data, object_pairs_hook=_plain_object)
         record = Record.model_validate_json(data)
+    except json.JSONDecodeError as error:
+        return Fault(path, error.lineno, f"is not JSON (truncated?): {error.msg}")
+    except RecursionError:
+        return Fault(path, None, "is not a run record: too deeply nested")
     except ValidationError as error:
         return _fault(path, error)
-    key = _repeated_key(data)
-    wrong = f"{key} is there twice" if key else _contradiction(record)
+    except ValueError as error:
+        return Fault(path, None, f"is not a run record: {error}")
+    wrong = _contradiction(record)
     return Fault(path, None, f"contradicts itself: {wrong}") if wrong else record
 
 
-def _widest(data: bytes) -> int:
-    """Keys of the largest object: to refuse each of them takes more memory than the file."""
-    try:
-        level, widest = [from_json(data)], 0
-    except ValueError:
-        return 0
-    while level:
-        objects = [one for one in level if isinstance(one, dict)]
-        widest = max(widest, *map(len, objects), 0)
-        lists = [one for one in level if isinstance(one, list)]
-        level = [value for one in objects for value in one.values()]
-        level += [value for one in lists for value in one]
-    return widest
+def _plain_object(pairs: list[tuple[str, object]]) -> None:
+    """Refuse an object with a repeated key, whose value is each reader's choice, or with too many
+    keys, which take more memory to refuse one by one than the file has."""
+    if len(pairs) > _MOST_KEYS:
+        raise ValueError(f"an object has more than {_MOST_KEYS} keys")
+    if len(dict(pairs)) < len(pairs):
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"key {key!r} is repeated in one object")
 
 
 def _undecodable_line(data: bytes) -> int | None:
@@ -191,28 +189,11 @@ def _contradiction(record: Record) -> str:
     return ""
 
 
-def _repeated_key(data: bytes) -> str:
-    """A key that an object has twice: which of its values counts is each reader's choice."""
-    found: list[str] = []
-
-    def look(pairs: list[tuple[str, object]]) -> None:
-        if len({key for key, _ in pairs}) < len(pairs):
-            found.append(next(k for k, n in Counter(key for key, _ in pairs).items() if n > 1))
-
-    json.loads(data, object_pairs_hook=look)
-    return found[0] if found else ""
-
-
 def _fault(path: Path, error: ValidationError) -> Fault:
     if error.error_count() > _MOST_FAULTS:
         # to list them all takes more memory than the file
         return Fault(path, None, f"is not a run record: {error.error_count()} faults")
     first = error.errors(include_url=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
-        reason = str(first["ctx"]["error"])
-        words = reason.split()
-        line = int(words[words.index("line") + 1]) if "line" in words else None
-        return Fault(path, line, f"is not JSON (truncated?): {reason}")
     where = ".".join(str(part) for part in first["loc"]) or "the document"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return Fault(path, None, f"is not a run record: {where}: {first['msg']}{more}")

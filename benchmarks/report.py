@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from analysis.synthetic import sweep  # noqa: E402
+from benchmarks.synthetic import sweep  # noqa: E402
 
 REPEATS = 5
 RATIOS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,68 +14,67 @@ from analysis.summary import Summary
 from analysis.verdict import pairs
 
 Point = tuple[int, str, float, float, float]  # replicas, configuration, value, low, high
+Styles = dict[str, Look]
 
 
-def against_baseline(
-    summary: Summary, names: Sequence[str], styles: dict[str, Look]
-) -> Figure | None:
+def against_baseline(summary: Summary, names: Sequence[str], styles: Styles) -> Figure | None:
     """Ratio to the baseline, or difference, with its interval; a panel for each path."""
-    paths = list(dict.fromkeys(one.path for one in summary.contrasts))
-    if not paths:
-        return None
-    made, axes = figure(len(paths), 1, 2.9, legend_rows(names))
-    for axis, path in zip(axes, paths, strict=True):
-        points = _points(
+    panels = {
+        path: _points(
             (one.replicas, one.b, one.effect) for one in summary.contrasts if one.path == path
         )
-        null = _null(summary)
-        counts = {point[0] for point in points}
-        reference = [(count, summary.baseline, null, null, null) for count in counts]
-        axis.axhline(null, color=styles[summary.baseline].colour, lw=0.8)
-        _grouped(axis, [*points, *reference], names, styles)
-        axis.set_ylabel(_against(summary, "baseline"))
-        _title(axis, path, paths)
-    legend(made, names, styles)
-    return made
+        for path in dict.fromkeys(one.path for one in summary.contrasts)
+    }
+    null = _null(summary)
+    for points in panels.values():
+        counts = dict.fromkeys(point[0] for point in points)
+        points += [(count, summary.baseline, null, null, null) for count in counts]
+    return _drawn(panels, names, styles, _against(summary, "baseline"), null)
 
 
-def values(summary: Summary, names: Sequence[str], styles: dict[str, Look]) -> Figure | None:
-    """Mean with its interval, grouped by replicas, a panel a path."""
-    paths = list(dict.fromkeys(one.path for one in summary.states if one.value is not None))
-    if not paths:
-        return None
-    made, axes = figure(len(paths), 1, 2.9, legend_rows(names))
-    for axis, path in zip(axes, paths, strict=True):
-        points = [
-            (one.replicas, one.configuration, one.value,
-             one.value - (one.half or 0), one.value + (one.half or 0))
-            for one in summary.states
-            if one.path == path and one.value is not None
-        ]  # fmt: skip
-        _grouped(axis, points, names, styles)
-        axis.set_ylim(bottom=0)
-        axis.set_ylabel(summary.metric.heading)
-        _title(axis, path, paths)
-    legend(made, names, styles)
-    return made
+def values(summary: Summary, names: Sequence[str], styles: Styles) -> Figure | None:
+    """Mean with its interval, grouped by replicas; a panel for each path."""
+    panels: dict[str, list[Point]] = {}
+    for one in summary.states:
+        if one.value is not None:
+            half = one.half or 0
+            point = (one.replicas, one.configuration, one.value, one.value - half, one.value + half)
+            panels.setdefault(one.path, []).append(point)
+    return _drawn(panels, names, styles, summary.metric.heading, bottom=0)
 
 
-def overlay_over_host(
-    summary: Summary, names: Sequence[str], styles: dict[str, Look]
-) -> Figure | None:
+def overlay_over_host(summary: Summary, names: Sequence[str], styles: Styles) -> Figure | None:
     """Overlay against host network, where both were run."""
     points = _points((one.replicas, one.configuration, one.effect) for one in summary.paths)
-    if not points:
+    panels = {"overlay": points} if points else {}
+    return _drawn(panels, names, styles, _against(summary, "host network"), _null(summary))
+
+
+def _drawn(
+    panels: Mapping[str, Sequence[Point]],
+    names: Sequence[str],
+    styles: Styles,
+    label: str,
+    line: float | None = None,
+    bottom: float | None = None,
+) -> Figure | None:
+    """A panel of grouped points for each path; None without panels."""
+    if not panels:
         return None
-    made, (axis,) = figure(1, 1, 2.9, legend_rows(names))
-    _grouped(axis, points, names, styles)
-    axis.axhline(_null(summary), color="#555555", lw=1)
-    axis.set_ylabel(_against(summary, "host network"))
+    made, axes = figure(len(panels), 1, 2.9, legend_rows(names))
+    for axis, (path, points) in zip(axes, panels.items(), strict=True):
+        if line is not None:
+            axis.axhline(line, color="#555555", lw=0.8)
+        _grouped(axis, points, names, styles)
+        axis.set_ylim(bottom=bottom)
+        axis.set_ylabel(label)
+        if len(panels) > 1:
+            axis.set_title("overlay" if path == "overlay" else "host network")
     legend(made, names, styles)
     return made
 
 
-def run_sequence(summary: Summary, names: Sequence[str], styles: dict[str, Look]) -> Figure | None:
+def run_sequence(summary: Summary, names: Sequence[str], styles: Styles) -> Figure | None:
     """Every valid run in the order in which it was made, a panel a replica count and path."""
     valid = summary.runs[summary.runs["valid"]]
     groups = sorted(valid.groupby(["path", "replicas"]), key=lambda g: (g[0][0] != "overlay", g[0]))
@@ -130,9 +129,7 @@ def _points(effects: Iterable[tuple[int, str, Effect]]) -> list[Point]:
     ]  # fmt: skip
 
 
-def _grouped(
-    axis: Axes, points: Sequence[Point], names: Sequence[str], styles: dict[str, Look]
-) -> None:
+def _grouped(axis: Axes, points: Sequence[Point], names: Sequence[str], styles: Styles) -> None:
     """Points with error bars: a group for each replica count, within it a place for each name."""
     counts = sorted({point[0] for point in points})
     step = 0.8 / max(len(names), 1)
@@ -160,8 +157,3 @@ def _grouped(
     axis.set_xticks(range(len(counts)), [str(count) for count in counts])
     axis.grid(visible=False, axis="x")
     axis.set_xlabel("replicas (pairs)")
-
-
-def _title(axis: Axes, path: str, paths: Sequence[str]) -> None:
-    if len(paths) > 1:
-        axis.set_title("overlay" if path == "overlay" else "host network")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from markupsafe import Markup
 
@@ -20,7 +21,6 @@ from analysis.verdict import (
     detectable,
     digits,
     estimate,
-    number,
     p_value,
 )
 
@@ -34,122 +34,192 @@ _SHORTEST = 8
 
 @dataclass(frozen=True)
 class Column:
-    """A column's heading, whether it aligns right, and its rank: the lowest is left out first."""
+    """A heading, the text of a row's cell, and whether it aligns right.
+
+    Where not all columns fit, the one with the lowest rank is left out first.
+    """
 
     name: str
+    cell: Callable[[Any], str]
     numeric: bool = True
     rank: int = 5
 
 
 @dataclass(frozen=True)
 class Table:
-    """A heading row and rows of as many texts; `numeric` tells which columns align right.
-
-    `ranks` order the columns where not all fit: the lowest goes first. Empty: all are alike.
-    """
+    """A heading row and rows of as many texts; `numeric` tells which columns align right."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[bool, ...]
-    ranks: tuple[int, ...] = ()
+    ranks: tuple[int, ...]
+
+
+def table(items: Iterable[Any], *columns: Column) -> Table:
+    """One row for each item."""
+    return Table(
+        head=tuple(one.name for one in columns),
+        rows=tuple(tuple(one.cell(item) for one in columns) for item in items),
+        numeric=tuple(one.numeric for one in columns),
+        ranks=tuple(one.rank for one in columns),
+    )
+
+
+_CONFIGURATION = Column("configuration", lambda one: one.configuration, False, 20)
+_REPLICAS = Column("replicas", lambda one: str(one.replicas), rank=19)
+_PATH = Column("path", lambda one: one.path, False)
+_LAG1 = Column("lag-1", lambda one: fixed(one.lag1, 2))
 
 
 def states(summary: Summary) -> Table:
     """One row a state, with its comparison to the baseline."""
+    metric = summary.metric
     several = len({one.path for one in summary.states}) > 1
-    return _table(
-        (Column("configuration", False, 20), Column("replicas", rank=19),
-         Column("path", False, 16 if several else 0), Column("runs", rank=6),
-         Column(summary.metric.unit, rank=12), Column(summary.metric.scale, rank=18),
-         Column(_level(summary), rank=14), Column("p Holm", rank=8), Column("MDE", rank=4),
-         Column("soft % busiest", rank=3), Column("idle % mean", rank=2),
-         Column("note", False, 17)),
-        [_state(summary, state) for state in summary.states],
-    )  # fmt: skip
+    compared = {id(one): summary.contrast(one) for one in summary.states}
+
+    def of_effect(text: Callable[[Contrast], str]) -> Callable[[CellSummary], str]:
+        def cell(state: CellSummary) -> str:
+            contrast = compared[id(state)]
+            return DASH if contrast is None else text(contrast)
+
+        return cell
+
+    def value(state: CellSummary) -> str:
+        text = fixed(state.value, metric.digits)
+        return text if state.half is None else f"{text} ± {digits(state.half, metric.digits)}"
+
+    def effect(state: CellSummary) -> str:
+        if state.configuration == summary.baseline and metric.scale == "ratio":
+            return "1"
+        return of_effect(lambda one: _estimate(one.effect))(state)
+
+    def note(state: CellSummary) -> str:
+        contrast = compared[id(state)]
+        notes = [_verdict(contrast)] if contrast else []
+        if state.invalid:
+            notes.append(f"{state.invalid} of {state.runs + state.invalid} attempts invalid")
+        return "; ".join(notes)
+
+    return table(
+        summary.states,
+        _CONFIGURATION,
+        _REPLICAS,
+        replace(_PATH, rank=16 if several else 0),
+        Column("runs", lambda one: str(one.runs), rank=6),
+        Column(metric.unit, value, rank=12),
+        Column(metric.scale, effect, rank=18),
+        Column(_level(summary), of_effect(lambda one: bounds(one.effect) or DASH), rank=14),
+        Column("p Holm", of_effect(lambda one: p_value(one.p_holm)), rank=8),
+        Column("MDE", of_effect(lambda one: detectable(one.effect, metric)), rank=4),
+        Column("soft % busiest", lambda one: fixed(one.soft_busiest, 1), rank=3),
+        Column("idle % mean", lambda one: fixed(one.means["idle_percent"], 1), rank=2),
+        Column("note", note, False, 17),
+    )
 
 
 def others(summary: Summary) -> Table:
     """One row a state: its means in every other metric."""
-    metrics = [one for one in METRICS.values() if one != summary.metric]
-    rows = [
-        (one.configuration, str(one.replicas), one.path,
-         *(fixed(one.means[metric.name], metric.digits) for metric in metrics))
-        for one in summary.states
-        if one.runs
-    ]  # fmt: skip
-    return _table(
-        (Column("configuration", False), Column("replicas"), Column("path", False),
-         *(Column(metric.heading) for metric in metrics)),
-        rows,
-    )  # fmt: skip
+    return table(
+        (one for one in summary.states if one.runs),
+        _CONFIGURATION,
+        _REPLICAS,
+        _PATH,
+        *(
+            Column(metric.heading, lambda one, m=metric: fixed(one.means[m.name], m.digits))  # type: ignore[misc]
+            for metric in METRICS.values()
+            if metric != summary.metric
+        ),
+    )
 
 
 def contrasts(summary: Summary, which: Sequence[Contrast]) -> Table:
     """One row a comparison, with everything that its verdict rests on."""
-    rows = [
-        (one.b, one.a, str(one.replicas), one.path, *_effect(one.effect), p_value(one.effect.p),
-         p_value(one.p_holm), _detectable(summary, one.effect), fixed(one.effect.lag1, 2),
-         _verdict(one))
-        for one in which
-    ]  # fmt: skip
-    return _table(
-        (Column("configuration", False), Column("against", False), Column("replicas"), Column("path", False),
-         *_effect_head(summary), Column("p"), Column("p Holm"), Column("MDE"), Column("lag-1"),
-         Column("verdict", False)),
-        rows,
-    )  # fmt: skip
+    return table(
+        which,
+        Column("configuration", lambda one: one.b, False),
+        Column("against", lambda one: one.a, False),
+        _REPLICAS,
+        _PATH,
+        *_effect(summary),
+        Column("p", lambda one: p_value(one.effect.p)),
+        Column("p Holm", lambda one: p_value(one.p_holm)),
+        Column("MDE", lambda one: detectable(one.effect, summary.metric)),
+        Column("lag-1", lambda one: fixed(one.effect.lag1, 2)),
+        Column("verdict", _verdict, False),
+    )
 
 
 def paths(summary: Summary) -> Table:
     """One row a state that was run both over the overlay and over the host network."""
-    rows = [
-        (
-            one.configuration,
-            str(one.replicas),
-            *_effect(one.effect),
-            one.effect.problem or one.doubt or DASH,
-        )
-        for one in summary.paths
-    ]
-    return _table(
-        (
-            Column("configuration", False),
-            Column("replicas"),
-            *_effect_head(summary),
-            Column("note", False),
+    note = Column("note", lambda one: one.effect.problem or one.doubt or DASH, False)
+    return table(summary.paths, _CONFIGURATION, _REPLICAS, *_effect(summary), note)
+
+
+def validity(summary: Summary) -> Table:
+    """One row a state: spread over its run order."""
+    return table(
+        summary.states,
+        _CONFIGURATION,
+        _REPLICAS,
+        _PATH,
+        Column("valid runs", lambda one: str(one.runs)),
+        Column("invalid", lambda one: str(one.invalid)),
+        _LAG1,
+        Column(
+            "drift first to last",
+            lambda one: DASH if one.drift.change is None else f"{one.drift.change:+.0%}",
         ),
-        rows,
+        Column("p Holm", lambda one: p_value(one.drift_p_holm)),
     )
 
 
-def dependence(summary: Summary) -> Table:
-    """One row a state: spread over its run order."""
-    rows = [
-        (one.configuration, str(one.replicas), one.path, str(one.runs), str(one.invalid),
-         fixed(one.lag1, 2),
-         DASH if one.drift.change is None else f"{one.drift.change:+.0%}",
-         p_value(one.drift_p_holm))
-        for one in summary.states
-    ]  # fmt: skip
-    return _table(
-        (Column("configuration", False), Column("replicas"), Column("path", False), Column("valid runs"),
-         Column("invalid"), Column("lag-1"), Column("drift first to last"), Column("p Holm")),
-        rows,
-    )  # fmt: skip
-
-
 def invalid(summary: Summary) -> Table:
-    """One row an invalid run."""
-    rows = [
-        (one.configuration, str(one.replicas), one.path,
-         DASH if one.block is None else str(one.block), str(one.attempt), one.reasons)
-        for one in summary.invalid
-    ]  # fmt: skip
-    return _table(
-        (Column("configuration", False), Column("replicas"), Column("path", False), Column("block"),
-         Column("attempt"), Column("why it does not count", False)),
-        rows,
-    )  # fmt: skip
+    """One row an invalid attempt."""
+    return table(
+        summary.invalid,
+        _CONFIGURATION,
+        _REPLICAS,
+        _PATH,
+        Column("block", lambda one: DASH if one.block is None else str(one.block)),
+        Column("attempt", lambda one: str(one.attempt)),
+        Column("reason", lambda one: one.reasons, False),
+    )
+
+
+def _effect(summary: Summary) -> tuple[Column, ...]:
+    """The columns of an effect and its interval."""
+
+    def runs(one: Contrast) -> str:
+        effect = one.effect
+        count = f"{effect.n_b}" if effect.n_a == effect.n_b else f"{effect.n_a}/{effect.n_b}"
+        return f"{count} {effect.method}"
+
+    def median(one: Contrast) -> str:
+        return _estimate(replace(one.effect, estimate=one.effect.median))
+
+    def bootstrap(one: Contrast) -> str:
+        low, high = one.effect.check or (None, None)
+        return bounds(replace(one.effect, low=low, high=high)) or DASH
+
+    return (
+        Column("runs", runs, False),
+        Column(summary.metric.scale, lambda one: _estimate(one.effect)),
+        Column(_level(summary), lambda one: bounds(one.effect) or DASH),
+        Column("median", median),
+        Column("bootstrap", bootstrap),
+    )
+
+
+def _estimate(effect: Effect) -> str:
+    return DASH if effect.estimate is None else estimate(effect)
+
+
+def _verdict(contrast: Contrast) -> str:
+    return f"{contrast.verdict}: {contrast.doubt}" if contrast.doubt else contrast.verdict
+
+
+def _level(summary: Summary) -> str:
+    return f"{summary.confidence * 100:g} % CI"
 
 
 def aligned(table: Table, width: int | None = None) -> str:
@@ -161,9 +231,8 @@ def aligned(table: Table, width: int | None = None) -> str:
     kept = list(range(len(table.head)))
     widths = [max(len(line[i]) for line in [table.head, *table.rows]) for i in kept]
     if width is not None:
-        ranks = table.ranks or (0,) * len(kept)
         for rank, shortest in ((_MAJOR, _READABLE), (math.inf, _SHORTEST)):
-            _leave_out(kept, widths, width, ranks, below=rank)
+            _leave_out(kept, widths, width, table.ranks, below=rank)
             _cut_texts(kept, widths, width, table.numeric, shortest)
     return "\n".join(
         "  ".join(
@@ -237,78 +306,6 @@ def _escaped(text: str) -> str:
 def fixed(value: float | None, places: int) -> str:
     """A number with this many decimals, or a dash."""
     return DASH if value is None else digits(value, places)
-
-
-def _state(summary: Summary, state: CellSummary) -> tuple[str, ...]:
-    contrast, metric = summary.contrast(state), summary.metric
-    value = fixed(state.value, metric.digits)
-    if state.half is not None:
-        value += f" ± {digits(state.half, metric.digits)}"
-    notes = []
-    is_baseline = state.configuration == summary.baseline
-    compared = ("1" if is_baseline and metric.scale == "ratio" else DASH, DASH, DASH, DASH)
-    if contrast:
-        effect = contrast.effect
-        compared = (
-            _estimate(effect), bounds(effect) or DASH, p_value(contrast.p_holm),
-            _detectable(summary, effect),
-        )  # fmt: skip
-        notes.append(_verdict(contrast))
-    if state.invalid:
-        notes.append(f"{state.invalid} of {state.runs + state.invalid} attempts invalid")
-    return (
-        state.configuration,
-        str(state.replicas),
-        state.path,
-        str(state.runs),
-        value,
-        *compared,
-        fixed(state.soft_busiest, 1),
-        fixed(state.means["idle_percent"], 1),
-        "; ".join(notes),
-    )
-
-
-def _estimate(effect: Effect) -> str:
-    return DASH if effect.estimate is None else estimate(effect)
-
-
-def _detectable(summary: Summary, effect: Effect) -> str:
-    return DASH if effect.mde is None else detectable(effect, summary.metric)
-
-
-def _verdict(contrast: Contrast) -> str:
-    return f"{contrast.verdict}: {contrast.doubt}" if contrast.doubt else contrast.verdict
-
-
-def _effect(effect: Effect) -> tuple[str, ...]:
-    runs = str(effect.n_b) if effect.n_a == effect.n_b else f"{effect.n_a}/{effect.n_b}"
-    check = replace(effect, low=effect.check[0], high=effect.check[1]) if effect.check else None
-    return (
-        f"{runs} {effect.method}",
-        _estimate(effect),
-        bounds(effect) or DASH,
-        DASH if effect.median is None else number(effect, effect.median),
-        bounds(check) if check else DASH,
-    )
-
-
-def _effect_head(summary: Summary) -> tuple[Column, ...]:
-    return (Column("runs", False), Column(summary.metric.scale), Column(_level(summary)),
-            Column("median"), Column("bootstrap"))  # fmt: skip
-
-
-def _level(summary: Summary) -> str:
-    return f"{summary.confidence * 100:g} % CI"
-
-
-def _table(columns: Sequence[Column], rows: Sequence[tuple[str, ...]]) -> Table:
-    return Table(
-        tuple(one.name for one in columns),
-        tuple(rows),
-        tuple(one.numeric for one in columns),
-        tuple(one.rank for one in columns),
-    )
 
 
 def text_table(summary: Summary, width: int | None = None) -> str:

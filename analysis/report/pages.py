@@ -119,7 +119,7 @@ def sections(summary: Summary) -> list[Section]:
                 "The same between steered configurations; p Holm is adjusted at each replica "
                 "count and path."),
         Section("Overlay over host network", cells.paths(summary)),
-        Section("Validity of runs", cells.dependence(summary),
+        Section("Validity of runs", cells.validity(summary),
                 f"{_dependence(summary.check)} Lag-1: autocorrelation of one configuration's runs, "
                 "a description. Drift: Theil and Sen's slope over the run order; p is Kendall's, "
                 "adjusted over this table. Blocks protect the ratios from drift that all share."),

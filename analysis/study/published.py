@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from analysis.load import Fault, Loaded
 from analysis.report import cells
-from analysis.report.cells import Table, text_table
+from analysis.report.cells import Column, text_table
 from analysis.study.check import Checked, Raw, Status, check
 from analysis.study.importer import import_study, write_records
 from analysis.study.tables import key, read_tables
@@ -94,25 +94,43 @@ def _ambiguous(loaded: Loaded) -> list[Fault]:
 
 
 def _counts(checked: Sequence[Checked]) -> str:
-    statuses = get_args(Status)
-    head = ("table", "cells", *statuses)
     tables = dict.fromkeys(one.cell.table for one in checked)
-    rows = []
-    for table in [*tables, "all"]:
-        own = [one.status for one in checked if table in (one.cell.table, "all")]
-        rows.append((table, str(len(own)), *(str(own.count(status)) for status in statuses)))
-    return cells.aligned(Table(head, tuple(rows), (False, *[True] * 5)))
+
+    def statuses(name: str) -> list[Status]:
+        return [one.status for one in checked if name in (one.cell.table, "all")]
+
+    return cells.aligned(
+        cells.table(
+            [*tables, "all"],
+            Column("table", str, numeric=False),
+            Column("cells", lambda name: str(len(statuses(name)))),
+            *(
+                Column(status, lambda name, s=status: str(statuses(name).count(s)))  # type: ignore[misc]
+                for status in get_args(Status)
+            ),
+        )
+    )
 
 
 def _wrong(wrong: Sequence[Checked]) -> str:
-    head = ("configuration", "replicas", "of", "published", "corrected", "factor", "why")
-    rows = []
-    for one in wrong:
-        cell = one.cell
-        factor = one.sound / cell.value if one.sound is not None and cell.value else None
-        rows.append(
-            (cell.label, str(cell.replicas),
-             cell.field if cell.core is None else f"{cell.field}, core {cell.core}",
-             cell.text, cells.fixed(one.sound, 4), cells.fixed(factor, 2), one.why)
-        )  # fmt: skip
-    return cells.aligned(Table(head, tuple(rows), (False, True, False, True, True, True, False)))
+    def subject(one: Checked) -> str:
+        core = "" if one.cell.core is None else f", core {one.cell.core}"
+        return f"{one.cell.field}{core}"
+
+    def factor(one: Checked) -> str:
+        if one.sound is None or not one.cell.value:
+            return cells.DASH
+        return cells.fixed(one.sound / one.cell.value, 2)
+
+    return cells.aligned(
+        cells.table(
+            wrong,
+            Column("configuration", lambda one: one.cell.label, numeric=False),
+            Column("replicas", lambda one: str(one.cell.replicas)),
+            Column("value of", subject, numeric=False),
+            Column("published", lambda one: one.cell.text),
+            Column("corrected", lambda one: cells.fixed(one.sound, 4)),
+            Column("factor", factor),
+            Column("why", lambda one: one.why, numeric=False),
+        )
+    )

@@ -82,13 +82,12 @@ TYPED = "a number that a library has checked already"
 REASONS: dict[str | tuple[str, str], str] = {
     **dict.fromkeys(
         (f"analysis/{name}.py" for name in (
-            "caveats", "dependence", "evidence", "pairing", "plots/bitrate", "plots/cores",
-            "plots/style", "statistics", "study/check", "summary", "synthetic",
+            "caveats", "dependence", "evidence", "pairing", "plots/effects", "plots/cores",
+            "plots/style", "statistics", "study/check", "summary",
         )),
         COMPUTES,
     ),
     ("analysis/files.py", "caller"): "sudo's own variables, in digits or not taken",
-    ("analysis/load.py", "_fault"): "words of pydantic's own message",
     ("analysis/plots/library.py", "_beside_its_own_style"): "opens a folder and reads nothing",
     ("analysis/report/pages.py", "inlined"): OWN,
     ("analysis/tables.py", "configuration_order.key"): "digits, by its own condition",

@@ -9,7 +9,7 @@ from analysis.metrics import find
 from analysis.schema import Record
 from analysis.sequential import open_states
 from analysis.summary import summarise
-from analysis.synthetic import sweep
+from benchmarks.synthetic import sweep
 
 RECORDS = sweep(
     {"baseline": 1, "same": 1, "slow": 0.8, "fast": 1.2}, replicas=(1, 4), blocks=8, spread=0.03
@@ -27,13 +27,13 @@ def kernel(records: list[Record], name: str) -> list[Record]:
 def test_worse_is_exit_4_and_better_or_no_difference_0() -> None:
     worse = compare(RECORDS, RECORDS, "baseline", "slow")
     assert (worse.verdict, worse.exit_code) == ("worse", 4)
-    assert worse.ci is not None and worse.ci[1] < 1
+    assert worse.effect.high is not None and worse.effect.high < 1
     assert worse.effect.method == "paired"
     better = compare(RECORDS, RECORDS, "baseline", "fast")
     assert (better.verdict, better.exit_code) == ("better", 0)
     same = compare(RECORDS, RECORDS, "baseline", "same")
     assert (same.verdict, same.exit_code) == ("no significant difference", 0)
-    assert same.mde is not None and same.p is not None and same.p > 0.05
+    assert same.effect.mde is not None and same.effect.p is not None and same.effect.p > 0.05
 
 
 def test_sentence_and_json_say_everything() -> None:
@@ -248,7 +248,7 @@ def test_what_cannot_be_said_is_exit_5_also_at_a_fifth() -> None:
 def test_no_significant_difference_needs_runs_that_would_have_found_one() -> None:
     wild = sweep({"baseline": 1, "b": 1}, blocks=6, spread=0.8)
     answer = compare(wild, wild, "baseline", "b")
-    assert answer.p is not None and answer.p > 0.05
+    assert answer.effect.p is not None and answer.effect.p > 0.05
     assert (answer.verdict, answer.exit_code) == ("inconclusive", 5)
 
 
@@ -270,8 +270,8 @@ def test_the_gate_never_contradicts_the_report(a: str, b: str, at: int) -> None:
         word = reported.verdict
         assert answer.verdict == (word if reported.b == b else mirrored.get(word, word))
         assert answer.p_holm == pytest.approx(reported.p_holm)
-        assert answer.p == pytest.approx(reported.effect.p)
-        assert answer.mde == pytest.approx(reported.effect.mde)
+        assert answer.effect.p == pytest.approx(reported.effect.p)
+        assert answer.effect.mde == pytest.approx(reported.effect.mde)
 
 
 def test_a_small_raw_p_is_no_regression_where_the_family_does_not_support_it() -> None:
@@ -279,9 +279,9 @@ def test_a_small_raw_p_is_no_regression_where_the_family_does_not_support_it() -
     for seed in range(60):
         records = sweep(dict.fromkeys(["baseline", *"abcdefgh"], 1.0), seed=seed)
         answer = compare(records, records, "baseline", "a")
-        if answer.p is not None and answer.p < 0.05:
+        if answer.effect.p is not None and answer.effect.p < 0.05:
             break
-    assert answer.p is not None and answer.p < 0.05
+    assert answer.effect.p is not None and answer.effect.p < 0.05
     assert answer.family == 8
     assert (answer.verdict, answer.exit_code) != ("worse", 4)
     assert "8 comparisons" in answer.sentence

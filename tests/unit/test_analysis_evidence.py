@@ -13,7 +13,7 @@ from analysis.evidence import MOST_INVALID
 from analysis.metrics import find
 from analysis.schema import QueueSteering, Record, Steering
 from analysis.summary import summarise
-from analysis.synthetic import sweep, valued
+from benchmarks.synthetic import sweep, valued
 
 FALSE_VERDICTS = 0.05
 MASKS = {"baseline": "0", "rfs": "f", "rps": "3"}

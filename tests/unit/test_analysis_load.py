@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from analysis import load as loading
 from analysis.load import Fault, Loaded, load, read
 from analysis.schema import Record
-from analysis.synthetic import sweep
+from benchmarks.synthetic import sweep
 
 
 @pytest.fixture

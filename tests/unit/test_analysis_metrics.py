@@ -11,7 +11,7 @@ from analysis.metrics import METRICS, Metric, UnknownMetric, described, find, sl
 from analysis.report.pages import write_report
 from analysis.schema import Record, Softnet
 from analysis.summary import summarise
-from analysis.synthetic import sweep, valued
+from benchmarks.synthetic import sweep, valued
 
 RATIOS = {"baseline": 1.0, "costly": 1.2}
 ALL = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)

@@ -8,8 +8,8 @@ from analysis.recommend import changed_values, recommend
 from analysis.schema import QueueSteering, Record, Steering
 from analysis.statistics import Effect
 from analysis.summary import summarise
-from analysis.synthetic import sweep, valued
 from analysis.verdict import Contrast, Verdict
+from benchmarks.synthetic import sweep, valued
 
 NAMES = ("rps-plus", "rfs-plus", "pipeline")
 COMPLEXITY = {"pipeline": 3, "rps": 3, "rfs": 4, "rps-plus": 4, "rfs-plus": 5}

@@ -16,7 +16,7 @@ from analysis.report.cells import Table, aligned, markdown, states
 from analysis.report.pages import ReportFiles, write_report
 from analysis.schema import Record
 from analysis.summary import Summary, summarise
-from analysis.synthetic import sweep
+from benchmarks.synthetic import sweep
 
 RATIOS = {"baseline": 1.0, "rfs": 1.3, "rps-<b>": 1.1}
 PLOTS = {
@@ -234,7 +234,7 @@ def test_looks_differ_without_colour_too() -> None:
 
 
 def test_text_tables_align_and_markdown_escapes() -> None:
-    table = Table(("a", "bb"), (("x", "1"), ("long", "22|3")), (False, True))
+    table = Table(("a", "bb"), (("x", "1"), ("long", "22|3")), (False, True), (0, 0))
     assert aligned(table).splitlines() == ["a       bb", "x        1", "long  22|3"]
     assert markdown(table).splitlines()[-1] == "| long | 22\\|3 |"
 

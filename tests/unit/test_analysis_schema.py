@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from analysis import schema
-from analysis.synthetic import sweep
+from benchmarks.synthetic import sweep
 
 ROOT = Path(schema.__file__).parents[1]
 

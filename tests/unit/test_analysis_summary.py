@@ -16,7 +16,6 @@ from analysis.report.cells import text_table
 from analysis.schema import LEAST, Record
 from analysis.statistics import Effect
 from analysis.summary import Summary, summarise
-from analysis.synthetic import sweep, valued
 from analysis.verdict import (
     Contrast,
     PathRatio,
@@ -28,6 +27,7 @@ from analysis.verdict import (
     sentences,
 )
 from analysis.verdict import contrast as judged
+from benchmarks.synthetic import sweep, valued
 
 RATIOS = {"baseline": 1.0, "rfs": 1.3, "rfs-plus": 1.32, "rps": 1.0, "worst": 0.7}
 
@@ -513,4 +513,4 @@ def test_the_work_for_many_configurations_does_not_grow_as_their_square() -> Non
     assert "every other" not in " ".join(summary.verdict)
     found = compare(many, many, "c0", "c59")
     assert found.family == 60 * 59 // 2
-    assert found.p_holm == pytest.approx(min(1, (found.p or 0) * found.family))
+    assert found.p_holm == pytest.approx(min(1, (found.effect.p or 0) * found.family))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.synthetic import sweep
+from benchmarks.synthetic import sweep
 from experiments.run import records
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ import pytest
 from study_text import write_text
 from typer.testing import CliRunner
 
-from analysis.synthetic import sweep
+from benchmarks.synthetic import sweep
 from experiments import cli
 from experiments.cli import terminal
 from experiments.run import options

@@ -18,7 +18,7 @@ from analysis.report.cells import Table
 from analysis.report.pages import write_report
 from analysis.schema import Record
 from analysis.summary import summarise
-from analysis.synthetic import sweep
+from benchmarks.synthetic import sweep
 
 NAMES = (
     "$x^2$ $\\frac{a}{b}$",
@@ -106,7 +106,7 @@ def test_markdown_has_its_own_headings_alone(made: Path, tmp_path: Path) -> None
 
 
 def test_a_table_keeps_its_columns() -> None:
-    table = Table(("a", "b"), tuple((name, "1") for name in NAMES), (False, True))
+    table = Table(("a", "b"), tuple((name, "1") for name in NAMES), (False, True), (0, 0))
     lines = cells.markdown(table).splitlines()
     assert len(lines) == len(NAMES) + 2
     for line in lines:

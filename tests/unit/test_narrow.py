@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from analysis.synthetic import sweep as synthetic
+from benchmarks.synthetic import sweep as synthetic
 from experiments.cli import app, sweep
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.synthetic import sweep as synthetic
+from benchmarks.synthetic import sweep as synthetic
 from experiments import cli, signals
 from experiments.run import matrix, options, plan
 from infra.errors import InvalidInput

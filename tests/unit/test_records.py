@@ -14,7 +14,7 @@ import pytest
 from analysis import files
 from analysis.load import load
 from analysis.schema import Record
-from analysis.synthetic import sweep
+from benchmarks.synthetic import sweep
 from experiments.run import records
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.synthetic import sweep
+from benchmarks.synthetic import sweep
 from experiments.host import privileges
 from experiments.run import records
 
