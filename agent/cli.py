@@ -23,11 +23,13 @@ from agent.plan import Plan, parse_plan
 from agent.restore import restore, restore_all
 from agent.show import show
 from agent.signals import Signals
+from agent.starting import Driver
+from agent.switchback import switchback
 from agent.transaction import apply
 from agent.verify import verify
 from agent.watchdog import stand_watch
 
-BACK = ("restore", "watch")  # verbs whose warnings are for whoever reads no JSON
+BACK = ("restore", "watch", "switchback")  # verbs whose warnings are for whoever reads no JSON
 
 
 def read_plan(argument: str | None, owner: str | None) -> Plan | None:
@@ -63,6 +65,14 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     verb = verbs.add_parser("verify", parents=[planned], help="compare; write no steering")
     verb.add_argument("--saved", action="store_true", help="use the plan that was applied last")
     verb.add_argument("--renew", action="store_true", help="where all is well, renew the lease")
+    verb = verbs.add_parser(
+        "switchback",
+        help="measure plans in turn under live connections; then all is as before",
+        description="Print `ready`, start with a line on stdin, print what was measured.",
+    )
+    verb.add_argument(
+        "--schedule", metavar="JSON|@FILE", help="plans and windows, instead of a line of stdin"
+    )
     verb = verbs.add_parser("watch", help="see to the lease; restore at the end")
     verb.add_argument("--owner", required=True)
     verb = verbs.add_parser("restore", help="go back to the snapshot")
@@ -84,6 +94,11 @@ def dispatch(
     if options.verb == "watch":
         done = stand_watch(machine, options.owner, signals)
         return done, done["failed"]
+    if options.verb == "switchback":
+        driver = Driver()
+        with signals.at_once():
+            schedule = driver.schedule(options.schedule)
+        return switchback(machine, schedule, signals, driver), []
     if options.verb == "restore":
         force = options.force
         done = (

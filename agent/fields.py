@@ -33,18 +33,20 @@ class Field(NamedTuple):
     nullable: bool = False
 
 
-def read_fields(document: Any, fields: Mapping[str, Field], where: str) -> dict[str, Any]:
+def read_fields(
+    document: Any, fields: Mapping[str, Field], where: str, what: str = "plan"
+) -> dict[str, Any]:
     """The values of a JSON object, every key present; the error names the key and the value."""
     if not isinstance(document, dict):
-        raise SteerError(f"plan: {where or 'it'} must be a JSON object", BAD_PLAN)
+        raise SteerError(f"{what}: {where or 'it'} must be a JSON object", BAD_PLAN)
     for key in document:
         if key not in fields:
             known = ", ".join(fields)
-            raise SteerError(f"plan: {where}{key} is unknown; the keys are {known}", BAD_PLAN)
+            raise SteerError(f"{what}: {where}{key} is unknown; the keys are {known}", BAD_PLAN)
     for key, field in fields.items():
         value = document.get(key)
         if not field.fits(value) and not (value is None and field.nullable):
             said = shortened(json.dumps(value)) if key in document else "missing"
             words = f"{field.words} or null" if field.nullable else field.words
-            raise SteerError(f"plan: {where}{key} is {said}: it must be {words}", BAD_PLAN)
+            raise SteerError(f"{what}: {where}{key} is {said}: it must be {words}", BAD_PLAN)
     return {key: document.get(key) for key in fields}

@@ -21,6 +21,7 @@ from agent.patterns import is_pattern
 from agent.plan import POD, TABLE
 from agent.pods import pods_of
 from agent.settings import Setting
+from agent.sockdiag import SockDiag
 from agent.store import RUN, Store
 
 T = TypeVar("T")
@@ -81,6 +82,21 @@ class Machine:
             else None
         )
         return int(found.group(1)) * 1024 if found else None
+
+    def overwrite(self, file: int, line: bytes) -> None:
+        """Write a value of the kernel through its open file."""
+        os.pwrite(file, line, 0)
+
+    def sock_diag(self, pid: int) -> SockDiag:
+        """What can be asked about connections in the network namespace of a process."""
+        kernel = Kernel()
+        paths = ("/proc/thread-self/ns/net", f"/proc/{pid}/ns/net")
+        with opened(paths[0], os.O_RDONLY) as home, opened(paths[1], os.O_RDONLY) as inside:
+            try:
+                kernel.enter(inside)
+                return SockDiag()
+            finally:
+                go_home(kernel, home)
 
     def sock_flow_entries(self) -> str | None:
         """The machine's flow table; None outside the first namespace, where it cannot be seen."""

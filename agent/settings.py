@@ -37,6 +37,10 @@ class Setting(NamedTuple):
         raw: bytes = self._open(
             os.O_RDONLY | os.O_NONBLOCK, lambda file: read_to_end(file, 1 << 16)
         )
+        return self.text_of(raw)
+
+    def text_of(self, raw: bytes) -> str:
+        """What was read, as a value."""
         try:
             value = raw.decode().strip()
             agrees(self.path.name, value, value, 0)
@@ -52,6 +56,17 @@ class Setting(NamedTuple):
         got = self.read()
         if not agrees(self.path.name, wanted, got, unusable):
             raise SteerError(f"{self}: {wanted} was written, {got} reads back")
+
+    @contextmanager
+    def held(self) -> Iterator[int]:
+        """A descriptor to read and write it by, as long as the block runs; it reaches no other device."""
+        with writable(self.path):
+            file: int = self._open(os.O_RDWR, os.dup)
+            try:
+                yield file
+            finally:
+                with suppress(OSError):
+                    os.close(file)
 
     def _open(self, flags: int, work: Callable[[int], Any]) -> Any:
         """Through the folder that was held against the queue: a later one is never reached."""

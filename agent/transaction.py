@@ -190,6 +190,12 @@ class Intent:
         else:
             self.warnings.append(left_words(entry, setting, found))
 
+    def originals(self) -> dict[Setting, str]:
+        """What each value was before this owner steered it, as far as the kernel takes that now."""
+        places = [(entry, setting) for entry, setting, _ in self._kept] + self._dropped
+        unusable = self._machine.cpus.unusable
+        return {s: (reduced_by(e, unusable) or [e.before])[0] for e, s in places}
+
     def wants(self, setting: Setting) -> bool:
         return any(kept == setting for _, kept, _ in self._kept)
 
@@ -279,22 +285,44 @@ def commit(
         return stands
     except BaseException as error:
         status = getattr(error, "status", FAILED)
-        words = explain(error)
-        stuck, left = roll_back(started, unusable)
-        if stuck:
-            words += f"; not put back, so the snapshot stays: {'; '.join(stuck.values())}"
-            try:
-                store.save(during._replace(entries=intent.failing(stuck, during.entries)))
-            except (OSError, SteerError) as failure:
-                words += f"; {explain(failure)}"
-            raise SteerError("; ".join([words, *left]), status) from None
-        # Should this fail, the file of both plans stays: it holds all that a restore needs.
-        with suppress(OSError, SteerError):
-            store.save(mine) if mine else store.discard(during.owner)
-        undone = SteerError("; ".join([f"{words}; steering is as apply found it", *left]), status)
+        failed, left = undo(machine, mine, during, intent, started)
+        undone = SteerError(undone_words("apply", explain(error), failed, left), status)
+        if failed:
+            raise undone from None
         if at and intent.wants(at):
             raise Unsteerable(undone, intent.namespace_of(at)) from None
         raise undone from None
+
+
+def undo(
+    machine: Machine,
+    mine: Snapshot | None,
+    during: Snapshot,
+    intent: Intent,
+    started: Sequence[Change],
+) -> tuple[list[str], list[str]]:
+    """Put back what was found, and the snapshot that was there.
+
+    What could not be put back, with why; then the snapshot stays. And what others wrote meanwhile.
+    """
+    store = machine.store
+    stuck, left = roll_back(started, machine.cpus.unusable)
+    failed = list(stuck.values())
+    if stuck:
+        try:
+            store.save(during._replace(entries=intent.failing(stuck, during.entries)))
+        except (OSError, SteerError) as failure:
+            failed.append(explain(failure))
+    else:
+        # Should this fail, the file of both plans stays: it holds all that a restore needs.
+        with suppress(OSError, SteerError):
+            store.save(mine) if mine else store.discard(during.owner)
+    return failed, left
+
+
+def undone_words(verb: str, why: str, failed: Sequence[str], left: Sequence[str]) -> str:
+    kept = f"not put back, so the snapshot stays: {'; '.join(failed)}"
+    return "; ".join([why, kept if failed else f"steering is as {verb} found it", *left])
 
 
 def roll_back(started: Sequence[Change], unusable: int) -> tuple[dict[Setting, str], list[str]]:

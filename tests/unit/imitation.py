@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +13,35 @@ from typing import Any
 from agent.files import exists, read_text
 from agent.machine import Machine
 from agent.namespaces import Namespace
+from agent.sockdiag import Connection, SockDiag
+
+
+class Connections(SockDiag):
+    """Connections by a file, a line `inode waiting` for each."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def close(self) -> None:
+        pass
+
+    def established(self) -> list[Connection]:
+        rows = (line.split() for line in read_text(self._file).splitlines())
+        return [Connection(int(inode), 1, int(size), 2, b"") for inode, size in rows]
+
+    def look_up(self, _request: bytes, count: int) -> list[bytes]:
+        found = [answer(one.inode, one.waiting) for one in self.established()]
+        return [*found, *[absent()] * count][:count]
+
+
+def answer(inode: int, waiting: int, state: int = 1) -> bytes:
+    """What sock_diag answers of a connection."""
+    body = struct.pack("=BBBB48sIIIII", 2, state, 0, 0, bytes(48), 0, waiting, 0, 0, inode)
+    return struct.pack("=IHHII", 16 + len(body), 20, 0, 0, 0) + body
+
+
+def absent(code: int = errno.ENOENT) -> bytes:
+    return struct.pack("=IHHIIi", 20, 2, 0, 0, 0, -code)
 
 
 class Imitation(Machine):
@@ -37,6 +69,13 @@ class Imitation(Machine):
         foreign = exists(base / "foreign")
         net = base / "sys/class/net"
         return Namespace(path, cookie, net, table, numbered=False, foreign=foreign)
+
+    def overwrite(self, file: int, line: bytes) -> None:
+        """In one call, as the kernel does: what was longer keeps its length."""
+        os.pwrite(file, line.ljust(os.fstat(file).st_size, b"\n"), 0)
+
+    def sock_diag(self, pid: int) -> SockDiag:
+        return Connections(self.root / f"proc/{pid}/connections")
 
     def _inode(self, namespace: Path) -> str:
         return read_text(namespace / "cookie").strip()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -11,9 +13,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 from foreign_documents import json_like, text_like
-from imitation import on
+from imitation import absent, answer, on
 from readers import add
 from steer_tree import Tree, plan, rule, steer
+from switched_tree import PLANS, document, episode, populate
 
 from agent import cli, processes
 
@@ -265,3 +268,78 @@ add(
     file="stat",
     plain=True,
 )
+
+_SCHEDULE = document("baseline", "rps", plans={name: PLANS[name] for name in ("baseline", "rps")})
+add(
+    "schedule of an episode",
+    lambda folder: steer.Driver().schedule(f"@{folder / 'schedule'}"),
+    json_like(_SCHEDULE),
+    json.dumps(_SCHEDULE),
+    errors=(steer.SteerError,),
+    file="schedule",
+    plain=True,
+)
+
+
+def _line(data: bytes) -> object:
+    """A schedule on a line of stdin."""
+    read, write = os.pipe()
+    fcntl.fcntl(write, 1031, max(4096, len(data)))  # F_SETPIPE_SZ
+    os.write(write, data)
+    os.close(write)
+    try:
+        return steer.Driver(read).schedule(None)
+    finally:
+        os.close(read)
+
+
+add(
+    "schedule of an episode, on stdin",
+    _line,
+    json_like(_SCHEDULE),
+    json.dumps(_SCHEDULE),
+    errors=(steer.SteerError,),
+)
+_CONNECTION = steer.Connection(7, 1, 5, 2, bytes(48))
+add(
+    "the agent's connections",
+    lambda data: steer.total(steer.Reading(0, [b"rchar: 1\n"], [data], ""), [_CONNECTION]),
+    text_like([answer(7, 5).decode("latin-1")]),
+    answer(7, 5),
+    errors=(ValueError, OSError),
+)
+add(
+    "the agent's absent connections",
+    lambda data: steer.connections([data]),
+    text_like([absent().decode("latin-1")]),
+    absent(),
+    errors=(OSError,),
+)
+
+
+def _populated(folder: Path) -> None:
+    populate(Tree(folder))
+
+
+def _episode(folder: Path) -> object:
+    tree = object.__new__(Tree)
+    tree.root = folder
+    with patch.object(steer.os, "sched_setscheduler", lambda *_: None):
+        return json.dumps(episode(tree, document("rps")))
+
+
+for _file, _text in (
+    ("proc/71/io", "rchar: 1000\nwchar: 5\n"),
+    ("proc/stat", "cpu  1 2\ncpu0 1 2\nintr 5\n"),
+    ("proc/softirqs", "  CPU0\n  NET_RX: 5\n"),
+    ("proc/net/softnet_stat", "00000001 00000002\n"),
+):
+    add(
+        f"an episode's {_file.rpartition('/')[2]}",
+        _episode,
+        text_like([_text]),
+        _text,
+        errors=(steer.SteerError,),
+        file=_file,
+        around=_populated,
+    )

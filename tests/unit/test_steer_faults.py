@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from steer_faults import Endless, Fault, faults, hold, one_each
 from steer_tree import Tree, plan, rule, steer
+from switched_tree import counting, document, episode, receiving
 
 POD = "/run/netns/x-server-1"
 UID = "0a1b2c3d-0000-4000-8000-0123456789ab"
@@ -24,6 +25,13 @@ RFS = plan(
     sock_flow_entries=32768,
 )
 RPS = plan(rule("nic", "eth1", cpus="all"), rule("pod", "eth0", cpus="1", namespace=POD))
+
+
+WINDOWS = [
+    {"plan": name, "at": 0.001 * n, "settle": 0, "seconds": 0.001}
+    for n, name in enumerate(("rps", "rfs"))
+]
+EPISODE = document(plans={"rfs": RFS, "rps": RPS}, windows=WINDOWS, receivers=[88])
 
 
 class Case(NamedTuple):
@@ -68,6 +76,8 @@ CASES = {
     "apply": Case([], lambda tree: tree.apply(RFS)),
     "apply-leased": Case([], lambda tree: tree.apply({**RFS, "lease_seconds": 600})),
     "apply-again": Case([RFS], lambda tree: tree.apply(RPS)),
+    "switchback": Case([], lambda tree: episode(tree, EPISODE)),
+    "switchback-again": Case([RPS], lambda tree: episode(tree, EPISODE)),
     "restore": Case([RFS], Tree.restore),
     "verify": Case([RFS], verify(False)),
     "renew": Case([RFS], verify(True), seconds=600),
@@ -86,8 +96,8 @@ class Bench:
         self.values = tree.values
         self.restore = tree.restore
         self.original = tree.values()
-        for document in case.before:
-            tree.apply(document)
+        for applied in case.before:
+            tree.apply(applied)
         self._run = tree.root / "run/steerlab"
         self._values = tree.values()
         shutil.rmtree(tree.root / "kept", ignore_errors=True)
@@ -146,6 +156,9 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
     tree.namespace("/proc/77/ns/net", cookie=12)
     tree.write("proc/77/cgroup", f"0::/kubepods/pod{UID}/abc")
     tree.device("eth0", "/proc/77/ns/net", mask="1", flows=16)
+    receiving(tree, 88)
+    counting(tree)
+    monkeypatch.setattr(os, "sched_setscheduler", lambda *_: None)
     naps: list[float] = []
     sleep = steer.time.sleep
 

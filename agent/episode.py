@@ -1,0 +1,117 @@
+"""An episode: plans are switched under live connections, and counters read at both ends of each window."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.errors import SteerError
+from agent.goodput import Reading, Receiver
+from agent.machine import Machine
+from agent.procstat import Counters, Sample
+from agent.settings import Setting
+from agent.signals import Signals
+
+if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+    from agent.schedule import Window
+
+    Write = tuple[Setting, int, bytes]  # the value, its open file, what is written
+
+
+# Before the first window: to list a namespace's connections takes milliseconds where a node is busy.
+CONNECT_AHEAD = 0.2
+
+
+class Edge(NamedTuple):
+    """What was read at one end of a window."""
+
+    late: float  # seconds after the planned moment
+    sample: Sample
+    readings: list[Reading]
+
+
+class Taken(NamedTuple):
+    """What one window gave, as the kernel printed it."""
+
+    late: float  # of the switch, seconds after the planned moment
+    switched: float  # the moment (monotonic) at which all was written
+    switch_seconds: float
+    writes: int
+    first: Edge
+    last: Edge
+    values: list[bytes]  # read back, in the order of the episode's files
+
+
+class Episode:
+    """The open files of an episode, and what is written to them for each window."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        signals: Signals,
+        files: Sequence[int],
+        counters: Counters,
+        receivers: Sequence[Receiver],
+    ) -> None:
+        self._machine = machine
+        self._signals = signals
+        self._files = files
+        self._counters = counters
+        self._receivers = receivers
+
+    def run(
+        self, start: float, windows: Sequence[Window], writes: Sequence[Sequence[Write]]
+    ) -> list[Taken]:
+        """All windows; moments count from `start` (monotonic)."""
+        self._wake(start + windows[0].at - CONNECT_AHEAD)
+        for receiver in self._receivers:
+            receiver.connect(self._machine)
+        return [self._window(start, *each) for each in zip(windows, writes)]
+
+    def values(self) -> list[bytes]:
+        return [os.pread(file, 1 << 16, 0) for file in self._files]
+
+    def _window(self, start: float, window: Window, writes: Sequence[Write]) -> Taken:
+        late = self._wake(start + window.at)
+        began = time.monotonic()
+        for setting, file, line in writes:
+            try:
+                self._machine.overwrite(file, line)
+            except OSError as error:
+                raise SteerError(f"{setting}: {error.strerror}") from None
+        switched = time.monotonic()
+        first = self._edge(start + window.first)
+        last = self._edge(start + window.last)
+        return Taken(late, switched, switched - began, len(writes), first, last, self.values())
+
+    def _edge(self, moment: float) -> Edge:
+        late = self._wake(moment)
+        readings = [receiver.read() for receiver in self._receivers]
+        return Edge(late, self._counters.read(), readings)
+
+    def _wake(self, moment: float) -> float:
+        """Sleep until a moment; how late it is then, in seconds."""
+        with self._signals.at_once():
+            time.sleep(max(0.0, moment - time.monotonic()))
+        return time.monotonic() - moment
+
+
+@contextmanager
+def punctual() -> Iterator[bool]:
+    """Run before all normal processes, as far as this one may (whether it does), without pauses."""
+    fifo = False
+    gc.disable()
+    try:
+        with suppress(OSError, AttributeError):
+            flags = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+            os.sched_setscheduler(0, flags, os.sched_param(1))
+            fifo = True
+        yield fifo
+    finally:
+        with suppress(OSError, AttributeError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        gc.enable()

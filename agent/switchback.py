@@ -1,0 +1,232 @@
+"""Switchback: measure several plans of one owner in turn, under the same connections."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent.episode import Episode, punctual
+from agent.errors import CANNOT, FAILED, SteerError, explain
+from agent.goodput import receiver
+from agent.kernel_faults import has_table_fault, without_unequal_tables
+from agent.knobs import agrees
+from agent.machine import Machine
+from agent.plan import Plan, wanted_values
+from agent.processes import boot_time
+from agent.procstat import Counters
+from agent.schedule import Schedule, of_plan
+from agent.settings import Setting
+from agent.signals import Signals
+from agent.snapshot import Lease, Snapshot
+from agent.starting import Driver
+from agent.store import utc
+from agent.survey import Survey
+from agent.targets import Target, find_targets, report
+from agent.transaction import Intent, refuse_exhaustion, refuse_foreign, undo, undone_words
+from agent.watchdog import start_lease
+from agent.windows import read_back, row
+
+if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+    from agent.settings import Change
+    from agent.snapshot import Key
+
+
+class Prepared(NamedTuple):
+    """What an episode is about to write, and what the snapshot has to hold for that."""
+
+    plan: Plan  # of the snapshot: the first, with the lease and whether the flow table is steered
+    mine: Snapshot | None
+    intent: Intent
+    targets: dict[str, list[Target]]  # by plan
+    wanted: dict[str, dict[Setting, str]]  # by plan: each value that any plan sets
+    steps: list[list[Change]]  # for each window
+    warnings: list[str]
+
+    @property
+    def settings(self) -> list[Setting]:
+        return [setting for setting, *_ in self.intent.values]
+
+    def changes(self) -> list[Change]:
+        return [change for steps in self.steps for change in steps]
+
+    def from_found(self) -> list[Change]:
+        """The changes as if each had been made from what was found."""
+        found = {setting: text for setting, text, _ in self.intent.values}
+        return list(dict.fromkeys((s, found[s], text) for s, _, text in self.changes()))
+
+
+def switchback(
+    machine: Machine, schedule: Schedule, signals: Signals, driver: Driver
+) -> dict[str, Any]:
+    """Run an episode; then every value is as it was before, and so is the owner's snapshot.
+
+    What a window's plan does not set, but another plan of the episode does, or one that was applied
+    before, is at its original value in that window: as after an apply of the plan.
+    """
+    with machine.store.locked(machine.check), ExitStack() as stack:
+        prepared = prepare(machine, schedule)
+        receivers = [receiver(machine, name, stack) for name in schedule.receivers]
+        counters = Counters(machine.root / "proc", stack)
+        files = {setting: stack.enter_context(setting.held()) for setting in prepared.settings}
+        writes = [
+            [(setting, files[setting], f"{text}\n".encode()) for setting, _, text in steps]
+            for steps in prepared.steps
+        ]
+        episode = Episode(machine, signals, list(files.values()), counters, receivers)
+        during = snapshot(machine, prepared)
+
+        def put_back() -> tuple[list[str], list[str]]:
+            changes = prepared.from_found()
+            if has_table_fault(machine.release()):
+                changes = without_unequal_tables(changes)
+            return undo(machine, prepared.mine, during, prepared.intent, changes)
+
+        try:
+            machine.store.save(during)
+            with signals.at_once():
+                driver.await_start()
+            with punctual() as fifo:
+                start = time.monotonic()
+                refuse_changed(prepared.intent.values, episode.values())
+                taken = episode.run(start, schedule.windows, writes)
+        except BaseException as error:
+            status = getattr(error, "status", FAILED)
+            raise SteerError(
+                undone_words("switchback", explain(error), *put_back()), status
+            ) from None
+        failed, left = put_back()
+        if failed:
+            raise SteerError(undone_words("switchback", "the episode is over", failed, left))
+    rows = []
+    stands: dict[str, dict[Setting, str]] = {}  # by plan, in the last of its windows
+    for window, one in zip(schedule.windows, taken):
+        wanted, unusable = prepared.wanted[window.plan], machine.cpus.unusable
+        values, differences = read_back(prepared.settings, one.values, wanted, unusable)
+        stands[window.plan] = values
+        rows.append(row(window, one, receivers, differences, schedule.tolerance))
+    return {
+        "owner": schedule.owner,
+        "boot_id": machine.boot_id,
+        "start": start,
+        "fifo": fifo,
+        "plans": {
+            name: steering(machine, schedule.plans[name], prepared.targets[name], values)
+            for name, values in stands.items()
+        },
+        "windows": rows,
+        "left": left,
+        "warnings": list(dict.fromkeys(prepared.warnings)),
+    }
+
+
+def prepare(machine: Machine, schedule: Schedule) -> Prepared:
+    """Hold all plans against the machine, and everything that can be refused before a write."""
+    plans = schedule.plans
+    mine = machine.store.load(schedule.owner)
+    others, warnings = machine.store.others(schedule.owner)
+    paths = (rule.namespace for plan in plans.values() for rule in plan.rules)
+    survey = Survey(machine, paths, mine.entries if mine else ())
+    targets: dict[str, list[Target]] = {}
+    for name, plan in plans.items():
+        try:
+            targets[name] = targets_of(machine, plan, survey)
+        except SteerError as error:
+            raise of_plan(name, error) from None
+    tables = (plan.sock_flow_entries for plan in plans.values())
+    union = plans[schedule.windows[0].plan]._replace(
+        sock_flow_entries=next((table for table in tables if table is not None), None),
+        lease_seconds=schedule.lease_seconds,
+    )
+    everything = merged(targets.values())
+    refuse_foreign(union, everything, others)
+    intent = Intent(machine, union, survey, mine)
+    intent.steer(everything, {})
+    found = {setting: text for setting, text, _ in intent.values}
+    wanted = {}
+    for name, plan in plans.items():
+        wanted[name] = {**intent.originals(), **values_of_plan(machine, plan, targets[name])}
+        try:
+            changes = [(s, found[s], text) for s, text in wanted[name].items()]
+            refuse_exhaustion(changes, machine.memory_available())
+        except SteerError as error:
+            raise of_plan(name, error) from None
+    steps, stands = [], found
+    for window in schedule.windows:
+        steps.append(switched(machine, stands, wanted[window.plan]))
+        stands = wanted[window.plan]
+    warnings += [*survey.all_unread(), *intent.warnings]
+    return Prepared(union, mine, intent, targets, wanted, steps, warnings)
+
+
+def targets_of(machine: Machine, plan: Plan, survey: Survey) -> list[Target]:
+    targets, absent = find_targets(plan, wanted_values(plan, machine.cpus), survey.by_path)
+    if absent:
+        words = [survey.unread_words(rule.namespace) or words for rule, words in absent]
+        raise SteerError("; ".join(dict.fromkeys(words)), CANNOT)
+    return targets
+
+
+def merged(plans: Iterable[Iterable[Target]]) -> list[Target]:
+    """Every queue of any plan, with every knob that a plan sets there (pure)."""
+    found: dict[Key, Target] = {}
+    for target in chain.from_iterable(plans):
+        known = found.setdefault(target.entry.keys[0], target)
+        found[target.entry.keys[0]] = known._replace(wanted={**target.wanted, **known.wanted})
+    return list(found.values())
+
+
+def values_of_plan(machine: Machine, plan: Plan, targets: Iterable[Target]) -> dict[Setting, str]:
+    values = {setting: text for target in targets for setting, _, text in target.values()}
+    if plan.sock_flow_entries is not None:
+        values[machine.table] = str(plan.sock_flow_entries)
+    return values
+
+
+def switched(
+    machine: Machine, stands: Mapping[Setting, str], wanted: Mapping[Setting, str]
+) -> list[Change]:
+    """The writes that lead from what stands to what is wanted."""
+    changes = [
+        (setting, stands[setting], text)
+        for setting, text in wanted.items()
+        if text != stands[setting] and not agrees(setting.path.name, text, stands[setting], 0)
+    ]
+    return without_unequal_tables(changes) if has_table_fault(machine.release()) else changes
+
+
+def snapshot(machine: Machine, prepared: Prepared) -> Snapshot:
+    """What is safe before the first write: every value that any window may touch, and the lease.
+
+    The watchdog of an apply before sees to it too: it looks at the file at least once a minute.
+    """
+    plan, mine = prepared.plan, prepared.mine
+    if mine and mine.lease and mine.lease.watched() and not mine.old:
+        expires = round(boot_time() + (plan.lease_seconds or 0), 3)
+        lease: Lease | None = mine.lease._replace(seconds=plan.lease_seconds or 0, expires=expires)
+    else:
+        lease = start_lease(machine, plan)
+    since = mine.since if mine else utc()
+    entries = prepared.intent.during(prepared.changes())
+    return Snapshot(plan.owner, machine.boot_id, since, os.getpid(), plan.document, lease, entries)
+
+
+def refuse_changed(values: Sequence[Change], raw: Sequence[bytes]) -> None:
+    """Refuse to start where somebody else has written a value since it was saved."""
+    for (setting, found, _), read in zip(values, raw):
+        now = setting.text_of(read)
+        if not agrees(setting.path.name, found, now, 0):
+            words = f"{setting} was {found} a moment ago and is {now}: somebody else writes it"
+            raise SteerError(f"{words}: start again")
+
+
+def steering(
+    machine: Machine, plan: Plan, targets: Iterable[Target], stands: Mapping[Setting, str]
+) -> dict[str, Any]:
+    """What stood in a window of a plan, as the answer of its apply has it."""
+    holding = [target.holding(stands) for target in targets]
+    answer = report(machine, plan, holding, stands.get(machine.table))
+    return {name: answer[name] for name in ("sock_flow_entries", "queues", "warnings")}

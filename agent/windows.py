@@ -1,0 +1,73 @@
+"""What the windows of an episode have shown, as JSON (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agent.episode import Edge, Taken
+from agent.errors import SteerError
+from agent.goodput import Receiver, received
+from agent.knobs import agrees
+from agent.schedule import Window
+from agent.settings import Setting
+
+
+def row(
+    window: Window,
+    taken: Taken,
+    receivers: Sequence[Receiver],
+    differences: Sequence[str],
+    tolerance: float,
+) -> dict[str, Any]:
+    """One window: moments and counters at both edges, bytes of each receiver, and what spoils it."""
+    first, last = taken.first, taken.last
+    got: list[dict[str, float] | None] = []
+    spoiled = [*untimely(window, taken, tolerance), *differences]
+    for index, one in enumerate(receivers):
+        try:
+            got.append(received(first.readings[index], last.readings[index], one.connections))
+        except (ValueError, OSError) as error:
+            got.append(None)
+            spoiled.append(f"{one.name}: {error}")
+    return {
+        **window._asdict(),
+        "late": [taken.late, first.late, last.late],
+        "switch_seconds": taken.switch_seconds,
+        "writes": taken.writes,
+        "edges": [first.sample.document(), last.sample.document()],
+        "received": got,
+        "spoiled": spoiled,
+    }
+
+
+def untimely(window: Window, taken: Taken, tolerance: float) -> list[str]:
+    """Why a window is not the planned one."""
+    settled = moment(taken.first) - taken.switched
+    lasted = moment(taken.last) - moment(taken.first)
+    words = []
+    if settled < window.settle - tolerance:
+        words.append(f"it settled for {settled:.3f} s instead of {window.settle:.3f} s")
+    if abs(lasted - window.seconds) > tolerance:
+        words.append(f"it lasted {lasted:.3f} s instead of {window.seconds:.3f} s")
+    return words
+
+
+def moment(edge: Edge) -> float:
+    return edge.readings[0].at
+
+
+def read_back(
+    settings: Sequence[Setting], raw: Sequence[bytes], wanted: Mapping[Setting, str], unusable: int
+) -> tuple[dict[Setting, str], list[str]]:
+    """The values at the end of a window, and in words those that are not what was written."""
+    values, differences = {}, []
+    for setting, text in zip(settings, raw):
+        try:
+            got = values[setting] = setting.text_of(text)
+        except SteerError as error:
+            differences.append(str(error))
+            continue
+        if not agrees(setting.path.name, wanted[setting], got, unusable):
+            differences.append(f"{setting} is {got}, not {wanted[setting]}")
+    return values, differences

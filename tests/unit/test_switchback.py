@@ -1,0 +1,495 @@
+"""The agent's `switchback`: plans in turn under the same connections, and a machine as it was."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from imitation import Connections, Imitation, absent, answer
+from steer_tree import Tree, eventually, on_tree, plan, replace, rule, steer
+from switched_tree import OWNER, PLANS, PODS, document, episode, populate, received, rules
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tree]:
+    monkeypatch.setattr(os, "sched_setscheduler", lambda *_: None)
+    made = populate(Tree(tmp_path, sock_flow_entries=4096))
+    before = made.values()
+    yield made
+    assert made.values() == before
+
+
+def lease_of(tree: Tree) -> Any:
+    return steer.Lease(**tree.saved()["lease"])
+
+
+# a schedule is checked whole, before anything is opened
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"version": 2}, "version is 2"),
+        ({"plans": {}}, "plans is {}"),
+        ({"plans": {"a b": PLANS["rps"]}}, "plans is"),
+        ({"plans": {"rps": {**PLANS["rps"], "rules": 5}}}, "plans.rps: rules is 5"),
+        ({"plans": {**PLANS, "rps": {**PLANS["rps"], "owner": "you"}}}, "plans.rps.owner"),
+        ({"windows": []}, "windows is []"),
+        ({"receivers": ["pod:1"]}, 'receivers is ["pod:1"]'),
+        ({"receivers": [True]}, "receivers is [true]"),
+        ({"lease_seconds": 30}, "lease_seconds is 30: this schedule needs 61"),
+        ({"tolerance": 0}, "tolerance is 0"),
+        ({"more": 1}, "more is unknown"),
+    ],
+)
+def test_a_schedule_that_is_wrong_is_named(change: dict, words: str) -> None:
+    with pytest.raises(steer.SteerError) as error:
+        steer.parse_schedule(document("rps", **change))
+    assert str(error.value).startswith("switchback: ")
+    assert words in str(error.value)
+    assert error.value.status == steer.BAD_PLAN
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"plan": "other"}, "windows[1].plan is 'other'"),
+        ({"at": 0.5}, "windows[1].at is 0.5: the window before ends at 1.1"),
+        ({"at": -1}, "windows[1].at is -1"),
+        ({"at": 1e999}, "windows[1].at is Infinity"),
+        ({"at": 599.5}, "windows: the last ends at 600.6"),
+        ({"seconds": 0}, "windows[1].seconds is 0"),
+        ({"settle": True}, "windows[1].settle is true"),
+        ({"settle": None}, "windows[1].settle is null"),
+    ],
+)
+def test_a_window_that_is_wrong_is_named(change: dict, words: str) -> None:
+    window = {"plan": "rps", "at": 0, "settle": 0.1, "seconds": 1}
+    wrong = document("rps", windows=[window, {**window, "at": 2, **change}])
+    with pytest.raises(steer.SteerError) as error:
+        steer.parse_schedule(wrong)
+    assert words in str(error.value)
+
+
+def test_windows_may_follow_at_once() -> None:
+    windows = [{"plan": "rps", "at": at, "settle": 0.1, "seconds": 0.2} for at in (0, 0.3, 0.6)]
+    assert len(steer.parse_schedule(document(windows=windows)).windows) == 3
+
+
+# an episode
+
+
+def test_each_window_has_its_plan_and_then_all_is_as_before(tree: Tree) -> None:
+    done = episode(tree, document("rps", "baseline", "rfs-plus", "rps"))
+    assert [window["plan"] for window in done["windows"]] == ["rps", "baseline", "rfs-plus", "rps"]
+    assert [window["spoiled"] for window in done["windows"]] == [[]] * 4
+    nic, *pods = done["plans"]["rfs-plus"]["queues"]
+    assert (nic["rps_cpus"], nic["rps_flow_cnt"]) == ("1", 32768)
+    assert [row["rps_cpus"] for row in pods] == ["3", "3"]
+    assert done["plans"]["rfs-plus"]["sock_flow_entries"] == 32768
+    assert done["plans"]["rps"]["queues"][0]["rps_cpus"] == "3"
+    assert not tree.snapshot().exists()
+
+
+def test_only_what_differs_is_written(tree: Tree) -> None:
+    done = episode(tree, document("baseline", "rps", "rps", "rfs-plus"))
+    # mask and flows of eth1, both pods' masks, the table; eth1's mask; none; all but the pods' flows
+    assert [window["writes"] for window in done["windows"]] == [5, 1, 0, 5]
+
+
+def test_the_snapshot_holds_every_value_before_the_first_write(tree: Tree) -> None:
+    seen: list[dict] = []
+
+    def look() -> None:
+        assert tree.values() == before
+        seen.append(tree.saved())
+
+    before = tree.values()
+    episode(tree, document("rps", "rfs-plus"), look)
+    entries = {
+        (entry["device"], entry["namespace"], entry["knob"]): entry for entry in seen[0]["entries"]
+    }
+    assert len(entries) == 7
+    nic = entries["eth1", None, "rps_flow_cnt"]
+    assert (nic["before"], set(nic["written"])) == ("64", {"0", "32768"})
+    assert set(entries["eth0", PODS[71], "rps_cpus"]["written"]) == {"0", "3"}
+    assert entries["", None, "rps_sock_flow_entries"]["before"] == "4096"
+    assert seen[0]["lease"]["seconds"] == 600
+
+
+def test_what_a_plan_does_not_set_is_as_it_was_at_first(tree: Tree) -> None:
+    plans = {"one": plan(rule("nic", "eth1", cpus="3")), "other": plan(*rules("1", "2")[1:])}
+    done = episode(tree, document("one", "other", plans=plans))
+    assert [window["spoiled"] for window in done["windows"]] == [[], []]
+    assert done["windows"][1]["writes"] == 4  # both of eth1 back, both masks of the pods
+    assert done["plans"]["other"]["sock_flow_entries"] is None
+
+
+def test_it_goes_back_to_what_was_applied_before(tree: Tree) -> None:
+    applied = {**PLANS["rps"], "lease_seconds": 600}
+    tree.apply(applied)
+    steered, saved = tree.values(), tree.saved()
+    try:
+        plans = {"one": plan(rule("nic", "eth1", cpus="2", flows=8))}
+        done = episode(tree, document("one", plans=plans))
+        # eth1 by this plan; the pods and the table as before the apply
+        assert done["windows"][0]["writes"] == 5
+        assert done["windows"][0]["spoiled"] == []
+        assert tree.values() == steered
+        assert tree.saved() == saved
+        assert not tree.verify()["drift"]
+    finally:
+        assert not tree.restore()["failed"]
+
+
+def test_another_owner_s_values_are_refused(tree: Tree) -> None:
+    tree.apply(plan(*rules("3", "3"), owner="other"))
+    with pytest.raises(steer.SteerError, match="steered by owner other"):
+        episode(tree, document("rps"))
+    tree.restore("other")
+
+
+def test_a_plan_that_does_not_fit_is_named(tree: Tree) -> None:
+    plans = {**PLANS, "wide": plan(*rules("f", "3"))}
+    with pytest.raises(steer.SteerError, match=r"plans\.wide: rules\[0\].*CPU 3 does not exist"):
+        episode(tree, document("rps", plans=plans))
+    plans = {**PLANS, "absent": plan(rule("nic", "eth7"))}
+    with pytest.raises(steer.SteerError, match=r"plans\.absent: rules\[0\]: no nic device"):
+        episode(tree, document("rps", plans=plans))
+    assert not tree.snapshot().exists()
+
+
+@pytest.mark.parametrize("name", [99, "pod:0a1b2c3d-0000-4000-8000-0123456789ab"])
+def test_a_receiver_that_does_not_exist_is_refused(tree: Tree, name: Any) -> None:
+    with pytest.raises(steer.SteerError, match=f"receiver {name}"):
+        episode(tree, document("rps", receivers=[name]))
+    assert not tree.snapshot().exists()
+
+
+def test_a_value_that_changes_before_the_start_ends_it(tree: Tree) -> None:
+    mask = tree.queue("eth1") / "rps_cpus"
+    with pytest.raises(steer.SteerError, match="somebody else writes it"):
+        episode(tree, document("rps"), lambda: mask.write_text("3\n"))
+    mask.write_text("2\n")
+
+
+def test_unequal_tables_are_emptied_first_where_they_can_crash(tree: Tree) -> None:
+    tree.write("proc/sys/kernel/osrelease", "6.18.4")
+    plans = {"one": plan(*rules("1", "1", 128)), "two": plan(*rules("1", "1", 256))}
+    done = episode(tree, document("one", "two", plans=plans))
+    assert [window["spoiled"] for window in done["windows"]] == [[], []]
+    assert done["windows"][1]["writes"] == 2
+
+
+# what is measured
+
+
+class Hooked(Imitation):
+    """A machine on which something happens when a receiver is read for the nth time."""
+
+    def __init__(self, root: Path, number: int, hook: Any) -> None:
+        super().__init__(root=root)
+        self.left = number
+        self.hook = hook
+
+    def sock_diag(self, pid: int) -> Any:
+        machine = self
+
+        class Read(Connections):
+            def look_up(self, request: bytes, count: int) -> list[bytes]:
+                machine.left -= 1
+                if machine.left == 0:
+                    machine.hook()
+                return super().look_up(request, count)
+
+        return Read(self.root / f"proc/{pid}/connections")
+
+
+def hooked(tree: Tree, number: int, hook: Any, *order: str, **more: Any) -> list[dict]:
+    machine = Hooked(tree.root, number, hook)
+    with pytest.MonkeyPatch.context() as patch, machine:
+        patch.setattr(Tree, "machine", lambda _: machine)
+        rows: list[dict] = episode(tree, document(*order, **more))["windows"]
+        return rows
+
+
+def test_goodput_is_what_was_read_and_what_waits(tree: Tree) -> None:
+    (row,) = hooked(tree, 3, lambda: received(tree, 72, 5000, waiting=300), "rps")
+    assert [one["bytes"] for one in row["received"]] == [0, 4300]
+    assert all(one["seconds"] > 0 for one in row["received"])
+
+
+def test_a_connection_that_ends_spoils_its_windows(tree: Tree) -> None:
+    def end() -> None:
+        (tree.root / "proc/72/connections").write_text("")
+
+    rows = hooked(tree, 4, end, "rps", "baseline")
+    for row in rows:
+        assert row["received"][1] is None
+        assert row["received"][0]["bytes"] == 0
+        assert row["spoiled"] == ["receiver 72: 1 of its 1 connections have ended"]
+
+
+def test_a_pod_receives_by_those_of_its_processes_that_have_a_connection(tree: Tree) -> None:
+    uid = "0a1b2c3d-0000-4000-8000-0123456789ab"
+    for pid in (71, 73):
+        tree.write(f"proc/{pid}/cgroup", f"0::/kubepods/pod{uid}/abc")
+    tree.write("proc/73/io", "rchar: 9")
+    done = hooked(
+        tree, 1, lambda: received(tree, 71, 1500), "rps", receivers=[f"pod:{uid}"], plans=PLANS
+    )
+    assert [one["bytes"] for one in done[0]["received"]] == [500]
+    assert done[0]["spoiled"] == []
+
+
+def test_a_receiver_without_connections_spoils_all(tree: Tree) -> None:
+    (tree.root / "proc/71/fd/3").unlink()
+    done = episode(tree, document("rps"))
+    assert done["windows"][0]["spoiled"] == ["receiver 71: it had no connection at the start"]
+
+
+def test_a_process_that_ends_spoils_its_windows(tree: Tree, monkeypatch: Any) -> None:
+    pread = os.pread
+
+    def ended(file: int, size: int, offset: int) -> bytes:
+        text = pread(file, size, offset)
+        if text.startswith(b"rchar"):
+            raise OSError(errno.ESRCH, "No such process")
+        return text
+
+    monkeypatch.setattr(os, "pread", ended)
+    (row,) = episode(tree, document("rps"))["windows"]
+    assert row["received"] == [None, None]
+    assert "receiver 71: its process has ended" in row["spoiled"][0]
+
+
+def test_a_value_that_others_write_spoils_the_window(tree: Tree) -> None:
+    mask = tree.queue("eth1") / "rps_cpus"
+    rows = hooked(tree, 3, lambda: mask.write_text("2\n"), "rps", "baseline")
+    assert rows[0]["spoiled"] == ["rps_cpus of eth1 rx-0 in the own namespace is 2, not 3"]
+    assert rows[1]["spoiled"] == []
+
+
+@pytest.mark.parametrize(
+    ("switched", "first", "last", "words"),
+    [
+        (0.001, 0.1, 0.4, []),
+        (0.01, 0.1, 0.41, []),
+        (0.05, 0.1, 0.4, ["it settled for 0.050 s instead of 0.100 s"]),
+        (0.001, 0.13, 0.4, ["it lasted 0.270 s instead of 0.300 s"]),
+        (0.001, 0.1, 0.43, ["it lasted 0.330 s instead of 0.300 s"]),
+    ],
+)
+def test_a_window_that_is_not_the_planned_one(
+    switched: float, first: float, last: float, words: list[str]
+) -> None:
+    def edge(at: float) -> Any:
+        return steer.Edge(0, steer.Sample(at, 0, {}), [steer.Reading(at, [], [], "")])
+
+    taken = steer.Taken(0, switched, 0, 0, edge(first), edge(last), [])
+    assert steer.untimely(steer.Window("rps", 0, 0.1, 0.3), taken, 0.02) == words
+
+
+def test_a_window_that_is_late_is_spoiled(tree: Tree) -> None:
+    slow = hooked(tree, 3, lambda: steer.time.sleep(0.1), "rps", "baseline", tolerance=0.001)
+    assert slow[1]["late"][0] > 0.05
+    assert any("it settled for" in reason for reason in slow[1]["spoiled"])
+
+
+def test_counters_are_read_at_both_edges(tree: Tree) -> None:
+    (row,) = episode(tree, document("rps"))["windows"]
+    first, last = row["edges"]
+    assert first["at"] < last["at"]
+    assert first["stat"] == "cpu  1 2 3\ncpu0 1 2 3 4 5 6 7 8 9 10\n"
+    assert first["softirqs"] == "   CPU0\n  NET_RX:  7\n"
+    assert first["softnet"].startswith("00000001 ")
+
+
+# answers of the kernel
+
+
+def test_answers_of_sock_diag() -> None:
+    rows, ended = steer.connections([answer(7, 5), absent(), absent(errno.ESTALE), answer(8, 6, 7)])
+    assert [row and (row.inode, row.waiting, row.state) for row in rows] == [
+        (7, 5, 1),
+        None,
+        None,
+        (8, 6, 7),
+    ]
+    assert not ended
+    assert steer.connections([answer(7, 5) + b"\x14\0\0\0\3\0" + bytes(14)])[1]
+    with pytest.raises(OSError, match="denied"):
+        steer.connections([absent(errno.EACCES)])
+
+
+@pytest.mark.parametrize("text", [b"", b"rchar: -1\n", b"wchar: 5\n"])
+def test_a_text_without_bytes_read(text: bytes) -> None:
+    with pytest.raises(ValueError, match="no rchar"):
+        steer.bytes_read(text)
+
+
+# however it ends
+
+
+def test_a_write_that_fails_restores_all(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    overwrite = Imitation.overwrite
+
+    def failing(machine: Any, file: int, line: bytes) -> None:
+        if line == b"32768\n":
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        overwrite(machine, file, line)
+
+    monkeypatch.setattr(Imitation, "overwrite", failing)
+    with pytest.raises(steer.SteerError, match=r"rps_flow_cnt of eth1.*: Cannot allocate") as error:
+        episode(tree, document("rps", "rfs-plus"))
+    assert "steering is as switchback found it" in str(error.value)
+    assert not tree.snapshot().exists()
+
+
+def test_a_value_that_cannot_be_restored_stays_in_the_snapshot(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = steer.Setting.put
+
+    def failing(setting: Any, wanted: str, unusable: int) -> None:
+        if wanted == "64":
+            raise steer.SteerError("no way")
+        put(setting, wanted, unusable)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steer.Setting, "put", failing)
+        with pytest.raises(steer.SteerError, match="not put back, so the snapshot stays: no way"):
+            episode(tree, document("rps"))
+    assert any(entry["reason"] == "no way" for entry in tree.saved()["entries"])
+    lease = lease_of(tree)
+    assert tree.restore()["failed"] == []
+    eventually(lambda: not lease.watched())
+
+
+@contextmanager
+def running(tree: Tree, seconds: float = 0.1) -> Iterator[subprocess.Popen[str]]:
+    """The agent as a command, ready, with an episode of rps and rfs-plus."""
+    windows = [
+        {"plan": "rps", "at": 0, "settle": 0, "seconds": seconds},
+        {"plan": "rfs-plus", "at": seconds, "settle": 0, "seconds": seconds},
+    ]
+    with subprocess.Popen(
+        on_tree(tree.root, "switchback"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write(json.dumps(document(windows=windows)) + "\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_the_command_starts_on_a_line(tree: Tree) -> None:
+    with running(tree) as process:
+        out, err = process.communicate("start\n", timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert len(json.loads(out)["windows"]) == 2
+    assert not tree.snapshot().exists()
+
+
+def test_without_the_start_signal_nothing_is_written(tree: Tree) -> None:
+    stamps = tree.stamps()
+    with running(tree) as process:
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "stdin was closed before the start signal" in err
+    assert tree.stamps() == stamps
+    assert not tree.snapshot().exists()
+
+
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_restores_at_once(tree: Tree, number: int, started: bool) -> None:
+    before = tree.values()
+    with running(tree, seconds=100) as process:
+        if started:
+            assert process.stdin
+            process.stdin.write("start\n")
+            process.stdin.flush()
+            eventually(lambda: tree.values() != before)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert "steering is as switchback found it" in err
+    assert not tree.snapshot().exists()
+
+
+def test_what_is_killed_is_restored_by_its_snapshot(tree: Tree) -> None:
+    before = tree.values()
+    with running(tree, seconds=0.5) as process:
+        assert process.stdin
+        process.stdin.write("start\n")
+        process.stdin.flush()
+        eventually(lambda: tree.values() != before)
+        process.kill()
+    lease = lease_of(tree)
+    assert lease.watched()
+    restored = tree.run("restore", "--owner", OWNER).answer
+    assert (restored["failed"], restored["left"]) == ([], [])
+    eventually(lambda: not lease.watched())
+    assert tree.values() == before
+
+
+def test_the_watchdog_of_an_apply_sees_to_the_episode_too(tree: Tree) -> None:
+    tree.apply({**PLANS["rps"], "lease_seconds": 7200})
+    of_apply = lease_of(tree)
+    with running(tree) as process:
+        lease = lease_of(tree)
+        assert (lease.pid, lease.seconds) == (of_apply.pid, 600)
+        assert lease.expires < of_apply.expires
+        process.kill()
+    tree.restore()
+    eventually(lambda: not of_apply.watched())
+
+
+def test_the_watchdog_of_an_episode_ends_with_it(tree: Tree) -> None:
+    with running(tree) as process:
+        lease = lease_of(tree)
+        assert lease.watched()
+        process.communicate("start\n", timeout=30)
+    eventually(lambda: not lease.watched())
+
+
+def test_an_endless_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(monkeypatch, "MAX_TEXT", 1000)
+    read, write = os.pipe()
+    os.write(write, b" " * 2000)
+    with pytest.raises(steer.SteerError, match="longer than 1000"):
+        steer.Driver(read).schedule(None)
+    os.close(write)
+    os.close(read)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "5", '{"version": 1}', "\N{BELL}"])
+def test_what_is_no_schedule_is_refused(text: str) -> None:
+    with pytest.raises(steer.SteerError) as error:
+        steer.Driver().schedule(text)
+    assert error.value.status == steer.BAD_PLAN
+
+
+def test_a_schedule_in_a_file(tree: Tree) -> None:
+    file = tree.root / "schedule.json"
+    file.write_text(json.dumps(document("rps")))
+    assert steer.Driver().schedule(f"@{file}").owner == OWNER
+    with pytest.raises(steer.SteerError, match="No such file"):
+        steer.Driver().schedule(f"@{file}x")
