@@ -10,7 +10,7 @@ from typing import get_args
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 _WIDTH = 80
-_DIGITS = re.compile(r"[0-9]{1,18}")
+_DIGITS = re.compile(r"-?[0-9]{1,18}")
 
 
 def whole(low: int, high: int) -> BeforeValidator:
@@ -44,10 +44,11 @@ def shown(value: object) -> str:
 
 def unknown_key(key: object, known: Iterable[str]) -> str:
     """`replica: unknown key; did you mean replicas? (known: ...)`."""
-    names = sorted(known)
+    # the last part of a key with dots is enough to be recognised
+    names = {name.rpartition(".")[2]: name for name in sorted(known)}
     near = get_close_matches(str(key), names, 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{str(key)[:_WIDTH]}: unknown key{hint} (known: {', '.join(names)})"
+    hint = f"; did you mean {names[near[0]]}?" if near else ""
+    return f"{str(key)[:_WIDTH]}: unknown key{hint} (known: {', '.join(names.values())})"
 
 
 def complaint(error: ValidationError, model: type[BaseModel]) -> str:
@@ -56,25 +57,28 @@ def complaint(error: ValidationError, model: type[BaseModel]) -> str:
     # a key that is spelled wrong is also missing: its own name says more
     strange = [one for one in found if one["type"] == "extra_forbidden"]
     first = strange[0] if strange and found[0]["type"] == "missing" else found[0]
-    place = [str(part) for part in first["loc"]]
+    place = [part for part in first["loc"] if isinstance(part, str)]
     where = ".".join(place)
     match first["type"]:
         case "extra_forbidden":
             *above, key = place
-            return ".".join([*above, unknown_key(key, _keys(model, above))])
+            return ".".join([*above, unknown_key(key, _keys(model, above)[0])])
         case "missing":
-            return f"{where}: is missing (keys: {', '.join(_keys(model, place[:-1]))})"
+            return f"{where}: is missing (keys: {', '.join(_keys(model, place[:-1])[0])})"
         case "model_type":
-            keys = ", ".join(_keys(model, place))
-            return f"{where}: must map {keys}, not {shown(first['input'])}"
+            keys, examples = _keys(model, place)
+            example = f" ({examples[0]})" if examples else ""
+            return f"{where}: must map {', '.join(keys)}{example}, not {shown(first['input'])}"
     said = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
     return f"{where}: {said[:1].lower()}{said[1:]}, not {shown(first['input'])}"
 
 
-def _keys(model: type[BaseModel], place: Sequence[str]) -> list[str]:
-    """The keys of the model that stands at a place of another."""
+def _keys(model: type[BaseModel], place: Sequence[str]) -> tuple[list[str], list[object]]:
+    """The keys of the model at a place of another, and examples of that place's value."""
+    examples: list[object] = []
     for part in place:
-        inner = model.model_fields[part].annotation
+        field = next(one for name, one in model.model_fields.items() if part in (name, one.alias))
+        inner, examples = field.annotation, field.examples or []
         kinds = [kind for kind in (inner, *get_args(inner)) if isinstance(kind, type)]
         model = next(kind for kind in kinds if issubclass(kind, BaseModel))
-    return list(model.model_fields)
+    return [one.alias or name for name, one in model.model_fields.items()], examples

@@ -1,4 +1,4 @@
-"""The one place that reads pulumi.Config: the stack's name and keys become a validated state."""
+"""The settings of a stack: its name and its configuration keys become one validated model."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
 from agent.values import MAX_CPUS
-from infra import configurations, cores, lease, untrusted
+from infra import configurations, cores, keys, lease, untrusted
 from infra.complaints import complaint, like, shown, unknown_key, whole
 from infra.configurations import Configuration
 from infra.cores import Cores
@@ -27,6 +27,11 @@ MOST_REPLICAS = 1024
 
 _STACK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _CPU_LIMIT = re.compile(r"([0-9]+)m|([0-9]+(?:\.[0-9]+)?)")
+_CPUS = Path("/sys/devices/system/cpu")
+_ROOT = Path(__file__).resolve().parent.parent
+_LONGEST_LEASE = 365 * 24 * 3600
+
+JSON = BeforeValidator(keys.structure)  # a mapping, or its JSON text
 Image = Annotated[
     str,
     like(
@@ -37,82 +42,175 @@ Image = Annotated[
 Selector = Annotated[
     str,
     like(
-        r"[\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*", "must be labels as key=value, with commas between"
+        r"[\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*", "must be labels as key=value, separated by commas"
     ),
 ]
 PathOfFile = Annotated[
     str, like(r'[^"\x00-\x1f\x7f]{0,4096}', "must be a file's path without quotes or line ends")
 ]
-_LONGEST = 1 << 16  # characters of a structured key
-_CPUS = Path("/sys/devices/system/cpu")
-_ROOT = Path(__file__).resolve().parent.parent
-_LONGEST_LEASE = 365 * 24 * 3600
 
 
-class Images(BaseModel):
-    """The images of the cluster's pods; there is no default, for they run on people's nodes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    iperf3: Image
-    steering: Image
-
-
-class Ssh(BaseModel):
-    """How nodes are reached by OpenSSH; files are named, never read or kept.
-
-    An empty word leaves the choice to ssh and its own configuration.
-    """
-
+class _Model(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
+        frozen=True, extra="forbid", alias_generator=to_camel, coerce_numbers_to_str=True
     )
 
+
+class Images(_Model):
+    """The images of the cluster's pods."""
+
+    iperf3: Annotated[Image, Field(description="Image of the measured pods")]
+    steering: Annotated[Image, Field(description="Image of the node agent")]
+
+
+class Ssh(_Model):
+    """How nodes are reached by OpenSSH; an empty text leaves the choice to ssh's configuration."""
+
+    model_config = ConfigDict(populate_by_name=True)  # a measurement has them so
+
     user: Annotated[
-        str, like(r"|[A-Za-z0-9_][\w.@\\-]{0,63}", "must be a user's name, or empty")
+        str,
+        like(r"|[A-Za-z0-9_][\w.@\\-]{0,63}", "must be a user's name, or empty"),
+        Field(description="User on the nodes; other users than root need sudo without a password"),
     ] = ""
-    port: Annotated[int, whole(1, 65535)] = 22
-    identity_file: PathOfFile = ""
-    known_hosts_file: PathOfFile = ""
-    config_file: PathOfFile = ""
+    port: Annotated[int, whole(1, 65535), Field(description="Port of sshd")] = 22
+    identity_file: Annotated[PathOfFile, Field(description="Private key")] = ""
+    known_hosts_file: Annotated[PathOfFile, Field(description="Known host keys")] = ""
+    config_file: Annotated[PathOfFile, Field(description="Configuration file of ssh")] = ""
 
 
-class StackSettings(BaseModel):
-    """Everything that an experiment state is; each field is a configuration key in camelCase.
+class Lab(_Model):
+    """Settings of target lab."""
 
-    The defaults are those of Pulumi.yaml. `stack` and `steering` are not keys: they are the
-    stack's name and the configuration that `configuration` names.
+    AROUND_A_RUN_S: ClassVar = 10
+
+    path: Annotated[
+        Literal["overlay", "host"],
+        Field(description="Network path: the overlay, or the host's eth1 without it"),
+    ] = "overlay"
+    cpus: Annotated[
+        Cores | None,
+        JSON,
+        Field(
+            description="Cores of the server node, of the client node, and the one that takes the "
+            "interrupts; by default this machine's are shared out",
+            examples=['{"server": [0, 1], "client": [2], "irq": 0}'],
+        ),
+    ] = None
+
+
+class Kubernetes(_Model):
+    """Settings of target kubernetes."""
+
+    AROUND_A_RUN_S: ClassVar = 60
+
+    kubeconfig: Annotated[
+        str, Field(description="Path of the kubeconfig; empty: $KUBECONFIG or ~/.kube/config")
+    ] = ""
+    context: Annotated[
+        str, Field(description="Context of the kubeconfig; empty: its current context")
+    ] = ""
+    server_selector: Annotated[
+        Selector, Field(description="Labels of the server nodes, which are steered and measured")
+    ] = "iperf=server"
+    client_selector: Annotated[Selector, Field(description="Labels of the client nodes")] = (
+        "iperf=client"
+    )
+    node_access: Annotated[
+        Literal["job", "ssh"],
+        Field(description="How nodes are steered: by privileged Jobs, or over OpenSSH"),
+    ] = "job"
+    ssh: Annotated[
+        Ssh,
+        JSON,
+        Field(
+            description="How nodes are reached with nodeAccess ssh",
+            examples=['{"user": "root", "identityFile": "/path/to/key"}'],
+        ),
+    ] = Ssh()
+    images: Annotated[
+        Images | None,
+        JSON,
+        Field(
+            description="Images of the pods; required, docker/build prints them",
+            examples=['{"iperf3": "registry/iperf3:1", "steering": "registry/steering:1"}'],
+        ),
+    ] = None
+    via: Annotated[
+        Literal["service", "pod"],
+        Field(description="What clients connect to: the pod's Service, or the pod itself"),
+    ] = "service"
+    overlay_device: Annotated[
+        str,
+        like(r"auto|[^-/\s][^/\s]{0,14}", "must be auto or a device's name"),
+        Field(description="Overlay device of the nodes; auto finds it"),
+    ] = "auto"
+
+
+# What a stack and a sweep have in common.
+Target = Annotated[
+    Literal["lab", "kubernetes"],
+    Field(description="Where to run: lab (namespaces of this machine) or kubernetes (a cluster)"),
+]
+Replicas = Annotated[int, whole(1, MOST_REPLICAS)]
+Seconds = Annotated[int, whole(1, 86_400), Field(description="Measured seconds of a run")]
+Omit = Annotated[
+    int, whole(0, 60), Field(description="Seconds of traffic before the measured seconds")
+]
+Streams = Annotated[
+    int, whole(1, 128), Field(description="TCP streams of each pair (iperf3 --parallel)")
+]
+Quota = Annotated[
+    str,
+    Field(description="CPU quota of each pod as Kubernetes writes it (200m); empty: no quota"),
+]
+
+
+class StackSettings(_Model):
+    """The settings of a stack; each field is a configuration key in camelCase.
+
+    `stack` and `steering` are no keys: they are the stack's name and the configuration that
+    `configuration` names. The mapping of another target than the stack's is not used.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
 
     stack: str
     steering: Configuration
 
-    configuration: str
-    replicas: Annotated[int, whole(1, MOST_REPLICAS)]
-    target: Literal["lab", "kubernetes"] = "lab"
-    runs: Annotated[int, whole(0, 10_000)] = 1
-    duration: Annotated[int, whole(1, 86_400)] = 10
-    omit: Annotated[int, whole(0, 60)] = 1
-    streams: Annotated[int, whole(1, 128)] = 1
-    path: Literal["overlay", "host"] = "overlay"
-    cpus: Cores | None = None
-    pod_cpu_limit: str = ""
-    steer_nodes: Literal["server", "both"] = "server"
-    configurations: str = ""
-    lease: str = "2h"
-    kubeconfig: str = ""
-    context: str = ""
-    server_selector: Selector = "iperf=server"
-    client_selector: Selector = "iperf=client"
-    node_access: Literal["job", "ssh"] = "job"
-    ssh: Ssh = Ssh()
-    images: Images | None = None
-    via: Literal["service", "pod"] = "service"
-    overlay_device: Annotated[
-        str, like(r"auto|[^-/\s][^/\s]{0,14}", "must be auto or a device's name")
-    ] = "auto"
+    configuration: Annotated[
+        str, Field(description="Name of a configuration; by default from the stack's name")
+    ]
+    replicas: Annotated[
+        Replicas, Field(description="Number of pairs; by default from the stack's name")
+    ]
+    target: Target = "lab"
+    runs: Annotated[
+        int,
+        whole(0, 10_000),
+        Field(description="Runs that `up` makes after a change; 0 sets up and measures nothing"),
+    ] = 1
+    duration: Seconds = 10
+    omit: Omit = 1
+    streams: Streams = 1
+    pod_cpu_limit: Quota = ""
+    steer_nodes: Annotated[
+        Literal["server", "both"],
+        Field(description="Nodes that are steered: the server nodes, or both sides"),
+    ] = "server"
+    configurations: Annotated[
+        str,
+        Field(
+            description="YAML file with further configurations, relative to the project's folder"
+        ),
+    ] = ""
+    lease: Annotated[
+        str,
+        Field(
+            description="Time after which a node restores itself if its steering was not renewed "
+            "(90s, 30m, 2h), or none"
+        ),
+    ] = "2h"
+    lab: Annotated[Lab, JSON] = Lab()
+    kubernetes: Annotated[Kubernetes, JSON] = Kubernetes()
 
     @field_validator("lease")
     @classmethod
@@ -134,34 +232,44 @@ class StackSettings(BaseModel):
     @property
     def cores(self) -> Cores:
         """The cores of the lab, which always has them."""
-        assert self.cpus is not None  # noqa: S101
-        return self.cpus
+        assert self.lab.cpus is not None  # noqa: S101
+        return self.lab.cpus
 
     @property
-    def pod_images(self) -> Images:
+    def images(self) -> Images:
         """The images of a cluster's pods, which always has them."""
-        assert self.images is not None  # noqa: S101
-        return self.images
+        assert self.kubernetes.images is not None  # noqa: S101
+        return self.kubernetes.images
 
     @property
     def lease_seconds(self) -> int | None:
         return lease.seconds(self.lease)
 
     def digest(self) -> str:
-        """Hash of the whole state: the trigger of its measurement."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Hash of the settings: the trigger of the stack's measurement.
+
+        Flat, as the first version had them, so that its stacks are not measured again.
+        """
+        values = self.model_dump(mode="json")
+        flat = values | values.pop("lab") | values.pop("kubernetes")
+        text = json.dumps(flat, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 # What the program works out itself and no key may set.
 _NOT_KEYS = {"stack", "steering"}
-# Keys whose value is a mapping, with an example of it.
-STRUCTURED = {
-    "cpus": '{"server": [0, 1], "client": [2], "irq": 0}',
-    "ssh": '{"user": "root", "identityFile": "/path/to/key"}',
-    "images": '{"iperf3": "registry/iperf3:1", "steering": "registry/steering:1"}',
-}
 KEYS = tuple(to_camel(name) for name in StackSettings.model_fields if name not in _NOT_KEYS)
+# The mappings among them, one for each target.
+SECTIONS: dict[str, type[_Model]] = {"lab": Lab, "kubernetes": Kubernetes}
+# All that can be set, with the mapping's name before a dot.
+ALL_KEYS = (
+    *(key for key in KEYS if key not in SECTIONS),
+    *(
+        f"{section}.{field.alias}"
+        for section, model in SECTIONS.items()
+        for field in model.model_fields.values()
+    ),
+)
 
 
 def cpu_limit(text: str) -> float:
@@ -201,33 +309,34 @@ def checked(stack: str) -> str:
 
 
 def state(
-    stack: str, values: Mapping[str, str], online: tuple[int, ...] | None = None
+    stack: str, values: Mapping[str, Any], online: tuple[int, ...] | None = None
 ) -> StackSettings:
-    """The validated state of a stack from its configuration values (texts, keys in camelCase).
+    """The validated settings of a stack from its configuration values.
 
-    Raises `InvalidInput` naming the key, the value and what is allowed; `PrerequisiteMissing` where the machine
-    has too few cores, or lets this process use too few. `online` is this machine's cores where
-    the caller knows them.
+    A key is one of `ALL_KEYS` or of the first version, its value a text or what YAML made of it.
+    Raises `InvalidInput` naming the key, the value and what is allowed; `PrerequisiteMissing` where
+    the machine has too few cores, or lets this process use too few. `online` is this machine's
+    cores where the caller knows them.
     """
     checked(stack)
-    for key in values:
+    fields = keys.document(values)
+    for key in fields:
         if key not in KEYS:
-            raise InvalidInput(unknown_key(key, KEYS))
-    known = _known(values.get("configurations"))
-    fields: dict[str, Any] = {key: _parsed(key, value) for key, value in values.items()}
-    for key, value in _said_by(stack, fields.get("configuration"), known).items():
+            raise InvalidInput(unknown_key(key, ALL_KEYS))
+    known = configurations.load(_file(fields.get("configurations")))
+    for key, value in _from_name(stack, fields.get("configuration"), known).items():
         fields.setdefault(key, value)
     if "configuration" not in fields:
         raise InvalidInput(
             f"stack: {stack} does not name a configuration: call it <configuration>-<replicas> "
             f"(rfs-plus-16) or set `configuration` (known: {', '.join(known)})"
         )
+    steering = known.get(str(fields["configuration"]))
     if "replicas" not in fields:
         raise InvalidInput(
-            f"stack: {stack} does not say how many pairs: call it "
+            f"stack: {stack} does not give the number of pairs: call it "
             f"{fields['configuration']}-<replicas> or set `replicas`"
         )
-    steering = known.get(fields["configuration"])
     if steering is None:
         raise InvalidInput(
             f"configuration: {shown(fields['configuration'])} is unknown "
@@ -235,8 +344,9 @@ def state(
         )
     on_lab = fields.get("target", "lab") == "lab"
     machine = online or online_cores()
-    if on_lab and "cpus" not in fields:
-        fields["cpus"] = cores.share(online or _usable_cores()).model_dump()
+    if on_lab and keys.at(fields, ("lab", "cpus")) is None:
+        share = cores.share(online or _usable_cores())
+        keys.put(fields, ("lab", "cpus"), share.model_dump())
     try:
         result = StackSettings.model_validate({**fields, "stack": stack, "steering": steering})
     except ValidationError as error:
@@ -246,53 +356,41 @@ def state(
             f"duration: {result.duration} s must be longer than omit, {result.omit} s"
         )
     _check_lease(result)
-    if not on_lab:
-        _check_cluster(result)
-    elif result.cpus is None:
-        raise InvalidInput(f"cpus: must map {', '.join(Cores.model_fields)}, not None")
+    if on_lab:
+        _check_cores(result, result.cores, machine)
+        check_allowed(result.cores, online or allowed_cores())
     else:
-        _check_cores(result, result.cpus, machine)
-        check_allowed(result.cpus, online or allowed_cores())
+        _check_cluster(result)
     return result
 
 
-def _known(own: str | None) -> dict[str, Configuration]:
-    """All configurations; the user's file is named from the project's root, as Pulumi runs there."""
-    return configurations.load(_ROOT / own if own else None)
+def _file(own: object) -> Path | None:
+    """The user's configurations file, whose path starts at the project's root: Pulumi runs there."""
+    return _ROOT / str(own) if own else None
 
 
-def _said_by(
-    stack: str, configuration: str | None, known: Mapping[str, Configuration]
+def _from_name(
+    stack: str, configuration: object, known: Mapping[str, Configuration]
 ) -> dict[str, str]:
     """What the stack's name adds to the keys; with `configuration` set, the replicas alone.
 
     Of a name with two readings the replicas are taken only if its rest is that configuration.
     """
     if configuration is None:
-        said = zip(("configuration", "replicas"), stack_name(stack, known), strict=True)
-        return {key: value for key, value in said if value is not None}
+        parts = zip(("configuration", "replicas"), stack_name(stack, known), strict=True)
+        return {key: value for key, value in parts if value is not None}
     rest, dash, last = stack.rpartition("-")
     counted = dash and last.isdecimal() and (stack not in known or rest == configuration)
     return {"replicas": last} if counted else {}
 
 
-def _parsed(key: str, value: str) -> Any:
-    """Structured keys arrive as JSON text, the others as they are."""
-    if key not in STRUCTURED:
-        return value
-    try:
-        return untrusted.parsed(value if len(value) < _LONGEST else "")
-    except ValueError:
-        raise InvalidInput(f"{key}: {shown(value)} is not JSON: write {STRUCTURED[key]}") from None
-
-
 def _check_lease(state: StackSettings) -> None:
     """A run renews its lease before and after its traffic, never during it."""
-    around = lease.AROUND_A_RUN[state.target]
+    around: int = getattr(state, state.target).AROUND_A_RUN_S
     needed = state.omit + state.duration + around
     if state.lease_seconds is not None and state.lease_seconds < needed:
         raise InvalidInput(
-            f"lease: {state.lease} ends before a run does: {state.omit} + {state.duration} s of "
+            f"lease: {state.lease} is shorter than a run: {state.omit} + {state.duration} s of "
             f"traffic (omit, duration) and {around} s to start and end it: give at least "
             f"{needed}s, or none"
         )
@@ -300,17 +398,17 @@ def _check_lease(state: StackSettings) -> None:
 
 def _check_cluster(state: StackSettings) -> None:
     """What the lab has and a cluster has not."""
-    if state.path == "host":
+    if state.lab.path == "host":
         raise InvalidInput(
-            "path: host is a path of the lab alone: on kubernetes it must be overlay"
+            "lab.path: host exists on target lab only; on kubernetes it must be overlay"
         )
-    if state.cpus is not None:
-        raise InvalidInput("cpus: it chooses the lab's cores; a cluster's nodes use all of theirs")
-    if state.images is None:
+    if state.lab.cpus is not None:
+        raise InvalidInput("lab.cpus: applies to target lab only; remove it for kubernetes")
+    if state.kubernetes.images is None:
         raise InvalidInput(
-            "images: is missing: target kubernetes has no default images. Build and push them with "
-            "docker/build --repository REGISTRY/NAME --push, and give what it prints: "
-            '-c images=\'{"iperf3": ..., "steering": ...}\''
+            "kubernetes.images: is missing; there is no default. Build and push the images with "
+            "docker/build --repository REGISTRY/NAME --push, and pass what it prints: "
+            '-c kubernetes.images=\'{"iperf3": ..., "steering": ...}\''
         )
 
 
@@ -318,10 +416,10 @@ def _check_cores(state: StackSettings, cpus: Cores, online: tuple[int, ...]) -> 
     """What no field can say alone."""
     used = {*cpus.server, *cpus.client, cpus.irq}
     if absent := sorted(used - set(online)):
-        raise InvalidInput(f"cpus: core {absent[0]} is not online (online: {_listed(online)})")
+        raise InvalidInput(f"lab.cpus: core {absent[0]} is not online (online: {_listed(online)})")
     if cpus.irq not in cpus.server:
         raise InvalidInput(
-            f"cpus: the irq core {cpus.irq} is not a server core ({_listed(cpus.server)})"
+            f"lab.cpus: the irq core {cpus.irq} is not a server core ({_listed(cpus.server)})"
         )
     if state.steering.needs_cpus > max(online) + 1:
         raise InvalidInput(
@@ -364,7 +462,7 @@ def check_allowed(cpus: Cores, allowed: tuple[int, ...]) -> None:
     """Raise `PrerequisiteMissing` for cores to which the kernel would not bind what the lab starts."""
     if absent := sorted({*cpus.server, *cpus.client, cpus.irq} - set(allowed)):
         raise PrerequisiteMissing(
-            f"cpus: this process may not use core {absent[0]} (allowed: {_listed(allowed)}): choose "
+            f"lab.cpus: this process may not use core {absent[0]} (allowed: {_listed(allowed)}): choose "
             "others, or widen its cpuset (systemd AllowedCPUs=, docker --cpuset-cpus, cpuset.cpus)"
         )
 
@@ -380,14 +478,16 @@ def _usable_cores() -> tuple[int, ...]:
 
 
 def from_pulumi() -> StackSettings:
-    """The state of the stack that Pulumi runs the program for."""
+    """The settings of the stack that Pulumi runs the program for."""
     import pulumi
     from pulumi.runtime.config import CONFIG
 
     prefix = f"{pulumi.get_project()}:"
     config = pulumi.Config()
-    keys = [name.removeprefix(prefix) for name in CONFIG.get() if name.startswith(prefix)]
-    return state(pulumi.get_stack(), {key: config.require(key) for key in sorted(keys)})
+    names = sorted(name.removeprefix(prefix) for name in CONFIG.get() if name.startswith(prefix))
+    if note := keys.renamed(names):
+        pulumi.log.warn(f"configuration: {note}")
+    return state(pulumi.get_stack(), {name: config.require(name) for name in names})
 
 
 __all__ = ["KEYS", "PROJECT", "Refusal", "StackSettings", "from_pulumi", "online_cores", "state"]

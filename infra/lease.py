@@ -6,9 +6,6 @@ import re
 
 from infra.errors import InvalidInput
 
-# Seconds that a run takes beside its traffic: to start all clients, and to let them end.
-AROUND_A_RUN = {"lab": 10, "kubernetes": 60}
-
 _LEASE = re.compile(r"([1-9][0-9]{0,8})(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 

@@ -25,7 +25,7 @@ def describe(state: StackSettings) -> dict[str, Any]:
     return {
         "configuration": state.configuration,
         "replicas": state.replicas,
-        "path": state.path,
+        "path": state.lab.path,
         "target": state.target,
     }
 

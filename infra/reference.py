@@ -1,79 +1,112 @@
-"""The configuration keys as a page of the docs: python -m infra.reference > docs/configuration.md.
+"""What is derived from the model of settings: python -m infra.reference.
 
-What a key may be is the model's, what it is for Pulumi.yaml's; a key that is not declared there
-says so itself.
+It writes `docs/configuration.md` and the section `config` of `Pulumi.yaml`.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
-import yaml
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from infra import configurations
-from infra.config import KEYS, STRUCTURED, StackSettings
+from infra.config import KEYS, SECTIONS, Ssh, StackSettings
 
 _ROOT = Path(__file__).resolve().parent.parent
-
-# What Pulumi.yaml does not declare, and why (its first comment).
-_OTHERS = {
-    "configuration": "Name of a configuration; else the stack's name says it",
-    "replicas": "iperf3 pairs, 1 to 1024; else the stack's name says it",
-    "cpus": "Cores of the lab: those of the server, of the clients, and the irq core",
-    "ssh": "How nodes are reached with `nodeAccess: ssh`: user, port, identityFile, "
-    "knownHostsFile, configFile",
-    "images": "Images of the measured pods and of the node agent; a cluster's stack must name them "
-    "(`docker/build` prints them)",
-}
+PAGE, PROGRAM = _ROOT / "docs/configuration.md", _ROOT / "Pulumi.yaml"
 
 _HEAD = """# Configuration
 
-Made of the model and of Pulumi.yaml by `python -m infra.reference`.
+Generated from the model by `python -m infra.reference`.
 
-`./steerlab up -s STACK -c key=value` sets and keeps a key, as `pulumi config set key value` does;
-`sweep -c key=value` takes those that no option of its own says. A stack is called
-`<configuration>-<replicas>`. Unknown keys are refused, and whatever is wrong is said before
-anything is touched.
+`./steerlab up -s STACK -c key=value` sets a key and keeps it in `Pulumi.STACK.yaml`, as
+`pulumi config set key value` does. `sweep -c key=value` sets keys that are not an option of `sweep`.
+A stack is called `<configuration>-<replicas>`. Unknown keys and invalid values are refused before
+anything changes.
 
-| key | default | allowed | what for |
+| key | default | allowed values | description |
 |---|---|---|---|
+"""
+_SECTION = """
+## Keys of target {name}
+
+As `{name}.key`: `-c {name}.{example}`, or `pulumi config set --path {name}.{key} {value}`; in YAML
+as a mapping `{name}:`. Without `{name}.` these keys still work, with a note.
+
+| key | default | allowed values | description |
+|---|---|---|---|
+"""
+_EXAMPLES = {"lab": ("path", "host"), "kubernetes": ("context", "NAME")}
+_CONFIGURATIONS = """
+## Configurations
+
+The configurations of [configurations.yaml](../infra/configurations.yaml), which also describes the
+format of your own:
+
+| name | description |
+|---|---|
 """
 
 
 def page() -> str:
     """The page, in Markdown."""
-    declared = yaml.safe_load((_ROOT / "Pulumi.yaml").read_text())["config"]
-    rows = [_row(key, declared.get(key)) for key in KEYS]
-    return f"{_HEAD}{''.join(rows)}\n{_configurations()}"
+    parts = [_HEAD, *(_row(StackSettings, key) for key in KEYS if key not in SECTIONS)]
+    for name, model in SECTIONS.items():
+        key, value = _EXAMPLES[name]
+        parts.append(_SECTION.format(name=name, example=f"{key}={value}", key=key, value=value))
+        parts += [_row(model, one.alias or "", f"{name}.") for one in model.model_fields.values()]
+        if name == "kubernetes":
+            inner = (one.alias or "" for one in Ssh.model_fields.values())
+            parts += [_row(Ssh, key, "kubernetes.ssh.") for key in inner]
+    parts.append(_CONFIGURATIONS)
+    parts += [f"| `{name}` | {one.summary} |\n" for name, one in configurations.load().items()]
+    return "".join(parts)
 
 
-def _row(key: str, declared: dict[str, Any] | None) -> str:
-    default = "" if declared is None else str(declared["default"])
-    words = _OTHERS[key] if declared is None else str(declared["description"])
-    shown = f"`{default}`" if default else ""
-    return f"| `{key}` | {shown} | {_allowed(key)} | {words} |\n"
+def _row(model: type[BaseModel], key: str, prefix: str = "") -> str:
+    field = _field(model, key)
+    default = field.get_default()
+    plain = isinstance(default, str | int) and default != ""
+    shown = f"`{default}`" if plain else ""
+    return f"| `{prefix}{key}` | {shown} | {_allowed(field)} | {field.description} |\n"
 
 
-def _allowed(key: str) -> str:
-    if key in STRUCTURED:
-        return f"as `{STRUCTURED[key]}`"
-    field = next(one for name, one in StackSettings.model_fields.items() if to_camel(name) == key)
+def _field(model: type[BaseModel], key: str) -> FieldInfo:
+    return next(one for one in model.model_fields.values() if one.alias == key)
+
+
+def _allowed(field: FieldInfo) -> str:
+    if field.examples:
+        return f"such as `{field.examples[0]}`"
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(field.annotation))
     return "whole number" if field.annotation is int else "text"
 
 
-def _configurations() -> str:
-    rows = [f"| `{name}` | {one.summary} |\n" for name, one in configurations.load(None).items()]
+def program() -> str:
+    """`Pulumi.yaml` with its section `config`: the keys that have a default.
+
+    Pulumi has no type for a mapping, and a default would hide what the stack's name says.
+    """
+    head, mark, _ = PROGRAM.read_text().partition("\nconfig:\n")
+    rows = [_declared(key) for key in KEYS if key not in SECTIONS]
+    return head + mark + "".join(rows)
+
+
+def _declared(key: str) -> str:
+    field = _field(StackSettings, key)
+    if field.is_required():
+        return ""
+    kind = "integer" if field.annotation is int else "string"
     return (
-        "## Configurations\n\n"
-        "Those that are there ([configurations.yaml](../infra/configurations.yaml) has their masks "
-        "and flows, and says how to\nwrite your own):\n\n"
-        f"| name | what |\n|---|---|\n{''.join(rows)}"
+        f"  {key}:\n    type: {kind}\n    default: {json.dumps(field.default)}\n"
+        f"    description: {json.dumps(field.description)}\n"
     )
 
 
 if __name__ == "__main__":
-    print(page(), end="")  # noqa: T201
+    PAGE.write_text(page())
+    PROGRAM.write_text(program())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from infra import untrusted
+from infra import keys, untrusted
 from infra.errors import InvalidInput
 
 # Bytes of a document: hundreds of configurations, and half a second of the parser's time.
@@ -95,10 +95,12 @@ def read(path: Path, what: str) -> Any:
         raise InvalidInput(f"{what}: {path} is not readable YAML: {error}") from None
 
 
-def changed(path: Path, section: str, values: Mapping[str, Any]) -> bytes:
-    """The file's bytes with `values` in one of its mappings; comments and order stay.
+def changed(
+    path: Path, section: str, values: Mapping[tuple[str, ...], Any], removed: Iterable[str] = ()
+) -> bytes:
+    """The file's bytes with `values`, by their place, in one of its mappings; comments and order stay.
 
-    The file must be one that `read` takes, or none.
+    The file must be one that `read` accepts, or none.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -117,7 +119,16 @@ def changed(path: Path, section: str, values: Mapping[str, Any]) -> bytes:
         document = editor.map()
     if document.get(section) is None:
         document[section] = editor.map()
-    document[section].update(values)
+    for key in removed:
+        document[section].pop(key, None)
+    for (*above, last), value in values.items():
+        within = document[section]
+        for part in above:
+            inner = keys.structure(within.get(part))  # JSON text becomes a mapping
+            if inner is not within.get(part) or not isinstance(inner, dict):
+                within[part] = inner if isinstance(inner, dict) else editor.map()
+            within = within[part]
+        within[last] = value
     written = io.StringIO()
     editor.dump(document, written)
     head = text if _only_comments(text) else ""  # which an empty document would lose

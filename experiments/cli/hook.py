@@ -1,4 +1,4 @@
-"""The internal entry, which the commands of a stack call: JSON in, JSON out; no command of users."""
+"""The internal entry for the commands of a stack, not for users: JSON in, JSON out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = "hook"
 
 
 def call(verb: str) -> None:
-    """Print what a hook answers, or `{"error": {"code": 3, "message": ...}}` and raise."""
+    """Print a hook's result, or `{"error": {"code": 3, "message": ...}}` and raise."""
     try:
         if verb not in HOOKS:
             raise InvalidInput(f"hook: {verb or 'no word'} is none of {', '.join(HOOKS)}")
@@ -35,11 +35,11 @@ def call(verb: str) -> None:
 
 def _measure(said: Any) -> dict[str, Any]:
     """Measure a converged stack; the results become outputs of the stack."""
-    from experiments import targets
     from experiments.run import single
+    from experiments.targets import TARGETS
 
     what = single.declared(said)
-    with targets.busy(what.target, what.stack, f"measure of {what.stack}"):
+    with TARGETS[what.target].busy(what.stack, f"measure of {what.stack}"):
         return single.measure(what)
 
 

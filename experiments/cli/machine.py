@@ -18,8 +18,6 @@ from infra.commands import command
 
 if TYPE_CHECKING:
     from experiments.host.nodes import Choice
-    from experiments.targets.kubernetes.doctor import Findings as ClusterFindings
-    from experiments.targets.lab.doctor import Findings
 
 nodes = typer.Typer(
     cls=terminal.Group,
@@ -65,23 +63,17 @@ def _install_pulumi() -> None:
     note(f"Pulumi {command.version} is installed; put its folder on PATH: {command.command}")
 
 
-class Target(StrEnum):
-    """What can be examined."""
-
-    LAB = "lab"
-    KUBERNETES = "kubernetes"
-
-
 def doctor(
     target: Annotated[
-        Target, typer.Option(help="This machine, or the cluster of a kubeconfig.")
-    ] = Target.LAB,
+        str,
+        typer.Option(help="lab (this machine) or kubernetes (a cluster).", metavar="TARGET"),
+    ] = "lab",
     config: Annotated[
         list[str] | None,
         typer.Option(
             "--config",
             "-c",
-            help="A key of the cluster's stacks: kubeconfig, serverSelector, images ...",
+            help="A key of the cluster's stacks, such as kubernetes.context.",
             metavar="KEY=VALUE",
         ),
     ] = None,
@@ -91,39 +83,29 @@ def doctor(
 
     \b
     ./steerlab doctor
-    ./steerlab doctor --target kubernetes -c images="$IMAGES"
+    ./steerlab doctor --target kubernetes -c kubernetes.images="$IMAGES"
 
     Of a cluster: the API, rights, labels, and by two short-lived namespaces with a pod of each
     image on each node: images, overlay, kernel, offloads. Steering is read, never written.
     """
-    findings = _machine(config) if target is Target.LAB else _cluster(config)
+    from experiments.engines import stacks
+    from experiments.targets import TARGETS
+    from infra import keys
+    from infra.errors import InvalidInput
+
+    if target not in TARGETS:
+        raise InvalidInput(f"target: {target!r} is unknown (known: {', '.join(TARGETS)})")
+    changes = stacks.changes(config or [])
+    if words := keys.renamed(changes):
+        note(words)
+    with waiting("examining", 10):
+        findings = TARGETS[target].examine(changes)
     if json:
         show_json(findings.to_json())
     else:
         show(findings.text())
     if findings.missing:
         raise typer.Exit(3)
-
-
-def _machine(config: list[str] | None) -> Findings:
-    from experiments.targets.lab.doctor import examine
-    from infra.errors import InvalidInput
-
-    if config:
-        raise InvalidInput("doctor: -c is for --target kubernetes")
-    return examine()
-
-
-def _cluster(config: list[str] | None) -> ClusterFindings:
-    from experiments.engines import stacks
-    from experiments.targets.kubernetes.doctor import examine
-    from infra import config as keys
-
-    # a state whose steering asks the most of a node
-    values = {"configuration": "rfs-plus", "replicas": "1", "target": "kubernetes"}
-    state = keys.state("doctor", values | stacks.changes(config or []))
-    with waiting("looking at the cluster and its nodes", 10):
-        return examine(state)
 
 
 Owner = Annotated[str, typer.Option(help="Name under which the snapshot is kept.", metavar="NAME")]

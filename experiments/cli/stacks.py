@@ -1,10 +1,11 @@
-"""`up`, `preview`, `destroy`, `outputs` and `measure`: one stack, one state."""
+"""`up`, `preview`, `destroy`, `outputs` and `measure`: the commands of one stack."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,22 +28,33 @@ Stack = Annotated[
     typer.Option(
         "--stack",
         "-s",
-        help="<configuration>-<replicas>, such as rfs-plus-16; or lab.",
+        help="Name of the stack, <configuration>-<replicas> such as rfs-plus-16; or lab.",
         metavar="STACK",
     ),
 ]
 Config = Annotated[
     list[str] | None,
     typer.Option(
-        "--config", "-c", help="Set and keep key=value, as Pulumi does.", metavar="KEY=VALUE"
+        "--config",
+        "-c",
+        help="Set a configuration key and keep it in Pulumi.STACK.yaml; may be repeated "
+        "(docs/configuration.md).",
+        metavar="KEY=VALUE",
     ),
 ]
 Tried = Annotated[
     list[str] | None,
-    typer.Option("--config", "-c", help="Try key=value; nothing is kept.", metavar="KEY=VALUE"),
+    typer.Option(
+        "--config", "-c", help="Configuration key to try; nothing is kept.", metavar="KEY=VALUE"
+    ),
 ]
 EngineName = Annotated[
-    str, typer.Option("--engine", help="auto, pulumi or embedded.", metavar="ENGINE")
+    str,
+    typer.Option(
+        "--engine",
+        help="pulumi (the Pulumi CLI), embedded, or auto: pulumi if it is on PATH.",
+        metavar="ENGINE",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
@@ -58,29 +70,35 @@ def register(app: typer.Typer) -> None:
 def up(
     stack: Stack, config: Config = None, engine: EngineName = "auto", json: Json = False
 ) -> None:
-    """Converge a state and measure it; what drifted is found and repaired."""
-    from experiments import targets
+    """Set up a stack and measure it; repair what has drifted.
+
+    \b
+    ./steerlab up -s rfs-plus-16
+    ./steerlab up -s rfs-plus-16 -c replicas=8 -c lab.path=host
+
+    A stack is one configuration with a number of pairs. Resources that were deleted, killed or
+    changed by hand are recreated. `destroy` restores the machine.
+    """
     from experiments.engines import stacks, trust
     from experiments.engines.choice import choose
-    from experiments.targets.lab import standing
-    from experiments.targets.lab.drift import restore
+    from experiments.targets import TARGETS
 
     changes = stacks.changes(config or [])
     ref, state = stacks.load(stack, changes)
-    targets.require_for(state)
+    target = TARGETS[state.target]
+    target.require_for(state)
     chosen = choose(engine)
-    _tell_if_named_otherwise(ref)
+    _note_settings(ref, changes)
     trust.refuse_foreign(stacks.ROOT / ".pulumi", "stacks")
-    undo = _how("up", stack, "continue"), _how("destroy", stack, "remove what was made")
-    with targets.busy(state.target, stack, f"up of {stack}"), _or_else(*undo):
-        if state.target == "lab":
-            standing.refuse_foreign(ref)
+    undo = _how("up", stack, "continue"), _how("destroy", stack, "undo")
+    with target.busy(stack, f"up of {stack}"), _or_else(*undo):
+        target.refuse_foreign(ref)
         stacks.save(stack, changes)
-        drift = targets.drifted(chosen.resources(ref))
-        _tell(drift)
-        restore(drift)
+        drift = target.drifted(chosen.resources(ref))
+        _show_drift(drift)
+        target.restore(drift)
         started = time.monotonic()
-        with _told(json, state) as listen:
+        with _progress(json, state) as listen:
             outcome = chosen.up(ref, replace=[found.urn for found in drift], on_step=listen)
     _conclude(outcome, chosen, json, f"in {time.monotonic() - started:.1f} s")
 
@@ -88,17 +106,23 @@ def up(
 def preview(
     stack: Stack, config: Tried = None, engine: EngineName = "auto", json: Json = False
 ) -> None:
-    """Say what `up` would do, and do nothing."""
-    from experiments import targets
+    """Show what `up` would change, without changing anything.
+
+    \b
+    ./steerlab preview -s rfs-plus-16 -c configuration=rps
+    """
     from experiments.engines import stacks
     from experiments.engines.choice import choose
+    from experiments.targets import TARGETS
 
-    ref, state = stacks.load(stack, stacks.changes(config or []))
-    targets.require_for(state)
+    changes = stacks.changes(config or [])
+    ref, state = stacks.load(stack, changes)
+    target = TARGETS[state.target]
+    target.require_for(state)
     chosen = choose(engine)
-    _tell_if_named_otherwise(ref)
-    drift = targets.drifted(chosen.resources(ref))
-    _tell(drift)
+    _note_settings(ref, changes)
+    drift = target.drifted(chosen.resources(ref))
+    _show_drift(drift)
     outcome = chosen.preview(ref, replace=[found.urn for found in drift])
     if not json:
         for step in outcome.changes:
@@ -108,14 +132,11 @@ def preview(
 
 def destroy(
     stack: Annotated[
-        str, typer.Option("--stack", "-s", help="The stack to destroy.", metavar="STACK")
+        str, typer.Option("--stack", "-s", help="Stack to destroy.", metavar="STACK")
     ] = "",
     lab: Annotated[
         bool,
-        typer.Option(
-            "--lab",
-            help="The lab that stands on this machine, also of a stack whose state is lost.",
-        ),
+        typer.Option("--lab", help="The lab on this machine, also if its stack's state is lost."),
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="With --lab: also the lab of another checkout.")
@@ -123,54 +144,47 @@ def destroy(
     engine: EngineName = "auto",
     json: Json = False,
 ) -> None:
-    """Put every node back as it was and take the stack's lab away.
+    """Restore every node of a stack and delete what `up` created.
 
     \b
     ./steerlab destroy -s rfs-plus-16
     ./steerlab destroy --lab
 
-    The second needs no state: for what a killed sweep or a deleted folder left standing. The stack's
-    configuration file stays.
+    `--lab` needs no state: use it after a killed sweep or a deleted folder. The stack's
+    configuration file is kept.
     """
     from experiments import targets
     from experiments.engines import stacks, trust
     from experiments.engines.choice import choose
     from experiments.targets.lab import standing
-    from infra.errors import InvalidInput, Refusal
+    from infra.errors import InvalidInput
 
     if lab == bool(stack):
         raise InvalidInput("destroy: give either --stack STACK or --lab")
     recorded = stacks.recorded(stack) if stack else []
     target = targets.of(recorded)
-    targets.require(target, removal=True)
-    stands = standing.lab() if target == "lab" else None
+    target.require(removal=True)
     if lab:
+        stands = standing.lab()
         if stands is None or stands.folder != str(stacks.ROOT) or not stacks.recorded(stands.stack):
             _take_away(json, force)
             return
         stack = stands.stack
-        recorded = stacks.recorded(stack)
-    ref = stacks.named(stack)
-    if not recorded and stands and stands.stack == stack:
-        raise Refusal(
-            f"stack {stack} has no state in {stacks.ROOT}, but the lab of {stands} stands on this "
-            f"machine: {command('destroy', '--lab')} (a sweep: {command('sweep', '--resume', '--out')} "
-            "DIR)"
-        )
+    elif not recorded:
+        standing.refuse_lost(stack)
     chosen = choose(engine)
     stacks.require(stack)
     trust.refuse_foreign(stacks.ROOT / ".pulumi", "stacks")
+    ref = stacks.named(stack)
     finish = _how("destroy", stack, "finish")
-    with targets.busy(target, stack, f"destroy of {stack}"), _or_else(finish):
+    with target.busy(stack, f"destroy of {stack}"), _or_else(finish):
         started = time.monotonic()
-        with _told(json) as listen:
+        with _progress(json) as listen:
             outcome = chosen.destroy(ref, on_step=listen)
-            standing.finish(ref)
+            target.finish(ref)
     _conclude(outcome, chosen, json, f"in {time.monotonic() - started:.1f} s")
     if kept := stacks.kept(stack):
-        note(
-            f"{kept} stays, and the next up of {stack} reads it; delete it to follow the name alone"
-        )
+        note(f"{kept} is kept for the next up of {stack}; delete it to use the name alone")
 
 
 def _take_away(json: bool, force: bool) -> None:
@@ -187,21 +201,21 @@ def _take_away(json: bool, force: bool) -> None:
     if json:
         show_json(answer or {"stack": None})
     elif answer is None:
-        show("no lab stands on this machine")
+        show("there is no lab on this machine")
     else:
-        show(f"restored {answer['restored']} values; the lab of stack {stands} is gone")
+        show(f"restored {answer['restored']} values and removed the lab of stack {stands}")
         for words in answer["left"]:
             show(words)
 
 
 def _ask_about(stands: Lab) -> None:
-    """A lab that another checkout can still destroy is its owner's."""
+    """Do not remove a lab that another checkout can still destroy, unless confirmed."""
     from experiments.engines import stacks
     from infra.errors import InvalidInput
 
     if stands.folder == str(stacks.ROOT) or not Path(stands.folder).exists():
         return
-    whose = f"the lab on this machine is of stack {stands}, another checkout than {stacks.ROOT}"
+    whose = f"the lab on this machine is of stack {stands}, not of this checkout, {stacks.ROOT}"
     if not (sys.stdin.isatty() and err.file.isatty()):
         raise InvalidInput(f"destroy: {whose}: destroy it there, or add --force")
     note(whose)
@@ -210,38 +224,39 @@ def _ask_about(stands: Lab) -> None:
 
 
 def outputs(stack: Stack, engine: EngineName = "auto", json: Json = False) -> None:
-    """Print the stack's outputs: the state and its last measurement, by `up` or by `measure`."""
+    """Print a stack's outputs: its settings and its last measurement.
+
+    \b
+    ./steerlab outputs -s rfs-plus-16 --json
+    """
     from experiments.engines import stacks
     from experiments.engines.choice import choose
 
     chosen = choose(engine)
     stacks.require(stack, up=True)
-    values = chosen.outputs(stacks.named(stack))
-    if json:
-        show_json(values)
-    else:
-        _print_outputs(values)
+    _print_outputs(chosen.outputs(stacks.named(stack)), json)
 
 
 def measure(
     stack: Annotated[str, typer.Option("--stack", "-s", help="A stack that is up.")],
     json: Json = False,
 ) -> None:
-    """Measure a converged stack again; records go to results/STACK."""
-    from experiments import targets
+    """Measure a stack that is up again; records go to results/STACK.
+
+    \b
+    ./steerlab measure -s rfs-plus-16
+    """
     from experiments.engines import remeasured, stacks
     from experiments.engines.choice import choose
     from experiments.run import single
+    from experiments.targets import TARGETS
 
     what = single.of_stack(stack, choose)
-    alone = targets.busy(what.target, what.stack, f"measure of {what.stack}")
+    alone = TARGETS[what.target].busy(stack, f"measure of {stack}")
     with alone, waiting("measuring", _expected_s(what)):
         result = single.measure(what)
         remeasured.keep(stacks.named(stack), result)
-    if json:
-        show_json(result)
-    else:
-        _print_outputs(result)
+    _print_outputs(result, json)
 
 
 def _how(verb: str, stack: str, why: str) -> str:
@@ -250,7 +265,7 @@ def _how(verb: str, stack: str, why: str) -> str:
 
 @contextlib.contextmanager
 def _or_else(*ways: str) -> Iterator[None]:
-    """Of an interrupted command, show how its work is finished or undone."""
+    """After an interrupt, show how to finish or undo the work."""
     try:
         yield
     except KeyboardInterrupt:
@@ -259,24 +274,27 @@ def _or_else(*ways: str) -> Iterator[None]:
         raise
 
 
-def _tell_if_named_otherwise(ref: StackRef) -> None:
+def _note_settings(ref: StackRef, changes: Mapping[str, str]) -> None:
+    """Old keys, and settings that differ from the stack's name."""
     from experiments.engines import stacks
 
+    if words := stacks.renamed(ref.name, changes):
+        note(words)
     if differences := stacks.named_otherwise(ref):
         note(
-            f"stack {ref.name} is not what its name says: {'; '.join(differences)} "
+            f"stack {ref.name} differs from its name: {'; '.join(differences)} "
             f"(from -c or Pulumi.{ref.name}.yaml)"
         )
 
 
-def _tell(drift: Sequence[Drift]) -> None:
+def _show_drift(drift: Sequence[Drift]) -> None:
     for found in drift:
         note(f"drift: {found.name}: {found.why}")
 
 
 @contextlib.contextmanager
-def _told(quiet: bool, state: StackSettings | None = None) -> Iterator[OnStep]:
-    """A listener that prints each finished step and shows that the measurement runs."""
+def _progress(quiet: bool, state: StackSettings | None = None) -> Iterator[OnStep]:
+    """A listener that prints each finished step, and a spinner during the measurement."""
     with contextlib.ExitStack() as running:
 
         def listen(step: Step) -> None:
@@ -305,21 +323,14 @@ def _print_step(step: Step) -> None:
 
 
 def _conclude(outcome: Outcome, engine: Engine, json: bool, when: str) -> None:
-    counts: dict[str, int] = {}
-    for step in outcome.changes:
-        counts[step.operation] = counts.get(step.operation, 0) + 1
+    counts = Counter(step.operation for step in outcome.changes)
     if json:
+        names = ("operation", "name", "urn", "detail")
         show_json(
             {
                 "engine": engine.name,
                 "changes": [
-                    {
-                        "operation": step.operation,
-                        "name": step.name,
-                        "urn": step.urn,
-                        "detail": step.detail,
-                    }
-                    for step in outcome.changes
+                    {name: getattr(step, name) for name in names} for step in outcome.changes
                 ],
                 "counts": counts,
                 "same": outcome.same,
@@ -332,7 +343,10 @@ def _conclude(outcome: Outcome, engine: Engine, json: bool, when: str) -> None:
     show(f"{words}; {outcome.same} the same ({engine.name} engine, {when})")
 
 
-def _print_outputs(values: Mapping[str, object]) -> None:
+def _print_outputs(values: Mapping[str, object], json: bool = False) -> None:
+    if json:
+        show_json(values)
+        return
     known = {name: value for name, value in sorted(values.items()) if value is not None}
     width = max(map(len, known), default=0)
     for name, value in known.items():

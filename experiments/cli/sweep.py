@@ -1,4 +1,4 @@
-"""`sweep`: the matrix of states, in random blocks, with progress; then table, verdict, report."""
+"""`sweep`: measure configurations in random blocks, with progress; then table, verdict and report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from experiments.cli.results import conclude
 from experiments.cli.stacks import EngineName, Json
 from experiments.cli.terminal import REFRESH, drawn, err, note, safe, show
 from experiments.run import options
-from experiments.run.options import Option
+from experiments.run.options import Option, Options
 from infra.commands import command
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from experiments.run.plan import Run, SweepPlan
     from experiments.run.sweep import Done
 
-# With --until-ci: the most blocks, where the command line does not say.
+# With --until-ci: maximum of blocks, where the command line does not give it.
 MOST_BLOCKS = 40
 # Of --plan without --verbose: as many as a screen has room for.
 MOST_LINES = 12
@@ -52,7 +52,8 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
 def _parameter(field: str, option: Option) -> inspect.Parameter:
     names = [name for name in (options.flag(field), option.short) if name]
     kind = list[str] | None if option.short else str | None
-    shown = typer.Option(*names, help=option.help, metavar=option.metavar)
+    text = f"{Options.model_fields[field].description}."
+    shown = typer.Option(*names, help=text, metavar=option.metavar)
     return inspect.Parameter(
         field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, shown]
     )
@@ -64,12 +65,15 @@ def sweep(
     ] = False,
     matrix: Annotated[
         str | None,
-        typer.Option(help="usual, quick, study, or a YAML file.", metavar="NAME|FILE"),
+        typer.Option(
+            help="Set of options: usual, quick, study, or a YAML file.", metavar="NAME|FILE"
+        ),
     ] = None,
     max_time: Annotated[
         str | None,
         typer.Option(
-            help="Time limit (30m). No run starts that would exceed it; continue with --resume.",
+            help="Time limit, for example 30m. No run starts that would exceed it; continue with "
+            "--resume.",
             metavar="TIME",
         ),
     ] = None,
@@ -78,10 +82,11 @@ def sweep(
         bool, typer.Option("--plan", help="Print a summary of the plan and run nothing.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="With --plan: every run in its order.")
+        bool, typer.Option("--verbose", help="With --plan: print every run in its order.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Results directory; else results/sweep-TIME.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Results directory; by default results/sweep-TIME.", metavar="DIR"),
     ] = None,
     events: Annotated[
         Path | None,
@@ -98,27 +103,30 @@ def sweep(
     ./steerlab sweep --path overlay,host --replicas 1,16 --runs 20
     ./steerlab sweep --replicas 4 --until-ci 0.05
     ./steerlab sweep --matrix study --max-time 8h
-    ./steerlab sweep --quick --target kubernetes -c kubeconfig=admin.conf
+    ./steerlab sweep --quick --target kubernetes -c kubernetes.context=NAME
 
-    The sweep has a stack of its own, which is destroyed at the end, also after Ctrl-C. An
+    The sweep uses a stack of its own, which is destroyed at the end, also after Ctrl-C. An
     interrupted sweep continues with --resume.
     """
     from experiments.engines import stacks
     from experiments.run import matrix as matrices
+    from infra import keys
     from infra.errors import InvalidInput
 
     if quick and matrix:
-        raise InvalidInput("matrix: --quick is --matrix quick: give one of them")
+        raise InvalidInput("matrix: --quick is the same as --matrix quick: give one of them")
     limit = _max_seconds(max_time)
     asked = {"seed": secrets.randbelow(2**31), **matrices.named("usual")}
     if resume:
-        asked |= matrices.options_of(_kept_plan(out))
+        asked |= dict(_kept_plan(out).asked)
     if quick or matrix:
         asked |= matrices.named("quick" if quick else matrix or "usual")
     typed = options.layer({name: value for name, value in given.items() if value is not None})
     if "until_ci" in typed and asked.get("until_ci") is None:
         asked["blocks"] = MOST_BLOCKS
     wanted = matrices.plan(asked | typed)
+    if words := keys.renamed(key for key, _ in wanted.config):
+        note(words)
     if not resume:
         matrices.refuse_without_baseline(wanted.asked)
     if plan:
@@ -129,7 +137,7 @@ def sweep(
             f"max-time: one run takes {wanted.seconds_of(1):g} s, {max_time} is less"
         )
     directory = out or stacks.ROOT / "results" / f"sweep-{time.strftime('%Y%m%d-%H%M%S')}"
-    with _told(events, wanted) as teller:
+    with _events(events, wanted) as teller:
         _run(wanted, directory, resume, engine, json, limit, teller)
 
 
@@ -146,7 +154,7 @@ def _max_seconds(words: str | None) -> float | None:
 
 
 @contextlib.contextmanager
-def _told(path: Path | None, plan: SweepPlan) -> Iterator[Events | None]:
+def _events(path: Path | None, plan: SweepPlan) -> Iterator[Events | None]:
     from analysis import files
     from experiments.run.events import Events
     from infra.errors import InvalidInput
@@ -165,12 +173,12 @@ def _told(path: Path | None, plan: SweepPlan) -> Iterator[Events | None]:
 
 
 def _kept_plan(out: Path | None) -> SweepPlan:
-    """The plan of the directory to go on with."""
+    """The plan of the sweep to continue."""
     from experiments.run.sweep import kept_plan
     from infra.errors import InvalidInput
 
     if out is None:
-        raise InvalidInput("resume: say which sweep with --out DIR")
+        raise InvalidInput("resume: --out DIR must name the sweep's results directory")
     return kept_plan(out)
 
 
@@ -195,13 +203,12 @@ def _print_plan(plan: SweepPlan, *, json: bool, verbose: bool) -> None:
 
 
 def _summary(plan: SweepPlan) -> str:
-    minutes = plan.eta_s / 60
     counts = ", ".join(map(str, plan.replicas))
     lines = [
         f"configurations  {', '.join(plan.configurations)}",
         f"replicas        {counts} (path {', '.join(plan.paths)})",
         f"runs            {len(plan.runs)} in {plan.blocks} blocks, each {plan.omit} + "
-        f"{plan.duration} s; about {minutes:.0f} min",
+        f"{plan.duration} s; about {plan.eta_s / 60:.0f} min",
         f"seed            {plan.seed}, plan {plan.digest}",
     ]
     lines += [f"left out        {name}: {why}" for name, why in plan.left_out]
@@ -217,27 +224,24 @@ def _run(
     limit: float | None,
     events: Events | None,
 ) -> None:
-    from experiments import targets
     from experiments.engines.choice import choose
     from experiments.run.sweep import Sweep
-    from experiments.targets.lab import standing
+    from experiments.targets import TARGETS
 
-    target = dict(plan.settings).get("target", "lab")
-    targets.require(target)
+    TARGETS[plan.target or "lab"].require()
     sweep = Sweep(directory, plan, choose(engine), limit)
     note(_summary(plan))
     note(f"results         {directory.absolute()}")
     bar = _bar()
-    with targets.busy(target, sweep.stack.name, f"sweep in {directory}"), bar:
-        if target == "lab":
-            standing.refuse_foreign(sweep.stack)
+    with sweep.target.busy(sweep.stack.name, f"sweep in {directory}"), bar:
+        sweep.target.refuse_foreign(sweep.stack)
         left = sweep.prepare(resume=resume)
         ran = 0
         task = bar.add_task("", last="", total=len(plan.runs), completed=len(plan.runs) - len(left))
 
         def started(run: Run) -> None:
-            state = f"{run.configuration} x {run.replicas}"
-            bar.update(task, description=f"block {run.block} {state:<12}")
+            cell = f"{run.configuration} x {run.replicas}"
+            bar.update(task, description=f"block {run.block} {cell:<12}")
             if events:
                 events.started(run)
 
@@ -251,32 +255,32 @@ def _run(
             if events:
                 events.recorded(done)
 
-        def cleaning() -> None:
+        def restoring() -> None:
             bar.update(task, description="restoring", last="")
             if events:
-                events.putting_back()
+                events.restoring()
 
-        sweep.on_run, sweep.on_done, sweep.on_cleanup = started, finished, cleaning
+        sweep.on_run, sweep.on_done, sweep.on_cleanup = started, finished, restoring
         why: Why = "failed"
-        unmade = len(left)
+        missing = len(left)
         go_on = f"continue with {command('sweep', '--resume', '--out', directory)}"
         if events:
-            events.planned(unmade)
+            events.planned(missing)
         try:
-            unmade = sweep.run(left)
-            why = "time" if unmade else "complete"
+            missing = sweep.run(left)
+            why = "time" if missing else "complete"
         except BaseException as error:
             why = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            unmade = len(plan.runs) - ran if ran else unmade
+            missing = len(plan.runs) - ran if ran else missing
             note(f"not finished: {go_on}")
-            if target == "lab" and standing.lab():
-                note(f"the lab is still there: {command('destroy', '--lab')} removes it")
+            if leftover := sweep.target.leftover():
+                note(leftover)
             raise
         finally:
             if events:
-                events.ended(why, unmade)
-    if unmade:
-        note(f"the time is up with {unmade} runs left: {go_on}")
+                events.ended(why, missing)
+    if missing:
+        note(f"time limit reached with {missing} runs left: {go_on}")
     conclude(directory, json=json)
 
 

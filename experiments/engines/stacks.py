@@ -1,4 +1,4 @@
-"""Stacks of this project: their configuration files, validated before anything is touched."""
+"""Stacks of this project and their configuration files, validated before anything is touched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.files import write as atomically
 from experiments.engines import StackRef
-from infra import checkpoint, config, configurations, untrusted, yaml_files
+from infra import checkpoint, config, configurations, keys, yaml_files
 from infra.config import PROJECT, StackSettings
 from infra.errors import InvalidInput
 
@@ -18,28 +18,35 @@ _PREFIX = f"{PROJECT}:"
 
 
 def load(name: str, changes: Mapping[str, str] | None = None) -> tuple[StackRef, StackSettings]:
-    """A stack and the state it declares, with `changes` (`-c key=value`) over its file.
+    """A stack and its settings, with `changes` (`-c key=value`) over those of its file.
 
-    Raises `InvalidInput` for an unreadable file, a secret, or a state that is not valid.
+    Raises `InvalidInput` for an unreadable file, a secret, or settings that are not valid.
     """
-    values = _read(name) | _full(changes or {})
-    state = config.state(name, _own(values))
-    return StackRef(ROOT, ROOT, name, values), state
+    file, new = _read(name), _full(changes or {})
+    document = keys.document(_own(file))
+    keys.document(_own(new))  # refuses contradictions
+    for key, value in _own(new).items():
+        keys.put(document, keys.path_of(key), value)
+    others = {
+        key: _text(value) for key, value in (file | new).items() if not key.startswith(_PREFIX)
+    }
+    texts = _texts(document)
+    return StackRef(ROOT, ROOT, name, others | texts), config.state(name, _own(texts))
 
 
 def named(name: str) -> StackRef:
-    """A stack whose configuration is not asked: to destroy it or to read its outputs."""
+    """A stack whose configuration is not needed: to destroy it or to read its outputs."""
     return StackRef(ROOT, ROOT, config.checked(name))
 
 
 def own(directory: Path, name: str, values: Mapping[str, str]) -> tuple[StackRef, StackSettings]:
-    """A stack whose state lives in `directory` and whose configuration is `values` alone."""
+    """A stack whose state is in `directory` and whose configuration is `values` alone."""
     return ref(directory, name, values), config.state(name, values)
 
 
 def ref(directory: Path, name: str, values: Mapping[str, str]) -> StackRef:
-    """The same without its state: to destroy it."""
-    return StackRef(ROOT, directory, name, _full(values))
+    """The same without its settings: to destroy it."""
+    return StackRef(ROOT, directory, name, _texts(keys.document(values)))
 
 
 def recorded(name: str) -> list[dict[str, Any]]:
@@ -51,14 +58,31 @@ def save(name: str, changes: Mapping[str, str]) -> None:
     """Keep `changes` in the stack's file, as `pulumi up -c` does.
 
     Its comments, its order and its other keys stay; a file that has these values is not written.
+    An old key in the file moves to its successor when that is changed.
     """
-    path = _path(name)
-    kept = _read(name)
-    new = {key: value for key, value in _full(changes).items() if not _same(kept.get(key), value)}
-    if new:
-        spelled = {_full_key(str(key)): key for key in _section(path)}
-        values = {spelled.get(key, key): _typed(key, value) for key, value in new.items()}
-        atomically(path, yaml_files.changed(path, "config", values))
+    path, file, new = _path(name), _read(name), _full(changes)
+    document = keys.document(_own(file))
+    spelled = {_full_key(str(key)): key for key in _section(path)}
+    values: dict[tuple[str, ...], Any] = {}
+    removed: list[str] = []
+    for key, value in new.items():
+        if not key.startswith(_PREFIX):
+            if file.get(key) is None or _text(file[key]) != value:
+                values[(spelled.get(key, key),)] = value
+            continue
+        place = keys.path_of(key.removeprefix(_PREFIX))
+        kept = keys.at(document, place)
+        if kept is not None and keys.text(kept) == keys.text(value):
+            continue
+        first = spelled.get(_PREFIX + place[0], _PREFIX + place[0])
+        for old in _own(file):
+            old_place = keys.path_of(old)
+            if len(old_place) > 1 and place[: len(old_place)] == old_place[: len(place)]:
+                removed.append(spelled[_PREFIX + old])
+                values[(first, *old_place[1:])] = keys.structure(file[_PREFIX + old])
+        values[(first, *place[1:])] = keys.structure(value)
+    if values:
+        atomically(path, yaml_files.changed(path, "config", values, removed))
 
 
 def changes(words: list[str]) -> dict[str, str]:
@@ -86,12 +110,17 @@ def require(name: str, *, up: bool = False) -> None:
 
 def kept(name: str) -> str:
     """The stack's configuration file with its values, where there is one with any."""
-    values = " ".join(f"{key}={value}" for key, value in _own(_read(name)).items())
+    values = " ".join(f"{key}={_text(value)}" for key, value in _own(_read(name)).items())
     return f"{_path(name).name} ({values})" if values else ""
 
 
+def renamed(name: str, changes: Mapping[str, str]) -> str:
+    """A note on the old keys in the stack's file and in `changes`; empty where there are none."""
+    return keys.renamed([*_own(_read(name)), *changes])
+
+
 def named_otherwise(stack: StackRef) -> list[str]:
-    """Where the configuration sets something else than the stack's name says."""
+    """Where the configuration differs from what the stack's name says."""
     own = _own(stack.config)
     known = configurations.load(ROOT / own["configurations"] if own.get("configurations") else None)
     try:
@@ -122,42 +151,31 @@ def _section(path: Path) -> dict[Any, Any]:
     return section
 
 
-def _read(name: str) -> dict[str, str]:
+def _read(name: str) -> dict[str, Any]:
+    """The values of the stack's file by full key."""
     path = _path(name)
-    values: dict[str, str] = {}
+    values: dict[str, Any] = {}
     for key, value in _section(path).items():
         if isinstance(value, dict) and "secure" in value:
             raise InvalidInput(f"{key}: {path.name} has a secret; this project has none")
         full = _full_key(str(key))
         if full in values:
             raise InvalidInput(f"{key}: {path.name} has it twice, with and without {_PREFIX}")
-        values[full] = _text(value)
+        values[full] = value
     return values
 
 
 def _text(value: Any) -> str:
-    """A YAML value as Pulumi hands it to a program."""
+    """A YAML value as Pulumi passes it to a program."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _typed(key: str, value: str) -> Any:
-    """A structured value is kept as structure, everything else as the text it is."""
-    structured = key.removeprefix(_PREFIX) in config.STRUCTURED
-    return untrusted.parsed(value) if structured else value
+def _texts(document: Mapping[str, Any]) -> dict[str, str]:
+    """A nested document as an engine passes it to the program."""
+    return {_full_key(key): keys.text(value) for key, value in document.items()}
 
 
-def _same(kept: str | None, value: str) -> bool:
-    """Whether two texts of a key mean one value: JSON can be written in several ways."""
-    if kept is None or kept == value:
-        return kept == value
-    try:
-        one, other = (json.dumps(untrusted.parsed(text), sort_keys=True) for text in (kept, value))
-    except ValueError:
-        return False
-    return one == other
-
-
-def _full(values: Mapping[str, str]) -> dict[str, str]:
+def _full(values: Mapping[str, Any]) -> dict[str, Any]:
     return {_full_key(key): value for key, value in values.items()}
 
 
@@ -165,7 +183,7 @@ def _full_key(key: str) -> str:
     return key if ":" in key else _PREFIX + key
 
 
-def _own(values: Mapping[str, str]) -> dict[str, str]:
+def _own(values: Mapping[str, Any]) -> dict[str, Any]:
     """This project's keys without their prefix; those of other packages are not ours to judge."""
     return {
         key.removeprefix(_PREFIX): value for key, value in values.items() if key.startswith(_PREFIX)

@@ -1,4 +1,4 @@
-"""A sweep told as JSON lines, for scripts: each a moment of it, in order, flushed at once.
+"""The events of a sweep as JSON lines, for scripts: in order, each flushed at once.
 
 {"event": "planned", "at": "2026-11-23T10:00:00Z", "plan": "...", "runs": 72, "left": 72, ...}
 {"event": "started", ..., "order": 0, "block": 0, "configuration": "rfs", "replicas": 4, ...}
@@ -30,29 +30,29 @@ class Events:
 
     def planned(self, left: int) -> None:
         plan = self._plan
-        self._say(
+        self._write(
             "planned", plan=plan.digest, seed=plan.seed, runs=len(plan.runs), left=left,
             left_s=plan.seconds_of(left),
         )  # fmt: skip
 
     def started(self, run: Run) -> None:
-        self._say("started", **dataclasses.asdict(run))
+        self._write("started", **dataclasses.asdict(run))
 
     def recorded(self, done: Done) -> None:
-        self._say(
+        self._write(
             "recorded", **dataclasses.asdict(done.run), valid=done.record.valid,
             reasons=done.record.reasons, bitrate_mbps=mean_bitrate(done.record),
             finished=done.finished, runs=done.total,
             left_s=self._plan.seconds_of(done.total - done.finished),
         )  # fmt: skip
 
-    def putting_back(self) -> None:
-        self._say("putting back")
+    def restoring(self) -> None:
+        self._write("putting back")
 
     def ended(self, why: Why, left: int) -> None:
-        self._say("ended", why=why, left=left)
+        self._write("ended", why=why, left=left)
 
-    def _say(self, event: str, **words: Any) -> None:
+    def _write(self, event: str, **fields: Any) -> None:
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._stream.write(json.dumps({"event": event, "at": at, **words}) + "\n")
+        self._stream.write(json.dumps({"event": event, "at": at, **fields}) + "\n")
         self._stream.flush()

@@ -6,7 +6,6 @@ plan = matrix.plan(wanted)
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from experiments.run import options
 from experiments.run import plan as plans
 from experiments.run.options import Options
 from experiments.run.plan import SweepPlan
+from experiments.targets import TARGETS
 from infra import config, yaml_files
 from infra import configurations as definitions
 from infra.errors import InvalidInput
@@ -71,37 +71,22 @@ def _checked(document: Any, usual: Mapping[str, Any], where: str) -> dict[str, A
 
 
 def plan(wanted: Mapping[str, Any]) -> SweepPlan:
-    """The plan of these options, validated as `up` would a state of it.
+    """The plan of these options, validated as `up` would validate its stacks.
 
     Raises `InvalidInput` naming the option, and `PrerequisiteMissing` where the target does not answer.
     """
     asked = options.read(options.layer(wanted))
     if asked.own:
-        asked = dataclasses.replace(asked, own=str(Path(asked.own).resolve()))
-    settings = dict(asked.settings)
-    timing = {key: str(getattr(asked, key)) for key in ("duration", "omit", "streams")}
-    # What is wrong with the target shows before a cluster is asked for its nodes.
-    path = max(asked.paths, key=("overlay", "host").index)
-    usual = {"configuration": "baseline", "replicas": "1", "path": path, **settings, **timing}
-    made = plans.make(asked, known=definitions.load(asked.own or None), cpus=_cpus(usual))
+        asked = asked.model_copy(update={"own": str(Path(asked.own).resolve())})
+    path = "host" if "host" in asked.paths else "overlay"
+    # What is wrong with the target must show before a cluster is asked for its nodes.
+    state = config.state("sweep", asked.stack("baseline", 1, path))
+    cpus = TARGETS[state.target].cpus(state)
+    made = plans.make(asked, known=definitions.load(asked.own or None), cpus=cpus)
     if made.until_ci is not None and made.baseline not in made.configurations:
         raise InvalidInput("until_ci: the baseline must be among the configurations")
-    # One state of the plan, validated as `up` would: what is wrong with the rest shows here.
-    values = {
-        **settings,
-        "configuration": made.configurations[0],
-        "replicas": str(max(made.replicas)),
-    }
-    config.state("sweep", {**values, **timing, "path": path})
+    config.state("sweep", asked.stack(made.configurations[0], max(made.replicas), path))
     return made
-
-
-def options_of(kept: SweepPlan) -> dict[str, Any]:
-    """The options that make a plan again; what was left out is asked for again, too."""
-    asked = kept.asked
-    return {field: getattr(asked, field) for field, _ in options.declared()} | {
-        "config": dict(asked.config)
-    }
 
 
 def refuse_without_baseline(asked: Options) -> None:
@@ -112,13 +97,3 @@ def refuse_without_baseline(asked: Options) -> None:
             f"nothing could be compared: add it, compare with another (--baseline NAME), or "
             f"compare nothing (--baseline {NO_BASELINE})"
         )
-
-
-def _cpus(values: dict[str, str]) -> int:
-    """How many CPUs a mask may name: this machine's, or those of the smallest server node."""
-    from infra.kubernetes.nodes import of_state
-
-    state = config.state("sweep", values)
-    if state.target == "lab":
-        return max(config.online_cores()) + 1
-    return min(node.cpus for node in of_state(state).servers)

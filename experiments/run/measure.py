@@ -23,9 +23,10 @@ from analysis.schema import (
     Setting,
     Steering,
 )
-from experiments import targets, validity
+from experiments import validity
 from experiments.host import machine, procstat
 from experiments.run import background
+from experiments.targets import TARGETS
 from experiments.targets.contract import AnyMeasurement, Backend, Standing, TrafficResult
 from experiments.traffic.iperf3 import BarrierBroken, failed
 from experiments.validity import Cause, Reason
@@ -85,7 +86,7 @@ def run(
     Returns the record and iperf3's raw output. What goes wrong makes the run invalid, with the
     reason: it raises nothing but an interrupt.
     """
-    at = targets.backend(what)
+    at = TARGETS[what.target].backend(what)
     count = what.replicas if replicas is None else replicas
     place = place or Place()
     verdict = _Verdict()

@@ -1,7 +1,7 @@
-"""The plan of a sweep: which state is measured when, from a seed (pure).
+"""The plan of a sweep: what is measured when, from a seed (pure).
 
 A split plot: in each block the paths, the replica counts and, within one count, the
-configurations come in random order, so that a drift of the machine hits all alike.
+configurations come in random order, so that a drift of the machine affects all of them alike.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from pydantic import ConfigDict, ValidationError
 
 from experiments.run import options
 from experiments.run.options import Options
 from infra import untrusted
+from infra.complaints import complaint
 from infra.configurations import Configuration
 from infra.errors import InvalidInput
 
-# Seconds beside the traffic of a run (verify, start, collect, re-steer), for the ETA alone.
-OVERHEAD_S = 0.6
-# The same where everything is made anew for each run.
-FRESH_OVERHEAD_S = 1.5
+# Seconds beside the traffic of a run (verify, start, collect, steer again), for the estimate alone.
+OVERHEAD_S = {"incremental": 0.6, "fresh": 1.5}
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,15 @@ class Run:
     configuration: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class SweepPlan(Options):
     """What a sweep will do; two plans with one `digest` are the same experiment.
 
-    `definitions` holds a hash of what each configuration's name stood for: a user's file may change.
-    With `until_ci` the blocks are the most that there will be: a state whose ratio is known to
-    that relative half-width needs no more runs. With `isolation` fresh each run has a lab of its own,
-    made for it and taken away, as the published study had; else the pods stay and steering changes.
+    `definitions` has a hash of what each configuration's name meant: a user's file may change.
+    With `until_ci`, `blocks` is the maximum. With `isolation` fresh each run has a new lab, as in
+    the published study; else the pods stay and steering changes.
     """
+
+    model_config = ConfigDict(validate_by_alias=False, validate_by_name=True)
 
     left_out: tuple[tuple[str, str], ...]
     definitions: tuple[tuple[str, str], ...]
@@ -53,9 +54,9 @@ class SweepPlan(Options):
     @property
     def asked(self) -> Options:
         """The options that it was made from, with the configurations that it left out."""
-        own = {one.name: getattr(self, one.name) for one in fields(Options)}
         names = (*self.configurations, *(name for name, _ in self.left_out))
-        return Options(**own | {"configurations": names})
+        own = {field: getattr(self, field) for field in Options.model_fields}
+        return options.read(own | {"configurations": names})
 
     @property
     def digest(self) -> str:
@@ -68,12 +69,11 @@ class SweepPlan(Options):
 
     def seconds_of(self, runs: int) -> float:
         """About how long so many runs take."""
-        overhead = OVERHEAD_S if self.isolation == "incremental" else FRESH_OVERHEAD_S
-        return round(runs * (self.duration + self.omit + overhead), 1)
+        return round(runs * (self.duration + self.omit + OVERHEAD_S[self.isolation]), 1)
 
 
 def make(asked: Options, *, known: Mapping[str, Configuration], cpus: int) -> SweepPlan:
-    """The plan of a matrix. A configuration that this machine has no cores for is left out.
+    """The plan of these options. A configuration that needs more CPUs than there are is left out.
 
     Raises `InvalidInput` for an unknown name, and where there is nothing to run.
     """
@@ -91,49 +91,40 @@ def make(asked: Options, *, known: Mapping[str, Configuration], cpus: int) -> Sw
             "configurations: this machine can run none of them: "
             + ", ".join(f"{name} {why}" for name, why in left_out)
         )
-    own = {one.name: getattr(asked, one.name) for one in fields(Options)}
-    return SweepPlan(
-        **own | {"configurations": possible},
-        left_out=left_out,
-        definitions=tuple((name, known[name].definition) for name in possible),
-        runs=tuple(_order(asked.seed, asked.blocks, possible, asked.replicas, asked.paths)),
+    return SweepPlan.model_validate(
+        {
+            **dict(asked),
+            "configurations": possible,
+            "left_out": left_out,
+            "definitions": tuple((name, known[name].definition) for name in possible),
+            "runs": tuple(_order(asked, possible)),
+        }
     )
 
 
-def _order(
-    seed: int,
-    blocks: int,
-    configurations: Sequence[str],
-    replicas: Sequence[int],
-    paths: Sequence[str],
-) -> list[Run]:
-    shuffled = random.Random(seed)  # noqa: S311 an experiment's order, not a secret
+def _order(asked: Options, configurations: tuple[str, ...]) -> list[Run]:
+    shuffled = random.Random(asked.seed)  # noqa: S311 an experiment's order, not a secret
     runs: list[Run] = []
-    for block in range(blocks):
-        for path in shuffled.sample(list(paths), len(paths)):
-            for count in shuffled.sample(list(replicas), len(replicas)):
-                for name in shuffled.sample(list(configurations), len(configurations)):
+    for block in range(asked.blocks):
+        for path in shuffled.sample(asked.paths, len(asked.paths)):
+            for count in shuffled.sample(asked.replicas, len(asked.replicas)):
+                for name in shuffled.sample(configurations, len(configurations)):
                     runs.append(Run(len(runs), block, path, count, name))
     return runs
 
 
 def from_json(text: str | bytes) -> SweepPlan:
     """A plan as `to_json` wrote it. Raises ValueError, KeyError or TypeError for any other text."""
-    from pydantic import TypeAdapter
-
     document = untrusted.parsed(text)
     if not isinstance(document, dict):
         raise TypeError("it is not a mapping")
+    rest = {key: document[key] for key in ("left_out", "definitions", "runs")}
     try:
-        own = options.of_kept(document)
+        return SweepPlan.model_validate({**dict(options.of_kept(document)), **rest})
     except InvalidInput as error:
         raise ValueError(str(error)) from None
-    return SweepPlan(
-        **{one.name: getattr(own, one.name) for one in fields(Options)},
-        left_out=tuple((str(name), str(why)) for name, why in document["left_out"]),
-        definitions=tuple((str(name), str(what)) for name, what in document["definitions"]),
-        runs=TypeAdapter(tuple[Run, ...]).validate_python(document["runs"]),
-    )
+    except ValidationError as error:
+        raise ValueError(complaint(error, SweepPlan)) from None
 
 
 def to_json(plan: SweepPlan) -> str:

@@ -15,64 +15,54 @@ from experiments import targets
 from experiments.engines import Engine, EngineError, stacks
 from experiments.run import attempts, records
 from experiments.run import measure as one
+from experiments.targets import TARGETS
 from experiments.targets.contract import AnyMeasurement
-from experiments.targets.lab.drift import links_of
 from infra.errors import InvalidInput, PrerequisiteMissing
-from infra.kubernetes import measurement as cluster
-from infra.kubernetes import nodes
-from infra.lab import measurement
 from infra.measured import NAME
 
 RESULTS = stacks.ROOT / "results"
 _MOST_CHANGES = 4
-
 
 _ANY: TypeAdapter[AnyMeasurement] = TypeAdapter(
     Annotated[AnyMeasurement, Field(discriminator="target")]
 )
 
 
-def declared(said: Any) -> AnyMeasurement:
+def declared(document: Any) -> AnyMeasurement:
     """The measurement that a stack declares."""
     try:
-        what = _ANY.validate_python(said)
+        what = _ANY.validate_python(document)
     except ValidationError as error:
         raise InvalidInput(
             f"measure: stdin holds no measurement: {error.errors()[0]['msg']}"
         ) from None
-    targets.require(what.target)
+    TARGETS[what.target].require()
     return what
 
 
 def of_stack(name: str, engine: Callable[[], Engine]) -> AnyMeasurement:
     """The measurement of a stack that is up; at least one run.
 
-    Raises `PrerequisiteMissing` where what was converged last is not what the stack's file declares now.
+    Raises `PrerequisiteMissing` where the last `up` was of other settings than the stack has now.
     """
     ref, state = stacks.load(name)
-    targets.require(state.target)
-    what: AnyMeasurement
-    if state.target == "kubernetes":
-        what = cluster.of(state, nodes.of_state(state))
-    else:
-        what = measurement.of(state)
-        if links_of(what.server_node) is None:
-            raise PrerequisiteMissing(
-                f"measure: stack {name} is not up: there is no namespace {what.server_node}"
-            )
+    target = TARGETS[state.target]
+    target.require()
+    what = target.measurement(state, target.nodes(state))
+    target.require_up(what)
     changes = [step for step in engine().preview(ref).changes if step.name != NAME]
     if changes:
         words = ", ".join(f"{step.operation} {step.name}" for step in changes[:_MOST_CHANGES])
         more = f" and {len(changes) - _MOST_CHANGES} more" if len(changes) > _MOST_CHANGES else ""
         raise PrerequisiteMissing(
-            f"measure: what stands is not what Pulumi.{name}.yaml and its configurations declare "
+            f"measure: stack {name} is not as Pulumi.{name}.yaml and its configurations declare "
             f"({words}{more}): ./steerlab up -s {quote(name)}"
         )
-    return type(what).model_validate({**what.model_dump(), "runs": max(1, what.runs)})
+    return what.model_copy(update={"runs": max(1, what.runs)})
 
 
 def measure(what: AnyMeasurement) -> dict[str, Any]:
-    """Make the runs, each tried twice, and sum up those that are valid.
+    """Make the runs, each with a second attempt, and summarise those that are valid.
 
     Every attempt leaves a record. Raises `EngineError` where no run is valid, or three in a row
     are invalid for one cause.
@@ -107,9 +97,10 @@ def measure(what: AnyMeasurement) -> dict[str, Any]:
 
 
 def _explained(what: AnyMeasurement, record: Record) -> str:
-    """Why the run does not count and, where the machine drifted, the command that repairs it."""
+    """Why the run is invalid and, where the stack drifted, the command that repairs it."""
     words = f"the run of {what.stack} is not valid: {'; '.join(record.reasons)}"
-    drift = targets.drifted(stacks.recorded(what.stack))
+    recorded = stacks.recorded(what.stack)
+    drift = targets.of(recorded).drifted(recorded)
     if not drift:
         return words
     replace = " ".join(f"--replace {quote(found.urn)}" for found in drift)

@@ -1,6 +1,7 @@
 """A sweep: every state of a plan, converged by an engine and measured, record by record.
 
     from pathlib import Path
+from typing import Any
     from experiments.run import matrix
     from experiments.engines.choice import choose
     from experiments.run.sweep import Sweep
@@ -24,24 +25,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from analysis import files, sequential
 from analysis.load import Fault, load, read
 from analysis.pairing import StateKey
 from analysis.schema import Machine, Record
-from experiments import signals, targets
+from experiments import signals
 from experiments.engines import Engine, EngineError, StackRef, stacks, trust
 from experiments.run import attempts, measure, records
 from experiments.run.plan import Run, SweepPlan, from_json, to_json
-from experiments.targets.contract import AnyMeasurement
-from experiments.targets.lab import standing
-from experiments.targets.lab.drift import restore
+from experiments.targets import TARGETS
+from experiments.targets.contract import AnyMeasurement, Target
 from infra import untrusted
 from infra.config import StackSettings
 from infra.errors import InvalidInput
-from infra.kubernetes import measurement as cluster
-from infra.kubernetes.nodes import Nodes, of_state
-from infra.lab import measurement
 
 PLAN = "plan.json"
 RECORDS = "records"
@@ -74,7 +72,7 @@ class Sweep:
     on_cleanup: Callable[[], None] = lambda: None
     _machines: dict[str, Machine] = field(default_factory=dict, init=False)
     _stands: tuple[str, str] | None = field(default=None, init=False)
-    _nodes: Nodes | None = field(default=None, init=False)
+    _nodes: Any = field(default=None, init=False)
     _judged: int | None = field(default=None, init=False)
     _needed: set[StateKey] = field(default_factory=set, init=False)
 
@@ -86,6 +84,10 @@ class Sweep:
         """
         values = self._values(self.plan.runs[0])
         return stacks.ref(self.directory.resolve(), self._stack_name, values)
+
+    @property
+    def target(self) -> Target:
+        return TARGETS[self.plan.target or "lab"]
 
     def prepare(self, *, resume: bool = False) -> list[Run]:
         """Make the results directory, or check that it holds this plan; the runs still to do.
@@ -165,7 +167,7 @@ class Sweep:
                 self.on_cleanup()
                 reserve.unlink(missing_ok=True)
                 self.engine.destroy(self.stack)
-                standing.finish(self.stack)
+                self.target.finish(self.stack)
         except EngineError as error:
             raise EngineError(
                 f"{after}the lab could not be taken away: {error}", error.exit_code
@@ -188,14 +190,14 @@ class Sweep:
         elif self._stands is None:
             # what an earlier, killed sweep of this directory left may have drifted since
             self._repair(stack)
-        elif self._stands != (state.path, state.configuration):
+        elif self._stands != (state.lab.path, state.configuration):
             self.engine.up(stack)
-        self._stands = (state.path, state.configuration)
+        self._stands = (state.lab.path, state.configuration)
 
     def _repair(self, stack: StackRef) -> None:
         self._machines.clear()
-        drift = targets.drifted(self.engine.resources(stack))
-        restore(drift)
+        drift = self.target.drifted(self.engine.resources(stack))
+        self.target.restore(drift)
         self.engine.up(stack, replace=[found.urn for found in drift])
 
     def _attempt(self, run: Run, state: StackSettings, attempt: int) -> Record:
@@ -213,10 +215,8 @@ class Sweep:
         return record
 
     def _measurement(self, state: StackSettings) -> AnyMeasurement:
-        if state.target == "lab":
-            return measurement.of(state)
-        self._nodes = self._nodes or of_state(state)
-        return cluster.of(state, self._nodes)
+        self._nodes = self._nodes or self.target.nodes(state)
+        return self.target.measurement(state, self._nodes)
 
     def _stack(self, run: Run) -> tuple[StackRef, StackSettings]:
         """The stack of a run. Raises `InvalidInput` where its configuration is no longer the plan's."""
@@ -237,16 +237,7 @@ class Sweep:
     def _values(self, run: Run) -> dict[str, str]:
         fresh = self.plan.isolation == "fresh"
         pairs = run.replicas if fresh else max(self.plan.replicas)
-        return {
-            **dict(self.plan.settings),
-            "configuration": run.configuration,
-            "replicas": str(pairs),
-            "path": run.path,
-            "runs": "0",
-            "duration": str(self.plan.duration),
-            "omit": str(self.plan.omit),
-            "streams": str(self.plan.streams),
-        }
+        return self.plan.stack(run.configuration, pairs, run.path)
 
     def _attempts(self, run: Run) -> list[Record]:
         """The records of a run in the order of their attempts.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from analysis.schema import Confounders, Machine
+from experiments.engines import StackRef
 from experiments.host.procstat import CounterSample
 from experiments.traffic.iperf3 import Result
 from experiments.validity import Reason
+from infra.config import StackSettings
 from infra.kubernetes.measurement import ClusterMeasurement
 from infra.lab.measurement import Measurement
 
@@ -77,3 +80,60 @@ class Backend(Protocol):
 
     def drive(self, pairs: int) -> TrafficResult:
         """Run the first pairs once. Raises `BarrierBroken` where they could not start together."""
+
+
+class Findings(Protocol):
+    """What `doctor` found; with anything `missing` no stack can be set up."""
+
+    @property
+    def missing(self) -> Sequence[str]: ...
+    def to_json(self) -> dict[str, Any]: ...
+    def text(self) -> str: ...
+
+
+class Target(Protocol):
+    """What a target provides; a module of these functions. `TARGETS` has them by name."""
+
+    def made(self, resources: Sequence[dict[str, Any]], /) -> bool:
+        """Whether the resources of a checkpoint are those of this target."""
+
+    def require(self, *, removal: bool = False) -> None:
+        """Raise `PrerequisiteMissing` where this machine lacks what is needed, or for a removal."""
+
+    def require_for(self, state: StackSettings, /) -> None:
+        """The same for a stack: its nodes must be reachable, too."""
+
+    def busy(self, stack: str, what: str, /) -> AbstractContextManager[None]:
+        """Lock what the stack works on. Raises `Busy`."""
+
+    def refuse_foreign(self, stack: StackRef, /) -> None:
+        """Raise `Busy`, before any engine starts, where another stack is in the way."""
+
+    def cpus(self, state: StackSettings, /) -> int:
+        """Number of CPUs that a mask may name."""
+
+    def nodes(self, state: StackSettings, /) -> Any:
+        """What all measurements of a sweep have in common; looked up once."""
+
+    def measurement(self, state: StackSettings, nodes: Any, /) -> AnyMeasurement: ...
+
+    def require_up(self, what: AnyMeasurement, /) -> None:
+        """Raise `PrerequisiteMissing` where the stack is obviously not up."""
+
+    def backend(self, what: Any, /) -> Backend:
+        """The machines of a measurement."""
+
+    def drifted(self, resources: Sequence[dict[str, Any]], /) -> list[Drift]:
+        """Missing and changed resources of a stack."""
+
+    def restore(self, found: Iterable[Drift], /) -> None:
+        """Restore drifted steering before it is applied again."""
+
+    def finish(self, stack: StackRef, /) -> None:
+        """Remove what an interrupted engine left of a destroyed stack."""
+
+    def leftover(self) -> str:
+        """A note on what remains set up, with the command that removes it; else empty."""
+
+    def examine(self, changes: dict[str, str], /) -> Findings:
+        """What `doctor` examines; `changes` are `-c key=value`. Writes no steering."""

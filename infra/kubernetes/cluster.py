@@ -27,8 +27,8 @@ class Cluster(pulumi.ComponentResource):
         names = Names(state.stack)
         provider = kubernetes.Provider(
             "cluster",
-            kubeconfig=state.kubeconfig or None,
-            context=state.context or None,
+            kubeconfig=state.kubernetes.kubeconfig or None,
+            context=state.kubernetes.context or None,
             opts=pulumi.ResourceOptions(parent=self),
         )
         options = pulumi.ResourceOptions(provider=provider)
@@ -61,7 +61,7 @@ class Cluster(pulumi.ComponentResource):
                     lambda pods, node=node: plan.node_plan(  # type: ignore[misc]
                         state.steering,
                         owner=names.owner(node.name),
-                        overlay_device=state.overlay_device,
+                        overlay_device=state.kubernetes.overlay_device,
                         pods=pods.get(node.name, {}),
                         owns_flow_table=node.name in tables,
                         lease_seconds=state.lease_seconds,
@@ -85,7 +85,7 @@ class Cluster(pulumi.ComponentResource):
         self, state: StackSettings, names: Names, options: pulumi.ResourceOptions
     ) -> list[pulumi.Resource]:
         """The steering namespace and its account, which has no right at all; not with SSH."""
-        if state.node_access == "ssh":
+        if state.kubernetes.node_access == "ssh":
             return []
         namespace = _namespace(names.steering, NODE_LEVEL, self, options)
         account = ServiceAccount(
@@ -116,7 +116,7 @@ def running(state: StackSettings, names: Names) -> dict[str, dict[str, str]]:
     """
     from kubernetes.client import CoreV1Api
 
-    api = connect(state.kubeconfig, state.context)
+    api = connect(state.kubernetes.kubeconfig, state.kubernetes.context)
     with explained(f"listing the pods of {names.pods}"):
         listed = CoreV1Api(api).list_namespaced_pod(names.pods, _request_timeout=CALL_S)
     return plan.by_node(listed.items)

@@ -62,7 +62,7 @@ class ClusterMeasurement(BaseModel):
 
 def of(state: StackSettings, nodes: Nodes) -> ClusterMeasurement:
     """The measurement of a state on the nodes that it uses (pure)."""
-    names = Names(state.stack)
+    names, of = Names(state.stack), state.kubernetes
     chosen = nodes.steered(state.steer_nodes == "both")
     steered, tables = {node.name for node in chosen}, owners_of_table(chosen)
 
@@ -89,13 +89,13 @@ def of(state: StackSettings, nodes: Nodes) -> ClusterMeasurement:
         omit=state.omit,
         streams=state.streams,
         pod_cpu_limit=state.pod_cpu_limit or None,
-        via=state.via,
-        overlay_device=state.overlay_device,
-        kubeconfig=state.kubeconfig,
-        context=state.context,
+        via=of.via,
+        overlay_device=of.overlay_device,
+        kubeconfig=of.kubeconfig,
+        context=of.context,
         pods=names.pods,
         steering=names.steering,
-        ssh=state.ssh if state.node_access == "ssh" else None,
+        ssh=of.ssh if of.node_access == "ssh" else None,
         nodes=(
             *(used(node, "server") for node in nodes.servers),
             *(used(node, "client") for node in nodes.clients),

@@ -61,8 +61,8 @@ class Nodes:
 
 def of_state(state: StackSettings) -> Nodes:
     """The nodes that a state uses, asked of its cluster; raises as `find` does."""
-    api = connect(state.kubeconfig, state.context)
-    return find(api, state.server_selector, state.client_selector)
+    of = state.kubernetes
+    return find(connect(of.kubeconfig, of.context), of.server_selector, of.client_selector)
 
 
 def find(api: ApiClient, server_selector: str, client_selector: str) -> Nodes:

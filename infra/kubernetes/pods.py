@@ -63,7 +63,7 @@ def _deployment(
                 "containers": [
                     {
                         "name": MEASURED,
-                        "image": state.pod_images.iperf3,
+                        "image": state.images.iperf3,
                         "imagePullPolicy": "IfNotPresent",
                         **container,
                         "resources": {"requests": REQUESTS, **limits},

@@ -59,16 +59,16 @@ class NodeSteering(pulumi.ComponentResource):
             None,
             pulumi.ResourceOptions(parent=parent),
         )
-        ssh = state.ssh if state.node_access == "ssh" else None
+        ssh = state.kubernetes.ssh if state.kubernetes.node_access == "ssh" else None
         guard = Finalizer(
             stack=state.stack,
             node=node.name,
             hostname=node.hostname,
             address=node.address,
             boot_id=node.boot_id,
-            kubeconfig=state.kubeconfig,
-            context=state.context,
-            image=state.pod_images.steering,
+            kubeconfig=state.kubernetes.kubeconfig,
+            context=state.kubernetes.context,
+            image=state.images.steering,
             ssh=ssh,
         ).model_dump_json()
         # The words of the change for whoever reads a preview: the plan is one long text there.
@@ -118,7 +118,7 @@ class NodeSteering(pulumi.ComponentResource):
         def meta(name: str) -> dict[str, Any]:
             return {"name": name, "namespace": names.steering, "annotations": says}
 
-        image = state.pod_images.steering
+        image = state.images.steering
         watch = Deployment(
             f"agent-{self._label}",
             metadata={"name": f"agent-{self._label}", "namespace": names.steering},

@@ -30,11 +30,11 @@ class Lab(pulumi.ComponentResource):
         node_ids = [node.id for node in nodes]
         wire = Wire(server, client, node_ids, parent=self).command
         carriers: list[pulumi.CustomResource] = [wire]
-        if state.path == "overlay":
+        if state.lab.path == "overlay":
             carriers.append(Overlay(server, client, [wire.id], parent=self).command)
         pairs = [
             PodPair(
-                layout.pair(state.stack, index, host=state.path == "host"),
+                layout.pair(state.stack, index, host=state.lab.path == "host"),
                 cores=state.cores.server,
                 limit=state.pod_cpu_limit,
                 stands_on=node_ids,

@@ -63,7 +63,7 @@ def of(state: StackSettings) -> Measurement:
         configuration=state.configuration,
         definition=state.steering.definition,
         replicas=state.replicas,
-        path=state.path,
+        path=state.lab.path,
         runs=state.runs,
         duration=state.duration,
         omit=state.omit,
@@ -78,7 +78,7 @@ def of(state: StackSettings) -> Measurement:
 
 
 def _endpoint(state: StackSettings, index: int) -> Endpoint:
-    pair = layout.pair(state.stack, index, host=state.path == "host")
+    pair = layout.pair(state.stack, index, host=state.lab.path == "host")
     limited = bool(state.pod_cpu_limit)
     return Endpoint(
         index=index,

@@ -31,7 +31,7 @@ def node_plan(
     them it is the plan of whatever devices stand.
     """
     place = layout.netns(node.namespace)
-    overlay = state.path == "overlay"
+    overlay = state.lab.path == "overlay"
     if generations is None:
         generations = [None] * (2 + state.replicas if overlay else 1)
     wire, *above = generations

@@ -22,7 +22,7 @@ SOURCES = (
     *sorted(DOCKER.parent.glob("agent/*.py")),
 )
 # The key of a stack whose pods have the images that every node is given.
-KEY = 'images={"iperf3": "steerlab/iperf3:1", "steering": "steerlab/steering:1"}'
+KEY = 'kubernetes.images={"iperf3": "steerlab/iperf3:1", "steering": "steerlab/steering:1"}'
 BASE = "localhost/steerlab/debian:12"
 RECIPE = ("mmdebstrap", "--variant=minbase", "--quiet", "bookworm")
 

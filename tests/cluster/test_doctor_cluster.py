@@ -19,7 +19,7 @@ def looked(project: Project, cluster: Cluster) -> Any:
     def look(*changes: str, code: int = 0, json: bool = True) -> Answer:
         config = [
             word
-            for change in (f"kubeconfig={cluster.kubeconfig}", images.KEY, *changes)
+            for change in (f"kubernetes.kubeconfig={cluster.kubeconfig}", images.KEY, *changes)
             for word in ("-c", change)
         ]
         form = ["--json"] if json else []
@@ -55,7 +55,7 @@ def test_a_cluster_where_a_stack_can_stand(looked: Any, cluster: Cluster) -> Non
 
 
 def test_a_node_that_offers_no_sysctl_lacks_it_for_rfs_alone(looked: Any) -> None:
-    on_third = "serverSelector=kubernetes.io/hostname=worker3"
+    on_third = "kubernetes.serverSelector=kubernetes.io/hostname=worker3"
     said = looked(on_third, code=3).json["missing"]
     assert said == [
         "worker3: net.core.rps_sock_flow_entries is not offered to it: rfs states end with status 3"
@@ -65,22 +65,24 @@ def test_a_node_that_offers_no_sysctl_lacks_it_for_rfs_alone(looked: Any) -> Non
 
 def test_an_image_that_cannot_be_pulled_is_named(looked: Any, cluster: Cluster) -> None:
     absent = json.dumps({"iperf3": "steerlab/iperf3:1", "steering": "registry.invalid/absent:1"})
-    (said,) = looked(f"images={absent}", code=3).json["missing"]
+    (said,) = looked(f"kubernetes.images={absent}", code=3).json["missing"]
     assert said.startswith("worker1: image registry.invalid/absent:1: ErrImage")
     assert "docker/build" in said
     assert "doctor" not in namespaces(cluster)
 
 
 def test_labels_and_rights_that_are_missing_are_named(looked: Any, tmp_path: Path) -> None:
-    (said,) = looked("clientSelector=iperf=none", code=3).json["missing"]
+    (said,) = looked("kubernetes.clientSelector=iperf=none", code=3).json["missing"]
     assert "no node has the label iperf=none" in said
     certificates.certificate("viewer", "/CN=viewer")
     kubeconfig = tmp_path / "viewer.conf"
     kubeconfig.write_text(certificates.kubeconfig("viewer"))
-    missing = looked(f"kubeconfig={kubeconfig}", code=3).json["missing"]
+    missing = looked(f"kubernetes.kubeconfig={kubeconfig}", code=3).json["missing"]
     assert "the right to create pods/exec, in all namespaces" in missing
     assert "the right to patch deployments.apps, in all namespaces" in missing
-    fewer = looked(f"kubeconfig={kubeconfig}", "nodeAccess=ssh", code=3).json["missing"]
+    fewer = looked(f"kubernetes.kubeconfig={kubeconfig}", "kubernetes.nodeAccess=ssh", code=3).json[
+        "missing"
+    ]
     assert not any("jobs" in one for one in fewer)
 
 
@@ -98,5 +100,5 @@ def test_an_api_server_that_is_not_there_is_said(looked: Any, tmp_path: Path) ->
             }
         )
     )
-    (said,) = looked(f"kubeconfig={kubeconfig}", code=3).json["missing"]
+    (said,) = looked(f"kubernetes.kubeconfig={kubeconfig}", code=3).json["missing"]
     assert "the API server does not answer" in said

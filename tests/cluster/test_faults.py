@@ -16,7 +16,13 @@ TABLE = "/proc/sys/net/core/rps_sock_flow_entries"
 
 
 def words(cluster: Cluster, *more: str, stack: str = STACK) -> list[str]:
-    changes = ["target=kubernetes", images.KEY, f"kubeconfig={cluster.kubeconfig}", "runs=0", *more]
+    changes = [
+        "target=kubernetes",
+        images.KEY,
+        f"kubernetes.kubeconfig={cluster.kubeconfig}",
+        "runs=0",
+        *more,
+    ]
     options = [word for change in changes for word in ("-c", change)]
     return ["up", "-s", stack, "--engine", "embedded", *options, "--json"]
 
@@ -26,7 +32,7 @@ def table(cluster: Cluster) -> str:
 
 
 def test_a_missing_label_ends_with_3(project: Project, cluster: Cluster) -> None:
-    said = project.run(*words(cluster, "serverSelector=iperf=none"), code=3).err
+    said = project.run(*words(cluster, "kubernetes.serverSelector=iperf=none"), code=3).err
     assert "no node has the label iperf=none" in said
     assert "worker1, worker2" in said
 
@@ -37,7 +43,7 @@ def test_a_user_without_rights_ends_with_3(
     certificates.certificate("nobody", "/CN=nobody")
     kubeconfig = tmp_path / "nobody.conf"
     kubeconfig.write_text(certificates.kubeconfig("nobody"))
-    said = project.run(*words(cluster, f"kubeconfig={kubeconfig}"), code=3).err
+    said = project.run(*words(cluster, f"kubernetes.kubeconfig={kubeconfig}"), code=3).err
     assert "cannot list resource" in said
     assert "doctor --target kubernetes" in said
 
@@ -45,9 +51,9 @@ def test_a_user_without_rights_ends_with_3(
 def test_no_cluster_ends_with_3(project: Project, cluster: Cluster, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere.conf"
     nowhere.write_text(cluster.kubeconfig.read_text().replace(":6443", ":6444"))
-    said = project.run(*words(cluster, f"kubeconfig={nowhere}"), code=3).err
+    said = project.run(*words(cluster, f"kubernetes.kubeconfig={nowhere}"), code=3).err
     assert "does not answer" in said
-    assert project.run(*words(cluster, "context=other"), code=3).err.count("other")
+    assert project.run(*words(cluster, "kubernetes.context=other"), code=3).err.count("other")
 
 
 def test_a_second_stack_is_refused_with_the_owner_s_name(

@@ -16,7 +16,7 @@ QUEUE = "/sys/class/net/eth1/queues/rx-0"
 
 
 def up(project: Project, cluster: Cluster, stack: str, *changes: str, code: int = 0) -> Any:
-    where = ("target=kubernetes", images.KEY, f"kubeconfig={cluster.kubeconfig}")
+    where = ("target=kubernetes", images.KEY, f"kubernetes.kubeconfig={cluster.kubeconfig}")
     return project.up(stack, *where, *changes, code=code)
 
 
@@ -29,7 +29,7 @@ def record(project: Project, stack: str) -> dict[str, Any]:
 @pytest.fixture
 def two_servers(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("label", "node", "worker1", "worker3", "bench=server")
-    yield "serverSelector=bench=server"
+    yield "kubernetes.serverSelector=bench=server"
     cluster.kubectl("label", "node", "worker1", "worker3", "bench-")
 
 
@@ -58,7 +58,7 @@ def test_pairs_are_spread_over_two_server_nodes_and_both_are_steered(
 def test_a_node_without_the_sysctl_takes_rps_and_refuses_rfs_with_3(
     project: Project, cluster: Cluster
 ) -> None:
-    third = "serverSelector=kubernetes.io/hostname=worker3"
+    third = "kubernetes.serverSelector=kubernetes.io/hostname=worker3"
     said = up(project, cluster, "rfs-1", third, "runs=0", code=3).err
     assert "rps_sock_flow_entries" in said
     node = cluster.nodes["worker3"]

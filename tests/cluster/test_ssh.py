@@ -24,8 +24,8 @@ def access(cluster: Cluster) -> Access:
 
 def up(project: Project, cluster: Cluster, access: Access, code: int = 0) -> Answer:
     return project.up(
-        STACK, "target=kubernetes", images.KEY, f"kubeconfig={cluster.kubeconfig}", "nodeAccess=ssh",
-        f"ssh={json.dumps(access)}", "duration=1", "omit=0", code=code,
+        STACK, "target=kubernetes", images.KEY, f"kubernetes.kubeconfig={cluster.kubeconfig}", "kubernetes.nodeAccess=ssh",
+        f"kubernetes.ssh={json.dumps(access)}", "duration=1", "omit=0", code=code,
     )  # fmt: skip
 
 

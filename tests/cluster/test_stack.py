@@ -53,7 +53,9 @@ def test_a_state_from_nothing_to_nothing(project: Project, cluster: Cluster, eng
 
     before = values(cluster)
     overlay_before = received(cluster)
-    first = up("target=kubernetes", images.KEY, f"kubeconfig={cluster.kubeconfig}", "duration=2")
+    first = up(
+        "target=kubernetes", images.KEY, f"kubernetes.kubeconfig={cluster.kubeconfig}", "duration=2"
+    )
     roles = ("server", "client", "service")
     pairs = {f"iperf-{role}-{i}" for role in roles for i in (1, 2, 3, 4)}
     rooms = {f"steerlab-{STACK}", STEERING, "steering"}
@@ -97,7 +99,13 @@ def test_a_state_from_nothing_to_nothing(project: Project, cluster: Cluster, eng
 
 @pytest.fixture
 def standing(project: Project, cluster: Cluster) -> Project:
-    project.up(STACK, "target=kubernetes", images.KEY, f"kubeconfig={cluster.kubeconfig}", "runs=0")
+    project.up(
+        STACK,
+        "target=kubernetes",
+        images.KEY,
+        f"kubernetes.kubeconfig={cluster.kubeconfig}",
+        "runs=0",
+    )
     return project
 
 
@@ -115,7 +123,13 @@ def test_what_is_deleted_by_hand_is_found_and_made_anew(
 
 def test_a_deleted_namespace_leaves_no_node_steered(project: Project, cluster: Cluster) -> None:
     before = values(cluster)
-    project.up(STACK, "target=kubernetes", images.KEY, f"kubeconfig={cluster.kubeconfig}", "runs=0")
+    project.up(
+        STACK,
+        "target=kubernetes",
+        images.KEY,
+        f"kubernetes.kubeconfig={cluster.kubeconfig}",
+        "runs=0",
+    )
     assert values(cluster) != before
     cluster.kubectl("delete", "namespace", STEERING)
     assert values(cluster) == before

@@ -13,7 +13,7 @@ def test_a_sweep_measures_reports_and_puts_back(project: Project, cluster: Clust
     table = ("cat", "/proc/sys/net/core/rps_sock_flow_entries")
     before = cluster.nodes["worker1"].exec(*table)
     project.run(
-        "sweep", "--target", "kubernetes", "-c", images.KEY, "-c", f"kubeconfig={cluster.kubeconfig}",
+        "sweep", "--target", "kubernetes", "-c", images.KEY, "-c", f"kubernetes.kubeconfig={cluster.kubeconfig}",
         "--configurations", "baseline,rps,rfs-plus", "--replicas", "1,2", "--runs", "2",
         "--duration", "1", "--omit", "0", "--seed", "7", "--out", "results/mine",
         "--engine", "embedded",

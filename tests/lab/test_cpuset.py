@@ -37,7 +37,7 @@ def test_a_cpuset_of_one_core_is_refused_and_blocks_no_destroy(
     inside = ("sh", "-c", f'echo $$ > {one_core}/cgroup.procs; exec "$@"', "sh")
     project.up("rps-1", "runs=0", code=3, within=inside)
     chosen = {"server": [0, max(os.sched_getaffinity(0))], "client": [0], "irq": 0}
-    refused = project.up("rps-1", "runs=0", f"cpus={json.dumps(chosen)}", code=3, within=inside)
+    refused = project.up("rps-1", "runs=0", f"lab.cpus={json.dumps(chosen)}", code=3, within=inside)
     assert "2 cores" in refused.err or "may not use core 0" in refused.err
     project.up("rps-1", "runs=0")
     project.run("destroy", "-s", "rps-1", within=inside)

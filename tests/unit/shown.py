@@ -85,17 +85,17 @@ CLUSTER: dict[str, str | None] = {
     "../../.venv/bin/python -m rig kubectl get nodes": (
         'cd "$ROOT/tests/cluster" && PYTHONPATH= "$PYTHON" -m rig kubectl get nodes'
     ),
-    './steerlab doctor --target kubernetes -c images="$IMAGES"': None,
-    './steerlab sweep --target kubernetes -c images="$IMAGES" --replicas 1,4,16 --runs 10': (
-        './steerlab sweep --target kubernetes -c images="$IMAGES" --replicas 1,4,16 --runs 10'
+    './steerlab doctor --target kubernetes -c kubernetes.images="$IMAGES"': None,
+    './steerlab sweep --target kubernetes -c kubernetes.images="$IMAGES" --replicas 1,4,16 --runs 10': (
+        './steerlab sweep --target kubernetes -c kubernetes.images="$IMAGES" --replicas 1,4,16 --runs 10'
         f" --out results/mine {SOME}"
     ),
-    './steerlab sweep --matrix study --target kubernetes -c images="$IMAGES" --pod-cpu-limit 200m': (
-        './steerlab sweep --matrix study --target kubernetes -c images="$IMAGES"'
+    './steerlab sweep --matrix study --target kubernetes -c kubernetes.images="$IMAGES" --pod-cpu-limit 200m': (
+        './steerlab sweep --matrix study --target kubernetes -c kubernetes.images="$IMAGES"'
         f" --pod-cpu-limit 200m --out results/study {SOME}"
     ),
-    './steerlab up -s rfs-plus-4 -c target=kubernetes -c images="$IMAGES"': (
-        f'./steerlab up -s rfs-plus-4 -c target=kubernetes -c images="$IMAGES" {SHORT}'
+    './steerlab up -s rfs-plus-4 -c target=kubernetes -c kubernetes.images="$IMAGES"': (
+        f'./steerlab up -s rfs-plus-4 -c target=kubernetes -c kubernetes.images="$IMAGES" {SHORT}'
         " && ./steerlab destroy -s rfs-plus-4"
     ),
 }
@@ -105,8 +105,8 @@ ELSEWHERE = {
     "docker/build": "unit/test_docker_build.py",
     "docker/build --save DIR": "cluster/images.py",
     "docker/build --load kind": "unit/test_docker_build.py",
-    './steerlab up -s rfs-plus-4 -c target=kubernetes -c images="$IMAGES" -c nodeAccess=ssh'
-    """ -c ssh='{"user": "root", "identityFile": "/home/me/.ssh/id_ed25519"}'""": (
+    './steerlab up -s rfs-plus-4 -c target=kubernetes -c kubernetes.images="$IMAGES" -c kubernetes.nodeAccess=ssh'
+    """ -c kubernetes.ssh='{"user": "root", "identityFile": "/home/me/.ssh/id_ed25519"}'""": (
         "cluster/test_ssh.py"
     ),
     "kubectl auth can-i --list --as=system:serviceaccount:NAMESPACE:ACCOUNT": (

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from experiments.targets.lab import requirements
-from infra import config, configurations
-from infra.config import KEYS, StackSettings
+from infra import config, configurations, keys, reference
+from infra.config import ALL_KEYS, KEYS, SECTIONS, StackSettings
 from infra.cores import Cores
 from infra.errors import InvalidInput, PrerequisiteMissing
 
@@ -25,7 +25,6 @@ FOUR = (0, 1, 2, 3)
 KNOWN = configurations.load()
 FROM_THE_NAME = {"configuration", "replicas"}
 IMAGES = '{"iperf3": "registry.local:5000/iperf3:2", "steering": "registry.local:5000/steering:2"}'
-FROM_THE_MACHINE = {"cpus", "ssh", "images"}  # mappings, which Pulumi.yaml cannot type
 
 NAMES = st.sampled_from(list(KNOWN))
 COUNTS = st.integers(1, 1024)
@@ -110,10 +109,10 @@ def test_keys_go_over_the_name(stack, values, says):
     [
         ("rsf-4", {}, ("stack: rsf-4 does not name", "<configuration>-<replicas>", "rfs-plus,")),
         ("lab", {}, ("stack: lab does not name", "set `configuration`")),
-        ("lab", {"configuration": "rps"}, ("stack: lab does not say how many", "`replicas`")),
-        ("rps", {}, ("stack: rps does not say how many pairs", "rps-<replicas>")),
-        ("rps-7", {"configuration": "rps-7"}, ("does not say how many", "rps-7-<replicas>")),
-        ("rps-7", {"configuration": "rfs"}, ("does not say how many", "rfs-<replicas>")),
+        ("lab", {"configuration": "rps"}, ("stack: lab does not", "number of pairs", "`replicas`")),
+        ("rps", {}, ("stack: rps does not give the number", "rps-<replicas>")),
+        ("rps-7", {"configuration": "rps-7"}, ("number of pairs", "rps-7-<replicas>")),
+        ("rps-7", {"configuration": "rfs"}, ("number of pairs", "rfs-<replicas>")),
         ("rps-four", {}, ("stack: rps-four does not name",)),
         ("rps-0", {}, ("replicas: ", "from 1 to 1024, not '0'")),
         ("rps--1", {}, ("stack: rps--1 does not name",)),
@@ -166,9 +165,9 @@ WHOLE = ["-1", "abc", "1.5", "1e2", "1_0", "true", "", " 3", "9" * 5000, "٣"]
 def test_bad_value_of_a_key_is_named_with_what_is_allowed(key, bad, allowed):
     for value in bad:
         message = refusal(**{key: value})
-        assert message.startswith(f"{key}: ")
+        assert message.startswith(f"{'.'.join(keys.path_of(key))}: ")
         assert allowed in message
-        said = json.loads(value) if allowed == "server, client, irq" else value
+        said = json.loads(value) if value == "[]" else value
         assert repr(said)[:60] in message
 
 
@@ -181,8 +180,8 @@ def test_bad_value_of_a_key_is_named_with_what_is_allowed(key, bad, allowed):
         ({"server": [0, 0], "client": [1]}, "cpus.server: must be a list of one or more different"),
         ({"server": 0, "client": [1]}, "cpus.server: must be a list"),
         ({"server": "0,1", "client": [1]}, "cpus.server: must be a list"),
-        ({"server": [0], "client": [-1]}, "cpus.client.0: must be a whole number from 0"),
-        ({"server": [0], "client": [True]}, "cpus.client.0: must be a whole number from 0"),
+        ({"server": [0], "client": [-1]}, "cpus.client: must be a whole number from 0"),
+        ({"server": [0], "client": [True]}, "cpus.client: must be a whole number from 0"),
         ({"server": [0], "client": [1], "irq": "x"}, "cpus.irq: must be a whole number from 0"),
         ({"server": [0, 4], "client": [1]}, "cpus: core 4 is not online (online: 0, 1, 2, 3)"),
         ({"server": [0], "client": [9]}, "cpus: core 9 is not online"),
@@ -190,7 +189,7 @@ def test_bad_value_of_a_key_is_named_with_what_is_allowed(key, bad, allowed):
     ],
 )
 def test_bad_cores_are_named(cpus, said):
-    assert refusal(cpus=json.dumps(cpus)).startswith(said)
+    assert refusal(cpus=json.dumps(cpus)).startswith(f"lab.{said}")
 
 
 @pytest.mark.parametrize(
@@ -206,20 +205,22 @@ def test_bad_cores_are_named(cpus, said):
     ],
 )
 def test_what_is_wrong_within_a_key_is_named(key, value, said):
-    assert refusal(**{key: json.dumps(value)}).startswith(said)
+    place = ".".join(keys.path_of(key)).removesuffix(key)
+    assert refusal(**{key: json.dumps(value)}).startswith(place + said)
+    assert refusal(**{place + key: json.dumps(value)}).startswith(place + said)
 
 
 def test_a_cluster_has_no_default_images():
     said = refusal(target="kubernetes")
-    assert said.startswith("images: ")
+    assert said.startswith("kubernetes.images: ")
     assert "docker/build" in said
 
 
 def test_a_cluster_has_no_cores_and_no_host_arm_of_ours():
-    assert state(target="kubernetes", images=IMAGES).cpus is None
+    assert state(target="kubernetes", images=IMAGES).lab.cpus is None
     cpus = '{"server": [0], "client": [1]}'
-    assert refusal(target="kubernetes", cpus=cpus).startswith("cpus: ")
-    assert refusal(target="kubernetes", path="host").startswith("path: ")
+    assert refusal(target="kubernetes", cpus=cpus).startswith("lab.cpus: ")
+    assert refusal(target="kubernetes", path="host").startswith("lab.path: ")
     images = {"images": IMAGES}
     assert (
         config.state("rps-7-4", {"target": "kubernetes", **images}, (0, 1)).steering.needs_cpus == 3
@@ -228,24 +229,31 @@ def test_a_cluster_has_no_cores_and_no_host_arm_of_ours():
 
 def test_own_cores_are_taken_as_they_are():
     of = state(cpus='{"server": [3, 1], "client": [0, 1], "irq": 3}')
-    assert (of.cpus.server, of.cpus.client, of.cpus.irq) == ((3, 1), (0, 1), 3)
+    assert (of.cores.server, of.cores.client, of.cores.irq) == ((3, 1), (0, 1), 3)
 
 
 @pytest.mark.parametrize(
     ("given", "meant"),
-    [("replica", "replicas"), ("pod_cpu_limit", "podCpuLimit"), ("Duration", "duration")],
+    [
+        ("replica", "replicas"),
+        ("pod_cpu_limit", "podCpuLimit"),
+        ("Duration", "duration"),
+        ("contxt", "kubernetes.context"),
+        ("kubernetes.contxt", "context"),
+    ],
 )
 def test_an_unknown_key_is_told_the_nearest(given, meant):
     message = refusal(**{given: "1"})
     assert message.startswith(f"{given}: unknown key; did you mean {meant}?")
-    assert ", ".join(sorted(KEYS)) in message
+    if "." not in given:
+        assert ", ".join(sorted(ALL_KEYS)) in message
 
 
 # what the program works out by itself is no key either
 @pytest.mark.parametrize("key", ["steering", "quota", ""])
 def test_a_foreign_key_is_not_taken_for_another(key):
     message = refusal(**{key: "x"})
-    assert message.startswith(f"{key}: unknown key (known: clientSelector, configuration, ")
+    assert message.startswith(f"{key}: unknown key (known: configuration, configurations, ")
 
 
 @pytest.mark.parametrize("key", ["stack", "online"])
@@ -271,7 +279,7 @@ def test_a_lease_in_seconds(number, unit):
     if number * seconds >= 11:
         assert state(**short).lease_seconds == number * seconds
     else:
-        assert refusal(**short).startswith(f"lease: {number}{letter} ends before a run does")
+        assert refusal(**short).startswith(f"lease: {number}{letter} is shorter than a run")
 
 
 @pytest.mark.parametrize(
@@ -282,7 +290,7 @@ def test_a_run_that_outlasts_its_lease_is_refused(target, lease, duration, neede
     images = '{"iperf3": "r/iperf3:1", "steering": "r/steering:1"}'
     of = {"target": target, "omit": "1"} | ({} if target == "lab" else {"images": images})
     message = refusal(**of, lease=lease, duration=str(duration))
-    assert f"{lease} ends before a run does: 1 + {duration} s" in message
+    assert f"{lease} is shorter than a run: 1 + {duration} s" in message
     assert f"at least {needed}" in message
     assert state(**of, lease="none", duration=str(duration))
     assert state(**of, lease=lease, duration=str(duration - 1))
@@ -322,8 +330,8 @@ def test_one_core_cannot():
 
 
 def test_cores_are_shared_out_where_none_are_set():
-    assert state(online=(0, 1)).cpus.client == (1,)
-    assert state(online=FOUR).cpus.client == (2, 3)
+    assert state(online=(0, 1)).cores.client == (1,)
+    assert state(online=FOUR).cores.client == (2, 3)
 
 
 # --- a user's configurations ---
@@ -349,25 +357,23 @@ def test_the_path_of_own_configurations_starts_at_the_project(tmp_path, monkeypa
 
 # --- Pulumi ---
 
-TYPES = {int: "integer", str: "string"}
+
+def test_the_program_and_the_page_are_what_the_model_says():
+    assert reference.PROGRAM.read_text() == reference.program()
+    assert reference.PAGE.read_text() == reference.page()
 
 
-def test_pulumi_yaml_declares_every_key_as_the_state_has_it():
+def test_pulumi_yaml_declares_what_has_a_default():
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
-    assert declared.keys() == set(KEYS) - FROM_THE_NAME - FROM_THE_MACHINE
-    fields = {field.alias: field for field in StackSettings.model_fields.values()}
-    for key, declaration in declared.items():
+    assert declared.keys() == set(KEYS) - FROM_THE_NAME - SECTIONS.keys()
+    for declaration in declared.values():
         assert declaration.keys() == {"type", "default", "description"}
-        default = fields[key].default
-        assert declaration["default"] == default
-        assert type(declaration["default"]) is type(default)
-        assert declaration["type"] == TYPES[type(default)]
+        assert isinstance(declaration["default"], int if declaration["type"] == "integer" else str)
 
 
-def test_what_the_name_says_has_no_default():
-    for key in FROM_THE_NAME | FROM_THE_MACHINE:
-        field = next(field for field in StackSettings.model_fields.values() if field.alias == key)
-        assert field.is_required() or key not in FROM_THE_NAME
+def test_the_page_has_every_key():
+    page = reference.page()
+    assert all(f"| `{key}` |" in page for key in ALL_KEYS)
 
 
 def test_declared_defaults_are_a_valid_state():
@@ -412,7 +418,7 @@ def test_the_lab_takes_the_cores_of_this_process_alone(monkeypatch):
     monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3})
     assert config.allowed_cores() == (1, 3)
-    assert config.state("rps-2", {}).cpus == Cores(server=(1, 3), client=(3,), irq=1)
+    assert config.state("rps-2", {}).cores == Cores(server=(1, 3), client=(3,), irq=1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
     with pytest.raises(PrerequisiteMissing, match="at least 2 cores"):
         config.state("rps-2", {})
@@ -480,7 +486,8 @@ def test_the_digest_changes_with_every_key(tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("x: {}\n")
     others = {**ANOTHER, "configurations": str(own)}
-    assert others.keys() | {"target"} == set(KEYS)
+    places = {".".join(keys.path_of(key)) for key in others}
+    assert places | {"target"} == set(ALL_KEYS)
     digests = {key: state(**{key: value}).digest() for key, value in others.items()}
     digests["none of them"] = state().digest()
     digests["the stack"] = state("other-4", configuration="rfs-plus").digest()
@@ -513,4 +520,48 @@ def test_a_state_does_not_change():
     with pytest.raises(ValidationError):
         of.replicas = 5
     with pytest.raises(ValidationError):
-        of.cpus.irq = 1
+        of.cores.irq = 1
+
+
+# --- keys of the targets, and their spelling in the first version ---
+
+
+@pytest.mark.parametrize("old", keys.MOVED)
+def test_an_old_key_and_its_successor_are_one_setting(old):
+    new = ".".join(keys.path_of(old))
+    value = ANOTHER[old]
+    section, name = new.split(".")
+    inner = json.loads(value) if value[0] == "{" else value
+    forms = [{old: value}, {new: value}, {section: json.dumps({name: inner})},
+             {section: json.dumps({name: value})}, {old: value, new: value}]  # fmt: skip
+    assert len({state(**form).digest() for form in forms}) == 1
+    assert state(**forms[0]) != state()
+    assert keys.renamed(["runs", old, new]) == f"{old} is now {new}"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"context": "a", "kubernetes.context": "b"}, "kubernetes.context"),
+        ({"context": "a", "kubernetes": '{"context": "b"}'}, "context"),
+        ({"runs.x": "1"}, "runs"),
+        ({"runs": "1", "runs.x": "1"}, "runs"),
+        ({"lab": "host"}, "lab: must"),
+        ({"lab": "{"}, "lab: must"),
+        ({"lab": "{", "lab.path": "host"}, "lab: must be a mapping"),
+        ({"kubernetes.context.x": "1"}, "kubernetes.context: "),
+    ],
+)
+def test_a_contradiction_is_refused(values, said):
+    assert said in refusal(**values)
+
+
+def test_a_part_of_a_mapping_is_no_contradiction():
+    cpus = '{"server": [0, 1], "client": [1]}'
+    assert state(**{"lab.cpus.irq": "1", "cpus": cpus}).cores.irq == 1
+
+
+def test_numbers_of_a_mapping_may_be_texts():
+    lab = '{"cpus": {"server": ["1", 2], "client": ["3"], "irq": "1"}}'
+    assert state(lab=lab).cores == Cores(server=(1, 2), client=(3,), irq=1)
+    assert state(kubernetes='{"context": 5}').kubernetes.context == "5"

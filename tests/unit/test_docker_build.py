@@ -100,7 +100,7 @@ def test_the_readme_s_line_gives_the_key_images(path: Path) -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     state = config.state("rfs-plus-4", {"target": "kubernetes", "images": done.stdout})
-    assert state.pod_images.steering.startswith("registry.example/net/steering:")
+    assert state.images.steering.startswith("registry.example/net/steering:")
 
 
 def test_a_tag_is_a_hash_of_what_the_image_is_made_of(path: Path, tmp_path: Path) -> None:

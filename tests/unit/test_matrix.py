@@ -40,7 +40,7 @@ def test_a_file_is_over_the_usual_and_options_over_it(tmp_path: Path) -> None:
     assert made.replicas == (3,)
     assert made.duration == 5
     assert dict(made.settings)["podCpuLimit"] == "200m"
-    assert matrix.plan(matrix.options_of(made)).digest == made.digest
+    assert matrix.plan(dict(made.asked)).digest == made.digest
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_sweep_is_told_line_by_line() -> None:
     events.planned(len(made.runs))
     events.started(run)
     events.recorded(Done(run, record, 1, len(made.runs)))
-    events.putting_back()
+    events.restoring()
     events.ended("time", 3)
     said: list[dict[str, Any]] = [json.loads(line) for line in stream.getvalue().splitlines()]
     names = ["planned", "started", "recorded", "putting back", "ended"]

@@ -86,14 +86,14 @@ def test_asked_kept_repeated_and_asked_again(
     kept = plan.from_json(plan.to_json(made))
     assert kept == made
     assert planned(options.words(kept.asked)).digest == made.digest
-    assert matrix.plan(matrix.options_of(kept)).digest == made.digest
+    assert matrix.plan(dict(kept.asked)).digest == made.digest
 
 
 @pytest.mark.parametrize("field", OTHER)
 def test_a_yaml_matrix_says_the_same(
     folder: Path, planned: Callable[[list[str]], plan.SweepPlan], field: str
 ) -> None:
-    name = options._spellings(field)[0]
+    name = options.alias(field)
     value = OTHER[field].format(folder=folder)
     document = {name: dict([value.split("=")]) if field == "config" else value}
     (folder / "m.yaml").write_text(yaml.safe_dump(document))
@@ -196,11 +196,13 @@ def test_plans_of_the_first_version_are_the_same_experiments() -> None:
         ({"config": {"target": "kubernetes"}, "target": "lab"}, "target"),
         ({"config": {"replicas": "3"}}, "--replicas"),
         ({"config": {"configurations": "x"}}, "--own"),
+        ({"config": {"lab.path": "host"}}, "--path"),
         ({"untilci": 3}, "until"),
-        ({"until_ci": "2"}, "0.001 to 1"),
-        ({"until_ci": "nan"}, "0.001 to 1"),
+        ({"until_ci": "2"}, "untilCi: must be less than or equal to 1"),
+        ({"until_ci": "nan"}, "untilCi: must be a finite"),
+        ({"blocks": 0}, "runs: must be"),
         ({"seed": "x"}, "seed"),
-        ({"replicas": "1,1"}, "twice"),
+        ({"replicas": "1,1"}, "replicas: .* twice"),
         ({"paths": "moon"}, "path: must be"),
     ],
 )

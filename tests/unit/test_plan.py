@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -134,10 +133,10 @@ def test_what_needs_more_cores_is_left_out_and_named() -> None:
     ("change", "words"),
     [
         ({"configurations": ["baseline", "rsp"]}, r"configurations: 'rsp' is unknown .*rps"),
-        ({"configurations": ["rps", "rfs", "rps"]}, "configurations: rps, rfs, rps .* twice"),
-        ({"replicas": [4, 4]}, "replicas: 4, 4 .* twice"),
-        ({"configurations": []}, "configurations: name at least one"),
-        ({"replicas": []}, "replicas: name at least one"),
+        ({"configurations": ["rps", "rfs", "rps"]}, "configurations: .* twice"),
+        ({"replicas": [4, 4]}, "replicas: .* twice"),
+        ({"configurations": []}, "configurations: must be a list of one or more"),
+        ({"replicas": []}, "replicas: must be a list of one or more"),
         ({"configurations": ["rps-7"], "cpus": 2}, "run none of them: rps-7 needs 3 CPUs"),
     ],
 )
@@ -147,5 +146,5 @@ def test_refusals(change: dict[str, Any], words: str) -> None:
 
 
 def test_the_eta_counts_traffic_and_overhead() -> None:
-    made = dataclasses.replace(make(), duration=30, omit=2)
+    made = make().model_copy(update={"duration": 30, "omit": 2})
     assert 18 * 32 < made.eta_s < 18 * 32 / 0.97

@@ -62,14 +62,14 @@ def test_values_of_the_file_and_changes_over_them(file: Write, root: Path) -> No
         "  steerlab:cpus: {server: [0], client: [0]}\n"
     )
     ref, state = stacks.load("rps-4", {"duration": "9"})
-    assert (state.duration, state.omit, state.cpus.server) == (9, 2, (0,))
+    assert (state.duration, state.omit, state.cores.server) == (9, 2, (0,))
     assert (ref.root, ref.home, ref.name) == (root, root, "rps-4")
     # as text and with full keys, the way an engine hands them to the program
     assert ref.config == {
         "steerlab:duration": "9",
         "steerlab:omit": "2",
         "aws:region": "eu",
-        "steerlab:cpus": '{"server": [0], "client": [0]}',
+        "steerlab:lab": '{"cpus": {"client": [0], "server": [0]}}',
     }
 
 
@@ -126,7 +126,7 @@ def test_saved_beside_what_the_file_holds(file: Write) -> None:
             "steerlab:duration": 7,
             "aws:region": "eu",
             "steerlab:replicas": "8",
-            "steerlab:cpus": {"server": [0], "client": [1]},
+            "steerlab:lab": {"cpus": {"server": [0], "client": [1]}},
         },
     }
     assert stacks.load("rps-4")[1].replicas == 8
@@ -218,3 +218,76 @@ def test_a_stack_of_its_own_reads_no_file(file: Write, tmp_path: Path) -> None:
     ref, state = stacks.own(tmp_path / "results", "rps-4", {"omit": "3"})
     assert (ref.home, ref.config) == (tmp_path / "results", {"steerlab:omit": "3"})
     assert (state.duration, state.omit) == (10, 3)
+
+
+NESTED = """\
+config:
+  steerlab:kubernetes:
+    # of the office
+    context: office  # soon another
+    images: '{"iperf3": "a:1", "steering": "b:1"}'
+  context: office
+  via: pod
+"""
+
+
+@pytest.mark.parametrize("key", ["context", "kubernetes.context"])
+def test_a_change_within_a_mapping_keeps_its_comments_and_moves_the_old_key(
+    file: Write, key: str
+) -> None:
+    path = file(NESTED)
+    stacks.save("rps-4", {key: "home"})
+    text = path.read_text()
+    assert "# of the office" in text and "# soon another" in text
+    config = yaml.safe_load(text)["config"]
+    assert config["steerlab:kubernetes"]["context"] == "home"
+    assert "context" not in config
+    assert config["via"] == "pod"
+    of = stacks.load("rps-4")[1].kubernetes
+    assert (of.context, of.via, of.images and of.images.iperf3) == ("home", "pod", "a:1")
+
+
+def test_a_change_within_json_keeps_the_rest_of_it(file: Write) -> None:
+    path = file(NESTED)
+    stacks.save("rps-4", {"kubernetes.images.iperf3": "c:1"})
+    images = yaml.safe_load(path.read_text())["config"]["steerlab:kubernetes"]["images"]
+    assert images == {"iperf3": "c:1", "steering": "b:1"}
+
+
+def test_a_part_of_an_old_mapping_moves_with_it(file: Write) -> None:
+    path = file(FILE)
+    stacks.save("rps-4", {"lab.cpus.irq": "1", "lab.cpus.server": "[0, 1]"})
+    config = yaml.safe_load(path.read_text())["config"]
+    assert config["steerlab:lab"] == {"cpus": {"server": [0, 1], "client": [0], "irq": "1"}}
+    assert "steerlab:cpus" not in config
+
+
+def test_a_whole_mapping_replaces_it_and_its_old_keys(file: Write) -> None:
+    path = file(NESTED)
+    new = {"kubernetes": '{"context": "home"}'}
+    assert stacks.load("rps-4", new)[1].kubernetes.via == "service"
+    stacks.save("rps-4", new)
+    config = yaml.safe_load(path.read_text())["config"]
+    assert config == {"steerlab:kubernetes": {"context": "home"}}
+
+
+def test_two_values_in_one_file_are_refused(file: Write) -> None:
+    file(NESTED.replace("\n  context: office", "\n  context: home"))
+    with pytest.raises(InvalidInput, match="context: is given twice"):
+        stacks.load("rps-4")
+
+
+def test_a_change_wins_over_the_file_whatever_it_is_called(file: Write) -> None:
+    file(NESTED)
+    for key in ("context", "kubernetes.context"):
+        assert stacks.load("rps-4", {key: "home"})[1].kubernetes.context == "home"
+    with pytest.raises(InvalidInput, match="is given twice"):
+        stacks.load("rps-4", {"context": "a", "kubernetes.context": "b"})
+
+
+def test_old_keys_are_told_with_their_successors(file: Write) -> None:
+    file(NESTED)
+    told = stacks.renamed("rps-4", {"lab.path": "host", "cpus": "{}"})
+    assert told.split(", ") == [
+        "context is now kubernetes.context", "via is now kubernetes.via", "cpus is now lab.cpus",
+    ]  # fmt: skip

@@ -166,7 +166,7 @@ def test_the_stack_is_the_sweeps_own(rig: Rig) -> None:
     assert stacks[0].config == {
         "steerlab:configuration": made.runs[0].configuration,
         "steerlab:replicas": "2",
-        "steerlab:path": "overlay",
+        "steerlab:lab": '{"path": "overlay"}',
         "steerlab:runs": "0",
         "steerlab:duration": "2",
         "steerlab:omit": "1",

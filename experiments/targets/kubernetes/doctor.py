@@ -94,17 +94,17 @@ def examine(state: StackSettings) -> Findings:
     """Look at the cluster of a state; what cannot be asked is among what is lacking."""
     found = Findings()
     try:
-        api = connect(state.kubeconfig, state.context)
+        api = connect(state.kubernetes.kubeconfig, state.kubernetes.context)
         found.api = _version(api)
-        refused = denied(api, rights.needed(state.node_access))
+        refused = denied(api, rights.needed(state.kubernetes.node_access))
     except Refusal as refusal:
         found.lacks.append(str(refusal))
         return found
-    asked = len(rights.needed(state.node_access))
+    asked = len(rights.needed(state.kubernetes.node_access))
     found.rights = f"{asked - len(refused)} of the {asked} that a stack needs"
     found.lacks += [f"the right to {right}, in all namespaces" for right in refused]
     try:
-        nodes = find(api, state.server_selector, state.client_selector)
+        nodes = find(api, state.kubernetes.server_selector, state.kubernetes.client_selector)
     except Refusal as refusal:
         found.lacks.append(str(refusal))
         return found
@@ -161,7 +161,7 @@ def _probe(
     names = Names(f"doctor-{secrets.token_hex(3)}")  # the last one may still be going
     steered = nodes.steered(state.steer_nodes == "both")
     tables = owners_of_table(steered)
-    by_job = state.node_access == "job"
+    by_job = state.kubernetes.node_access == "job"
     with ExitStack() as stack:
         stack.enter_context(_namespace(api, names.pods, OVERLAY_LEVEL))
         wanted = [
@@ -184,12 +184,12 @@ def _probe(
             else:
                 found[pod.node.name].facts.append(f"image {pod.image} is there")
         for i, node in enumerate(steered):
-            shell: Shell = SshShell(node.address, state.ssh)
+            shell: Shell = SshShell(node.address, state.kubernetes.ssh)
             if by_job:
                 if running.get(f"agent-{i}"):
                     continue
                 shell = PodShell(
-                    lambda: connect(state.kubeconfig, state.context),
+                    lambda: connect(state.kubernetes.kubeconfig, state.kubernetes.context),
                     names.steering,
                     f"agent-{i}",
                     agent.CONTAINER,
@@ -225,7 +225,7 @@ def _measured(state: StackSettings, names: Names, node: Node) -> dict[str, Any]:
 
 def _agent(state: StackSettings, names: Names, node: Node) -> dict[str, Any]:
     """What an agent's pod is, but that it waits and has no token's account to wait for."""
-    spec: dict[str, Any] = agent.pod_template(names, node, state.pod_images.steering, (), job=True)[
+    spec: dict[str, Any] = agent.pod_template(names, node, state.images.steering, (), job=True)[
         "spec"
     ]
     del spec["serviceAccountName"]
@@ -302,7 +302,7 @@ def _look(shell: Shell, state: StackSettings, found: NodeFindings, *, owns_table
     plan = steering.plan(
         state.steering,
         owner="doctor",
-        devices=[Device("nic", ("auto",)), Device("overlay", (state.overlay_device,))],
+        devices=[Device("nic", ("auto",)), Device("overlay", (state.kubernetes.overlay_device,))],
         cores=None,
         queue_core=None,
         owns_flow_table=owns_table,
@@ -375,7 +375,7 @@ def _conclude(
     printed = said["commands"].get(" ".join(_HASH_OF_AGENT))
     if printed is not None and printed.strip() != digest():
         found.lacks.append(
-            f"image {state.pod_images.steering} holds another node agent than this project: "
+            f"image {state.images.steering} holds another node agent than this project: "
             "docker/build --push, and give the key images what it prints"
         )
 

@@ -15,6 +15,7 @@ from experiments.engines import StackRef
 from experiments.host import calls
 from experiments.host.lock import Busy
 from infra import config, untrusted
+from infra.commands import command
 from infra.config import MOST_REPLICAS
 from infra.errors import Refusal
 from infra.lab import claim, layout, removal
@@ -47,6 +48,16 @@ def refuse_foreign(stack: StackRef) -> None:
     stands = lab()
     if stands and stands != Lab(stack.name, str(stack.root)):
         raise Busy(claim.taken(str(stands)))
+
+
+def refuse_lost(stack: str) -> None:
+    """Raise `Refusal` where the lab here is that of a stack that has no state any more."""
+    stands = lab()
+    if stands and stands.stack == stack:
+        raise Refusal(
+            f"stack {stack} has no state here, but the lab of {stands} exists on this machine: "
+            f"{command('destroy', '--lab')} (a sweep: {command('sweep', '--resume', '--out')} DIR)"
+        )
 
 
 def take_away(stands: Lab) -> dict[str, Any]:

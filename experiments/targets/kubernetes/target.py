@@ -1,0 +1,95 @@
+"""A cluster as a target (`experiments.targets.contract.Target`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from experiments.engines import StackRef, stacks
+from experiments.host import lock
+from experiments.targets.contract import AnyMeasurement, Backend, Drift, Findings
+from infra import config
+from infra.config import StackSettings
+from infra.errors import PrerequisiteMissing
+from infra.kubernetes import measurement as measurements
+from infra.kubernetes.measurement import ClusterMeasurement
+from infra.kubernetes.nodes import Nodes, of_state
+
+
+def made(resources: Iterable[dict[str, Any]]) -> bool:
+    from experiments.targets.kubernetes.drift import of_cluster
+
+    return of_cluster(resources)
+
+
+def require(*, removal: bool = False) -> None:
+    del removal  # nothing of this machine
+
+
+def require_for(state: StackSettings) -> None:
+    from experiments.targets.kubernetes.shell import SshShell, run
+
+    of = state.kubernetes
+    for node in of_state(state).steered(state.steer_nodes == "both"):
+        answer = run(SshShell(node.address, of.ssh), ("true",)) if of.node_access == "ssh" else None
+        if answer and answer.status != 0:
+            raise PrerequisiteMissing(
+                f"ssh to node {node.name} ({node.address}): {answer.err.strip()}"
+            )
+
+
+def busy(stack: str, what: str) -> AbstractContextManager[None]:
+    return lock.machine(what, stacks.ROOT / ".pulumi" / "busy" / stack)
+
+
+def refuse_foreign(stack: StackRef) -> None:
+    del stack  # its objects are in namespaces of its own
+
+
+def cpus(state: StackSettings) -> int:
+    return min(node.cpus for node in of_state(state).servers)
+
+
+def nodes(state: StackSettings) -> Nodes:
+    return of_state(state)
+
+
+def measurement(state: StackSettings, nodes: Any) -> ClusterMeasurement:
+    return measurements.of(state, nodes)
+
+
+def require_up(what: AnyMeasurement) -> None:
+    del what  # the engine's preview shows what is missing
+
+
+def backend(what: Any) -> Backend:
+    from experiments.targets.kubernetes.backend import KubernetesBackend
+
+    return KubernetesBackend(what)
+
+
+def drifted(resources: Sequence[dict[str, Any]]) -> list[Drift]:
+    from experiments.targets.kubernetes import drift
+
+    return drift.drifted(resources)
+
+
+def restore(found: Iterable[Drift]) -> None:
+    del found  # what replaces a drifted node's steering restores it first
+
+
+def finish(stack: StackRef) -> None:
+    del stack  # the API has no half-made objects
+
+
+def leftover() -> str:
+    return ""
+
+
+def examine(changes: dict[str, str]) -> Findings:
+    from experiments.targets.kubernetes import doctor
+
+    # the settings whose steering requires the most of a node
+    values = {"configuration": "rfs-plus", "replicas": "1", "target": "kubernetes"}
+    return doctor.examine(config.state("doctor", values | changes))
