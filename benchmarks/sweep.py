@@ -173,9 +173,9 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def _cores() -> int:
-    from infra.config import online_cores
+    from infra.cores import online
 
-    return len(online_cores())
+    return len(online())
 
 
 if __name__ == "__main__":

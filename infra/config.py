@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,18 +13,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.alias_generators import to_camel
 
 from agent.values import MAX_CPUS
-from infra import configurations, cores, keys, lease, untrusted
+from infra import configurations, cores, keys, lease
 from infra.complaints import complaint, like, shown, unknown_key, whole
 from infra.configurations import Configuration
 from infra.cores import Cores
-from infra.errors import InvalidInput, PrerequisiteMissing, Refusal
+from infra.errors import InvalidInput
 
 PROJECT = "steerlab"
 MOST_REPLICAS = 1024
 
 _STACK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _CPU_LIMIT = re.compile(r"([0-9]+)m|([0-9]+(?:\.[0-9]+)?)")
-_CPUS = Path("/sys/devices/system/cpu")
 _ROOT = Path(__file__).resolve().parent.parent
 _LONGEST_LEASE = 365 * 24 * 3600
 
@@ -326,26 +322,22 @@ def state(
     known = configurations.load(_file(fields.get("configurations")))
     for key, value in _from_name(stack, fields.get("configuration"), known).items():
         fields.setdefault(key, value)
-    if "configuration" not in fields:
+    name = fields.get("configuration")
+    if name is None:
         raise InvalidInput(
             f"stack: {stack} does not name a configuration: call it <configuration>-<replicas> "
             f"(rfs-plus-16) or set `configuration` (known: {', '.join(known)})"
         )
-    steering = known.get(str(fields["configuration"]))
     if "replicas" not in fields:
         raise InvalidInput(
-            f"stack: {stack} does not give the number of pairs: call it "
-            f"{fields['configuration']}-<replicas> or set `replicas`"
+            f"stack: {stack} does not give the number of pairs: call it {name}-<replicas> or set "
+            "`replicas`"
         )
-    if steering is None:
-        raise InvalidInput(
-            f"configuration: {shown(fields['configuration'])} is unknown "
-            f"(known: {', '.join(known)})"
-        )
+    if (steering := known.get(str(name))) is None:
+        raise InvalidInput(f"configuration: {shown(name)} is unknown (known: {', '.join(known)})")
     on_lab = fields.get("target", "lab") == "lab"
-    machine = online or online_cores()
     if on_lab and keys.at(fields, ("lab", "cpus")) is None:
-        share = cores.share(online or _usable_cores())
+        share = cores.share(online or cores.usable())
         keys.put(fields, ("lab", "cpus"), share.model_dump())
     try:
         result = StackSettings.model_validate({**fields, "stack": stack, "steering": steering})
@@ -357,8 +349,10 @@ def state(
         )
     _check_lease(result)
     if on_lab:
-        _check_cores(result, result.cores, machine)
-        check_allowed(result.cores, online or allowed_cores())
+        machine = online or cores.online()
+        cores.check(result.cores, machine)
+        cores.check_masks(result.steering, machine)
+        cores.check_allowed(result.cores, online or cores.allowed())
     else:
         _check_cluster(result)
     return result
@@ -412,71 +406,6 @@ def _check_cluster(state: StackSettings) -> None:
         )
 
 
-def _check_cores(state: StackSettings, cpus: Cores, online: tuple[int, ...]) -> None:
-    """What no field can say alone."""
-    used = {*cpus.server, *cpus.client, cpus.irq}
-    if absent := sorted(used - set(online)):
-        raise InvalidInput(f"lab.cpus: core {absent[0]} is not online (online: {_listed(online)})")
-    if cpus.irq not in cpus.server:
-        raise InvalidInput(
-            f"lab.cpus: the irq core {cpus.irq} is not a server core ({_listed(cpus.server)})"
-        )
-    if state.steering.needs_cpus > max(online) + 1:
-        raise InvalidInput(
-            f"configuration: {state.configuration} needs {state.steering.needs_cpus} CPUs, "
-            f"this machine has {_listed(online)}"
-        )
-    if absent := sorted(state.steering.named_cpus - set(online)):
-        raise InvalidInput(
-            f"configuration: {state.configuration} has a mask with core {absent[0]}, which is "
-            f"not online (online: {_listed(online)})"
-        )
-
-
-def _listed(numbers: tuple[int, ...]) -> str:
-    return ", ".join(str(number) for number in numbers)
-
-
-def online_cores() -> tuple[int, ...]:
-    """The online CPUs of this machine (/sys/devices/system/cpu/online)."""
-    return tuple(cores.listed(untrusted.words(_CPUS / "online")))
-
-
-def allowed_cores() -> tuple[int, ...]:
-    """The online CPUs that the kernel lets this process use: those of its cpuset.
-
-    Its affinity may be narrower: of a process that taskset started, or where CPUs are isolated. A
-    thread asks for all CPUs to see what it gets, for what the lab starts is bound in the same way.
-    """
-
-    def widest() -> set[int]:
-        with suppress(OSError):
-            os.sched_setaffinity(0, online_cores())
-        return os.sched_getaffinity(0)
-
-    with ThreadPoolExecutor(1) as other:
-        return tuple(sorted(other.submit(widest).result()))
-
-
-def check_allowed(cpus: Cores, allowed: tuple[int, ...]) -> None:
-    """Raise `PrerequisiteMissing` for cores to which the kernel would not bind what the lab starts."""
-    if absent := sorted({*cpus.server, *cpus.client, cpus.irq} - set(allowed)):
-        raise PrerequisiteMissing(
-            f"lab.cpus: this process may not use core {absent[0]} (allowed: {_listed(allowed)}): choose "
-            "others, or widen its cpuset (systemd AllowedCPUs=, docker --cpuset-cpus, cpuset.cpus)"
-        )
-
-
-def _usable_cores() -> tuple[int, ...]:
-    """The CPUs of this process' affinity that nobody has isolated for other work."""
-    files = [_CPUS / name for name in ("isolated", "nohz_full")]
-    isolated = {
-        core for one in files if one.exists() for core in cores.listed(untrusted.words(one))
-    }
-    mine = os.sched_getaffinity(0)
-    return tuple(core for core in online_cores() if core in mine and core not in isolated)
-
-
 def from_pulumi() -> StackSettings:
     """The settings of the stack that Pulumi runs the program for."""
     import pulumi
@@ -488,6 +417,3 @@ def from_pulumi() -> StackSettings:
     if note := keys.renamed(names):
         pulumi.log.warn(f"configuration: {note}")
     return state(pulumi.get_stack(), {name: config.require(name) for name in names})
-
-
-__all__ = ["KEYS", "PROJECT", "Refusal", "StackSettings", "from_pulumi", "online_cores", "state"]

@@ -17,14 +17,13 @@ from experiments.cli import terminal
 from experiments.cli.results import conclude
 from experiments.cli.stacks import EngineName, Json
 from experiments.cli.terminal import REFRESH, drawn, err, note, safe, show
-from experiments.run import options
-from experiments.run.options import Option, Options
 from infra.commands import command
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from experiments.run.events import Events, Why
+    from experiments.run.options import Option
     from experiments.run.plan import Run, SweepPlan
     from experiments.run.sweep import Done
 
@@ -35,21 +34,26 @@ MOST_LINES = 12
 
 
 def register(app: typer.Typer) -> None:
-    terminal.register(app, _with_options(sweep))
+    terminal.register_late(app, sweep.__doc__ or "", "sweep", _with_options)
 
 
-def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+def _with_options() -> Callable[..., None]:
     """The command, whose `**given` are the options of a sweep."""
-    *own, _ = inspect.signature(command, eval_str=True).parameters.values()
+    from experiments.run import options
+
+    *own, _ = inspect.signature(sweep, eval_str=True).parameters.values()
     place = [one.name for one in own].index("matrix") + 1
     own[place:place] = [_parameter(field, option) for field, option in options.declared()]
     by_name = [one.replace(kind=one.KEYWORD_ONLY) for one in own]
-    command.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in by_name}
-    return command
+    sweep.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
+    sweep.__annotations__ = {one.name: one.annotation for one in by_name}
+    return sweep
 
 
 def _parameter(field: str, option: Option) -> inspect.Parameter:
+    from experiments.run import options
+    from experiments.run.options import Options
+
     names = [name for name in (options.flag(field), option.short) if name]
     kind = list[str] | None if option.short else str | None
     text = f"{Options.model_fields[field].description}."
@@ -110,6 +114,7 @@ def sweep(
     """
     from experiments.engines import stacks
     from experiments.run import matrix as matrices
+    from experiments.run import options
     from infra import keys
     from infra.errors import InvalidInput
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import json
 import math
@@ -11,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from rich.console import Console
@@ -62,12 +63,34 @@ def register(app: typer.Typer, command: Callable[..., None], name: str | None = 
     app.command(name, help=pasted(inspect.cleandoc(command.__doc__ or "")))(command)
 
 
+def register_late(
+    app: typer.Typer, doc: str, name: str, command: Callable[[], Callable[..., None]]
+) -> None:
+    """Add a command whose options come from modules that are slow to import: only when it is used."""
+
+    def in_the_list() -> None: ...
+
+    def whole() -> Any:
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        register(alone, command(), name)
+        return typer.main.get_command(alone)
+
+    in_the_list.__doc__ = doc
+    register(app, in_the_list, name)
+    Group.late[name] = functools.cache(whole)
+
+
 class Group(TyperGroup):
     """Commands with the whole first sentence of each, however narrow the terminal is."""
 
+    late: ClassVar[dict[str, Callable[[], Any]]] = {}
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        return self.late[name]() if name in self.late else super().get_command(ctx, name)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         names = self.list_commands(ctx)
-        commands = [(name, self.get_command(ctx, name)) for name in names]
+        commands = [(name, super(Group, self).get_command(ctx, name)) for name in names]
         rows = [
             (name, (command.help or "").partition("\n\n")[0].replace("\n", " "))
             for name, command in commands

@@ -75,3 +75,12 @@ def test_the_ready_stack_lab_keeps_its_file(project: Project, pulumi: Pulumi) ->
     pulumi("stack", "select", "--create", "lab")
     pulumi("preview")
     assert (project.folder / "Pulumi.lab.yaml").read_bytes() == before
+
+
+def test_a_key_of_a_target_is_set_by_its_path(project: Project, pulumi: Pulumi) -> None:
+    pulumi("stack", "select", "--create", STACK)
+    pulumi("config", "set", "--path", "lab.path", "moon")
+    pulumi("config", "set", "--path", "kubernetes.context", "NAME")
+    ours = project.run("preview", "-s", STACK, code=2).err.split("steerlab: ")[1].strip()
+    assert "lab.path" in ours
+    assert " ".join(ours.split()) in " ".join(pulumi("up", "--yes", code=1).split())

@@ -40,7 +40,7 @@ from experiments.targets.kubernetes import doctor as cluster_doctor
 from experiments.targets.lab import drift as verify
 from experiments.targets.lab import standing
 from experiments.traffic import iperf3
-from infra import checkpoint, config, configurations
+from infra import checkpoint, config, configurations, cores
 from infra.errors import Refusal
 from infra.kubernetes import access
 from infra.kubernetes.nodes import cpus_of
@@ -940,8 +940,8 @@ add(
 
 
 def _online(folder: Path) -> object:
-    with patch.object(config, "_CPUS", folder):
-        return config.online_cores()
+    with patch.object(cores, "_CPUS", folder):
+        return cores.online()
 
 
 add(

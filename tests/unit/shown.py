@@ -119,6 +119,8 @@ ELSEWHERE = {
     "sudo -E pulumi up": "lab/test_pulumi_cli.py",
     "pulumi config set key value": "lab/test_pulumi_cli.py",
     "pulumi up": "lab/test_pulumi_cli.py",
+    "pulumi config set --path lab.path host": "lab/test_pulumi_cli.py",
+    "pulumi config set --path kubernetes.context NAME": "lab/test_pulumi_cli.py",
 }
 
 # Not run by a test: what runs the tests, and what fetches an optional program from elsewhere.

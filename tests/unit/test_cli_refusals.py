@@ -129,7 +129,7 @@ def test_a_name_that_its_file_overrules_is_told(steerlab: Cli, project: Path) ->
         assert "configuration is rps, not rfs-plus" in err
         assert "replicas is 2, not 4" in err
     _, _, err = steerlab("destroy", "-s", "rfs-plus-4")
-    assert "Pulumi.rfs-plus-4.yaml (configuration=rps replicas=2) stays" in err
+    assert "Pulumi.rfs-plus-4.yaml (configuration=rps replicas=2) is kept" in err
 
 
 @pytest.fixture

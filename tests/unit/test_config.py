@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from experiments.targets.lab import requirements
-from infra import config, configurations, keys, reference
+from infra import config, configurations, cores, keys, reference
 from infra.config import ALL_KEYS, KEYS, SECTIONS, StackSettings
 from infra.cores import Cores
 from infra.errors import InvalidInput, PrerequisiteMissing
@@ -398,7 +398,7 @@ def read_by_the_program(stack: str, values: dict[str, str]) -> StackSettings:
 
 
 def test_the_program_reads_its_own_keys_alone(monkeypatch):
-    monkeypatch.setattr(config, "online_cores", lambda: FOUR)
+    monkeypatch.setattr(cores, "online", lambda: FOUR)
     values = {"steerlab:replicas": "8", "steerlab:lease": "1h", "aws:region": "x"}
     values["steerlab:cpus"] = '{"server": [0], "client": [1]}'
     of = read_by_the_program("rfs-plus-4", values)
@@ -408,16 +408,16 @@ def test_the_program_reads_its_own_keys_alone(monkeypatch):
 
 
 def test_online_cores_are_those_of_this_machine():
-    cores = config.online_cores()
+    found = cores.online()
     listed = [line for line in Path("/proc/stat").read_text().splitlines() if line[:3] == "cpu"]
-    assert [f"cpu{core}" for core in cores] == [line.split()[0] for line in listed[1:]]
+    assert [f"cpu{core}" for core in found] == [line.split()[0] for line in listed[1:]]
 
 
 def test_the_lab_takes_the_cores_of_this_process_alone(monkeypatch):
-    monkeypatch.setattr(config, "online_cores", lambda: FOUR)
+    monkeypatch.setattr(cores, "online", lambda: FOUR)
     monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3})
-    assert config.allowed_cores() == (1, 3)
+    assert cores.allowed() == (1, 3)
     assert config.state("rps-2", {}).cores == Cores(server=(1, 3), client=(3,), irq=1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
     with pytest.raises(PrerequisiteMissing, match="at least 2 cores"):
@@ -427,7 +427,7 @@ def test_the_lab_takes_the_cores_of_this_process_alone(monkeypatch):
 
 @pytest.mark.parametrize("core", [0, 2])
 def test_cores_outside_of_the_cpuset_cannot_be_chosen(monkeypatch, core):
-    monkeypatch.setattr(config, "online_cores", lambda: FOUR)
+    monkeypatch.setattr(cores, "online", lambda: FOUR)
     monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3})
     for cpus in ({"server": [1, core], "client": [3]}, {"server": [1, 3], "client": [core]}):
@@ -441,11 +441,11 @@ def test_cores_outside_of_the_cpuset_cannot_be_chosen(monkeypatch, core):
 
 def test_an_affinity_is_the_default_and_no_limit():
     """taskset binds a process, and an isolated CPU is in the affinity of none: both may be chosen."""
-    online = config.online_cores()
+    online = cores.online()
     mine = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(mine)})
     try:
-        assert set(config.allowed_cores()) >= mine
+        assert set(cores.allowed()) >= mine
         assert os.sched_getaffinity(0) == {min(mine)}
         with pytest.raises(PrerequisiteMissing, match="at least 2 cores"):
             config.state("rps-2", {})

@@ -13,7 +13,7 @@ import pytest
 from declared_graph import MEASURED, Graph
 
 import infra
-from infra import config, lab
+from infra import config, cores, lab
 from infra.config import StackSettings
 from infra.errors import InvalidInput
 from infra.lab import claim, layout, removal
@@ -227,7 +227,7 @@ def deployed(stack: str, values: Mapping[str, str]) -> Graph:
 
 def test_the_program_declares_what_the_stack_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(config, "online_cores", lambda: (0, 1, 2, 3))
+    monkeypatch.setattr(cores, "online", lambda: (0, 1, 2, 3))
     asked = {"steerlab:replicas": "2", "steerlab:runs": "0"}
     graph = deployed("rfs-plus-4", asked)
     assert graph == declared(state(replicas="2", runs="0"))

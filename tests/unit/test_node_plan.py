@@ -28,7 +28,7 @@ def state(
 def plan(of: StackSettings, side: layout.Side = "server") -> dict[str, Any]:
     """The plan of one node, its carriers called as they are made."""
     carriers = ["wire"]
-    if of.path == "overlay":
+    if of.lab.path == "overlay":
         carriers += ["overlay", *(f"pods-{index}" for index in range(1, of.replicas + 1))]
     return node_plan(of, layout.Node(of.stack, side), carriers)
 
@@ -176,14 +176,14 @@ def test_the_agent_takes_every_plan(of):
         parsed = steer.parse_plan(made)
         assert parsed.owner == owner(node)
         assert len({(rule.namespace, rule.role) for rule in parsed.rules}) == len(parsed.rules)
-        pods = of.replicas if of.path == "overlay" else 0
+        pods = of.replicas if of.lab.path == "overlay" else 0
         assert sum(rule.role == "pod" for rule in parsed.rules) == pods
         assert all(rule.namespace == layout.netns(node.namespace) for rule in parsed.rules[:3])
 
 
 @given(STATES, st.data())
 def test_what_is_made_anew_changes_one_rule(of, data):
-    pods = of.replicas if of.path == "overlay" else 0
+    pods = of.replicas if of.lab.path == "overlay" else 0
     ids = ["wire", *(["overlay", *(f"pods-{index}" for index in range(pods))] if pods else [])]
     place = data.draw(st.integers(0, len(ids) - 1))
     node = layout.Node(of.stack, "server")

@@ -18,7 +18,7 @@ from agent.values import as_list
 from experiments.host import calls, machine, nodes, persist
 from experiments.targets.lab import requirements
 from infra import untrusted
-from infra.config import online_cores
+from infra.cores import online
 from infra.errors import Refusal
 
 # How each tool says its version; all of the lab's, and what tests and set-up also use.
@@ -115,7 +115,7 @@ def examine() -> Findings:
     return Findings(
         kernel=platform.release(),
         cpu=machine.cpu_model(untrusted.words(machine.PROC / "cpuinfo"), platform.machine()),
-        cores=list(online_cores()),
+        cores=list(online()),
         isolated=as_list(cpus.isolated),
         offline=as_list({*cpus.present} - {*cpus.online}),
         rps=(machine.PROC / "sys/net/core/rps_sock_flow_entries").exists(),

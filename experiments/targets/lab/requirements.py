@@ -13,7 +13,7 @@ from pathlib import Path
 
 from analysis.plaintext import visible
 from experiments.host.privileges import become_root
-from infra.config import allowed_cores
+from infra.cores import allowed
 from infra.errors import PrerequisiteMissing
 
 # tool -> Debian package
@@ -51,7 +51,7 @@ def missing(*, removal: bool = False) -> list[str]:
             "net.core.rps_sock_flow_entries does not exist: this kernel has no RPS (CONFIG_RPS), "
             "or this is not the machine's first network namespace"
         )
-    if not removal and (cores := len(allowed_cores())) < 2:
+    if not removal and (cores := len(allowed())) < 2:
         reasons.append(
             f"the lab needs at least 2 cores, this process may use {cores}: the machine has no "
             "more, or a cpuset holds it (systemd AllowedCPUs=, docker --cpuset-cpus, cpuset.cpus)"

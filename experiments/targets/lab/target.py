@@ -10,7 +10,7 @@ from experiments.engines import StackRef
 from experiments.host import lock
 from experiments.targets.contract import AnyMeasurement, Backend, Drift, Findings
 from experiments.targets.lab import drift, requirements, standing
-from infra import config
+from infra import cores
 from infra.commands import command
 from infra.config import StackSettings
 from infra.errors import InvalidInput, PrerequisiteMissing
@@ -42,7 +42,7 @@ def refuse_foreign(stack: StackRef) -> None:
 
 def cpus(state: StackSettings) -> int:
     del state
-    return max(config.online_cores()) + 1
+    return max(cores.online()) + 1
 
 
 def nodes(state: StackSettings) -> None:
