@@ -1,12 +1,16 @@
-"""What is declared: `__main__.py` calls `deploy`, which reads the state and declares its target."""
+"""What is declared: `__main__.py` calls `deploy`, which reads the settings and declares their target."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infra.settings import StackSettings
 
 
 def deploy() -> None:
-    """Declare the state of the current stack. Bad input ends the program before any resource."""
+    """Declare the current stack. Bad input ends the program before any resource."""
     import pulumi
 
     from infra import config
@@ -15,15 +19,23 @@ def deploy() -> None:
     if not Path("agent/__main__.py").is_file():
         raise pulumi.RunError(f"run pulumi from the project's root, not from {Path.cwd()}")
     try:
-        state = config.from_pulumi()
-        if state.target == "lab":
-            from infra import lab
-
-            lab.declare(state)
-        else:
-            from infra.kubernetes import cluster
-
-            cluster.declare(state)
+        settings = config.from_pulumi()
+        TARGETS[settings.target](settings)
     except Refusal as refusal:
         leave(refusal.exit_code)
         raise pulumi.RunError(str(refusal)) from None
+
+
+def _lab(settings: StackSettings) -> None:
+    from infra import lab
+
+    lab.declare(settings)
+
+
+def _kubernetes(settings: StackSettings) -> None:
+    from infra.kubernetes import cluster
+
+    cluster.declare(settings)
+
+
+TARGETS = {"lab": _lab, "kubernetes": _kubernetes}

@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 from pulumi_command import local
 
-from infra.config import StackSettings
+from infra.settings import StackSettings
 
 MEASURE = "./steerlab hook measure"
 

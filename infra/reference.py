@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from infra import configurations
-from infra.config import KEYS, SECTIONS, Ssh, StackSettings
+from infra.settings import KEYS, SECTIONS, Ssh, StackSettings
 
 _ROOT = Path(__file__).resolve().parent.parent
 PAGE, PROGRAM = _ROOT / "docs/configuration.md", _ROOT / "Pulumi.yaml"

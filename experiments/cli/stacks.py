@@ -21,7 +21,7 @@ from infra.commands import command
 if TYPE_CHECKING:
     from experiments.targets.contract import AnyMeasurement, Drift
     from experiments.targets.lab.standing import Lab
-    from infra.config import StackSettings
+    from infra.settings import StackSettings
 
 Stack = Annotated[
     str,

@@ -10,8 +10,9 @@ from typing import Any
 from analysis.files import write as atomically
 from experiments.engines import StackRef
 from infra import checkpoint, config, configurations, keys, yaml_files
-from infra.config import PROJECT, StackSettings
+from infra.config import PROJECT
 from infra.errors import InvalidInput
+from infra.settings import StackSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 _PREFIX = f"{PROJECT}:"

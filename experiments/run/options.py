@@ -15,8 +15,8 @@ from pydantic.alias_generators import to_camel, to_snake
 
 from experiments.engines import stacks
 from infra.complaints import complaint, unknown_key, whole
-from infra.config import Omit, Quota, Replicas, Seconds, Streams
 from infra.errors import InvalidInput
+from infra.settings import Omit, Quota, Replicas, Seconds, Streams
 
 
 class Option(NamedTuple):

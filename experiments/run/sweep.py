@@ -38,8 +38,8 @@ from experiments.run.plan import Run, SweepPlan, from_json, to_json
 from experiments.targets import TARGETS
 from experiments.targets.contract import AnyMeasurement, Target
 from infra import untrusted
-from infra.config import StackSettings
 from infra.errors import InvalidInput
+from infra.settings import StackSettings
 
 PLAN = "plan.json"
 RECORDS = "records"

@@ -12,9 +12,9 @@ from experiments.engines import StackRef
 from experiments.host.procstat import CounterSample
 from experiments.traffic.iperf3 import Result
 from experiments.validity import Reason
-from infra.config import StackSettings
 from infra.kubernetes.measurement import ClusterMeasurement
 from infra.lab.measurement import Measurement
+from infra.settings import StackSettings
 
 AnyMeasurement = Measurement | ClusterMeasurement
 

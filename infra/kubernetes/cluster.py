@@ -9,7 +9,6 @@ import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.core.v1 import Namespace, ServiceAccount
 
 from infra import measured
-from infra.config import StackSettings
 from infra.errors import InvalidInput
 from infra.kubernetes import agent, made_by, measurement, plan
 from infra.kubernetes.access import CALL_S, connect, explained
@@ -17,6 +16,7 @@ from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names, admits
 from infra.kubernetes.nodes import Nodes, of_state, owners_of_table
 from infra.kubernetes.pods import PodPair
 from infra.kubernetes.steering import NodeSteering
+from infra.settings import StackSettings
 
 
 class Cluster(pulumi.ComponentResource):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from infra.config import Ssh
 from infra.kubernetes.names import Address
 from infra.kubernetes.nodes import Node
+from infra.settings import Ssh
 
 
 class Finalizer(BaseModel):

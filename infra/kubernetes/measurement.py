@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from infra.config import Ssh, StackSettings
 from infra.configurations import Configuration
 from infra.kubernetes.names import Address, Names
 from infra.kubernetes.nodes import Node, Nodes, owners_of_table
+from infra.settings import Ssh, StackSettings
 
 
 class NodeOf(BaseModel):

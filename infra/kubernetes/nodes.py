@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from infra import untrusted
 from infra.commands import quoted
-from infra.config import StackSettings
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.names import checked_address
+from infra.settings import StackSettings
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient

@@ -8,9 +8,9 @@ import pulumi
 from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.core.v1 import Service
 
-from infra.config import StackSettings
 from infra.kubernetes.names import IPERF_PORT, MEASURED, Names
 from infra.kubernetes.nodes import HOSTNAME, Node
+from infra.settings import StackSettings
 
 # What a pod may ask of its node: little, so that the scheduler refuses none for its neighbours.
 REQUESTS = {"cpu": "10m", "memory": "16Mi"}

@@ -15,12 +15,12 @@ from pulumi_command import local
 from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.batch.v1 import Job
 
-from infra.config import StackSettings
 from infra.errors import InvalidInput
 from infra.kubernetes import agent
 from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node
+from infra.settings import StackSettings
 
 RESTORE = "./steerlab hook restore"
 APPLY = "./steerlab hook apply"

@@ -7,7 +7,6 @@ from pathlib import Path
 import pulumi
 
 from infra import measured
-from infra.config import StackSettings
 from infra.lab import layout, measurement, plan
 from infra.lab.claim import Claim
 from infra.lab.node import Node
@@ -15,6 +14,7 @@ from infra.lab.overlay import Overlay
 from infra.lab.pods import PodPair
 from infra.lab.steering import Steering
 from infra.lab.wire import Wire
+from infra.settings import StackSettings
 
 
 class Lab(pulumi.ComponentResource):

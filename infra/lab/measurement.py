@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from infra.config import StackSettings
 from infra.cores import Cores
 from infra.lab import layout
 from infra.lab.plan import node_plan, steered_nodes
+from infra.settings import StackSettings
 
 
 class Endpoint(BaseModel):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from infra import steering
-from infra.config import StackSettings
 from infra.lab import layout
+from infra.settings import StackSettings
 from infra.steering import Device
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from shlex import quote
 
-from infra.config import cpu_limit
 from infra.lab.layout import CGROUPS, RUN, Pod
+from infra.settings import cpu_limit
 
 _PERIOD_US = 100_000
 _V1, _V2 = CGROUPS

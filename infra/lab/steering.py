@@ -9,9 +9,9 @@ from shlex import quote
 import pulumi
 from pulumi_command import local
 
-from infra.config import StackSettings
 from infra.lab import layout
 from infra.lab.plan import node_plan, owner
+from infra.settings import StackSettings
 
 AGENT = "python3 -I agent"
 

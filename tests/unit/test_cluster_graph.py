@@ -13,12 +13,12 @@ from declared_graph import COMMAND, MEASURED, Graph
 
 from experiments.targets.kubernetes.backend import KubernetesBackend
 from infra import config, configurations
-from infra.config import StackSettings
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes import agent, cluster, measurement, steering
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node, Nodes, choose, owners_of_table
 from infra.kubernetes.plan import node_plan
+from infra.settings import StackSettings
 
 IMAGES = '{"iperf3": "registry.example/iperf3:1", "steering": "registry.example/steering:1"}'
 POD_UID = "0a1b2c3d-0000-4000-8000-00000000000{}"

@@ -29,11 +29,11 @@ from experiments.targets.kubernetes.doctor import (
 from experiments.targets.kubernetes.shell import LOOK, Answer, PodSession, SshShell
 from experiments.validity import Cause
 from infra import config
-from infra.config import Ssh
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes import access, measurement
 from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.nodes import Node, Nodes
+from infra.settings import Ssh
 
 NODES = Nodes(
     (Node("s1", "s1", "192.0.2.1", "boot 1", "6.1", 8, True),),

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from experiments.targets.lab import requirements
-from infra import config, configurations, cores, keys, reference
-from infra.config import ALL_KEYS, KEYS, SECTIONS, StackSettings
+from infra import config, configurations, cores, keys, reference, settings
 from infra.cores import Cores
 from infra.errors import InvalidInput, PrerequisiteMissing
+from infra.settings import ALL_KEYS, KEYS, SECTIONS, StackSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUR = (0, 1, 2, 3)
@@ -305,7 +305,7 @@ def test_no_lease():
     [("200m", 0.2), ("10m", 0.01), ("0.5", 0.5), ("2", 2.0), ("8192", 8192.0), ("1500m", 1.5)],
 )
 def test_a_pods_quota_in_cpus(text, cpus):
-    assert config.cpu_limit(text) == cpus
+    assert settings.cpu_limit(text) == cpus
     assert state(podCpuLimit=text).pod_cpu_limit == text
 
 

@@ -14,9 +14,9 @@ from declared_graph import MEASURED, Graph
 
 import infra
 from infra import config, cores, lab
-from infra.config import StackSettings
 from infra.errors import InvalidInput
 from infra.lab import claim, layout, removal
+from infra.settings import StackSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

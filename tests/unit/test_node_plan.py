@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from steer_tree import steer
 
 from infra import config, configurations
-from infra.config import StackSettings
 from infra.lab import layout, measurement
 from infra.lab.plan import node_plan, owner, steered_nodes
+from infra.settings import StackSettings
 
 FOUR = (0, 1, 2, 3)
 EIGHT = tuple(range(8))

@@ -39,12 +39,12 @@ from experiments.traffic.iperf3 import (
 )
 from experiments.validity import Asked, Cause, Reason
 from infra import untrusted
-from infra.config import cpu_limit
 from infra.errors import PrerequisiteMissing
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.measurement import ClusterMeasurement, NodeOf
 from infra.kubernetes.names import IPERF_PORT, MEASURED, Names
 from infra.kubernetes.plan import by_node, node_plan
+from infra.settings import cpu_limit
 
 # How long a command may take to say that it is ready, seconds.
 READY_S = 15.0

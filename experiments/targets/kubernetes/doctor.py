@@ -23,12 +23,12 @@ from experiments.targets.kubernetes import agents
 from experiments.targets.kubernetes.shell import PodShell, Shell, SshShell, looked
 from experiments.targets.lab.doctor import hints
 from infra import steering, untrusted
-from infra.config import StackSettings
 from infra.errors import Refusal
 from infra.kubernetes import agent, pods, rights
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.names import MEASURED, NODE_LEVEL, OVERLAY_LEVEL, Names, admits
 from infra.kubernetes.nodes import Node, Nodes, find, owners_of_table
+from infra.settings import StackSettings
 from infra.steering import Device
 
 if TYPE_CHECKING:

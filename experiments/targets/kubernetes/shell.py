@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 from experiments.host import proc_reader
 from experiments.host.machine import seen
-from infra.config import Ssh
 from infra.errors import PrerequisiteMissing
 from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.names import checked_address
+from infra.settings import Ssh
 
 # Reads what the kernel counts; runs where nothing but Python is.
 LOOK = Path(proc_reader.__file__).read_text()

@@ -10,11 +10,11 @@ from experiments.engines import StackRef, stacks
 from experiments.host import lock
 from experiments.targets.contract import AnyMeasurement, Backend, Drift, Findings
 from infra import config
-from infra.config import StackSettings
 from infra.errors import PrerequisiteMissing
 from infra.kubernetes import measurement as measurements
 from infra.kubernetes.measurement import ClusterMeasurement
 from infra.kubernetes.nodes import Nodes, of_state
+from infra.settings import StackSettings
 
 
 def made(resources: Iterable[dict[str, Any]]) -> bool:

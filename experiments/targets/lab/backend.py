@@ -15,9 +15,9 @@ from experiments.targets.contract import Standing, TrafficResult
 from experiments.targets.lab import drift
 from experiments.traffic import iperf3
 from experiments.validity import Cause, Reason
-from infra.config import cpu_limit
 from infra.lab import layout
 from infra.lab.measurement import Endpoint, Measurement
+from infra.settings import cpu_limit
 
 # Both nodes of the lab are one kernel: its cores are reported once, under this name.
 LAB = "lab"

@@ -16,11 +16,11 @@ from experiments.host import calls
 from experiments.host.lock import Busy
 from infra import config, untrusted
 from infra.commands import command
-from infra.config import MOST_REPLICAS
 from infra.errors import Refusal
 from infra.lab import claim, layout, removal
 from infra.lab.layout import Pair
 from infra.lab.plan import owner
+from infra.settings import MOST_REPLICAS
 
 
 @dataclass(frozen=True)

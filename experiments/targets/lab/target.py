@@ -12,10 +12,10 @@ from experiments.targets.contract import AnyMeasurement, Backend, Drift, Finding
 from experiments.targets.lab import drift, requirements, standing
 from infra import cores
 from infra.commands import command
-from infra.config import StackSettings
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.lab import measurement as measurements
 from infra.lab.measurement import Measurement
+from infra.settings import StackSettings
 
 
 def made(resources: Iterable[dict[str, Any]]) -> bool:

@@ -1,0 +1,277 @@
+"""The settings of a stack, as models: what a key may be, its default and what it is for.
+
+`docs/configuration.md`, `Pulumi.yaml` and the options of a sweep are derived from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic.alias_generators import to_camel
+
+from agent.values import MAX_CPUS
+from infra import keys, lease
+from infra.complaints import like, whole
+from infra.configurations import Configuration
+from infra.cores import Cores
+
+MOST_REPLICAS = 1024
+
+_CPU_LIMIT = re.compile(r"([0-9]+)m|([0-9]+(?:\.[0-9]+)?)")
+_LONGEST_LEASE = 365 * 24 * 3600
+_FIRST_IMAGES = {"iperf3": "steerlab/iperf3:1", "steering": "steerlab/steering:1"}
+
+JSON = BeforeValidator(keys.structure)  # a mapping, or its JSON text
+Image = Annotated[
+    str,
+    like(
+        r"[a-z0-9][\w./:@-]*[:@][\w.:-]+(?<!:latest)",
+        "must name an image and its tag or digest, never latest",
+    ),
+]
+Selector = Annotated[
+    str,
+    like(
+        r"[\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*", "must be labels as key=value, separated by commas"
+    ),
+]
+PathOfFile = Annotated[
+    str, like(r'[^"\x00-\x1f\x7f]{0,4096}', "must be a file's path without quotes or line ends")
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, coerce_numbers_to_str=True
+    )
+
+
+class Images(_Model):
+    """The images of the cluster's pods."""
+
+    iperf3: Annotated[Image, Field(description="Image of the measured pods")]
+    steering: Annotated[Image, Field(description="Image of the node agent")]
+
+
+class Ssh(_Model):
+    """How nodes are reached by OpenSSH; an empty text leaves the choice to ssh's configuration."""
+
+    model_config = ConfigDict(populate_by_name=True)  # a measurement has them so
+
+    user: Annotated[
+        str,
+        like(r"|[A-Za-z0-9_][\w.@\\-]{0,63}", "must be a user's name, or empty"),
+        Field(description="User on the nodes; other users than root need sudo without a password"),
+    ] = ""
+    port: Annotated[int, whole(1, 65535), Field(description="Port of sshd")] = 22
+    identity_file: Annotated[PathOfFile, Field(description="Private key")] = ""
+    known_hosts_file: Annotated[PathOfFile, Field(description="Known host keys")] = ""
+    config_file: Annotated[PathOfFile, Field(description="Configuration file of ssh")] = ""
+
+
+class Lab(_Model):
+    """Settings of target lab."""
+
+    AROUND_A_RUN_S: ClassVar = 10
+
+    path: Annotated[
+        Literal["overlay", "host"],
+        Field(description="Network path: the overlay, or the host's eth1 without it"),
+    ] = "overlay"
+    cpus: Annotated[
+        Cores | None,
+        JSON,
+        Field(
+            description="Cores of the server node, of the client node, and the one that takes the "
+            "interrupts; by default this machine's are shared out",
+            examples=['{"server": [0, 1], "client": [2], "irq": 0}'],
+        ),
+    ] = None
+
+
+class Kubernetes(_Model):
+    """Settings of target kubernetes."""
+
+    AROUND_A_RUN_S: ClassVar = 60
+
+    kubeconfig: Annotated[
+        str, Field(description="Path of the kubeconfig; empty: $KUBECONFIG or ~/.kube/config")
+    ] = ""
+    context: Annotated[
+        str, Field(description="Context of the kubeconfig; empty: its current context")
+    ] = ""
+    server_selector: Annotated[
+        Selector, Field(description="Labels of the server nodes, which are steered and measured")
+    ] = "iperf=server"
+    client_selector: Annotated[Selector, Field(description="Labels of the client nodes")] = (
+        "iperf=client"
+    )
+    node_access: Annotated[
+        Literal["job", "ssh"],
+        Field(description="How nodes are steered: by privileged Jobs, or over OpenSSH"),
+    ] = "job"
+    ssh: Annotated[
+        Ssh,
+        JSON,
+        Field(
+            description="How nodes are reached with nodeAccess ssh",
+            examples=['{"user": "root", "identityFile": "/path/to/key"}'],
+        ),
+    ] = Ssh()
+    images: Annotated[
+        Images | None,
+        JSON,
+        Field(
+            description="Images of the pods; required, docker/build prints them",
+            examples=['{"iperf3": "registry/iperf3:1", "steering": "registry/steering:1"}'],
+        ),
+    ] = None
+    via: Annotated[
+        Literal["service", "pod"],
+        Field(description="What clients connect to: the pod's Service, or the pod itself"),
+    ] = "service"
+    overlay_device: Annotated[
+        str,
+        like(r"auto|[^-/\s][^/\s]{0,14}", "must be auto or a device's name"),
+        Field(description="Overlay device of the nodes; auto finds it"),
+    ] = "auto"
+
+
+# What a stack and a sweep have in common.
+Target = Annotated[
+    Literal["lab", "kubernetes"],
+    Field(description="Where to run: lab (namespaces of this machine) or kubernetes (a cluster)"),
+]
+Replicas = Annotated[int, whole(1, MOST_REPLICAS)]
+Seconds = Annotated[int, whole(1, 86_400), Field(description="Measured seconds of a run")]
+Omit = Annotated[
+    int, whole(0, 60), Field(description="Seconds of traffic before the measured seconds")
+]
+Streams = Annotated[
+    int, whole(1, 128), Field(description="TCP streams of each pair (iperf3 --parallel)")
+]
+Quota = Annotated[
+    str,
+    Field(description="CPU quota of each pod as Kubernetes writes it (200m); empty: no quota"),
+]
+
+
+class StackSettings(_Model):
+    """The settings of a stack; each field is a configuration key in camelCase.
+
+    `stack` and `steering` are no keys: they are the stack's name and the configuration that
+    `configuration` names. The mapping of another target than the stack's is not used.
+    """
+
+    stack: str
+    steering: Configuration
+
+    configuration: Annotated[
+        str, Field(description="Name of a configuration; by default from the stack's name")
+    ]
+    replicas: Annotated[
+        Replicas, Field(description="Number of pairs; by default from the stack's name")
+    ]
+    target: Target = "lab"
+    runs: Annotated[
+        int,
+        whole(0, 10_000),
+        Field(description="Runs that `up` makes after a change; 0 sets up and measures nothing"),
+    ] = 1
+    duration: Seconds = 10
+    omit: Omit = 1
+    streams: Streams = 1
+    pod_cpu_limit: Quota = ""
+    steer_nodes: Annotated[
+        Literal["server", "both"],
+        Field(description="Nodes that are steered: the server nodes, or both sides"),
+    ] = "server"
+    configurations: Annotated[
+        str,
+        Field(
+            description="YAML file with further configurations, relative to the project's folder"
+        ),
+    ] = ""
+    lease: Annotated[
+        str,
+        Field(
+            description="Time after which a node restores itself if its steering was not renewed "
+            "(90s, 30m, 2h), or none"
+        ),
+    ] = "2h"
+    lab: Annotated[Lab, JSON] = Lab()
+    kubernetes: Annotated[Kubernetes, JSON] = Kubernetes()
+
+    @field_validator("lease")
+    @classmethod
+    def _lease(cls, value: str) -> str:
+        if (lease.seconds(value) or 0) > _LONGEST_LEASE:
+            raise ValueError(f"must be at most a year ({_LONGEST_LEASE // 3600}h), or none")
+        return value
+
+    @field_validator("pod_cpu_limit")
+    @classmethod
+    def _limit(cls, value: str) -> str:
+        if value and not 0.01 <= cpu_limit(value) <= MAX_CPUS:
+            raise ValueError(
+                "must be CPUs as Kubernetes writes them (200m, 0.5), from 10m "
+                f"to {MAX_CPUS}, or empty for no limit"
+            )
+        return value
+
+    @property
+    def cores(self) -> Cores:
+        """The cores of the lab, which always has them."""
+        assert self.lab.cpus is not None  # noqa: S101
+        return self.lab.cpus
+
+    @property
+    def images(self) -> Images:
+        """The images of a cluster's pods, which always has them."""
+        assert self.kubernetes.images is not None  # noqa: S101
+        return self.kubernetes.images
+
+    @property
+    def lease_seconds(self) -> int | None:
+        return lease.seconds(self.lease)
+
+    def digest(self) -> str:
+        """Hash of the settings: the trigger of the stack's measurement.
+
+        Of the form that they had in the first version, so that its stacks are not measured again:
+        without a mapping for each target, with images also for the lab, with no later knobs.
+        """
+        values = self.model_dump(mode="json")
+        flat = {**values.pop("lab"), **values.pop("kubernetes"), **values}
+        flat["images"] = flat["images"] or _FIRST_IMAGES
+        flat["steering"] = self.steering.model_dump(mode="json", exclude_none=True)
+        text = json.dumps(flat, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# What the program works out itself and no key may set.
+_NOT_KEYS = {"stack", "steering"}
+KEYS = tuple(to_camel(name) for name in StackSettings.model_fields if name not in _NOT_KEYS)
+# The mappings among them, one for each target.
+SECTIONS: dict[str, type[_Model]] = {"lab": Lab, "kubernetes": Kubernetes}
+# All that can be set, with the mapping's name before a dot.
+ALL_KEYS = (
+    *(key for key in KEYS if key not in SECTIONS),
+    *(
+        f"{section}.{field.alias}"
+        for section, model in SECTIONS.items()
+        for field in model.model_fields.values()
+    ),
+)
+
+
+def cpu_limit(text: str) -> float:
+    """CPUs of a Kubernetes quantity (`200m` is 0.2); 0 where it is not one."""
+    match = _CPU_LIMIT.fullmatch(text)
+    if not match:
+        return 0.0
+    return float(match[1]) / 1000 if match[1] else float(match[2])
