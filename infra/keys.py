@@ -10,6 +10,8 @@ from infra import untrusted
 from infra.complaints import shown
 from infra.errors import InvalidInput
 
+_LONGEST = 1 << 16  # characters of a structure
+
 # Keys of the first version, which had no mapping for each target, and the mapping that has them now.
 MOVED = {
     **dict.fromkeys(("path", "cpus"), "lab"),
@@ -75,7 +77,7 @@ def put(found: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 def structure(value: Any) -> Any:
     """The value of a JSON mapping or list; any other value as it is."""
-    if not isinstance(value, str) or value[:1] not in ("{", "["):
+    if not isinstance(value, str) or value[:1] not in ("{", "[") or len(value) > _LONGEST:
         return value
     try:
         return untrusted.parsed(value)

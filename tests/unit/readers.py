@@ -33,7 +33,7 @@ from experiments.host import calls, lock, machine, persist, proc_reader, procsta
 from experiments.run import matrix, measure, options, records, single
 from experiments.run import plan as plans
 from experiments.run import sweep as sweeps
-from experiments.targets import contract
+from experiments.targets import TARGETS, contract
 from experiments.targets.kubernetes import agents as cluster_steer
 from experiments.targets.kubernetes import backend, drift, shell
 from experiments.targets.kubernetes import doctor as cluster_doctor
@@ -701,7 +701,7 @@ class FakeSite:
 
 def measured(**answers: Callable[[], Any]) -> schema.Record:
     """The record of a run at a site with these answers, written and read back."""
-    with patch.object(measure.targets, "backend", lambda _: FakeSite(**answers)):
+    with patch.object(TARGETS["lab"], "backend", lambda _: FakeSite(**answers)):
         record, _ = measure.run(WHAT, on=MACHINE)
     return schema.Record.model_validate_json(record.model_dump_json())
 
@@ -889,7 +889,7 @@ def _hooked(verb: str, read: Callable[[Any], object], data: bytes) -> object:
     with (
         patch.object(hook.sys, "stdin", stdin),
         patch.object(hook, "show_json"),
-        patch.object(single.targets, "require"),
+        patch.object(TARGETS["lab"], "require"),
         patch.dict(hook.HOOKS, {verb: read}),
     ):
         return hook.call(verb)

@@ -136,6 +136,7 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("infra/kubernetes/steering.py", "NodeSteering.__init__"): OWN,
     ("infra/kubernetes/steering.py", "NodeSteering._by_job"): OWN,
     ("infra/lab/__init__.py", "Lab.__init__"): KERNEL,
+    ("experiments/run/plan.py", "SweepPlan.asked"): "options that were read",
     ("infra/lease.py", "words"): TYPED,
     ("infra/measured.py", "_parsed"): OWN,
     ("infra/reference.py", "program"): OWN,
