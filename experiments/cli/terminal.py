@@ -64,7 +64,7 @@ def register(app: typer.Typer, command: Callable[..., None], name: str | None = 
 
 
 def register_late(
-    app: typer.Typer, doc: str, name: str, command: Callable[[], Callable[..., None]]
+    app: typer.Typer, doc: str, name: str, made: Callable[[], Callable[..., None]]
 ) -> None:
     """Add a command whose options come from modules that are slow to import: only when it is used."""
 
@@ -72,7 +72,7 @@ def register_late(
 
     def whole() -> Any:
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-        register(alone, command(), name)
+        register(alone, made(), name)
         return typer.main.get_command(alone)
 
     in_the_list.__doc__ = doc
