@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate
     from agent.settings import Change
 
 
+RFS_TABLE = "rps_flow_cnt"
 # CVE-2026-43208: an index into one queue's flow table was used with another's. Fixed from these on,
 # and in 7.0-rc2.
 TABLE_FAULT = {(6, 18): 16, (6, 19): 6}
@@ -43,9 +44,7 @@ def without_unequal_tables(changes: Sequence[Change]) -> list[Change]:
     A queue without a table is safe beside any other: so every table that is to get another size
     goes first.
     """
-    resized = {
-        c[0] for c in changes if c[0].path.name == "rps_flow_cnt" and int(c[1]) and int(c[2])
-    }
+    resized = {c[0] for c in changes if c[0].knob.name == RFS_TABLE and int(c[1]) and int(c[2])}
     first = [(setting, found, "0") for setting, found, _ in changes if setting in resized]
     then = [(s, "0" if s in resized else found, wanted) for s, found, wanted in changes]
     return first + then

@@ -1,98 +1,114 @@
-"""The knobs: every value of the kernel that the agent can steer (pure). A new one is an entry here.
+"""The knobs: every value of the kernel that the agent can set (pure). A new one is one entry of KNOBS.
 
 Sources: https://docs.kernel.org/networking/scaling.html and net/core/net-sysfs.c.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.values import MASK, MAX_CPUS, WORDS, agrees_count, agrees_mask, parse_mask
+from agent.codecs import Codec, Count, Mask
+from agent.values import parse_mask
 
 if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
     from collections.abc import Callable
 
-RX, TX, MACHINE = "rx", "tx", "machine"  # the scopes: a queue's direction, or the machine
-MAX_FLOWS = 2**30  # rps_flow_cnt: one more is ENOMEM
-MAX_SOCK_FLOWS = 2**29  # rps_sock_flow_entries: one more is EINVAL
+# Scopes: what has one value of a knob. Queues are named rx-N and tx-N.
+RX_QUEUE, TX_QUEUE, DEVICE, NAMESPACE, MACHINE = "rx", "tx", "device", "namespace", "machine"
 
 
-class Codec(NamedTuple):
-    """How a knob's values are written: text as the kernel prints it, a word as a plan has it."""
+class SysfsFile(NamedTuple):
+    """A file of a queue or a device, by its path below that."""
 
-    is_mask: bool
-    fits: Callable[[str], bool]  # a text that the kernel may print
-    accepts: Callable[[object], bool]  # a word of a plan
-    words: str  # what a plan's word may be
-    agrees: Callable[[str, str, int], bool]  # wanted, read back, mask of unusable CPUs
+    path: str
 
 
-def _mask() -> Codec:
-    def fits(text: str) -> bool:
-        return re.fullmatch(MASK, text) is not None and len(text) <= MAX_CPUS
+class Sysctl(NamedTuple):
+    """A file below /proc/sys, of one network namespace or of the machine."""
 
-    def accepts(word: object) -> bool:
-        return isinstance(word, str) and (word in WORDS or fits(word))
-
-    words = f"one of {', '.join(WORDS)} or a hexadecimal mask"
-    return Codec(True, fits, accepts, words, agrees_mask)
+    path: str
 
 
-def _count(most: int, largest: int) -> Codec:
-    """Entries of a table: a plan's word is at most `most`, the kernel's text at most `largest`."""
+class Facts(NamedTuple):
+    """What a guard decides on."""
 
-    def fits(text: str) -> bool:
-        return re.fullmatch("[0-9]{1,10}", text) is not None and int(text) <= largest
-
-    def accepts(word: object) -> bool:
-        return isinstance(word, int) and not isinstance(word, bool) and 0 <= word <= most
-
-    return Codec(False, fits, accepts, f"0 to {most}", agrees_count)
+    queues: int  # of the device, in the knob's direction; 0 where it has none
+    kind: Callable[[], str]  # DEVTYPE of the device, such as vxlan; empty for many kinds
 
 
 class Knob(NamedTuple):
-    """One value of the kernel, by the name of its file."""
+    """One value of the kernel; `name` is the kernel's own, and the key in plans, snapshots and records."""
 
     name: str
     scope: str
+    access: SysfsFile | Sysctl
     codec: Codec
-    # Bytes of an entry of a table, in memory of vmalloc, which no control group's limit holds.
-    entry_bytes: int = 0
+    summary: str
+    since: str  # the first Linux that has it, and its condition
+    guard: Callable[[Facts], str] = lambda _: ""  # why it must not be written here; empty: it may
+    entry_bytes: int = 0  # of kernel memory for each entry of a table; no control group limits it
+    absent: str | None = None  # the value that a kernel without the file has
+
+    def equal(self, wanted: str, got: str, unusable: int = 0) -> bool:
+        """Whether `got`, read back, is what the kernel makes of `wanted`."""
+        return self.codec.equal(wanted, got, unusable)
+
+    def comes_from(self, written: str, got: str, unusable: int) -> bool:
+        """Whether `got` may result from writing `written`, also where the kernel did not round it."""
+        return got == written or self.equal(written, got, unusable)
+
+    def lost(self, text: str, unusable: int) -> bool:
+        """Whether a value names CPUs that are unusable."""
+        return self.codec.is_mask and bool(parse_mask(text) & unusable)
+
+
+def _several_queues(facts: Facts) -> str:
+    return "" if facts.queues > 1 else "XPS needs more than one transmit queue"
 
 
 KNOBS = {
     knob.name: knob
     for knob in (
-        Knob("rps_cpus", RX, _mask()),
-        # struct rps_dev_flow (8 bytes before Linux 6.18)
-        Knob("rps_flow_cnt", RX, _count(MAX_FLOWS, MAX_FLOWS), entry_bytes=12),
-        Knob("xps_cpus", TX, _mask()),
-        # a u32 an entry
+        Knob(
+            "rps_cpus",
+            RX_QUEUE,
+            SysfsFile("rps_cpus"),
+            Mask(),
+            "CPUs that process the packets of a receive queue",
+            "2.6.35, CONFIG_RPS",
+        ),
+        Knob(
+            "rps_flow_cnt",
+            RX_QUEUE,
+            SysfsFile("rps_flow_cnt"),
+            Count(0, 2**30, rounds=True),  # one more is ENOMEM
+            "entries of a receive queue's RFS table; rounded up to a power of two",
+            "2.6.35, CONFIG_RPS",
+            entry_bytes=12,  # struct rps_dev_flow; 8 before Linux 6.18
+        ),
+        Knob(
+            "xps_cpus",
+            TX_QUEUE,
+            SysfsFile("xps_cpus"),
+            Mask(),
+            "CPUs that send through a transmit queue, on devices with several",
+            "2.6.38, CONFIG_XPS",
+            _several_queues,
+        ),
         Knob(
             "rps_sock_flow_entries",
             MACHINE,
-            _count(MAX_SOCK_FLOWS, 2 * MAX_SOCK_FLOWS),
+            Sysctl("net/core/rps_sock_flow_entries"),
+            Count(0, 2**29, rounds=True),  # one more is EINVAL
+            "entries of the machine's RFS table; rounded up to a power of two",
+            "2.6.35, CONFIG_RPS",
             entry_bytes=4,
+            absent="0",
         ),
     )
 }
 
 
-def of_scope(scope: str) -> list[Knob]:
-    return [knob for knob in KNOBS.values() if knob.scope == scope]
-
-
-def agrees(name: str, wanted: str, got: str, unusable: int) -> bool:
-    """Whether `got`, read back from the file `name`, is what the kernel makes of `wanted`."""
-    return KNOBS[name].codec.agrees(wanted, got, unusable)
-
-
-def comes_from(name: str, written: str, got: str, unusable: int) -> bool:
-    """Whether `got` may be what is left of `written`, also where the kernel did not round it."""
-    return got == written or agrees(name, written, got, unusable)
-
-
-def lost(name: str, text: str, unusable: int) -> bool:
-    """Whether a value names CPUs that are unusable."""
-    return KNOBS[name].codec.is_mask and bool(parse_mask(text) & unusable)
+def of_scope(*scopes: str) -> list[Knob]:
+    """The knobs of some scopes."""
+    return [knob for knob in KNOBS.values() if knob.scope in scopes]

@@ -16,11 +16,13 @@ from agent.cpus import Cpus
 from agent.errors import CANNOT, Gone, SteerError, explain
 from agent.files import ABSENT, DENIED, exists, listing, opened, read_text
 from agent.kernel import Kernel, go_home, is_foreign, open_namespace
-from agent.namespaces import Namespace
+from agent.knobs import KNOBS, MACHINE, NAMESPACE, of_scope
+from agent.namespaces import Namespace, Reading
 from agent.patterns import is_pattern
-from agent.plan import POD, TABLE
+from agent.plan import POD
 from agent.pods import pods_of
 from agent.settings import Setting
+from agent.snapshot import THE_MACHINE
 from agent.sockdiag import SockDiag
 from agent.store import RUN, Store
 
@@ -38,11 +40,10 @@ class Machine:
         self.root = root
         self.check = check
         self.require()
-        self._mounts: dict[Path, int] = {}
+        self._open: dict[Path, list[int]] = {}  # descriptors of each namespace in use
         self._nets: set[int] = set()  # the inodes of /proc/net/dev of the namespaces seen
         self.boot_id = read_text(root / "proc/sys/kernel/random/boot_id").strip()
         self.store = Store(root / RUN, self.boot_id)
-        self.table = Setting(root / "proc/sys/net/core" / TABLE, "this machine")
         self.cpus = Cpus.of(root)
 
     def require(self) -> None:
@@ -57,19 +58,19 @@ class Machine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for net in list(self._mounts):
-            self._unmount(net)
+        for net in list(self._open):
+            self._close(net)
 
     def forget(self, namespace: Namespace) -> None:
-        self._unmount(namespace.net)
+        self._close(namespace.net)
 
-    def _unmount(self, net: Path) -> None:
-        mount = self._mounts.pop(net, None)
-        if mount is not None:
+    def _close(self, net: Path) -> None:
+        for file in self._open.pop(net, ()):
             with suppress(OSError):
-                os.close(mount)
+                os.close(file)
 
     def release(self) -> str:
+        """Of the kernel, as uname -r prints it."""
         file = self.root / "proc/sys/kernel/osrelease"
         return read_text(file).strip() if exists(file) else ""
 
@@ -98,14 +99,22 @@ class Machine:
             finally:
                 go_home(kernel, home)
 
-    def sock_flow_entries(self) -> str | None:
-        """The machine's flow table; None outside the first namespace, where it cannot be seen."""
-        try:
-            return self.table.read()
-        except Gone:
-            if exists(self.table.path):
-                raise
-            return None
+    def setting(self, knob: str) -> Setting:
+        """A value of the machine as a whole."""
+        path = self.root / "proc/sys" / KNOBS[knob].access.path
+        return Setting(KNOBS[knob], path, str(THE_MACHINE))
+
+    def own(self) -> Reading:
+        """What the machine holds; without what only the first network namespace can see."""
+        settings = {knob.name: self.setting(knob.name) for knob in of_scope(MACHINE)}
+        values = {}
+        for name, setting in settings.items():
+            try:
+                values[name] = setting.read()
+            except Gone:
+                if exists(setting.path):
+                    raise
+        return Reading(THE_MACHINE, values, settings)
 
     def visit(
         self, paths: Iterable[str | None]
@@ -166,17 +175,32 @@ class Machine:
                 cookie = kernel.cookie(inside)
                 mount = kernel.sysfs()
                 net = Path(f"/proc/self/fd/{mount}/class/net")
-                self._mounts[net] = mount
+                self._open[net] = [mount]
+                sysctls = self._sysctls(self._open[net])
                 routes = read_text("/proc/thread-self/net/route")
                 self._nets.add(os.stat("/proc/thread-self/net/dev").st_ino)
             finally:
                 go_home(kernel, home)
             foreign = is_foreign(inside)
-            return Namespace(path, cookie, net, routes, numbered=True, foreign=foreign)
+            return Namespace(path, cookie, net, routes, sysctls, numbered=True, foreign=foreign)
         finally:
             if inside != home:
                 with suppress(OSError):
                     os.close(inside)
+
+    @staticmethod
+    def _sysctls(files: list[int]) -> dict[str, Path]:
+        """Files of the network namespace that this process is in, by knob; `files` gets the descriptors.
+
+        /proc/sys shows the namespace of whoever opens a file, so each is opened here, as a place
+        that can be opened again from anywhere. It does not keep the namespace alive.
+        """
+        found = {}
+        for knob in of_scope(NAMESPACE):
+            with suppress(FileNotFoundError):
+                files.append(os.open(f"/proc/sys/{knob.access.path}", os.O_PATH | os.O_CLOEXEC))
+                found[knob.name] = Path(f"/proc/self/fd/{files[-1]}")
+        return found
 
     def _pods(self, unread: dict[str | None, str], wanted: Collection[str]) -> dict[str, str]:
         """The network namespace of each wanted pod that has a process, whose cgroup names the pod.

@@ -1,22 +1,23 @@
-"""A network namespace: its devices, their receive queues, and what receives for what."""
+"""A network namespace: its devices, what of each can be set, and what receives for what."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from agent.errors import CANNOT, Gone, SteerError, explain, shortened
 from agent.files import ABSENT, exists, listing, read_text
-from agent.knobs import RX, TX, of_scope
+from agent.knobs import KNOBS, NAMESPACE, RX_QUEUE, TX_QUEUE, Facts, Knob, of_scope
 from agent.patterns import matching
 from agent.plan import Rule
 from agent.settings import Setting
-from agent.snapshot import Entry, Queue
+from agent.snapshot import Place
 
 OVERLAYS = "vxlan.calico flannel.1 cilium_vxlan geneve_sys_* genev_sys_* antrea-* vxlan* geneve*"
 # What stands on another device and passes its packets through RPS once more, unpacked.
@@ -45,8 +46,15 @@ def default_route_device(routes: str) -> str | None:
     return min(defaults)[2] if defaults else None
 
 
-_QUEUES = {RX: "receive", TX: "transmit"}
-_CONFIGS = {RX: "RPS (CONFIG_RPS)", TX: "XPS (CONFIG_XPS)"}
+_QUEUES = {RX_QUEUE: "receive", TX_QUEUE: "transmit"}
+
+
+class Reading(NamedTuple):
+    """A place and what it holds now, by knob."""
+
+    place: Place
+    values: dict[str, str]
+    settings: dict[str, Setting]
 
 
 class Namespace(NamedTuple):
@@ -56,6 +64,7 @@ class Namespace(NamedTuple):
     cookie: str
     net: Path
     routes: str
+    sysctls: Mapping[str, Path]  # of the knobs of a namespace: a file that is this one's
     numbered: bool  # by inodes that are not used twice
     foreign: bool = False  # of a user namespace that is not the agent's
 
@@ -97,16 +106,6 @@ class Namespace(NamedTuple):
         own = [device] if exists(self.net / device / "device") else []
         return list(dict.fromkeys(own + lowest))
 
-    def steered(
-        self, devices: Iterable[str], scopes: Collection[str]
-    ) -> Iterator[tuple[str, Queue, Path]]:
-        """The queues that handle the packets of devices, each with the device it is for."""
-        for named in devices:
-            for device in self.receivers(named):
-                for scope in scopes:
-                    for queue, directory in self.queues(device, scope):
-                        yield named, queue, directory
-
     def _on_hardware(self, device: str) -> bool:
         return any(exists(self.net / name / "device") for name in self.receivers(device))
 
@@ -117,76 +116,111 @@ class Namespace(NamedTuple):
         found = re.search(r"^DEVTYPE=(.*)$", text, re.MULTILINE)
         return found.group(1) if found else ""
 
-    def queues(self, device: str, scope: str = RX) -> Iterator[tuple[Queue, Path]]:
-        """The queues of a device with what they hold now; nothing where it is gone."""
-        folder = self.net / device / "queues"
+    def readings(self, device: str, scope: str, wanted: Collection[str] = ()) -> Iterator[Reading]:
+        """What the queues of a device hold, or the device itself; nothing where it is gone.
+
+        `wanted` knobs that cannot be set there are an error; others are left out.
+        """
+        folder = self.net / device
+        queues = scope in _QUEUES
         try:
-            names = [name for name in listing(folder) if name.startswith(f"{scope}-")]
-            index = read_text(self.net / device / "ifindex").strip()
+            names = [n for n in listing(folder / "queues") if n.startswith(f"{scope}-")]
+            index = read_text(folder / "ifindex").strip()
         except OSError as error:
             if device not in self.devices():
                 return
             raise SteerError(f"{device} in {self}: {error.strerror}") from None
         if not re.fullmatch("[0-9]{1,10}", index):
             raise SteerError(f"{device} in {self}: its ifindex is {shortened(repr(index))}")
-        if not names:
+        if queues and not names and wanted:
             words = f"{device}: it has no {_QUEUES[scope]} queues, so leave it out"
             raise SteerError(words, CANNOT)
-        if scope == TX and len(names) == 1:  # the kernel offers no xps_cpus there
-            raise SteerError(f"{device}: XPS needs more than one transmit queue", CANNOT)
-        for name in sorted(names, key=queue_number):
+        knobs = []
+        for knob in of_scope(scope):
+            why = knob.guard(Facts(len(names), partial(self._kind, device)))
+            if not why:
+                knobs.append(knob)
+            elif knob.name in wanted:
+                raise SteerError(f"{device}: {why}", CANNOT)
+        for name in sorted(names, key=queue_number) if queues else [""]:
+            place = Place(self.path, self.cookie, device, int(index), name, 0)
             with suppress(Gone):
-                yield self._queue(device, int(index), name, scope), folder / name
+                yield self._reading(place, knobs, wanted)
 
-    def _queue(self, device: str, ifindex: int, name: str, scope: str) -> Queue:
-        """One queue; `Gone` where its folder has disappeared."""
-        folder = self.net / device / "queues" / name
-        where = Queue(self.path, self.cookie, device, ifindex, name, 0, {})
+    def own(self, wanted: Collection[str] = ()) -> Reading:
+        """What the namespace itself holds."""
+        place = Place(self.path, self.cookie, "", 0, "", 0)
+        return self._reading(place, of_scope(NAMESPACE), wanted)
+
+    def _reading(self, place: Place, knobs: Sequence[Knob], wanted: Collection[str]) -> Reading:
+        """What one place holds; `Gone` where it has disappeared."""
         try:
-            queue = where._replace(inode=self.inode(folder))
-            knobs = of_scope(scope)
-            if knobs[0].name not in listing(folder) and name in listing(folder.parent):
-                raise SteerError(f"{where}: this kernel has no {_CONFIGS[scope]}", CANNOT)
-            values = {
-                knob.name: Setting(
-                    folder / knob.name, str(queue), queue.inode, queue.ifindex
-                ).read()
-                for knob in knobs
-            }
+            if place.device:
+                place = place._replace(inode=self.inode(self.folder(place)))
+            settings = {knob.name: self.setting(place, knob.name) for knob in knobs}
+            there = listing(self.folder(place)) if place.device else self.sysctls
+            values = {}
+            for knob in knobs:
+                if (knob.access.path if place.device else knob.name) in there:
+                    values[knob.name] = settings[knob.name].read()
+                elif knob.name in wanted:
+                    if not self._is_there(place):
+                        raise Gone(f"{place}: it is gone")
+                    words = f"{place}: this kernel has no {knob.name} (Linux {knob.since})"
+                    raise SteerError(words, CANNOT)
         except (OSError, Gone) as error:
-            if name not in listing(folder.parent):
-                raise Gone(f"{where}: it is gone") from None
-            raise SteerError(f"{where}: {explain(error)}") from None
-        return queue._replace(values=values)
+            if not self._is_there(place):
+                raise Gone(f"{place}: it is gone") from None
+            raise SteerError(f"{place}: {explain(error)}") from None
+        return Reading(place, values, settings)
+
+    def _is_there(self, place: Place) -> bool:
+        if place.queue:
+            return place.queue in listing(self.folder(place).parent)
+        return not place.device or place.device in self.devices()
+
+    def folder(self, place: Place) -> Path:
+        """Of a queue or a device."""
+        folder = self.net / place.device
+        return folder / "queues" / place.queue if place.queue else folder
+
+    def setting(self, place: Place, knob: str, where: str = "") -> Setting:
+        """One value of a place."""
+        if place.device:
+            path = self.folder(place) / KNOBS[knob].access.path
+        else:
+            path = self.sysctls.get(knob, self.net / knob)
+        return Setting(KNOBS[knob], path, where or str(place), place.inode, place.ifindex)
 
     def inode(self, folder: Path) -> int:
         return os.stat(folder).st_ino if self.numbered else 0
 
-    def find(self, entry: Entry) -> tuple[str, Path] | None:
-        """The device and the folder of an entry's queue; None where it is not in this namespace."""
-        folder = self.net / entry.device / "queues" / entry.queue
+    def find(self, place: Place) -> Place | None:
+        """A place under the names that it has now; None where it is not in this namespace."""
+        if place.scope == NAMESPACE:
+            return place._replace(namespace=self.path) if self.cookie == place.cookie else None
         with suppress(OSError, ValueError):  # most often it has kept its name
-            if entry.inode:
-                if os.stat(folder).st_ino == entry.inode:
-                    return entry.device, folder
-            elif int(read_text(self.net / entry.device / "ifindex")) == entry.ifindex:
-                os.stat(folder)
-                return entry.device, folder
-        return self._search(entry)
+            if self._is(place):
+                return place._replace(namespace=self.path, cookie=self.cookie)
+        return self._search(place)
 
-    def _search(self, entry: Entry) -> tuple[str, Path] | None:
+    def _is(self, place: Place) -> bool:
+        folder = self.folder(place)
+        if place.inode:
+            return os.stat(folder).st_ino == place.inode
+        index = int(read_text(self.net / place.device / "ifindex"))
+        return index == place.ifindex and bool(os.stat(folder))
+
+    def _search(self, place: Place) -> Place | None:
         for _ in range(5):
             names, unread = self.devices(), ""
             for device in names:
+                now = place._replace(namespace=self.path, cookie=self.cookie, device=device)
                 try:
-                    folder = self.net / device / "queues" / entry.queue
-                    ifindex = 0 if entry.inode else int(read_text(folder.parents[1] / "ifindex"))
-                    if entry.queue not in listing(folder.parent):
+                    if place.queue and place.queue not in listing(self.folder(now).parent):
                         continue
-                    if entry.inode in (0, os.stat(folder).st_ino) and (
-                        entry.inode or ifindex == entry.ifindex
-                    ):
-                        return device, folder
+                    if self._is(now):
+                        return now
                 except (OSError, ValueError) as error:
                     unread = f"{device} in {self}: {explain(error)}"
             if self.devices() == names:  # none was renamed meanwhile
@@ -196,7 +230,7 @@ class Namespace(NamedTuple):
         raise SteerError(f"the devices in {self} keep changing")
 
     def __str__(self) -> str:
-        return self.path or "the own namespace"
+        return self.path or "this namespace"
 
     def chosen(self, rule: Rule, named: Collection[str]) -> list[str]:
         """The devices that a rule means; `auto` finds none of those `named` by other rules."""

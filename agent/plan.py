@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from agent.cpus import Cpus
 from agent.errors import BAD_PLAN, CANNOT, SteerError, shortened
 from agent.fields import Field, each, like, read_fields, whole
-from agent.knobs import KNOBS, MACHINE, MAX_SOCK_FLOWS
+from agent.knobs import DEVICE, KNOBS, MACHINE, NAMESPACE, RX_QUEUE, TX_QUEUE, of_scope
 from agent.values import WORDS, as_list, cpus_of, format_mask, mask_of, parse_mask, place
 
 ROLES = ("nic", "overlay", "veth", "pod")
+OF_RULES = (RX_QUEUE, TX_QUEUE, DEVICE, NAMESPACE)  # the scopes of the knobs that a rule may set
 MAX_RULES = 10_000
-TABLE = "rps_sock_flow_entries"  # of the machine
 POD = "pod:"  # instead of a path: the network namespace of the pod with this uid
 POD_UID = r"[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}"
+# Keys of the first version and the knobs that they mean: of a rule, and of the plan.
+ALIASES = {"cpus": "rps_cpus", "flows": "rps_flow_cnt"}
+MACHINE_ALIASES = {"sock_flow_entries": "rps_sock_flow_entries"}
+
+
+def _knob_fields(scopes: Iterable[str]) -> dict[str, Field]:
+    return {k.name: Field(k.codec.check, k.codec.words, nullable=True) for k in of_scope(*scopes)}
+
+
+def _values(scopes: Iterable[str]) -> Field:
+    """An object of knobs and words."""
+    names = ", ".join(knob.name for knob in of_scope(*scopes))
+    return Field(lambda v: isinstance(v, dict) and bool(v), f"an object of {names}", nullable=True)
+
+
+def _aliased(aliases: dict[str, str], nullable: bool) -> dict[str, Field]:
+    return {
+        old: Field(KNOBS[name].codec.check, KNOBS[name].codec.words, nullable)
+        for old, name in aliases.items()
+    }
+
+
 PLAN_FIELDS = {
     "version": Field(whole(1, 1), "1"),
     "owner": Field(like(r"[A-Za-z0-9._/-]{1,128}"), "1 to 128 characters of A-Z a-z 0-9 . _ / -"),
@@ -25,7 +48,8 @@ PLAN_FIELDS = {
         nullable=True,
     ),
     "queue_core": Field(whole(0, 2**16), "a CPU", nullable=True),
-    "sock_flow_entries": Field(whole(0, MAX_SOCK_FLOWS), f"0 to {MAX_SOCK_FLOWS}", nullable=True),
+    "machine": _values([MACHINE]),
+    **_aliased(MACHINE_ALIASES, nullable=True),
     "lease_seconds": Field(whole(1, 2**31), "a whole number of seconds from 1", nullable=True),
     "rules": Field(
         each(lambda v: isinstance(v, dict), 0, MAX_RULES), f"a list of at most {MAX_RULES} rules"
@@ -43,23 +67,8 @@ _RULE_FIELDS = {
     "generation": Field(like(r"(?s).*"), "a string", nullable=True),
     "optional": Field(lambda v: isinstance(v, bool), "true or false", nullable=True),
 }
-_OF_QUEUES = {name: knob for name, knob in KNOBS.items() if knob.scope != MACHINE}
-_SET_FIELDS = {
-    name: Field(knob.codec.accepts, knob.codec.words, nullable=True)
-    for name, knob in _OF_QUEUES.items()
-}
-# How a rule said it when there were two knobs.
-ALIASES = {"cpus": "rps_cpus", "flows": "rps_flow_cnt"}
-RULE_FIELDS = {
-    **_RULE_FIELDS,
-    **{old: _SET_FIELDS[name]._replace(nullable=False) for old, name in ALIASES.items()},
-}
-RULE_FIELDS_SET = {
-    **_RULE_FIELDS,
-    "set": Field(
-        lambda v: isinstance(v, dict) and bool(v), f"an object of {', '.join(_OF_QUEUES)}"
-    ),
-}
+RULE_FIELDS = {**_RULE_FIELDS, **_aliased(ALIASES, nullable=False)}
+RULE_FIELDS_SET = {**_RULE_FIELDS, "set": _values(OF_RULES)._replace(nullable=False)}
 
 
 class Rule(NamedTuple):
@@ -78,20 +87,35 @@ class Rule(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All steering that one owner wants; `document` is the JSON that said so."""
+    """All steering that one owner wants; `document` is its JSON."""
 
     owner: str
     cores: list[int] | None
     queue_core: int | None
-    sock_flow_entries: int | None
+    machine: dict[str, Any]  # a word for each knob of the machine
     lease_seconds: int | None
     rules: list[Rule]
     document: dict[str, Any]
 
 
+class Wanted(NamedTuple):
+    """The text of one value, and of a mask the bits before unusable CPUs were left out."""
+
+    text: str
+    asked: int = 0
+
+
+class Values(NamedTuple):
+    """What a plan wants: by knob, of each rule and of the machine."""
+
+    rules: list[dict[str, Wanted]]
+    machine: dict[str, Wanted]
+
+
 def parse_plan(document: Any) -> Plan:
     values = read_fields(document, PLAN_FIELDS, "")
     del values["version"]
+    values["machine"] = _words(values, MACHINE_ALIASES, "machine", [MACHINE], "")
     rules = []
     for index, item in enumerate(values["rules"]):
         rule = _rule(item, f"rules[{index}].")
@@ -105,18 +129,30 @@ def parse_plan(document: Any) -> Plan:
 
 
 def _rule(item: dict[str, Any], where: str) -> Rule:
-    if "set" in item:
-        values = read_fields(item, RULE_FIELDS_SET, where)
-        asked = read_fields(values["set"], _SET_FIELDS, f"{where}set.")
-    else:
-        values = read_fields(item, RULE_FIELDS, where)
-        asked = {name: values.pop(old) for old, name in ALIASES.items()}
-    values["set"] = {name: word for name, word in asked.items() if word is not None}
+    values = read_fields(item, RULE_FIELDS_SET if "set" in item else RULE_FIELDS, where)
+    values["set"] = _words(values, ALIASES, "set", OF_RULES, where)
     return Rule(**values)
 
 
-def asked_masks(plan: Plan, cpus: Cpus) -> list[dict[str, int]]:
-    """The masks that each rule asks for, by knob; refuses any CPU that this machine does not have."""
+def _words(
+    values: dict[str, Any], aliases: dict[str, str], key: str, scopes: Iterable[str], where: str
+) -> dict[str, Any]:
+    """A word for each knob, by their names below `key` or by their first keys, which are taken out."""
+    old = {name: values.pop(alias, None) for alias, name in aliases.items()}
+    words = read_fields(values.get(key) or {}, _knob_fields(scopes), f"{where}{key}.")
+    for alias, name in aliases.items():
+        if old[name] is not None and words[name] is not None:
+            raise SteerError(f"plan: {where}{alias} and {key}.{name}: give one of them", BAD_PLAN)
+    words.update({name: word for name, word in old.items() if word is not None})
+    return {name: word for name, word in words.items() if word is not None}
+
+
+def wanted_values(plan: Plan, cpus: Cpus) -> Values:
+    """What each knob is to hold; masks without offline and isolated CPUs.
+
+    Refuses a CPU that this machine does not have, and a mask of unusable CPUs alone: that is no
+    steering (the kernel would make it 0, or refuse it).
+    """
 
     def known(mask: int, where: str, value: Any) -> int:
         absent = mask & ~mask_of(cpus.present)
@@ -132,23 +168,30 @@ def asked_masks(plan: Plan, cpus: Cpus) -> list[dict[str, int]]:
     queue = known(mask_of(irq), "queue_core", plan.queue_core)
     usable = [cpu for cpu in cores if cpu in cpus.usable]
 
-    def mask(rule: Rule, name: str, where: str) -> int:
-        word = rule.set[name]
+    def wanted(role: str, name: str, word: Any, where: str) -> Wanted:
+        codec = KNOBS[name].codec
+        if not codec.is_mask:
+            return Wanted(codec.render(word))
         if word not in WORDS:
-            return known(parse_mask(word), where, word)
-        if (rule.role, name, word) == ("nic", "rps_cpus", "none"):
-            return queue
-        # with no usable core among them the word means those, which `wanted_values` refuses
-        return mask_of(place(word, usable or cores))
+            asked = known(parse_mask(word), where, word)
+        elif (role, name, word) == ("nic", "rps_cpus", "none"):
+            asked = queue
+        else:  # with no usable core among them the word means those, which is refused below
+            asked = mask_of(place(word, usable or cores))
+        left = asked & ~cpus.unusable
+        if asked and not left:
+            words = f"plan: {where} is {json.dumps(word)}, which means {as_list(cpus_of(asked))}: "
+            words += f"{cpus.faults(asked)}: steer to some of {as_list(cpus.usable)}"
+            raise SteerError(words, CANNOT)
+        return Wanted(codec.render(left), asked)
 
-    return [
-        {name: mask(rule, name, path(plan, index, name)) for name in rule.set if is_mask(name)}
+    rules = [
+        {n: wanted(rule.role, n, word, path(plan, index, n)) for n, word in rule.set.items()}
         for index, rule in enumerate(plan.rules)
     ]
-
-
-def is_mask(name: str) -> bool:
-    return KNOBS[name].codec.is_mask
+    return Values(
+        rules, {n: wanted(MACHINE, n, w, f"machine.{n}") for n, w in plan.machine.items()}
+    )
 
 
 def path(plan: Plan, index: int, name: str) -> str:
@@ -158,38 +201,20 @@ def path(plan: Plan, index: int, name: str) -> str:
     return f"rules[{index}].{next(old for old, new in ALIASES.items() if new == name)}"
 
 
-def wanted_values(plan: Plan, cpus: Cpus) -> list[dict[str, str]]:
-    """The texts of each rule, by knob; masks without offline and isolated CPUs.
-
-    Refuses a mask of none but these: such a mask is no steering (the kernel would make it 0, or
-    refuse it), and a CPU that was isolated is not to be given packets.
-    """
-    texts = []
-    for index, (rule, asked) in enumerate(zip(plan.rules, asked_masks(plan, cpus))):
-        found = {name: str(word) for name, word in rule.set.items()}
-        for name, mask in asked.items():
-            left = mask & ~cpus.unusable
-            if mask and not left:
-                words = f"plan: {path(plan, index, name)} is {json.dumps(rule.set[name])}, which "
-                words += f"means {as_list(cpus_of(mask))}: {cpus.faults(mask)}: "
-                raise SteerError(f"{words}steer to some of {as_list(cpus.usable)}", CANNOT)
-            found[name] = format_mask(left)
-        texts.append(found)
-    return texts
-
-
 def reductions(plan: Plan, cpus: Cpus) -> list[str]:
     """What the masks of a plan lose on this machine, and why."""
     words = []
     cores = mask_of(plan.cores or ())
     if cores & cpus.unusable:
         words.append(f"cores: left out: {cpus.faults(cores)}")
-    for rule, asked in zip(plan.rules, asked_masks(plan, cpus)):
-        for name, mask in asked.items():
-            left = mask & ~cpus.unusable
-            if left != mask:
-                change = f"{format_mask(mask)} becomes {format_mask(left)}"
-                words.append(
-                    f"{name} of {rule.role} {', '.join(rule.devices)}: {change}: {cpus.faults(mask)}"
-                )
+    values = wanted_values(plan, cpus)
+    places = [
+        (f"{rule.role} {', '.join(rule.devices)}", one)
+        for rule, one in zip(plan.rules, values.rules)
+    ]
+    for where, one in [*places, ("this machine", values.machine)]:
+        for name, (text, asked) in one.items():
+            if asked & cpus.unusable:
+                change = f"{format_mask(asked)} becomes {text}"
+                words.append(f"{name} of {where}: {change}: {cpus.faults(asked)}")
     return words

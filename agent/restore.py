@@ -7,13 +7,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from agent.errors import Gone, SteerError, explain
-from agent.kernel_faults import has_table_fault
-from agent.knobs import agrees, lost
+from agent.kernel_faults import RFS_TABLE, has_table_fault
+from agent.knobs import KNOBS
 from agent.lease import end_watchdog
 from agent.machine import Machine
-from agent.plan import TABLE
 from agent.settings import Setting
-from agent.snapshot import Entry, Snapshot
+from agent.snapshot import THE_MACHINE, Entry, Snapshot
 from agent.survey import Survey
 from agent.values import as_list, cpus_of, format_mask, parse_mask
 
@@ -29,7 +28,7 @@ def restore(machine: Machine, owner: str, force: bool = False) -> dict[str, Any]
 
 def restored(owner: str, **more: Any) -> dict[str, Any]:
     """The answer of a restore."""
-    none: dict[str, Any] = {"restored": 0, "sock_flow_entries": None}
+    none: dict[str, Any] = {"restored": 0, "sock_flow_entries": None, "machine": {}}
     lists: dict[str, list[str]] = {"gone": [], "left": [], "warnings": [], "failed": []}
     return {"owner": owner, **none, **lists, **more}
 
@@ -60,7 +59,7 @@ def put_back(machine: Machine, snapshot: Snapshot, force: bool = False) -> dict[
     snapshot = announce(machine, snapshot, answer["failed"])
     if has_table_fault(machine.release()):
         for entry in snapshot.entries:
-            if entry.knob == "rps_flow_cnt":
+            if entry.knob == RFS_TABLE:
                 with suppress(Exception):  # told below, where it fails again
                     survey.located(entry, partial(empty, entry, unusable=unusable, force=force))
     kept = []
@@ -80,8 +79,9 @@ def put_back(machine: Machine, snapshot: Snapshot, force: bool = False) -> dict[
         elif not done.left:
             if entry.overwritten:
                 answer["warnings"].append(overwritten_words(entry))
-            if entry.knob == TABLE:
-                answer["sock_flow_entries"] = int(entry.before)
+            if entry.place == THE_MACHINE:
+                answer["machine"][entry.knob] = KNOBS[entry.knob].codec.as_json(entry.before)
+    answer["sock_flow_entries"] = answer["machine"].get("rps_sock_flow_entries")
     answer["gone"] = list(dict.fromkeys(answer["gone"]))
     try:
         if kept:
@@ -105,7 +105,7 @@ def announce(machine: Machine, snapshot: Snapshot, failed: list[str]) -> Snapsho
     entries = [
         entry.writing(
             *reduced_by(entry, machine.cpus.unusable),
-            *(["0"] if fault and entry.knob == "rps_flow_cnt" else []),
+            *(["0"] if fault and entry.knob == RFS_TABLE else []),
         )
         for entry in snapshot.entries
     ]
@@ -129,7 +129,7 @@ class Done(NamedTuple):
 def give_back(entry: Entry, setting: Setting, unusable: int, force: bool) -> Done:
     """Write what a value was before, unless somebody else has written it meanwhile."""
     found = setting.read()
-    if agrees(entry.knob, entry.before, found, 0):
+    if setting.knob.equal(entry.before, found):
         return Done(0)
     if not force and not entry.explains(found, unusable):
         return Done(0, left=left_words(entry, setting, found))
@@ -141,8 +141,8 @@ def give_back(entry: Entry, setting: Setting, unusable: int, force: bool) -> Don
             raise
         setting.put("0", unusable)
     got = setting.read()
-    written = int(not agrees(entry.knob, found, got, 0))
-    if agrees(entry.knob, entry.before, got, 0):
+    written = int(not setting.knob.equal(found, got))
+    if setting.knob.equal(entry.before, got):
         return Done(written)
     return Done(written, reason=reduced_words(setting, entry.before, got))
 
@@ -157,7 +157,7 @@ def empty(entry: Entry, setting: Setting, unusable: int, force: bool) -> None:
 
 def reduced_by(entry: Entry, unusable: int) -> list[str]:
     """What the kernel makes of an old mask while some of its CPUs are unusable; none are, none."""
-    if not lost(entry.knob, entry.before, unusable):
+    if not KNOBS[entry.knob].lost(entry.before, unusable):
         return []
     return [format_mask(parse_mask(entry.before) & ~unusable)]
 

@@ -13,27 +13,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agent.errors import Gone, SteerError, explain
 from agent.files import opened, read_to_end
 from agent.kernel import Kernel
-from agent.knobs import agrees
+from agent.knobs import DEVICE, Knob
 
 if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
     Change = tuple["Setting", str, str]  # found, wanted
 
 
 class Setting(NamedTuple):
-    """One value of the kernel's steering: a file, and its device in words."""
+    """One value of the kernel: its knob, its file, and its place in words."""
 
+    knob: Knob
     path: Path
     where: str
-    # Of the queue's folder, and of its device where files only imitate a machine: they tell it from
-    # one that has taken its place. The machine's own table has neither.
+    # Of the folder of the queue or device, and of its device where files only imitate a machine:
+    # they tell it from one that has taken its place. Sysctls have neither.
     inode: int = 0
     ifindex: int = 0
 
     def __str__(self) -> str:
-        return f"{self.path.name} of {self.where}"
+        return f"{self.knob.name} of {self.where}"
 
     def read(self) -> str:
-        """The kernel's text, known to be a mask or a count."""
+        """The kernel's text, checked by the knob's codec."""
         raw: bytes = self._open(
             os.O_RDONLY | os.O_NONBLOCK, lambda file: read_to_end(file, 1 << 16)
         )
@@ -41,11 +42,9 @@ class Setting(NamedTuple):
 
     def text_of(self, raw: bytes) -> str:
         """What was read, as a value."""
-        try:
-            value = raw.decode().strip()
-            agrees(self.path.name, value, value, 0)
-        except ValueError:
-            raise SteerError(f"{self}: reads {raw[:40]!r}, which is no value of it") from None
+        value = raw.decode("ascii", "replace").strip()
+        if not self.knob.codec.fits(value):
+            raise SteerError(f"{self}: reads {raw[:40]!r}, which is no value of it")
         return value
 
     def put(self, wanted: str, unusable: int) -> None:
@@ -54,7 +53,7 @@ class Setting(NamedTuple):
         with writable(self.path):
             self._open(os.O_WRONLY | os.O_TRUNC, lambda file: os.write(file, line))
         got = self.read()
-        if not agrees(self.path.name, wanted, got, unusable):
+        if not self.knob.equal(wanted, got, unusable):
             raise SteerError(f"{self}: {wanted} was written, {got} reads back")
 
     @contextmanager
@@ -84,7 +83,8 @@ class Setting(NamedTuple):
         if self.inode:
             same = os.fstat(folder).st_ino == self.inode
         elif self.ifindex:
-            with opened("../../ifindex", os.O_RDONLY, folder) as file:
+            up = "" if self.knob.scope == DEVICE else "../../"
+            with opened(f"{up}ifindex", os.O_RDONLY, folder) as file:
                 same = read_to_end(file).strip() == b"%d" % self.ifindex
         else:
             return

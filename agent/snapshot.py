@@ -1,4 +1,4 @@
-"""The snapshot: what stood before, and what was asked for last (pure)."""
+"""The snapshot: the values before an owner's first write, and its last plan (pure)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agent.errors import shortened
 from agent.fields import like, whole
 from agent.files import read_json
-from agent.knobs import KNOBS, MACHINE, RX, comes_from, of_scope
-from agent.plan import POD, POD_UID, TABLE
+from agent.knobs import DEVICE, KNOBS, MACHINE, NAMESPACE
+from agent.plan import POD, POD_UID
 from agent.processes import start_time
 
 if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
@@ -28,12 +28,12 @@ SAVED_LIMITS = {",": 2**21, "[{": 2**18, '"': 2**21}
 SNAPSHOT_VERSION = 2
 
 
-class Queue(NamedTuple):
-    """One queue of a device and what it holds.
+class Place(NamedTuple):
+    """What has one value of each knob of a scope: a queue, a device, a network namespace or the machine.
 
-    sysfs uses no inode number twice, and a queue keeps its own when its device is renamed or moved
+    sysfs uses no inode number twice, and a queue or device keeps its own when it is renamed or moved
     to another namespace. It is 0 where files only imitate a machine: there the namespace's cookie
-    and the device's ifindex tell one queue from another.
+    and the device's ifindex tell one from another.
     """
 
     namespace: str | None
@@ -42,50 +42,12 @@ class Queue(NamedTuple):
     ifindex: int
     queue: str
     inode: int
-    values: dict[str, str]  # what it holds, by knob
-
-    @property
-    def keys(self) -> list[Key]:
-        """By either of them a snapshot may know this queue."""
-        return [("", 0, "", self.inode)] * bool(self.inode) + [
-            (self.cookie, self.ifindex, self.queue, 0)
-        ]
 
     @property
     def scope(self) -> str:
-        return self.queue.partition("-")[0]
-
-    @property
-    def place(self) -> tuple[str | None, str, str]:
-        return self.namespace, self.device, self.queue
-
-    def __str__(self) -> str:
-        return f"{self.device} {self.queue} in {self.namespace or 'the own namespace'}"
-
-
-class Entry(NamedTuple):
-    """One value that an owner steers: where it is, what it held before, what the owner wrote."""
-
-    namespace: str | None
-    cookie: str
-    device: str
-    ifindex: int
-    queue: str
-    inode: int
-    knob: str
-    before: str
-    # what this owner may have written, durable before the write; None: by an agent that kept none
-    written: list[str] | None
-    overwritten: list[str]  # what others had written meanwhile, before the owner applied again
-    reason: str | None  # why a restore has left it
-
-    @classmethod
-    def of(cls, queue: Queue, knob: str, before: str) -> Entry:
-        return cls(*queue[:6], knob, before, [], [], None)
-
-    @classmethod
-    def of_table(cls, before: str) -> Entry:
-        return cls(None, "", "", 0, "", 0, TABLE, before, [], [], None)
+        if self.queue:
+            return self.queue.partition("-")[0]
+        return DEVICE if self.device else NAMESPACE if self.cookie else MACHINE
 
     @property
     def key(self) -> Key:
@@ -94,25 +56,53 @@ class Entry(NamedTuple):
         return self.cookie, self.ifindex, self.queue, 0
 
     @property
-    def value_key(self) -> tuple[Key, str]:
-        return self.key, self.knob
+    def keys(self) -> list[Key]:
+        """By either of them a snapshot may know this place."""
+        return list(dict.fromkeys([self.key, self._replace(inode=0).key]))
 
     @property
-    def place(self) -> tuple[str | None, str, str]:
+    def names(self) -> tuple[str | None, str, str]:
+        """Namespace, device and queue: those of a recreated device may be the same."""
         return self.namespace, self.device, self.queue
 
-    @property
-    def where(self) -> str:
-        if self.knob == TABLE:
+    def __str__(self) -> str:
+        if self.scope == MACHINE:
             return "this machine"
-        return f"{self.device} {self.queue} in {self.namespace or 'the own namespace'}"
+        where = self.namespace or "this namespace"
+        return f"{self.device} {self.queue}".strip() + f" in {where}" if self.device else where
+
+
+THE_MACHINE = Place(None, "", "", 0, "", 0)
+
+
+class Entry(NamedTuple):
+    """One value that an owner steers: its place, its value before, and what the owner wrote."""
+
+    place: Place
+    knob: str
+    before: str
+    # what this owner may have written, durable before the write; None: by an agent that kept none
+    written: list[str] | None = []  # noqa: RUF012 - it is replaced, never changed
+    overwritten: list[str] = []  # noqa: RUF012 - others' values that the owner replaced since
+    reason: str | None = None  # why a restore has left it
+
+    @classmethod
+    def of_row(cls, row: dict[str, Any]) -> Entry:
+        """From a row of a snapshot file; it takes its fields out of the row."""
+        place = Place(**{name: row.pop(name) for name in Place._fields})
+        return cls(place, **row)
+
+    def as_row(self) -> dict[str, Any]:
+        row = {**self.place._asdict(), **self._asdict()}
+        del row["place"]
+        return row
+
+    @property
+    def value_key(self) -> tuple[Key, str]:
+        return self.place.key, self.knob
 
     def __str__(self) -> str:
-        return f"{self.knob} of {self.where}"
-
-    def at(self, queue: Queue) -> Entry:
-        """The same value, under the names that its queue has now."""
-        return Entry(*queue[:6], *self[6:])
+        return f"{self.knob} of {self.place}"
 
     def writing(self, *values: str) -> Entry:
         """With values that may be written from now on."""
@@ -126,7 +116,7 @@ class Entry(NamedTuple):
         if self.written is None:
             return True
         values = (self.before, *self.written)
-        return any(comes_from(self.knob, value, found, unusable) for value in values)
+        return any(KNOBS[self.knob].comes_from(value, found, unusable) for value in values)
 
 
 class Lease(NamedTuple):
@@ -153,16 +143,11 @@ class Snapshot(NamedTuple):
     entries: list[Entry]
     old: bool = False  # read from the form of an earlier agent
 
-    @property
-    def table(self) -> Entry | None:
-        """The machine's flow table, where this owner holds it."""
-        return next((entry for entry in self.entries if entry.knob == TABLE), None)
-
     def to_text(self) -> str:
         """JSON with a line of its own for each entry."""
         document = {**self._asdict(), "version": SNAPSHOT_VERSION}
         del document["old"]
-        document["entries"] = [entry._asdict() for entry in self.entries]
+        document["entries"] = [entry.as_row() for entry in self.entries]
         document["lease"] = self.lease and self.lease._asdict()
         write = partial(json.dumps, ensure_ascii=False)
         entries = ",\n".join(map(write, document["entries"]))
@@ -181,7 +166,9 @@ class Snapshot(NamedTuple):
             raise ValueError(f"its version is {version}")
         old = version == 1
         rows = document.pop("entries")
-        entries = _entries_of_version_1(document, rows) if old else [Entry(**r) for r in rows]
+        entries = (
+            _entries_of_version_1(document, rows) if old else [Entry.of_row(row) for row in rows]
+        )
         lease = document.pop("lease")
         snapshot = cls(**document, lease=lease and Lease(**lease), entries=entries, old=old)
         check_row(snapshot, SNAPSHOT_CHECKS)
@@ -189,8 +176,9 @@ class Snapshot(NamedTuple):
             check_row(snapshot.lease, LEASE_CHECKS)
         for entry in entries:
             check_row(entry, ENTRY_CHECKS)
-            scope = entry.queue.partition("-")[0] or MACHINE
-            if scope != KNOBS[entry.knob].scope or (scope == MACHINE) != (not entry.device):
+            check_row(entry.place, PLACE_CHECKS)
+            place = entry.place
+            if place.scope != KNOBS[entry.knob].scope or (place.queue and not place.device):
                 raise ValueError(f"it has {shortened(str(entry))}")
             for value in (entry.before, *(entry.written or ()), *entry.overwritten):
                 if not (isinstance(value, str) and KNOBS[entry.knob].codec.fits(value)):
@@ -232,12 +220,15 @@ LEASE_CHECKS: dict[str, Check] = {
     "expires": lambda v: type(v) in (int, float) and 0 <= v < 2**53,
     "pid": whole(0, 2**31),
 }
-ENTRY_CHECKS: dict[str, Check] = {
+PLACE_CHECKS: dict[str, Check] = {
     "namespace": is_place,
     "device": lambda v: v == "" or is_name(v),
     "queue": like(r"((rx|tx)-[0-9]{1,10})?"),
     "ifindex": whole(0, 2**31),
     "inode": whole(0, 2**64),
+}
+ENTRY_CHECKS: dict[str, Check] = {
+    "place": lambda v: isinstance(v, Place),
     "knob": lambda v: v in KNOBS,
     "written": lambda v: v is None or isinstance(v, list),
     "overwritten": lambda v: isinstance(v, list),
@@ -255,12 +246,10 @@ def _entries_of_version_1(document: dict[str, Any], rows: list[dict[str, Any]]) 
     """One row for both values of a queue, and the flow table beside them."""
     entries = []
     for row in rows:
-        values = {knob.name: row.pop(knob.name) for knob in of_scope(RX)}
-        queue = Queue(**row, inode=0, values=values)
-        for knob, before in values.items():
-            entry = Entry.of(queue, knob, before)
-            entries.append(entry._replace(written=None))
+        values = {knob: row.pop(knob) for knob in ("rps_cpus", "rps_flow_cnt")}
+        place = Place(**row, inode=0)
+        entries += [Entry(place, knob, before, None) for knob, before in values.items()]
     table = document.pop("sock_flow_entries")
     if table is not None:
-        entries.append(Entry.of_table(table)._replace(written=None))
+        entries.append(Entry(THE_MACHINE, "rps_sock_flow_entries", table, None))
     return entries

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.errors import Gone, SteerError, explain
 from agent.machine import Machine, T
 from agent.namespaces import Namespace
-from agent.plan import TABLE
 from agent.settings import Setting
-from agent.snapshot import Entry
+from agent.snapshot import THE_MACHINE, Entry, Place
 
 if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
     from agent.snapshot import Key
 
-
-class Found(NamedTuple):
-    """Where the queue of a snapshot's entry is now."""
-
-    directory: Path
-    device: str
-    namespace: Namespace
+    Found = tuple[Namespace, Place]  # where a place of a snapshot is now
 
 
 class Survey:
@@ -32,9 +24,10 @@ class Survey:
         self, machine: Machine, paths: Iterable[str | None], entries: Iterable[Entry] = ()
     ) -> None:
         self._machine = machine
-        self._entries = [entry for entry in entries if entry.knob != TABLE]
+        self._places = [*dict.fromkeys(entry.place for entry in entries)]
         self._elsewhere: dict[Key, Found] | None = None
-        self.by_path, self.unread = machine.visit({*paths, *(e.namespace for e in self._entries)})
+        known = (place.namespace for place in self._places if place != THE_MACHINE)
+        self.by_path, self.unread = machine.visit({*paths, *known})
 
     def unread_words(self, path: str | None) -> str | None:
         why = self.unread.get(path)
@@ -55,54 +48,54 @@ class Survey:
 
     def setting(self, entry: Entry) -> Setting:
         """The file of an entry; `Gone` where it is certain that it exists nowhere."""
-        if entry.knob == TABLE:
-            return self._machine.table
-        found = self.find(entry)
-        now = (found.namespace.path, found.device, entry.queue)
-        where = entry.where
-        if found.device != entry.device or found.namespace.cookie != entry.cookie:
-            where += f" (now {now[1]} in {now[0] or 'the own namespace'})"
-        return Setting(found.directory / entry.knob, where, entry.inode, entry.ifindex)
+        if entry.place == THE_MACHINE:
+            return self._machine.setting(entry.knob)
+        namespace, now = self.find(entry.place)
+        where = str(entry.place)
+        if (now.device, now.cookie) != (entry.place.device, entry.place.cookie):
+            where += f" (now {now.device} in {namespace})"
+        return namespace.setting(entry.place._replace(device=now.device), entry.knob, where)
 
-    def find(self, entry: Entry) -> Found:
+    def find(self, place: Place) -> Found:
+        """Where a place is now; `Gone` where it is certain that it exists nowhere."""
         unclear = ""
         for namespace in self.by_path.values():
-            if namespace.cookie == entry.cookie:
+            if namespace.cookie == place.cookie:
                 try:
-                    found = namespace.find(entry)
+                    now = namespace.find(place)
                 except (OSError, SteerError) as error:
                     unclear = explain(error)
                 else:
-                    if found:
-                        return Found(found[1], found[0], namespace)
+                    if now:
+                        return namespace, now
         if self._elsewhere is None:
             self._elsewhere = self._search()
-        if entry.key in self._elsewhere:
-            return self._elsewhere[entry.key]
-        unread = [f"{path or 'own namespace'}: {why}" for path, why in self.unread.items()]
+        if place.key in self._elsewhere:
+            return self._elsewhere[place.key]
+        unread = [f"{path or 'this namespace'}: {why}" for path, why in self.unread.items()]
         if unclear or unread:
             words = "; ".join(([unclear] if unclear else []) + unread[:3])
-            raise SteerError(f"{entry.where}: not found, but not all could be read: {words}")
-        raise Gone(f"{entry.where}: it is gone")
+            raise SteerError(f"{place}: not found, but not all could be read: {words}")
+        raise Gone(f"{place}: it is gone")
 
     def _search(self) -> dict[Key, Found]:
-        """All entries that are in any other namespace than they were."""
+        """All places that are in any other namespace than they were."""
         elsewhere: dict[Key, Found] = {}
         for namespace in self._machine.search(self.unread):
             keep = False
-            for entry in self._entries:
+            for place in self._places:
                 # without an inode only its own namespace can tell it from a stranger
-                if entry.key in elsewhere or not (entry.inode or namespace.cookie == entry.cookie):
+                if place.key in elsewhere or not (place.inode or namespace.cookie == place.cookie):
                     continue
                 try:
-                    found = namespace.find(entry)
+                    now = namespace.find(place)
                 except (OSError, SteerError) as error:
                     if not namespace.foreign:
                         self.unread[namespace.path] = explain(error)
                     continue
-                if found:
+                if now:
                     keep = True
-                    elsewhere[entry.key] = Found(found[1], found[0], namespace)
+                    elsewhere[place.key] = namespace, now
             if not keep:
                 self._machine.forget(namespace)
         return elsewhere

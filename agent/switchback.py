@@ -13,7 +13,6 @@ from agent.episode import Episode, punctual
 from agent.errors import CANNOT, FAILED, SteerError, explain
 from agent.goodput import receiver
 from agent.kernel_faults import has_table_fault, without_unequal_tables
-from agent.knobs import agrees
 from agent.machine import Machine
 from agent.plan import Plan, wanted_values
 from agent.processes import boot_time
@@ -25,7 +24,7 @@ from agent.snapshot import Lease, Snapshot
 from agent.starting import Driver
 from agent.store import utc
 from agent.survey import Survey
-from agent.targets import Target, find_targets, report
+from agent.targets import ROWS, Target, find_targets, report
 from agent.transaction import Intent, refuse_exhaustion, refuse_foreign, undo, undone_words
 from agent.watchdog import start_lease
 from agent.windows import read_back, row
@@ -38,7 +37,7 @@ if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate
 class Prepared(NamedTuple):
     """What an episode is about to write, and what the snapshot has to hold for that."""
 
-    plan: Plan  # of the snapshot: the first, with the lease and whether the flow table is steered
+    plan: Plan  # of the snapshot: the first, with the lease
     mine: Snapshot | None
     intent: Intent
     targets: dict[str, list[Target]]  # by plan
@@ -136,19 +135,15 @@ def prepare(machine: Machine, schedule: Schedule) -> Prepared:
             targets[name] = targets_of(machine, plan, survey)
         except SteerError as error:
             raise of_plan(name, error) from None
-    tables = (plan.sock_flow_entries for plan in plans.values())
-    union = plans[schedule.windows[0].plan]._replace(
-        sock_flow_entries=next((table for table in tables if table is not None), None),
-        lease_seconds=schedule.lease_seconds,
-    )
+    union = plans[schedule.windows[0].plan]._replace(lease_seconds=schedule.lease_seconds)
     everything = merged(targets.values())
-    refuse_foreign(union, everything, others)
+    refuse_foreign(everything, others)
     intent = Intent(machine, union, survey, mine)
     intent.steer(everything, {})
     found = {setting: text for setting, text, _ in intent.values}
     wanted = {}
-    for name, plan in plans.items():
-        wanted[name] = {**intent.originals(), **values_of_plan(machine, plan, targets[name])}
+    for name in plans:
+        wanted[name] = {**intent.originals(), **values_of_plan(targets[name])}
         try:
             changes = [(s, found[s], text) for s, text in wanted[name].items()]
             refuse_exhaustion(changes, machine.memory_available())
@@ -163,27 +158,25 @@ def prepare(machine: Machine, schedule: Schedule) -> Prepared:
 
 
 def targets_of(machine: Machine, plan: Plan, survey: Survey) -> list[Target]:
-    targets, absent = find_targets(plan, wanted_values(plan, machine.cpus), survey.by_path)
+    targets, absent = find_targets(machine, plan, wanted_values(plan, machine.cpus), survey.by_path)
     if absent:
-        words = [survey.unread_words(rule.namespace) or words for rule, words in absent]
+        words = [survey.unread_words(namespace) or words for namespace, words in absent]
         raise SteerError("; ".join(dict.fromkeys(words)), CANNOT)
     return targets
 
 
 def merged(plans: Iterable[Iterable[Target]]) -> list[Target]:
-    """Every queue of any plan, with every knob that a plan sets there (pure)."""
+    """Every place of any plan, with every knob that a plan sets there (pure)."""
     found: dict[Key, Target] = {}
     for target in chain.from_iterable(plans):
-        known = found.setdefault(target.entry.keys[0], target)
-        found[target.entry.keys[0]] = known._replace(wanted={**target.wanted, **known.wanted})
+        key = target.reading.place.key
+        known = found.setdefault(key, target)
+        found[key] = known._replace(wanted={**target.wanted, **known.wanted})
     return list(found.values())
 
 
-def values_of_plan(machine: Machine, plan: Plan, targets: Iterable[Target]) -> dict[Setting, str]:
-    values = {setting: text for target in targets for setting, _, text in target.values()}
-    if plan.sock_flow_entries is not None:
-        values[machine.table] = str(plan.sock_flow_entries)
-    return values
+def values_of_plan(targets: Iterable[Target]) -> dict[Setting, str]:
+    return {setting: text for target in targets for setting, _, text in target.values()}
 
 
 def switched(
@@ -193,7 +186,7 @@ def switched(
     changes = [
         (setting, stands[setting], text)
         for setting, text in wanted.items()
-        if text != stands[setting] and not agrees(setting.path.name, text, stands[setting], 0)
+        if text != stands[setting] and not setting.knob.equal(text, stands[setting])
     ]
     return without_unequal_tables(changes) if has_table_fault(machine.release()) else changes
 
@@ -218,7 +211,7 @@ def refuse_changed(values: Sequence[Change], raw: Sequence[bytes]) -> None:
     """Refuse to start where somebody else has written a value since it was saved."""
     for (setting, found, _), read in zip(values, raw):
         now = setting.text_of(read)
-        if not agrees(setting.path.name, found, now, 0):
+        if not setting.knob.equal(found, now):
             words = f"{setting} was {found} a moment ago and is {now}: somebody else writes it"
             raise SteerError(f"{words}: start again")
 
@@ -227,6 +220,6 @@ def steering(
     machine: Machine, plan: Plan, targets: Iterable[Target], stands: Mapping[Setting, str]
 ) -> dict[str, Any]:
     """What stood in a window of a plan, as the answer of its apply has it."""
-    holding = [target.holding(stands) for target in targets]
-    answer = report(machine, plan, holding, stands.get(machine.table))
-    return {name: answer[name] for name in ("sock_flow_entries", "queues", "warnings")}
+    answer = report(machine, plan, [target.holding(stands) for target in targets])
+    names = ("sock_flow_entries", "machine", *ROWS.values(), "warnings")
+    return {name: answer[name] for name in names}

@@ -1,46 +1,87 @@
-"""What a plan means on this machine, queue by queue."""
+"""What a plan means on this machine, place by place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.errors import BAD_PLAN, SteerError, Unsteerable
-from agent.kernel_faults import has_table_fault, table_fault_words
-from agent.knobs import KNOBS
+from agent.kernel_faults import RFS_TABLE, has_table_fault, table_fault_words
+from agent.knobs import DEVICE, KNOBS, MACHINE, NAMESPACE, RX_QUEUE, TX_QUEUE
 from agent.machine import Machine
-from agent.namespaces import Namespace, queue_number
+from agent.namespaces import Namespace, Reading, queue_number
 from agent.patterns import is_like, is_pattern
-from agent.plan import ROLES, Plan, Rule, asked_masks, reductions
+from agent.plan import ROLES, Plan, Rule, Values, Wanted, reductions
 from agent.settings import Setting
-from agent.snapshot import Queue
+from agent.snapshot import Place
 from agent.values import format_mask
 
 if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
     from agent.snapshot import Key
 
 
-class Target(NamedTuple):
-    """One queue: what it holds, and what it is to hold."""
+# The lists of an answer, by the scope of their rows.
+ROWS = {RX_QUEUE: "queues", TX_QUEUE: "queues", DEVICE: "devices", NAMESPACE: "namespaces"}
 
-    rule: Rule
-    named: str  # the device that the rule means; the queue is its own, or of one below it
-    entry: Queue
-    directory: Path
-    wanted: dict[str, str]  # by knob
+
+class Target(NamedTuple):
+    """One place: what it holds, and what it is to hold."""
+
+    rule: Rule | None  # None: of the machine
+    named: str  # the device that the rule means; the place is its own, or of one below it
+    reading: Reading
+    wanted: dict[str, Wanted]  # by knob
 
     def values(self) -> Iterator[tuple[Setting, str, str]]:
         """Each of its settings, found and wanted."""
-        entry = self.entry
         for knob, wanted in self.wanted.items():
-            setting = Setting(self.directory / knob, str(entry), entry.inode, entry.ifindex)
-            yield setting, entry.values[knob], wanted
+            yield self.reading.settings[knob], self.reading.values[knob], wanted.text
 
     def holding(self, stands: Mapping[Setting, str]) -> Target:
         """With what its settings hold after a commit."""
-        new = {s.path.name: stands.get(s, found) for s, found, _ in self.values()}
-        return self._replace(entry=self.entry._replace(values={**self.entry.values, **new}))
+        new = {s.knob.name: stands.get(s, found) for s, found, _ in self.values()}
+        reading = self.reading._replace(values={**self.reading.values, **new})
+        return self._replace(reading=reading)
+
+    def row(self) -> dict[str, Any]:
+        """Of an answer: the place, what it holds, and the masks that had to be reduced."""
+        row: dict[str, Any] = {
+            "role": self.rule.role if self.rule else MACHINE,
+            "pod": self.rule.pod if self.rule else None,
+            **row_of(self.reading),
+        }
+        if self.named != self.reading.place.device:
+            row["for"] = self.named
+        for name, (text, asked) in self.wanted.items():
+            if asked and format_mask(asked) != text:
+                row[f"asked_{name}"] = format_mask(asked)
+        return row
+
+
+def row_of(reading: Reading) -> dict[str, Any]:
+    """What a place holds; without what differs from one recreation to the next."""
+    namespace, device, queue = reading.place.names
+    row = {"device": device, "queue": queue}
+    return {
+        "namespace": namespace,
+        **{name: value for name, value in row.items() if value},
+        **{name: KNOBS[name].codec.as_json(text) for name, text in reading.values.items()},
+    }
+
+
+def rows_of(rows: Iterable[tuple[Place, dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of an answer, by what they are of."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ROWS.values()}
+    for place, row in rows:
+        if place.scope in ROWS:
+            found[ROWS[place.scope]].append(row)
+    return found
+
+
+def machine_row(values: Mapping[str, str]) -> dict[str, Any]:
+    """The knobs of the machine; its flow table also by its first name, null where it is not known."""
+    held = {name: KNOBS[name].codec.as_json(text) for name, text in values.items()}
+    return {"sock_flow_entries": held.get("rps_sock_flow_entries"), "machine": held}
 
 
 def meant(path: str | None, by_path: Mapping[str | None, Namespace]) -> list[Namespace]:
@@ -77,16 +118,27 @@ def other_overlays(plan: Plan, by_path: Mapping[str | None, Namespace]) -> list[
     return list(dict.fromkeys(words))
 
 
+class Absent(NamedTuple):
+    """A rule of a plan that finds nothing, or a knob of the machine that is not there, and why."""
+
+    namespace: str | None
+    words: str
+
+
 def find_targets(
-    plan: Plan, wanted: Sequence[dict[str, str]], by_path: Mapping[str | None, Namespace]
-) -> tuple[list[Target], list[tuple[Rule, str]]]:
-    """Every queue that the plan means, in order, and the rules that mean none, with why."""
+    machine: Machine,
+    plan: Plan,
+    wanted: Values,
+    by_path: Mapping[str | None, Namespace],
+) -> tuple[list[Target], list[Absent]]:
+    """Every place that the plan means, in order, and what of the plan means none."""
     found: dict[Key, Target] = {}
-    absent: list[tuple[Rule, str]] = []
+    absent: list[Absent] = []
     for index, rule in enumerate(plan.rules):
         namespaces = meant(rule.namespace, by_path)
         if not namespaces and not (rule.optional and is_pattern(rule.namespace)):
-            absent.append((rule, f"rules[{index}]: there is no namespace {rule.namespace}"))
+            words = f"rules[{index}]: there is no namespace {rule.namespace}"
+            absent.append(Absent(rule.namespace, words))
         for namespace in namespaces:
             named = named_elsewhere(plan, rule) if "auto" in rule.devices else ()
             devices = namespace.chosen(rule, named)
@@ -94,79 +146,77 @@ def find_targets(
                 where = namespace.path or "this namespace"
                 what = f"rules[{index}]: no {rule.role} device of {where}"
                 has = ", ".join(namespace.devices()) or "only lo"
-                absent.append((rule, f"{what} matches {', '.join(rule.devices)}; it has {has}"))
+                words = f"{what} matches {', '.join(rule.devices)}; it has {has}"
+                absent.append(Absent(rule.namespace, words))
             try:
-                queues = list(namespace.steered(devices, _by_scope(wanted[index])))
+                new = list(_of_rule(rule, namespace, devices, wanted.rules[index]))
             except (OSError, SteerError) as error:
                 raise Unsteerable(error, namespace.path) from None
-            for name, entry, directory in queues:
-                values = _by_scope(wanted[index])[entry.scope]
-                target = found.setdefault(
-                    entry.keys[0], Target(rule, name, entry, directory, values)
-                )
-                if target.wanted != values:
+            for one in new:
+                target = found.setdefault(one.reading.place.key, one)
+                if target.wanted != one.wanted and target.rule:
                     twin = plan.rules.index(target.rule)
                     words = f"plan: rules[{twin}] and rules[{index}] want different values for"
-                    raise SteerError(f"{words} {entry}: let only one of them match it", BAD_PLAN)
-    return sorted(found.values(), key=_in_order), absent
+                    words += f" {one.reading.place}: let only one of them match it"
+                    raise SteerError(words, BAD_PLAN)
+    targets = sorted(found.values(), key=_in_order)
+    if plan.machine:
+        reading = machine.own()
+        missing = {n for n in wanted.machine if n not in reading.values}
+        absent += [
+            Absent(None, f"the plan needs {reading.settings[name].path}, which does not exist: "
+            "run the agent in the first network namespace")
+            for name in sorted(missing)
+            if wanted.machine[name].text != KNOBS[name].absent
+        ]  # fmt: skip
+        there = {name: one for name, one in wanted.machine.items() if name not in missing}
+        targets.append(Target(None, "", reading, there))
+    return targets, absent
 
 
-def _by_scope(wanted: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """What a rule wants of the queues of each direction."""
-    scopes: dict[str, dict[str, str]] = {}
+def _of_rule(
+    rule: Rule, namespace: Namespace, devices: Iterable[str], wanted: Mapping[str, Wanted]
+) -> Iterator[Target]:
+    """The places of a rule in one namespace: queues and devices that receive, the namespace itself."""
+    scopes: dict[str, dict[str, Wanted]] = {}
     for name, value in wanted.items():
         scopes.setdefault(KNOBS[name].scope, {})[name] = value
-    return scopes
+    for named in devices:
+        for device in namespace.receivers(named):
+            for scope, values in scopes.items():
+                if scope != NAMESPACE:
+                    for reading in namespace.readings(device, scope, values):
+                        yield Target(rule, named, reading, values)
+    if NAMESPACE in scopes and devices:
+        yield Target(rule, "", namespace.own(scopes[NAMESPACE]), scopes[NAMESPACE])
 
 
 def _in_order(target: Target) -> tuple[int, str, str, int]:
-    rule, entry = target.rule, target.entry
-    role = ROLES.index(rule.role)
-    return role, rule.namespace or "", entry.device, queue_number(entry.queue)
+    rule, place = target.rule, target.reading.place
+    role = ROLES.index(rule.role) if rule else len(ROLES)
+    return role, rule.namespace or "" if rule else "", place.device, queue_number(place.queue)
 
 
-def values_of(entry: Queue) -> dict[str, Any]:
-    hidden = (
-        "cookie",
-        "ifindex",
-        "inode",
-        "values",
-    )  # or they differ from one recreation to the next
-    row = {name: value for name, value in entry._asdict().items() if name not in hidden}
-    held = entry.values.items()
-    return {**row, **{n: v if KNOBS[n].codec.is_mask else int(v) for n, v in held}}
-
-
-def report(
-    machine: Machine, plan: Plan, targets: Iterable[Target], table: str | None
-) -> dict[str, Any]:
-    """What stands, in the order of the plan; nothing in it differs from run to run."""
-    queues, warnings = [], []
+def report(machine: Machine, plan: Plan, targets: Sequence[Target]) -> dict[str, Any]:
+    """What the plan's places hold, in its order; nothing in it differs from run to run."""
+    warnings = reductions(plan, machine.cpus)
     release = machine.release()
-    warnings += reductions(plan, machine.cpus)
-    asked = dict(zip(map(id, plan.rules), asked_masks(plan, machine.cpus)))
-    for rule, named, entry, _, wanted in targets:
-        row: dict[str, Any] = {"role": rule.role, "pod": rule.pod, **values_of(entry)}
-        if named != entry.device:
-            row["for"] = named
-        for name in wanted:
-            mask = asked[id(rule)].get(name, 0)
-            if mask & machine.cpus.unusable:
-                row[f"asked_{name}"] = format_mask(mask)
-        queues.append(row)
-        if entry.cookie.startswith("inode"):
+    own: dict[str, str] = {}
+    for target in targets:
+        held, wanted = target.reading.values, target.wanted
+        if target.rule is None:
+            own = {name: held[name] for name in wanted}
+        if target.reading.place.cookie.startswith("inode"):
             warnings.append("before Linux 5.14 a recreated namespace may pass for the old one")
-        if has_table_fault(release) and any(
-            int(values.get("rps_flow_cnt", 0)) for values in (wanted, entry.values)
-        ):
+        sizes = [held.get(RFS_TABLE, "0"), wanted.get(RFS_TABLE, Wanted("0")).text]
+        if any(map(int, sizes)) and has_table_fault(release):
             warnings.append(table_fault_words(release))
-    table = table if plan.sock_flow_entries is not None else None
     return {
         "owner": plan.owner,
         "changed": 0,
         "boot_id": machine.boot_id,
-        "sock_flow_entries": None if table is None else int(table),
-        "queues": queues,
+        **machine_row(own),
+        **rows_of((target.reading.place, target.row()) for target in targets),
         "drift": [],
         "warnings": list(dict.fromkeys(warnings)),
     }

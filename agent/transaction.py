@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 from agent.errors import CANNOT, FAILED, Gone, SteerError, Unsteerable, explain
 from agent.files import exists
 from agent.kernel_faults import has_table_fault, without_unequal_tables
-from agent.knobs import KNOBS, agrees, comes_from
 from agent.lease import end_watchdog
 from agent.machine import Machine
 from agent.patterns import is_like, is_pattern
-from agent.plan import TABLE, Plan, wanted_values
+from agent.plan import Plan, wanted_values
 from agent.processes import program
 from agent.restore import left_words, reduced_by, reduced_words
 from agent.settings import Setting
-from agent.snapshot import Entry, Snapshot
+from agent.snapshot import THE_MACHINE, Entry, Snapshot
 from agent.store import utc
 from agent.survey import Survey
 from agent.targets import Target, find_targets, other_overlays, report
@@ -38,7 +37,7 @@ def refuse_exhaustion(changes: Iterable[Change], available: int | None) -> None:
     growth = 0
     largest = 0
     for setting, found, wanted in changes:
-        size = KNOBS[setting.path.name].entry_bytes
+        size = setting.knob.entry_bytes
         if size:
             growth += size * (rounded_flows(int(wanted)) - int(found))
             largest = max(largest, int(wanted))
@@ -86,19 +85,19 @@ def apply_without(
     others, warnings = machine.store.others(plan.owner)
     survey = Survey(machine, (r.namespace for r in plan.rules), mine.entries if mine else ())
     by_path = {path: ns for path, ns in survey.by_path.items() if path not in left_out}
-    targets, absent = find_targets(plan, texts, by_path)
+    targets, absent = find_targets(machine, plan, texts, by_path)
     warnings += [f"namespace {path} is left out: {why}" for path, why in left_out.items()]
     warnings += other_overlays(plan, by_path)
     if absent:
-        words = [survey.unread_words(rule.namespace) or words for rule, words in absent]
+        words = [survey.unread_words(namespace) or words for namespace, words in absent]
         raise SteerError("; ".join(dict.fromkeys(words)), CANNOT)
     warnings += survey.all_unread()
-    refuse_foreign(plan, targets, others)
+    refuse_foreign(targets, others)
     intent = Intent(machine, plan, survey, mine)
     intent.steer(targets, left_out)
     warnings += intent.warnings
     # What is wanted has no unusable CPU, so a mask that has lost one is written again.
-    changes = [v for v in intent.values if not agrees(v[0].path.name, v[2], v[1], 0)]
+    changes = [v for v in intent.values if not v[0].knob.equal(v[2], v[1])]
     refuse_exhaustion(changes, machine.memory_available())
     steps = changes
     if has_table_fault(machine.release()):
@@ -112,9 +111,7 @@ def apply_without(
         with suppress(OSError):  # it also ends by itself: the file no longer names it
             end_watchdog(machine.store, plan.owner, mine.lease)
     machine.store.forget_trace(plan.owner)
-    now = [target.holding(stands) for target in targets]
-    table = stands.get(machine.table, intent.table_found)
-    answer = report(machine, plan, now, table)
+    answer = report(machine, plan, [target.holding(stands) for target in targets])
     warnings += answer["warnings"]
     if mine and mine.lease and plan.lease_seconds is None:
         lost = f"the lease of {mine.lease.seconds} s is gone with this plan, which has none"
@@ -132,37 +129,24 @@ class Intent:
         self._known = {entry.value_key: entry for entry in mine.entries} if mine else {}
         self.values: list[Change] = []
         self.warnings: list[str] = []
-        self.table_found: str | None = None
         self._kept: list[tuple[Entry, Setting, str]] = []  # of the plan, and what it wants
         self._dropped: list[tuple[Entry, Setting]] = []  # of the plan before, going back
         self._stuck: list[Entry] = []  # not found, and not known to be gone
 
     def steer(self, targets: Iterable[Target], left_out: Mapping[str | None, str]) -> None:
         for target in targets:
+            place = target.reading.place
             for setting, found, wanted in target.values():
-                knob = setting.path.name
-                keys = [(key, knob) for key in target.entry.keys if (key, knob) in self._known]
-                old = self._known.pop(keys[0]).at(target.entry) if keys else None
-                self._take(old or Entry.of(target.entry, knob, found), setting, found, wanted)
-        self._steer_table()
+                knob = setting.knob.name
+                keys = [(key, knob) for key in place.keys if (key, knob) in self._known]
+                old = self._known.pop(keys[0])._replace(place=place) if keys else None
+                self._take(old or Entry(place, knob, found), setting, found, wanted)
         for entry in self._known.values():
-            if entry.namespace in left_out and entry.knob != TABLE:
-                self._stuck.append(entry._replace(reason=left_out[entry.namespace]))
+            namespace = entry.place.namespace
+            if namespace in left_out and entry.place != THE_MACHINE:
+                self._stuck.append(entry._replace(reason=left_out[namespace]))
             else:
                 self._drop(entry)
-
-    def _steer_table(self) -> None:
-        """The machine's flow table, where the plan wants it."""
-        table, wanted = self._machine.table, self._plan.sock_flow_entries
-        self.table_found = found = self._machine.sock_flow_entries()
-        if wanted is None:
-            return
-        if found is None and wanted:
-            words = f"the plan needs {table.path}, which there is not"
-            raise SteerError(f"{words}: run the agent in the first network namespace", CANNOT)
-        if found is not None:
-            new = Entry.of_table(found)
-            self._take(self._known.pop(new.value_key, new), table, found, str(wanted))
 
     def _take(self, entry: Entry, setting: Setting, found: str, wanted: str) -> None:
         if not entry.explains(found, self._machine.cpus.unusable):
@@ -200,7 +184,7 @@ class Intent:
         return any(kept == setting for _, kept, _ in self._kept)
 
     def namespace_of(self, setting: Setting) -> str | None:
-        return next(entry.namespace for entry, kept, _ in self._kept if kept == setting)
+        return next(entry.place.namespace for entry, kept, _ in self._kept if kept == setting)
 
     def during(self, steps: Iterable[Change]) -> list[Entry]:
         """What the snapshot holds until the last write is made: for the old plan and the new."""
@@ -218,7 +202,7 @@ class Intent:
         entries = [entry._replace(written=[wanted]) for entry, _, wanted in self._kept]
         for entry, setting in self._dropped:
             got = stands.get(setting, entry.before)
-            if not agrees(entry.knob, entry.before, got, 0):
+            if not setting.knob.equal(entry.before, got):
                 reason = reduced_words(setting, entry.before, got)
                 entries.append(entry.writing(got)._replace(reason=reason))
                 self.warnings.append(reason)
@@ -231,21 +215,18 @@ class Intent:
         return [e._replace(reason=reasons.get(e.value_key, e.reason)) for e in entries]
 
 
-def refuse_foreign(plan: Plan, targets: Iterable[Target], others: Iterable[Snapshot]) -> None:
+def refuse_foreign(targets: Iterable[Target], others: Iterable[Snapshot]) -> None:
     """Two owners of one value could not both restore it."""
-    holders = {entry.key: other for other in others for entry in other.entries}
-    claims = [
-        (str(target.entry), holders[key])
-        for target in targets
-        for key in target.entry.keys
-        if key in holders
-    ]
-    if plan.sock_flow_entries is not None:
-        claims += [(TABLE, other) for other in others if other.table]
-    for what, other in claims:
-        held = f"{what} is steered by owner {other.owner} (pid {other.pid}, {other.since})"
-        undo = ["python3", program(), "restore", "--owner", other.owner]
-        raise SteerError(f"{held}: first run {shlex.join(undo)}", CANNOT)
+    holders = {entry.value_key: other for other in others for entry in other.entries}
+    for target in targets:
+        place = target.reading.place
+        for knob in target.wanted:
+            other = next((holders[(k, knob)] for k in place.keys if (k, knob) in holders), None)
+            if other:
+                what = knob if place == THE_MACHINE else place
+                held = f"{what} is steered by owner {other.owner} (pid {other.pid}, {other.since})"
+                undo = ["python3", program(), "restore", "--owner", other.owner]
+                raise SteerError(f"{held}: first run {shlex.join(undo)}", CANNOT)
 
 
 def commit(
@@ -272,7 +253,7 @@ def commit(
             at, found, wanted = change
             setting = at
             now = setting.read()
-            if not agrees(setting.path.name, found, now, 0):
+            if not setting.knob.equal(found, now):
                 words = f"{setting} was {found} a moment ago and is {now}: somebody else writes it"
                 raise SteerError(f"{words}: apply again")
             started.append(change)
@@ -334,17 +315,17 @@ def roll_back(started: Sequence[Change], unusable: int) -> tuple[dict[Setting, s
     left = []
     for setting, found, _ in reversed(started):
         stuck.pop(setting, None)  # of the step after this one: this value is what counts
-        name = setting.path.name
+        knob = setting.knob
         try:
             now = setting.read()
-            if agrees(name, found, now, 0):
+            if knob.equal(found, now):
                 continue
-            if not any(comes_from(name, wanted, now, unusable) for wanted in written[setting]):
+            if not any(knob.comes_from(wanted, now, unusable) for wanted in written[setting]):
                 left.append(f"{setting} is {now}, which somebody else wrote: left as it is")
                 continue
             setting.put(found, unusable)
             got = setting.read()
-            if not agrees(name, found, got, 0):
+            if not knob.equal(found, got):
                 stuck[setting] = reduced_words(setting, found, got)
         except Exception as error:  # whatever it is, the others go back
             with suppress(OSError):

@@ -8,7 +8,6 @@ from typing import Any
 from agent.episode import Edge, Taken
 from agent.errors import SteerError
 from agent.goodput import Receiver, received
-from agent.knobs import agrees
 from agent.schedule import Window
 from agent.settings import Setting
 
@@ -68,6 +67,6 @@ def read_back(
         except SteerError as error:
             differences.append(str(error))
             continue
-        if not agrees(setting.path.name, wanted[setting], got, unusable):
+        if not setting.knob.equal(wanted[setting], got, unusable):
             differences.append(f"{setting} is {got}, not {wanted[setting]}")
     return values, differences

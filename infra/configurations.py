@@ -1,12 +1,13 @@
-"""Configurations: steering by name, read as data from YAML; none is known to the code."""
+"""Configurations: named sets of settings, read from YAML. The code contains none."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -14,11 +15,14 @@ from pydantic import (
     ConfigDict,
     ValidationError,
     create_model,
+    model_serializer,
     model_validator,
 )
 
-from agent.knobs import KNOBS, MACHINE, MAX_FLOWS, MAX_SOCK_FLOWS
-from agent.values import MASK, MAX_CPUS, WORDS, cpus_of, parse_mask
+from agent.codecs import Count
+from agent.knobs import DEVICE, KNOBS, MACHINE, NAMESPACE, RX_QUEUE, TX_QUEUE, Knob, of_scope
+from agent.plan import ALIASES, MACHINE_ALIASES
+from agent.values import WORDS, cpus_of, parse_mask
 from infra import yaml_files
 from infra.complaints import complaint, shown, unknown_key, whole
 from infra.errors import InvalidInput
@@ -28,54 +32,35 @@ BUILT_IN = Path(__file__).with_name("configurations.yaml")
 Role = Literal["nic", "overlay", "veth", "pod"]
 ROLES: tuple[Role, ...] = ("nic", "overlay", "veth", "pod")
 
-_WORDS_OR_MASK = f"{', '.join(WORDS)} or a hexadecimal mask as rps_cpus has it (7 or 1,00000000)"
+# Knobs that every configuration sets. All others are left alone where they are not named.
+_ALWAYS: dict[str, str | int] = {"rps_cpus": "none", "rps_flow_cnt": 0, "rps_sock_flow_entries": 0}
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _word_or_mask(value: object) -> object:
-    if not isinstance(value, str):
-        raise ValueError(f"must be in quotes: one of {_WORDS_OR_MASK}")
-    if value in WORDS:
-        return value
-    if not re.fullmatch(MASK, value):
-        raise ValueError(f"must be one of {_WORDS_OR_MASK}")
-    if parse_mask(value).bit_length() > MAX_CPUS:
-        raise ValueError(f"must be a mask of at most {MAX_CPUS} CPUs")
-    return value
-
-
-Mask = Annotated[str, BeforeValidator(_word_or_mask)]
-# The first two knobs have had keys of their own, and are always written.
-_OLD = {"rps_cpus": "cpus", "rps_flow_cnt": "flows"}
-_LATER = {name: knob for name, knob in KNOBS.items() if name not in _OLD and knob.scope != MACHINE}
-
-
-class _DeviceSteering(_Model):
-    """What every queue of a device is to have: `rps_cpus` and `rps_flow_cnt` always, others where named."""
-
-    cpus: Mask = "none"
-    flows: Annotated[int, whole(0, MAX_FLOWS)] = 0
+    aliases: ClassVar[dict[str, str]] = {}  # keys of the first version
 
     @model_validator(mode="before")
     @classmethod
-    def _names_of_the_kernel(cls, values: Any) -> Any:
+    def _by_their_names(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        for name, old in _OLD.items():
+        for old, name in cls.aliases.items():
             if name in values and old in values:
-                raise ValueError(f"{name} and {old} are one setting: give either")
-        return {_OLD.get(key, key): value for key, value in values.items()}
+                raise ValueError(f"{name} and {old} are one setting: give one of them")
+        return {cls.aliases.get(key, key): value for key, value in values.items()}
+
+
+class Settings(_Model):
+    """The knobs of one kind of device, or of the machine, each with its word."""
+
+    aliases: ClassVar[dict[str, str]] = {**ALIASES, **MACHINE_ALIASES}
 
     @property
     def knobs(self) -> dict[str, str | int]:
         """The word of each knob that is set."""
-        later = {name: getattr(self, name, None) for name in _LATER}
-        both = {"rps_cpus": self.cpus, "rps_flow_cnt": self.flows, **later}
-        return {name: word for name, word in both.items() if word is not None}
+        return {name: word for name, word in self if word is not None}
 
     @property
     def masks(self) -> list[str]:
@@ -88,14 +73,36 @@ class _DeviceSteering(_Model):
         return frozenset(cpu for one in bits for cpu in cpus_of(one))
 
 
-_fields: dict[str, Any] = {
-    name: ((Mask if knob.codec.is_mask else Annotated[int, whole(0, MAX_FLOWS)]) | None, None)
-    for name, knob in _LATER.items()
-}
+def _field(knob: Knob) -> tuple[Any, Any]:
+    """The type of a knob's word and its default; None leaves the knob alone."""
+    codec, default = knob.codec, _ALWAYS.get(knob.name)
+    if isinstance(codec, Count):
+        return Annotated[int, whole(codec.low, codec.high)], default
+
+    def mask(value: object) -> object:
+        if not codec.check(value):
+            quotes = "" if isinstance(value, str) else "in quotes: "
+            raise ValueError(f"must be {quotes}{codec.words}")
+        return value
+
+    return Annotated[str, BeforeValidator(mask)], default
+
+
+def _settings(name: str, *scopes: str) -> type[Settings]:
+    """A key for each knob of some scopes."""
+    fields: dict[str, Any] = {knob.name: _field(knob) for knob in of_scope(*scopes)}
+    return create_model(name, __base__=Settings, **fields)
+
+
 if TYPE_CHECKING:
-    DeviceSteering = _DeviceSteering
-else:  # the same with a key for each further knob
-    DeviceSteering = create_model("DeviceSteering", __base__=_DeviceSteering, **_fields)
+    DeviceSettings = Settings
+    NamespaceSettings = Settings
+    MachineSettings = Settings
+else:
+    DeviceSettings = _settings("DeviceSettings", RX_QUEUE, TX_QUEUE, DEVICE)
+    # of the one device that each network namespace has
+    NamespaceSettings = _settings("NamespaceSettings", RX_QUEUE, TX_QUEUE, DEVICE, NAMESPACE)
+    MachineSettings = _settings("MachineSettings", MACHINE)
 
 
 class Configuration(_Model):
@@ -103,31 +110,57 @@ class Configuration(_Model):
 
     name: str
     summary: str = ""
-    nic: DeviceSteering = DeviceSteering()
-    overlay: DeviceSteering = DeviceSteering()
-    veth: DeviceSteering = DeviceSteering()
-    pod: DeviceSteering = DeviceSteering()
-    sock_flow_entries: Annotated[int, whole(0, MAX_SOCK_FLOWS)] = 0
+    nic: NamespaceSettings = NamespaceSettings()
+    overlay: DeviceSettings = DeviceSettings()
+    veth: DeviceSettings = DeviceSettings()
+    pod: NamespaceSettings = NamespaceSettings()
+    machine: MachineSettings = MachineSettings()
 
-    def steering(self, role: Role) -> DeviceSteering:
-        device: DeviceSteering = getattr(self, role)
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_machine(cls, values: Any) -> Any:
+        """The first version had the machine's one knob beside the devices."""
+        old = {key: values[key] for key in MACHINE_ALIASES if key in values}
+        if not old:
+            return values
+        machine = values.get("machine") or {}
+        rest = {key: value for key, value in values.items() if key not in old}
+        return {**rest, "machine": {**machine, **old} if isinstance(machine, dict) else machine}
+
+    def settings(self, role: Role) -> Settings:
+        device: Settings = getattr(self, role)
         return device
+
+    @model_serializer
+    def _document(self) -> dict[str, Any]:
+        """By the keys of the first version: hashes in records and states are of this text."""
+        names = {name: old for old, name in Settings.aliases.items()}
+
+        def keyed(settings: Settings) -> dict[str, Any]:
+            return {names.get(name, name): word for name, word in settings.knobs.items()}
+
+        devices = {str(role): keyed(self.settings(role)) for role in ROLES}
+        head = {"name": self.name, "summary": self.summary}
+        return {**head, **devices, **keyed(self.machine)}
 
     @property
     def definition(self) -> str:
-        """Hash of what the name stands for: a user's file may change."""
-        text = self.model_dump_json(exclude={"summary"}, exclude_none=True)
+        """Hash of the settings: a user's file may change."""
+        document = self.model_dump()
+        del document["summary"]
+        text = json.dumps(document, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @cached_property
     def named_cpus(self) -> frozenset[int]:
         """The CPUs that explicit masks name."""
-        return frozenset().union(*(self.steering(role).named_cpus for role in ROLES))
+        every = (*map(self.settings, ROLES), self.machine)
+        return frozenset().union(*(settings.named_cpus for settings in every))
 
     @property
     def needs_cpus(self) -> int:
         """The number of CPUs that a machine must have for every mask and stage to exist."""
-        staged = any("last" in self.steering(role).masks for role in ROLES)
+        staged = any("last" in self.settings(role).masks for role in ROLES)
         return max(2 if staged else 1, *(cpu + 1 for cpu in self.named_cpus), 1)
 
 
@@ -161,14 +194,15 @@ def _configuration(path: Path, name: object, body: object) -> Configuration:
             "joined by dashes (rps-quick), in quotes where YAML reads something else"
         )
     keys = [key for key in Configuration.model_fields if key != "name"]
+    known = [*keys, *MACHINE_ALIASES]
     values = {} if body is None else body
     if not isinstance(values, dict):
         raise InvalidInput(
             f"configurations: {path}: {name}: must map {', '.join(keys)}, not {shown(body)}"
         )
     for key in values:
-        if key not in keys:
-            raise InvalidInput(f"configurations: {path}: {name}.{unknown_key(key, keys)}")
+        if key not in known:
+            raise InvalidInput(f"configurations: {path}: {name}.{unknown_key(key, known)}")
     try:
         return Configuration.model_validate({**values, "name": name})
     except ValidationError as error:

@@ -6,12 +6,12 @@ finds the devices and turns the words into masks on the node itself, whose cores
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.plan import ALIASES
-from infra.configurations import Configuration, DeviceSteering, Role
+from agent.plan import ALIASES, MACHINE_ALIASES
+from infra.configurations import Configuration, Role
 
 
 @dataclass(frozen=True)
@@ -50,26 +50,32 @@ def plan(
         "owner": owner,
         "cores": None if cores is None else list(cores),
         "queue_core": queue_core,
-        "sock_flow_entries": configuration.sock_flow_entries if owns_flow_table else None,
+        **_machine(configuration.machine.knobs if owns_flow_table else {}),
         "lease_seconds": lease_seconds,
         "rules": [_rule(configuration, device) for device in devices],
     }
 
 
-def _words(wanted: DeviceSteering) -> dict[str, Any]:
-    """As it has always been where that says it all: a plan is part of a stack's state."""
-    if wanted.knobs.keys() == set(ALIASES.values()):
-        return {"cpus": wanted.cpus, "flows": wanted.flows}
-    return {"set": wanted.knobs}
+def _machine(knobs: Mapping[str, str | int]) -> dict[str, Any]:
+    """The machine's settings. A plan is part of a stack's state, so its first keys stay."""
+    first = {old: knobs.get(name) for old, name in MACHINE_ALIASES.items()}
+    later = {name: word for name, word in knobs.items() if name not in MACHINE_ALIASES.values()}
+    return {**first, **({"machine": later} if later else {})}
+
+
+def _device(knobs: Mapping[str, str | int]) -> dict[str, Any]:
+    """The settings of a rule, by its first keys where there are no others."""
+    if knobs.keys() == set(ALIASES.values()):
+        return {old: knobs[name] for old, name in ALIASES.items()}
+    return {"set": dict(knobs)}
 
 
 def _rule(configuration: Configuration, device: Device) -> dict[str, Any]:
-    wanted = configuration.steering(device.role)
     return {
         "role": device.role,
         "namespace": device.namespace,
         "devices": list(device.patterns),
-        **_words(wanted),
+        **_device(configuration.settings(device.role).knobs),
         "pod": device.pod,
         "generation": device.generation,
         "optional": device.optional,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from agent.knobs import RX
+from agent.knobs import RX_QUEUE
 from infra import untrusted
 from infra.errors import VARIABLE, InvalidInput, PrerequisiteMissing, Refusal
 
@@ -42,7 +42,7 @@ class _Queue(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.queue.startswith(RX) and None in (self.rps_cpus, self.rps_flow_cnt):
+        if self.queue.startswith(RX_QUEUE) and None in (self.rps_cpus, self.rps_flow_cnt):
             raise ValueError("a receive queue lacks rps_cpus or rps_flow_cnt")
         return self
 

@@ -134,7 +134,7 @@ def test_a_device_that_was_made_anew_keeps_what_it_has() -> None:
     drop_pair()
     make_pair(2)
     said = nodes("restore")
-    assert "skipped stlb0 rx-0 in the own namespace: it is gone" in said
+    assert "skipped stlb0 rx-0 in this namespace: it is gone" in said
     assert values() == before  # its own presets, and the table's
 
     apply("rfs")
@@ -166,7 +166,7 @@ def test_a_refusal_touches_nothing(tmp_path: Path) -> None:
 
     apply("rfs", "--owner", "first")
     steered = values()
-    assert "stlb0 rx-0 in the own namespace is steered by owner first" in apply("rps", status=3)
+    assert "stlb0 rx-0 in this namespace is steered by owner first" in apply("rps", status=3)
     assert "nodes held nothing" in nodes("restore")
     assert (values(), owners()) == (steered, ["first"])
     assert "restored 5 values of first" in nodes("restore", "--all")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.files import exists, read_text
+from agent.knobs import NAMESPACE, of_scope
 from agent.machine import Machine
 from agent.namespaces import Namespace
 from agent.sockdiag import Connection, SockDiag
@@ -68,7 +69,9 @@ class Imitation(Machine):
         table = read_text(routes) if exists(routes) else ""
         foreign = exists(base / "foreign")
         net = base / "sys/class/net"
-        return Namespace(path, cookie, net, table, numbered=False, foreign=foreign)
+        files = {knob.name: base / "proc/sys" / knob.access.path for knob in of_scope(NAMESPACE)}
+        there = {name: file for name, file in files.items() if exists(file)}
+        return Namespace(path, cookie, net, table, there, numbered=False, foreign=foreign)
 
     def overwrite(self, file: int, line: bytes) -> None:
         """In one call, as the kernel does: what was longer keeps its length."""

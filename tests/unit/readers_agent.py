@@ -117,9 +117,7 @@ add(
 )
 
 _KNOBS = ("rps_cpus", "rps_flow_cnt")
-_QUEUES = [
-    steer.Queue(None, "own", "eth0", 2, f"rx-{n}", 0, dict.fromkeys(_KNOBS, "0")) for n in range(2)
-]
+_QUEUES = [steer.Place(None, "own", "eth0", 2, f"rx-{n}", 0) for n in range(2)]
 _SNAPSHOT = steer.Snapshot(
     owner=OWNER,
     boot_id="boot-one",
@@ -128,12 +126,8 @@ _SNAPSHOT = steer.Snapshot(
     plan=plan(rule("nic", "eth0", cpus="1", flows=8), owner=OWNER),
     lease=steer.Lease(60, 1e9, 2**22 + 1, "no such time"),
     entries=[
-        *(
-            steer.Entry.of(queue, knob, queue.values[knob]).writing("1")
-            for queue in _QUEUES
-            for knob in _KNOBS
-        ),
-        steer.Entry.of_table("0"),
+        *(steer.Entry(queue, knob, "0").writing("1") for queue in _QUEUES for knob in _KNOBS),
+        steer.Entry(steer.THE_MACHINE, "rps_sock_flow_entries", "0"),
     ],
 ).to_text()
 _SAVED = json.loads(_SNAPSHOT)
@@ -142,7 +136,7 @@ _FIRST = {
     **_SAVED,
     "sock_flow_entries": "0",
     "entries": [
-        {name: value for name, value in queue._asdict().items() if name != "inode"}
+        {**{n: v for n, v in queue._asdict().items() if n != "inode"}, **dict.fromkeys(_KNOBS, "0")}
         for queue in _QUEUES
     ],
 }

@@ -341,7 +341,7 @@ def test_own_configurations_name_stacks(tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("wide-2:\n  nic: {cpus: 'f'}\n")
     of = state("wide-2-8", configurations=str(own))
-    assert (of.configuration, of.replicas, of.steering.nic.cpus) == ("wide-2", 8, "f")
+    assert (of.configuration, of.replicas, of.steering.nic.knobs["rps_cpus"]) == ("wide-2", 8, "f")
     assert "own.yaml" in refusal("wide-2-8", configurations=str(tmp_path / "not-own.yaml"))
 
 

@@ -40,7 +40,8 @@ def masks(
     parsed = steer.parse_plan(plan(of, side))
     values = steer.wanted_values(parsed, steer.Cpus(list(online), list(online), []))
     return {
-        rule.role: wanted["rps_cpus"] for rule, wanted in zip(parsed.rules, values, strict=True)
+        rule.role: wanted["rps_cpus"].text
+        for rule, wanted in zip(parsed.rules, values.rules, strict=True)
     }
 
 

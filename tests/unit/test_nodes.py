@@ -58,7 +58,7 @@ def test_the_agent_reads_the_plan_of_every_configuration() -> None:
         document = nodes.plan(configuration, Choice(name, lease="2h", owner="me"))
         parsed = steer.parse_plan(document)
         assert (parsed.owner, parsed.lease_seconds) == ("me", 7200)
-        assert parsed.rules[0].set["rps_cpus"] == configuration.nic.cpus
+        assert parsed.rules[0].set == configuration.nic.knobs
 
 
 @pytest.mark.parametrize(
@@ -235,8 +235,8 @@ def test_apply_and_restore_say_what_was_done(node: Node) -> None:
     shutil.rmtree(node.root / "sys/class/net/eth1")
     assert nodes.restore_text(nodes.restore("nodes", node.root)).splitlines() == [
         "restored 1 value of nodes; rps_sock_flow_entries is 4096",
-        "skipped eth1 rx-0 in the own namespace: it is gone",
-        "skipped eth1 rx-1 in the own namespace: it is gone",
+        "skipped eth1 rx-0 in this namespace: it is gone",
+        "skipped eth1 rx-1 in this namespace: it is gone",
     ]
     assert nodes.restore_text(nodes.restore("nodes", node.root)) == "nodes held nothing to restore"
     assert nodes.restore_text(nodes.restore(None, node.root)) == "nothing was held by anybody"

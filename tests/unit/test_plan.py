@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from experiments.run import options, plan
 from experiments.run.plan import SweepPlan
 from infra import configurations
-from infra.configurations import Configuration
+from infra.configurations import Configuration, MachineSettings
 from infra.errors import InvalidInput
 
 KNOWN = configurations.load()
@@ -103,7 +103,14 @@ def test_the_seed_alone_orders_the_runs() -> None:
         {"pod_cpu_limit": "200m"},
         {"config": {"lease": "3h"}},
         {"baseline": "rps"},
-        {"known": KNOWN | {"rfs": KNOWN["rfs"].model_copy(update={"sock_flow_entries": 4096})}},
+        {
+            "known": KNOWN
+            | {
+                "rfs": KNOWN["rfs"].model_copy(
+                    update={"machine": MachineSettings(rps_sock_flow_entries=4096)}
+                )
+            }
+        },
     ],
     ids=lambda change: next(iter(change)),
 )

@@ -63,10 +63,10 @@ def test_verify_names_what_was_changed_by_hand(tree: Tree) -> None:
     tree.queue("cali1").joinpath("rps_flow_cnt").write_text("16\n")
     tree.table.write_text("0\n")
     here = {"namespace": None, "device": "eth1", "queue": "rx-1"}
-    words = "rps_cpus of eth1 rx-1 in the own namespace is 1, not 0"
+    words = "rps_cpus of eth1 rx-1 in this namespace is 1, not 0"
     assert {"kind": "value", **here, "message": words} in tree.verify()["drift"]
     assert drift(tree) == [
-        ("value", "rps_flow_cnt of cali1 rx-0 in the own namespace is 16, not 0"),
+        ("value", "rps_flow_cnt of cali1 rx-0 in this namespace is 16, not 0"),
         ("value", words),
         ("value", "rps_sock_flow_entries of this machine is 0, not 32768"),
     ]
@@ -89,14 +89,14 @@ def test_verify_tells_a_recreated_pod_by_its_cookie(tree: Tree) -> None:
 def test_verify_tells_a_recreated_device_by_its_ifindex(tree: Tree) -> None:
     tree.apply(PLAN)
     tree.device("cali1", mask="3")
-    words = "cali1 rx-0 in the own namespace is not the device that apply steered: apply again"
+    words = "cali1 rx-0 in this namespace is not the device that apply steered: apply again"
     assert drift(tree) == [("recreated", words)]
 
 
 def test_verify_names_new_devices_that_the_plan_means(tree: Tree) -> None:
     tree.apply(PLAN)
     tree.device("cali2", mask="3")
-    assert drift(tree) == [("unsteered", "cali2 rx-0 in the own namespace is new: apply again")]
+    assert drift(tree) == [("unsteered", "cali2 rx-0 in this namespace is new: apply again")]
 
 
 def test_verify_names_a_namespace_that_is_gone(tree: Tree) -> None:
@@ -118,7 +118,7 @@ def test_verify_names_a_rule_that_means_nothing_any_more(tree: Tree) -> None:
     (tree.root / "sys/class/net/eth1").rename(tree.root / "eth1")
     said = [words for kind, words in drift(tree) if kind == "missing"]
     assert "rules[0]: no nic device of this namespace matches eth1; it has cali1" in said
-    assert "eth1 rx-0 in the own namespace is gone" in said
+    assert "eth1 rx-0 in this namespace is gone" in said
 
 
 def test_verify_without_a_snapshot_is_drift(tree: Tree) -> None:
@@ -134,7 +134,7 @@ def test_verify_of_another_plan_names_what_it_lacks(tree: Tree) -> None:
     tree.apply(PLAN)
     less = {**PLAN, "rules": PLAN["rules"][1:]}
     assert drift(tree, less) == [
-        ("unplanned", f"eth1 rx-{n} in the own namespace is steered but not in this plan")
+        ("unplanned", f"eth1 rx-{n} in this namespace is steered but not in this plan")
         for n in (0, 1)
     ]
 
@@ -160,7 +160,7 @@ def test_restore_skips_and_reports_what_is_gone_or_recreated(tree: Tree) -> None
     recreated = tree.queue("eth0", namespace=POD) / "rps_cpus"
     answer = tree.restore()
     assert sorted(answer["gone"]) == [
-        "cali1 rx-0 in the own namespace: it is gone",
+        "cali1 rx-0 in this namespace: it is gone",
         f"eth0 rx-0 in {POD}: it is gone",
     ]
     assert answer["failed"] == []
@@ -188,7 +188,7 @@ def test_a_restore_that_fails_on_one_queue_goes_on_and_keeps_it(tree: Tree) -> N
     file = tree.queue("eth1", 0) / "rps_flow_cnt"
     file.unlink()
     file.symlink_to(READ_ONLY)
-    words = "rps_flow_cnt of eth1 rx-0 in the own namespace: Permission denied"
+    words = "rps_flow_cnt of eth1 rx-0 in this namespace: Permission denied"
     assert tree.restore()["failed"] == [words]
     (entry,) = tree.saved()["entries"]
     assert (entry["device"], entry["queue"], entry["knob"]) == ("eth1", "rx-0", "rps_flow_cnt")

@@ -276,7 +276,7 @@ def test_two_rules_may_agree_on_a_device(tree: Tree) -> None:
 
 def test_a_kernel_without_rps_is_named(tree: Tree) -> None:
     tree.queue("eth1", 1).joinpath("rps_cpus").unlink()
-    refused(tree, RPS, 3, r"eth1 rx-1 in the own namespace: this kernel has no RPS")
+    refused(tree, RPS, 3, r"eth1 rx-1 in this namespace: this kernel has no rps_cpus")
 
 
 def test_a_device_without_receive_queues_is_named(tree: Tree) -> None:
@@ -397,7 +397,7 @@ def test_a_queue_that_cannot_be_read_stops_apply_before_it_writes(tree: Tree, ki
     file.unlink()
     file.mkdir() if kind == "directory" else file.symlink_to(kind)
     before = tree.values()
-    with pytest.raises(steer.SteerError, match="rps_cpus of eth1 rx-1 in the own namespace: "):
+    with pytest.raises(steer.SteerError, match="rps_cpus of eth1 rx-1 in this namespace: "):
         tree.apply(RPS)
     assert tree.values() == before
     assert not tree.snapshot().exists()

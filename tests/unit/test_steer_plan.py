@@ -31,7 +31,7 @@ def test_the_kernels_padding_means_nothing(mask: int, groups: int) -> None:
     head, *rest = steer.format_mask(mask).split(",")
     padded = ",".join(["00000000"] * groups + [head.zfill(8), *rest])
     assert steer.parse_mask(padded) == mask
-    assert steer.agrees("rps_cpus", padded, steer.format_mask(mask), 0)
+    assert steer.KNOBS["rps_cpus"].equal(padded, steer.format_mask(mask), 0)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,9 @@ def test_a_mask_may_only_lose_cpus_that_the_kernel_cannot_use(
 ) -> None:
     texts = [steer.format_mask(mask) for mask in (wanted, got)]
     lost, gained = wanted & ~got, got & ~wanted
-    assert steer.agrees("rps_cpus", *texts, unusable) == (not gained and lost & unusable == lost)
+    assert steer.KNOBS["rps_cpus"].equal(*texts, unusable) == (
+        not gained and lost & unusable == lost
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,13 +123,13 @@ def test_a_mask_may_only_lose_cpus_that_the_kernel_cannot_use(
     ],
 )
 def test_read_back_of_a_mask(wanted: str, got: str, unusable: int, same: bool) -> None:
-    assert steer.agrees("rps_cpus", wanted, got, unusable) is same
+    assert steer.KNOBS["rps_cpus"].equal(wanted, got, unusable) is same
 
 
 def test_read_back_of_a_count_is_the_rounded_one() -> None:
-    assert steer.agrees("rps_flow_cnt", "1000", "1024", 0)
-    assert not steer.agrees("rps_flow_cnt", "1000", "1000", 0)
-    assert not steer.agrees("rps_sock_flow_entries", "1024", "2048", 0)
+    assert steer.KNOBS["rps_flow_cnt"].equal("1000", "1024", 0)
+    assert not steer.KNOBS["rps_flow_cnt"].equal("1000", "1000", 0)
+    assert not steer.KNOBS["rps_sock_flow_entries"].equal("1024", "2048", 0)
 
 
 def test_offline_and_isolated_cpus_are_unusable() -> None:
@@ -145,7 +147,11 @@ def test_a_plan_is_read() -> None:
         )
     )
     assert parsed.owner == "rfs-plus-4/server"
-    assert (parsed.cores, parsed.sock_flow_entries, parsed.lease_seconds) == ([0, 1], 32768, None)
+    assert (parsed.cores, parsed.machine, parsed.lease_seconds) == (
+        [0, 1],
+        {"rps_sock_flow_entries": 32768},
+        None,
+    )
     assert [r.optional for r in parsed.rules] == [False, True, False]
     assert parsed.rules[0][:3] == ("nic", "/run/netns/x", ["eth1"])
     assert parsed.rules[0].set == {"rps_cpus": "all", "rps_flow_cnt": 32768}
@@ -251,7 +257,7 @@ def test_a_plan_that_is_no_object_is_refused(document: object) -> None:
 
 def masks(*rules: dict, cpus: object = TWO, **more: object) -> list[int]:
     values = steer.wanted_values(steer.parse_plan(plan(*rules, **more)), cpus)
-    return [steer.parse_mask(one["rps_cpus"]) for one in values]
+    return [steer.parse_mask(one["rps_cpus"].text) for one in values.rules]
 
 
 def test_words_and_masks_become_masks() -> None:
@@ -321,13 +327,13 @@ def test_placement_words_count_the_cpus_that_take_packets() -> None:
 def test_a_mask_that_mixes_loses_the_unusable_cpus_and_says_which() -> None:
     parsed = steer.parse_plan(plan(rule("nic", "d", cpus="d1"), rule("veth", "v", cpus="3")))
     wanted = steer.wanted_values(parsed, EIGHT)
-    assert [one["rps_cpus"] for one in wanted] == ["1", "3"]
+    assert [one["rps_cpus"].text for one in wanted.rules] == ["1", "3"]
     (words,) = steer.reductions(parsed, EIGHT)
     assert "d1 becomes 1" in words
     assert "CPUs 6,7 are offline" in words
     assert "CPU 4 is isolated" in words
     explicit = steer.parse_plan(plan(rule("veth", "v", cpus="all"), cores=[1, 4]))
-    assert steer.wanted_values(explicit, EIGHT)[0]["rps_cpus"] == "2"
+    assert steer.wanted_values(explicit, EIGHT).rules[0]["rps_cpus"].text == "2"
     assert len(steer.reductions(explicit, EIGHT)) == 1
     assert steer.reductions(steer.parse_plan(plan(rule("nic", "d", cpus="all"))), EIGHT) == []
 
@@ -342,7 +348,11 @@ def test_a_list_of_cpus_reads_back(cpus: set[int]) -> None:
 
 
 def change(name: str, found: int, wanted: int, device: str = "eth0 rx-0") -> tuple:
-    return steer.Setting(Path("/sys") / device / name, device), str(found), str(wanted)
+    return (
+        steer.Setting(steer.KNOBS[name], Path("/sys") / device / name, device),
+        str(found),
+        str(wanted),
+    )
 
 
 @pytest.mark.parametrize(
@@ -410,7 +420,7 @@ def test_tables_of_one_device_never_differ_in_size_on_the_way(found: list[int], 
         if size != to
     ]
     steps = steer.without_unequal_tables(changes)
-    held = {steer.Setting(Path("/sys") / name / "rps_flow_cnt", name): size
+    held = {change("rps_flow_cnt", 0, 0, name)[0]: size
             for name, size in zip(names, found, strict=True)}  # fmt: skip
     before = {*held.values(), 0}
     for setting, expected, wanted in steps:

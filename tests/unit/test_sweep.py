@@ -273,9 +273,9 @@ def test_each_run_is_held_against_the_steering_that_it_claims(rig: Rig) -> None:
     for run, what in zip(made.runs, rig.held, strict=True):
         [plan] = what.plans
         steering = configurations.load()[run.configuration]
-        assert plan["sock_flow_entries"] == steering.sock_flow_entries
+        assert plan["sock_flow_entries"] == steering.machine.knobs["rps_sock_flow_entries"]
         assert [rule["flows"] for rule in plan["rules"] if rule["role"] == "pod"] == [
-            steering.pod.flows
+            steering.pod.knobs["rps_flow_cnt"]
         ] * 2
 
 

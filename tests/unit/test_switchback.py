@@ -274,7 +274,7 @@ def test_a_process_that_ends_spoils_its_windows(tree: Tree, monkeypatch: Any) ->
 def test_a_value_that_others_write_spoils_the_window(tree: Tree) -> None:
     mask = tree.queue("eth1") / "rps_cpus"
     rows = hooked(tree, 3, lambda: mask.write_text("2\n"), "rps", "baseline")
-    assert rows[0]["spoiled"] == ["rps_cpus of eth1 rx-0 in the own namespace is 2, not 3"]
+    assert rows[0]["spoiled"] == ["rps_cpus of eth1 rx-0 in this namespace is 2, not 3"]
     assert rows[1]["spoiled"] == []
 
 

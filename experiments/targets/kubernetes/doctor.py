@@ -358,7 +358,7 @@ def _conclude(
     table = shown["sock_flow_entries"]
     if table is None:
         words = "net.core.rps_sock_flow_entries is not offered to it: rfs states end with status 3"
-        wanted = bool(state.steering.sock_flow_entries)
+        wanted = bool(state.steering.machine.knobs["rps_sock_flow_entries"])
         (found.lacks if wanted else found.cautions).append(words)
     else:
         found.facts.append(f"RFS: the machine's table has {table} entries")

@@ -1,0 +1,82 @@
+"""Codecs: how the values of a knob are written in a plan and by the kernel (pure)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple, Union
+
+from agent.values import (
+    MASK,
+    MAX_CPUS,
+    WORDS,
+    agrees_mask,
+    format_mask,
+    parse_mask,
+    rounded_flows,
+)
+
+
+class Mask(NamedTuple):
+    """CPUs: a placement word or a hexadecimal mask in a plan, a mask in the kernel."""
+
+    is_mask: bool = True
+
+    @property
+    def words(self) -> str:
+        return f"one of {', '.join(WORDS)} or a hexadecimal mask (7 or 1,00000000)"
+
+    def check(self, word: Any) -> bool:
+        """Whether a plan may have this word."""
+        return isinstance(word, str) and (word in WORDS or self.fits(word))
+
+    def fits(self, text: str) -> bool:
+        """Whether the kernel may print this text."""
+        return (
+            len(text) <= MAX_CPUS
+            and re.fullmatch(MASK, text) is not None
+            and parse_mask(text).bit_length() <= MAX_CPUS
+        )
+
+    def render(self, value: int) -> str:
+        """The text to write for a mask of these bits."""
+        return format_mask(value)
+
+    def equal(self, wanted: str, got: str, unusable: int) -> bool:
+        """Whether `got`, read back, is what the kernel makes of `wanted`."""
+        return agrees_mask(wanted, got, unusable)
+
+    def as_json(self, text: str) -> Any:
+        return text
+
+
+class Count(NamedTuple):
+    """A whole number. A flow table's size `rounds` up to a power of two."""
+
+    low: int
+    high: int
+    rounds: bool = False
+    is_mask: bool = False
+
+    @property
+    def words(self) -> str:
+        return f"a whole number from {self.low} to {self.high}"
+
+    def check(self, word: Any) -> bool:
+        return type(word) is int and self.low <= word <= self.high
+
+    def fits(self, text: str) -> bool:
+        if self.rounds:
+            return bool(re.fullmatch("[0-9]{1,20}", text)) and int(text) <= rounded_flows(self.high)
+        return re.fullmatch("-?[0-9]{1,20}", text) is not None
+
+    def render(self, value: int) -> str:
+        return str(value)
+
+    def equal(self, wanted: str, got: str, _: int) -> bool:
+        return int(got) == (rounded_flows(int(wanted)) if self.rounds else int(wanted))
+
+    def as_json(self, text: str) -> Any:
+        return int(text)
+
+
+Codec = Union[Mask, Count]
