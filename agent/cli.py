@@ -25,7 +25,7 @@ from agent.show import show
 from agent.signals import Signals
 from agent.starting import Driver
 from agent.switchback import switchback
-from agent.transaction import apply
+from agent.transaction import apply, preview
 from agent.verify import verify
 from agent.watchdog import stand_watch
 
@@ -62,6 +62,7 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     verb = verbs.add_parser("show", help="print the steering that stands")
     verb.add_argument("--namespace", action="append", default=[], metavar="PATH|PATTERN")
     verbs.add_parser("apply", parents=[planned], help="bring the machine to the plan")
+    verbs.add_parser("preview", parents=[planned], help="print what apply would write")
     verb = verbs.add_parser("verify", parents=[planned], help="compare; write no steering")
     verb.add_argument("--saved", action="store_true", help="use the plan that was applied last")
     verb.add_argument("--renew", action="store_true", help="where all is well, renew the lease")
@@ -105,12 +106,12 @@ def dispatch(
             restore_all(machine, force) if options.all else restore(machine, options.owner, force)
         )
         return done, done["failed"]
-    if options.verb == "apply":
+    if options.verb in ("apply", "preview"):
         with signals.at_once():
             plan = read_plan(options.plan, options.owner)
         if plan is None:
             raise SteerError("plan: there is none: give it on stdin or with --plan", BAD_PLAN)
-        return apply(machine, plan), []
+        return (apply if options.verb == "apply" else preview)(machine, plan), []
     with signals.at_once():
         plan = None if options.saved else read_plan(options.plan, options.owner)
     owner = plan.owner if plan else options.owner

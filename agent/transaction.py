@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.errors import CANNOT, FAILED, Gone, SteerError, Unsteerable, explain
 from agent.files import exists
 from agent.kernel_faults import has_table_fault, without_unequal_tables
 from agent.lease import end_watchdog
-from agent.machine import Machine
+from agent.machine import Machine, T
 from agent.patterns import is_like, is_pattern
-from agent.plan import Plan, wanted_values
+from agent.plan import Plan, reductions, wanted_values
 from agent.processes import program
 from agent.restore import left_words, reduced_by, reduced_words
 from agent.settings import Setting
@@ -52,17 +52,47 @@ def refuse_exhaustion(changes: Iterable[Change], available: int | None) -> None:
     )
 
 
-def apply(machine: Machine, plan: Plan) -> dict[str, Any]:
-    """Bring the machine from any plan of this owner to this one; whole or not at all.
+class Prepared(NamedTuple):
+    """A plan held against the machine: all that can be refused has been, and nothing is written."""
 
-    One namespace that a pattern of an optional rule finds must not keep all others unsteered: where
-    a value in it cannot be written it is left out, and told.
+    mine: Snapshot | None
+    targets: list[Target]
+    intent: Intent
+    changes: list[Change]
+    warnings: list[str]
+
+
+def apply(machine: Machine, plan: Plan) -> dict[str, Any]:
+    """Bring the machine from any plan of this owner to this one; whole or not at all."""
+
+    def work(left_out: Mapping[str | None, str]) -> dict[str, Any]:
+        with machine.store.locked(machine.check):
+            return _apply(machine, plan, prepare(machine, plan, left_out))
+
+    return leaving_out(plan, work)
+
+
+def preview(machine: Machine, plan: Plan) -> dict[str, Any]:
+    """What an apply of the plan would write; writes nothing."""
+    prepared = leaving_out(plan, lambda left_out: prepare(machine, plan, left_out))
+    changes = [
+        {"where": setting.where, "knob": setting.knob.name, "found": found, "wanted": wanted}
+        for setting, found, wanted in prepared.changes
+    ]
+    warnings = [*prepared.warnings, *prepared.intent.warnings, *reductions(plan, machine.cpus)]
+    return {"owner": plan.owner, "changes": changes, "warnings": list(dict.fromkeys(warnings))}
+
+
+def leaving_out(plan: Plan, work: Callable[[Mapping[str | None, str]], T]) -> T:
+    """Do the work without the namespaces in which it cannot be done, by path with the reason.
+
+    That is for those that a pattern of an optional rule finds: one must not keep all others
+    unsteered.
     """
     left_out: dict[str | None, str] = {}
     while True:
         try:
-            with machine.store.locked(machine.check):
-                return apply_without(machine, plan, left_out)
+            return work(left_out)
         except Unsteerable as error:
             if error.namespace in left_out or not may_lack(plan, error.namespace):
                 raise
@@ -70,22 +100,20 @@ def apply(machine: Machine, plan: Plan) -> dict[str, Any]:
 
 
 def may_lack(plan: Plan, path: str | None) -> bool:
-    """Whether nobody has asked for this very namespace."""
+    """Whether the plan does not name this very namespace."""
     patterns = [r.namespace or "" for r in plan.rules if r.optional and is_pattern(r.namespace)]
     named = any(rule.namespace == path for rule in plan.rules)
     return not named and any(is_like(path or "", pattern) for pattern in patterns)
 
 
-def apply_without(
-    machine: Machine, plan: Plan, left_out: Mapping[str | None, str]
-) -> dict[str, Any]:
-    """Called under the lock."""
-    texts = wanted_values(plan, machine.cpus)
+def prepare(machine: Machine, plan: Plan, left_out: Mapping[str | None, str]) -> Prepared:
+    """Hold a plan against the machine, and refuse what cannot be done."""
+    wanted = wanted_values(plan, machine.cpus)
     mine = machine.store.load(plan.owner)
     others, warnings = machine.store.others(plan.owner)
     survey = Survey(machine, (r.namespace for r in plan.rules), mine.entries if mine else ())
     by_path = {path: ns for path, ns in survey.by_path.items() if path not in left_out}
-    targets, absent = find_targets(machine, plan, texts, by_path)
+    targets, absent = find_targets(machine, plan, wanted, by_path)
     warnings += [f"namespace {path} is left out: {why}" for path, why in left_out.items()]
     warnings += other_overlays(plan, by_path)
     if absent:
@@ -95,14 +123,16 @@ def apply_without(
     refuse_foreign(targets, others)
     intent = Intent(machine, plan, survey, mine)
     intent.steer(targets, left_out)
-    warnings += intent.warnings
     # What is wanted has no unusable CPU, so a mask that has lost one is written again.
-    changes = [v for v in intent.values if not v[0].knob.equal(v[2], v[1])]
+    changes = [change for change in intent.values if not change[0].knob.equal(change[2], change[1])]
     refuse_exhaustion(changes, machine.memory_available())
-    steps = changes
-    if has_table_fault(machine.release()):
-        steps = without_unequal_tables(changes)
+    return Prepared(mine, targets, intent, changes, warnings)
 
+
+def _apply(machine: Machine, plan: Plan, prepared: Prepared) -> dict[str, Any]:
+    """Called under the lock."""
+    mine, targets, intent, changes, warnings = prepared
+    steps = without_unequal_tables(changes) if has_table_fault(machine.release()) else changes
     lease = start_lease(machine, plan)
     since = mine.since if mine else utc()
     empty = Snapshot(plan.owner, machine.boot_id, since, os.getpid(), plan.document, lease, [])
@@ -112,7 +142,7 @@ def apply_without(
             end_watchdog(machine.store, plan.owner, mine.lease)
     machine.store.forget_trace(plan.owner)
     answer = report(machine, plan, [target.holding(stands) for target in targets])
-    warnings += answer["warnings"]
+    warnings = [*warnings, *intent.warnings, *answer["warnings"]]
     if mine and mine.lease and plan.lease_seconds is None:
         lost = f"the lease of {mine.lease.seconds} s is gone with this plan, which has none"
         warnings.append(f"{lost}: the steering stays until it is restored")

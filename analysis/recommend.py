@@ -100,8 +100,7 @@ def _gains(one: Contrast, metric: Metric) -> bool:
 def changed_values(records: Iterable[Record], reference: Iterable[Record]) -> int | None:
     """How many values a configuration sets otherwise than the reference, by kind of device.
 
-    A role's masks count once and its flow tables once, however many pods or queues there are, and
-    the machine's flow table once. None where no record has its steering.
+    Each knob of a role counts once, however many pods or queues there are. None where no record has its steering.
     """
     found, other = _values(records), _values(reference)
     if not found or not other:
@@ -119,6 +118,8 @@ def _values(records: Iterable[Record]) -> dict[tuple[str, str], set[str]]:
                 values.setdefault((queue.role, "rps_cpus"), set()).add(queue.rps_cpus)
                 flows = str(queue.rps_flow_cnt)
                 values.setdefault((queue.role, "rps_flow_cnt"), set()).add(flows)
+            for one in record.steering_before.settings:
+                values.setdefault((one.role, one.knob), set()).add(one.value)
     return values
 
 

@@ -144,13 +144,13 @@ class QueueSteering(Model):
 
 
 class Setting(Model):
-    """Another setting of a steered device as read back from the kernel."""
+    """The value of another knob, as read back from the kernel."""
 
     node: Text
-    role: Literal["nic", "overlay", "veth", "pod"]
-    device: Text
-    place: Text = Field(description="The queue, such as tx-0.")
-    knob: Text = Field(description="The name of the kernel's file, such as xps_cpus.")
+    role: Literal["nic", "overlay", "veth", "pod", "machine"]
+    device: Text = Field(description="Empty for a knob of a network namespace or of the machine.")
+    place: Text = Field(description="The queue, such as tx-0, or device, namespace, machine.")
+    knob: Text = Field(description="The kernel's name, such as xps_cpus.")
     value: Text = Field(description="As the kernel prints it.")
 
 

@@ -131,6 +131,17 @@ class Configuration(_Model):
         device: Settings = getattr(self, role)
         return device
 
+    @property
+    def described(self) -> str:
+        """The summary, with the settings that not every configuration has."""
+        more = [
+            f"{role} {name}={word}"
+            for role in (*ROLES, "machine")
+            for name, word in getattr(self, role).knobs.items()
+            if name not in _ALWAYS
+        ]
+        return "; ".join([self.summary, *more] if self.summary else more)
+
     @model_serializer
     def _document(self) -> dict[str, Any]:
         """By the keys of the first version: hashes in records and states are of this text."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 nodes = typer.Typer(
     cls=terminal.Group,
-    help="Show, apply or restore the steering of this node, without any experiment.",
+    help="Show, preview, apply or restore settings of this node, without any experiment.",
     no_args_is_help=True,
 )
 
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     terminal.register(app, doctor)
     app.add_typer(nodes, name="nodes")
     terminal.register(nodes, nodes_show, "show")
+    terminal.register(nodes, nodes_preview, "preview")
     terminal.register(nodes, nodes_apply, "apply")
     terminal.register(nodes, nodes_restore, "restore")
     terminal.register(app, test)
@@ -39,7 +40,7 @@ def register(app: typer.Typer) -> None:
 def setup(
     pulumi: Annotated[bool, typer.Option("--pulumi", help="Install the Pulumi CLI too.")] = False,
 ) -> None:
-    """Install what the lab needs, as root; every command does this when it needs it."""
+    """Install the lab's requirements, as root. Commands that need them do so by themselves."""
     if pulumi:
         _install_pulumi()
     from experiments.targets.lab import requirements
@@ -79,7 +80,7 @@ def doctor(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say what this machine or a cluster is, what it lacks, and what could mislead a measurement.
+    """Examine this machine or a cluster: properties, missing prerequisites, sources of error.
 
     \b
     ./steerlab doctor
@@ -118,21 +119,32 @@ Namespaces = Annotated[
     ),
 ]
 
-Declared = Annotated[
-    bool,
-    typer.Option("--declared", hidden=True),
+Named = Annotated[str, typer.Argument(help="Such as rps or rfs-plus.")]
+Nics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--nic",
+        help="Device on the wire, may be repeated (else that of the overlay or of the default "
+        "route). Of a bond, VLAN or bridge the devices below it are steered.",
+        metavar="DEVICE",
+    ),
 ]
+Overlay = Annotated[
+    str, typer.Option(help="Overlay device; auto finds one, none has none.", metavar="DEVICE")
+]
+Pods = Annotated[bool, typer.Option(help="Also the pods' devices: their veths here, eth0 within.")]
+Own = Annotated[str, typer.Option(help="YAML file with further configurations.", metavar="FILE")]
 
 
 class Form(StrEnum):
-    """The forms in which steering can be kept by somebody else."""
+    """What can keep the steering without this project."""
 
     SYSTEMD = "systemd"
     DAEMONSET = "daemonset"
 
 
 def nodes_show(namespace: Namespaces = None, json: Json = False) -> None:
-    """Print the steering of every receive queue of this node, and who holds it.
+    """Print the settings of every queue and device of this node, and who holds them.
 
     \b
     ./steerlab nodes show
@@ -149,30 +161,72 @@ def nodes_show(namespace: Namespaces = None, json: Json = False) -> None:
         show(nodes.show_text(answer))
 
 
-def nodes_apply(
-    configuration: Annotated[str, typer.Argument(help="Such as rps or rfs-plus.")] = "",
-    nic: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Device on the wire, may be repeated (else that of the overlay or of the default "
-            "route). Of a bond, VLAN or bridge the devices below it are steered.",
-            metavar="DEVICE",
-        ),
-    ] = None,
-    overlay: Annotated[
-        str, typer.Option(help="Overlay device; auto finds one, none has none.", metavar="DEVICE")
-    ] = "auto",
-    pods: Annotated[
-        bool, typer.Option(help="Also the pods' devices: their veths here, eth0 within.")
-    ] = True,
+def nodes_preview(
+    configuration: Named = "",
+    nic: Nics = None,
+    overlay: Overlay = "auto",
+    pods: Pods = True,
     namespace: Namespaces = None,
-    own: Annotated[
-        str, typer.Option(help="YAML file with further configurations.", metavar="FILE")
-    ] = "",
+    own: Own = "",
+    owner: Owner = "nodes",
+    json: Json = False,
+) -> None:
+    """Print each value that `nodes apply` would write, now and then; write nothing.
+
+    \b
+    ./steerlab nodes preview rfs-plus
+    """
+    from experiments.host import nodes
+    from experiments.targets.lab import requirements
+
+    choice = _choice(configuration, nic, overlay, pods, namespace, own, "", owner)
+    requirements.require_root()
+    answer = nodes.preview(choice)
+    if json:
+        show_json(answer)
+    else:
+        show(nodes.preview_text(answer))
+
+
+def _choice(
+    configuration: str,
+    nic: list[str] | None,
+    overlay: str,
+    pods: bool,
+    namespace: list[str] | None,
+    own: str,
+    lease: str,
+    owner: str,
+) -> Choice:
+    from experiments.host.nodes import PODS, Choice
+    from infra.errors import InvalidInput
+
+    if not configuration:
+        raise InvalidInput("nodes: name a configuration, such as rps or rfs-plus")
+    if namespace and not pods:
+        raise InvalidInput("namespace: with --no-pods no namespace is looked into")
+    return Choice(
+        configuration,
+        nics=nic or ["auto"],
+        overlay=overlay,
+        pods=(namespace or [PODS]) if pods else [],
+        own=own,
+        lease=lease,
+        owner=owner,
+    )
+
+
+def nodes_apply(
+    configuration: Named = "",
+    nic: Nics = None,
+    overlay: Overlay = "auto",
+    pods: Pods = True,
+    namespace: Namespaces = None,
+    own: Own = "",
     lease: Annotated[
         str,
         typer.Option(
-            help="Restore by itself after so long (90s, 30m, 2h), or none (else what holds now).",
+            help="Restore automatically after this time (90s, 30m, 2h), or none (default: as now).",
             metavar="TIME",
         ),
     ] = "",
@@ -180,12 +234,12 @@ def nodes_apply(
     persist: Annotated[
         bool,
         typer.Option(
-            "--persist", help="Also at every boot and for new devices, by a systemd unit."
+            "--persist", help="Also at every boot and for new devices, with a systemd unit."
         ),
     ] = False,
     form: Annotated[
         Form | None,
-        typer.Option("--print", help="Change nothing: print what would keep it."),
+        typer.Option("--print", help="Change nothing: print the files that would keep it."),
     ] = None,
     image: Annotated[
         str,
@@ -196,34 +250,22 @@ def nodes_apply(
     ] = "",
     json: Json = False,
 ) -> None:
-    """Steer this node's devices; what they had is kept for `nodes restore`.
+    """Apply a configuration to this node's devices; `nodes restore` goes back.
 
     \b
-    ./steerlab nodes apply rfs-plus --lease 2h   # try it; it ends by itself
+    ./steerlab nodes apply rfs-plus --lease 2h   # try it; restored after two hours
     ./steerlab nodes apply rfs-plus --persist    # keep it, also over reboots
     ./steerlab nodes apply rps --nic ens5 --nic ens6 --overlay none --no-pods
     ./steerlab nodes apply rfs-plus --print daemonset --image IMAGE | kubectl apply -f -
 
-    Applying again brings new devices in and keeps what the first apply found.
+    Applying again adds new devices; a restore still goes back to the values before the first apply.
     """
     from experiments.host import nodes
     from experiments.targets.lab import requirements
     from infra.errors import InvalidInput
     from infra.lease import words as in_words
 
-    if not configuration:
-        raise InvalidInput("nodes apply: name a configuration, such as rps or rfs-plus")
-    if namespace and not pods:
-        raise InvalidInput("namespace: with --no-pods no namespace is looked into")
-    choice = nodes.Choice(
-        configuration,
-        nics=nic or ["auto"],
-        overlay=overlay,
-        pods=(namespace or [nodes.PODS]) if pods else [],
-        own=own,
-        lease=lease,
-        owner=owner,
-    )
+    choice = _choice(configuration, nic, overlay, pods, namespace, own, lease, owner)
     if form:
         _print(form, choice, image, json)
         return
@@ -237,7 +279,7 @@ def nodes_apply(
     else:
         show(nodes.apply_text(answer))
     seconds = answer["lease_seconds"]
-    by_itself = f"; by itself in {in_words(seconds)}" if seconds else ""
+    by_itself = f"; automatically in {in_words(seconds)}" if seconds else ""
     note(f"undo it with {undo}{by_itself}")
 
 
@@ -265,22 +307,22 @@ def _print(form: Form, choice: Choice, image: str, json: bool) -> None:
 def nodes_restore(
     owner: Owner = "nodes",
     everybody: Annotated[
-        bool, typer.Option("--all", help="Of every owner, also of labs and experiments.")
+        bool, typer.Option("--all", help="For every owner, also labs and experiments.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also over values that others wrote meanwhile.")
+        bool, typer.Option("--force", help="Also replace values that others wrote meanwhile.")
     ] = False,
-    declared: Declared = False,
+    declared: Annotated[bool, typer.Option("--declared", hidden=True)] = False,
     json: Json = False,
 ) -> None:
-    """Give every device of this node back what it had before `nodes apply`.
+    """Restore the values that this node had before `nodes apply`.
 
     \b
     ./steerlab nodes restore
     ./steerlab nodes restore --all
 
-    It may be run again: what is gone or already back is left alone. A value that somebody else
-    has written meanwhile is reported and left, unless --force. What --persist installed is removed.
+    Safe to repeat. A value that somebody else has written meanwhile is reported and left, unless
+    --force. What --persist installed is removed.
     """
     from experiments.host import nodes
     from experiments.targets.lab import requirements
@@ -303,7 +345,7 @@ def test(
     long: Annotated[bool, typer.Option("--long", help="Also soak and full kill runs.")] = False,
     words: Annotated[list[str] | None, typer.Argument(help="More words for pytest.")] = None,
 ) -> None:
-    """Run ruff, mypy and pytest; what is skipped is printed with its reason."""
+    """Run ruff, mypy and pytest; skipped tests are listed with the reason."""
     from experiments.targets.lab import requirements
 
     requirements.prepare_tests()

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, create_model, model_validator
 
-from agent.knobs import RX_QUEUE
+from agent.knobs import DEVICE, MACHINE, NAMESPACE, RX_QUEUE, TX_QUEUE, of_scope
 from infra import untrusted
 from infra.errors import VARIABLE, InvalidInput, PrerequisiteMissing, Refusal
 
@@ -33,18 +33,33 @@ def call(verb: str, *options: str, plan: dict[str, Any] | None = None) -> dict[s
     return read(verb, *_run(verb, *options, words=text))
 
 
-class _Queue(BaseModel):
+def _knobs(*scopes: str) -> dict[str, Any]:
+    """A field for each knob that a row may have."""
+    kinds = {k.name: str if k.codec.is_mask else int for k in of_scope(*scopes)}
+    return {name: (kind | None, None) for name, kind in kinds.items()}
+
+
+class _Row(BaseModel):
     role: str | None = None
+
+
+class _QueueRow(_Row):
     device: str
     queue: Annotated[str, Field(pattern="^(rx|tx)-[0-9]{1,5}$")]
-    rps_cpus: str | None = None
-    rps_flow_cnt: int | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.queue.startswith(RX_QUEUE) and None in (self.rps_cpus, self.rps_flow_cnt):
-            raise ValueError("a receive queue lacks rps_cpus or rps_flow_cnt")
+        rows = of_scope(self.queue.partition("-")[0])
+        if self.queue.startswith(RX_QUEUE) and any(getattr(self, k.name) is None for k in rows):
+            raise ValueError(f"a receive queue lacks one of {', '.join(k.name for k in rows)}")
         return self
+
+
+class _Change(BaseModel):
+    where: str
+    knob: str
+    found: str
+    wanted: str
 
 
 class _Drift(BaseModel):
@@ -56,11 +71,21 @@ class _Holder(BaseModel):
     owner: str
 
 
+_Queue = create_model("_Queue", __base__=_QueueRow, **_knobs(RX_QUEUE, TX_QUEUE))
+_Device = create_model("_Device", __base__=_Row, device=(str, ...), **_knobs(DEVICE))
+_Namespace = create_model("_Namespace", __base__=_Row, **_knobs(NAMESPACE))
+_Machine = create_model("_Machine", **_knobs(MACHINE))
+
+
 class _Answer(BaseModel):
     """What is used of the agent's answers; one of another version may have more keys."""
 
     sock_flow_entries: int | None = None
-    queues: list[_Queue] = []
+    machine: _Machine = _Machine()  # type: ignore[valid-type]
+    queues: list[_Queue] = []  # type: ignore[valid-type]
+    devices: list[_Device] = []  # type: ignore[valid-type]
+    namespaces: list[_Namespace] = []  # type: ignore[valid-type]
+    changes: list[_Change] = []
     drift: list[_Drift] = []
     warnings: list[str] = []
     snapshots: list[_Holder] = []
@@ -75,6 +100,7 @@ _REPORT = ("sock_flow_entries", "queues", "drift", "warnings")
 _ALWAYS = {
     "apply": _REPORT,
     "verify": _REPORT,
+    "preview": ("changes", "warnings"),
     "show": ("sock_flow_entries", "queues", "snapshots"),
 }
 

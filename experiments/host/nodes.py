@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from agent.knobs import KNOBS
 from agent.values import as_list
 from experiments.host import calls, persist
 from infra import configurations, lease, steering
@@ -94,6 +95,11 @@ def plan(configuration: Configuration, choice: Choice) -> dict[str, Any]:
     )
 
 
+def preview(choice: Choice) -> dict[str, Any]:
+    """What applying a choice would write."""
+    return calls.call("preview", plan=planned(choice))
+
+
 def apply(choice: Choice, *, keep: bool = False, root: Path = Path("/")) -> dict[str, Any]:
     """Apply a configuration to this node; with `keep` also at every boot and to new devices."""
     document = kept_plan(choice) if keep else planned(choice)
@@ -158,16 +164,16 @@ def restore(owner: str | None, root: Path = Path("/"), *, force: bool = False) -
 
 
 def show_text(answer: dict[str, Any]) -> str:
-    """What stands on this node and who holds it."""
+    """The settings of this node and who holds them."""
     cpus = answer["cpus"]
     isolated = f", {as_list(cpus['isolated'])} isolated" if cpus["isolated"] else ""
     offline = as_list({*cpus["present"]} - {*cpus["online"]})
     lines = [
         f"CPUs        {as_list(cpus['online'])} online{f', {offline} offline' if offline else ''}"
         f"{isolated}",
-        f"flow table  {_flow_table(answer['sock_flow_entries'])}",
+        f"machine     {_machine(answer)}",
         "",
-        *_table(answer["queues"], ("device", "namespace")),
+        *_tables(answer, ("device", "namespace")),
         *uppers(answer["uppers"]),
         "",
         *(held(answer["snapshots"]) or ["no active snapshots: nothing to restore"]),
@@ -178,14 +184,25 @@ def show_text(answer: dict[str, Any]) -> str:
 
 
 def apply_text(answer: dict[str, Any]) -> str:
-    """What stands by now, in the order of the plan."""
-    lines = _table(map(_with_upper, answer["queues"]), ("role", "device", "namespace"))
-    table = answer["sock_flow_entries"]
-    lines += ["", f"flow table  {_flow_table(table)}", f"written     {_values(answer['changed'])}"]
+    """The settings after an apply, in the order of the plan."""
+    lines = _tables(answer, ("role", "device", "namespace"))
+    lines += ["", f"machine     {_machine(answer)}", f"written     {_values(answer['changed'])}"]
     lines += [f"warning     {words}" for words in answer["warnings"]]
     if "kept_by" in answer:
         lines.append(f"kept        by {answer['kept_by']}: at every boot, and for new devices")
     return "\n".join(lines)
+
+
+def preview_text(answer: dict[str, Any]) -> str:
+    """A row for each value that an apply would write: now and then."""
+    lines = aligned(
+        [
+            [one["knob"], one["where"], one["found"], "->", one["wanted"]]
+            for one in answer["changes"]
+        ]
+    )
+    lines += [f"warning  {words}" for words in answer["warnings"]]
+    return "\n".join([*lines, f"{_values(len(answer['changes']))} would be written"])
 
 
 def uppers(rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -197,7 +214,7 @@ def uppers(rows: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def kept_by(health: Mapping[str, Any] | None) -> list[str]:
-    """How the unit that keeps the steering is doing; nothing where none does."""
+    """The state of the unit that keeps the steering; nothing where none does."""
     if health is None:
         return []
     if health["why"]:
@@ -206,27 +223,26 @@ def kept_by(health: Mapping[str, Any] | None) -> list[str]:
 
 
 def restore_text(answer: dict[str, Any]) -> str:
-    """What went back, what was gone, and what no longer keeps it."""
+    """What was restored, what no longer exists, and what no longer keeps the steering."""
     answers = answer.get("owners", [answer])
     lines = [line for each in answers for line in _restored(each)]
     if answer["removed"]:
         lines.append(f"removed {', '.join(answer['removed'])}")
-    return "\n".join(lines or ["nothing was held by anybody"])
+    return "\n".join(lines or ["no active snapshots: nothing to restore"])
 
 
 def _restored(answer: dict[str, Any]) -> list[str]:
-    owner, table = answer["owner"], answer["sock_flow_entries"]
+    owner, machine = answer["owner"], answer["machine"]
     notes = [*answer["left"], *answer["warnings"]]
-    if not answer["restored"] and not answer["gone"] and table is None and not notes:
+    if not answer["restored"] and not answer["gone"] and not machine and not notes:
         return [f"{owner} held nothing to restore"]
-    words = f"restored {_values(answer['restored'])} of {owner}"
-    if table is not None:
-        words += f"; rps_sock_flow_entries is {table}"
-    return [words, *(f"skipped {gone}" for gone in answer["gone"]), *notes]
+    words = [f"restored {_values(answer['restored'])} of {owner}"]
+    words += [f"{name} is {value}" for name, value in machine.items()]
+    return ["; ".join(words), *(f"skipped {gone}" for gone in answer["gone"]), *notes]
 
 
 def held(snapshots: Iterable[dict[str, Any]]) -> list[str]:
-    """A line for each snapshot: who, since when, how much, how long still."""
+    """A line for each snapshot: the owner, since when, how many values of each knob, the lease."""
     return [_held(snapshot) for snapshot in snapshots]
 
 
@@ -234,10 +250,8 @@ def _held(snapshot: dict[str, Any]) -> str:
     who = f"held by {snapshot['owner']}"
     if "error" in snapshot:
         return f"{who}: {snapshot['error']}"
-    count = snapshot["entries"]
-    what = f"{count} queue{'s' * (count != 1)}"
-    what += " and the flow table" * snapshot["holds_sock_flow_entries"]
-    words = f"{who} since {snapshot['since']}: {what}"
+    what = ", ".join(f"{count} {name}" for name, count in snapshot["values"].items())
+    words = f"{who} since {snapshot['since']}: {what or 'no value'}"
     left = snapshot["lease_seconds_left"]
     if left is None:
         return f"{words}, no lease"
@@ -249,31 +263,49 @@ def _values(count: int) -> str:
     return f"{count} value{'s' * (count != 1)}"
 
 
-def _flow_table(entries: int | None) -> str:
-    if entries is None:
-        return "rps_sock_flow_entries is not this plan's, or not visible from here"
-    return f"rps_sock_flow_entries {entries}"
+def _machine(answer: Mapping[str, Any]) -> str:
+    values = ", ".join(f"{name} {value}" for name, value in answer["machine"].items())
+    return values or "not in this plan, or not visible in this network namespace"
 
 
-def _with_upper(queue: dict[str, Any]) -> dict[str, Any]:
-    """A queue whose device is named with the one that it receives for."""
-    upper = queue.get("for")
-    return {**queue, "device": f"{queue['device']} (for {upper})"} if upper else queue
+def _tables(answer: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    """A table for each kind of place that has rows, with a column for each of its knobs."""
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for row in answer["queues"]:
+        kinds.setdefault(row["queue"].partition("-")[0], []).append(row)
+    kinds |= {kind: answer[kind] for kind in ("devices", "namespaces") if answer[kind]}
+    tables = [_table(kind, rows, keys) for kind, rows in kinds.items()]
+    return [line for table in tables for line in ([""] * (table is not tables[0]) + table)]
 
 
-def _table(queues: Iterable[dict[str, Any]], keys: Sequence[str]) -> list[str]:
+def _table(kind: str, rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[str]:
     """Aligned columns; neighbouring queues of a device that agree share a row."""
-    rows = [[*(key.upper() for key in keys), "QUEUES", "RPS_CPUS", "RPS_FLOW_CNT"]]
+    keys = [key for key in keys if key in rows[0]]
+    knobs = [name for name in KNOBS if any(name in row for row in rows)]
 
-    def same(queue: dict[str, Any]) -> tuple[str, ...]:
-        named = [queue[key] or "-" for key in keys]
-        return (*named, queue["rps_cpus"], str(queue["rps_flow_cnt"]))
+    def shared(row: dict[str, Any]) -> tuple[str, ...]:
+        upper = f" (for {row['for']})" if "for" in row else ""
+        named = [f"{row[key] or '-'}{upper * (key == 'device')}" for key in keys]
+        return (*named, *(str(row.get(name, "-")) for name in knobs))
 
-    for shared, run in groupby(queues, same):
-        numbers = [int(re.sub(r"\D", "", queue["queue"])) for queue in run]
-        rows.append([*shared[:-2], f"rx {as_list(numbers)}", *shared[-2:]])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = [[name.upper() for name in (*keys, *knobs)]]
+    queues = ["QUEUES"]
+    for words, run in groupby(rows, shared):
+        numbers = [int(row.get("queue", "-0").partition("-")[2]) for row in run]
+        queues.append(f"{kind} {as_list(numbers)}")
+        table.append(list(words))
+    if "queue" in rows[0]:
+        table = [
+            [*row[: len(keys)], one, *row[len(keys) :]]
+            for row, one in zip(table, queues, strict=True)
+        ]
+    return aligned(table)
+
+
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of one width, two blanks apart."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+        for row in table
     ]

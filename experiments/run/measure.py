@@ -277,7 +277,7 @@ def _verified(at: Backend, verdict: _Verdict, when: str) -> Steering | None:
             verdict.add([Reason(Cause.STEERING, text) for text in words])
             verdict.warnings += answer["warnings"]
             queues += [_queue(node, row) for row in answer["queues"] if "rps_cpus" in row]
-            settings += [one for row in answer["queues"] for one in _settings(node, row)]
+            settings += _settings(node, answer)
             table = answer["sock_flow_entries"] if table is None else table
         return Steering(sock_flow_entries=table, queues=queues, settings=settings)
 
@@ -288,19 +288,36 @@ def _words(drift: Any) -> str:
     return drift if isinstance(drift, str) else str(drift.get("message", drift))
 
 
+# Knobs that a record has fields for.
+_OWN_FIELDS = {*QueueSteering.model_fields, "rps_sock_flow_entries"}
+
+
 def _queue(node: str, queue: dict[str, Any]) -> QueueSteering:
     fields = ("role", "device", "queue", "rps_cpus", "rps_flow_cnt", "pod")
     known = {name: queue.get(name) for name in fields}
     return QueueSteering.model_validate({"node": node, **known})
 
 
-def _settings(node: str, row: Mapping[str, Any]) -> list[Setting]:
-    """What a row has besides the two of a receive queue."""
-    known = {"node": node, "role": row["role"], "device": row["device"], "place": row["queue"]}
+def _settings(node: str, answer: Mapping[str, Any]) -> list[Setting]:
+    """The values of all other knobs, one row each."""
+    rows = [
+        {**row, "device": row.get("device", ""), "place": row.get("queue", place)}
+        for key, place in (("queues", ""), ("devices", "device"), ("namespaces", "namespace"))
+        for row in answer.get(key, ())
+    ]
+    machine = {"role": "machine", "device": "", "place": "machine", **answer.get("machine", {})}
     return [
-        Setting.model_validate({**known, "knob": name, "value": str(row[name])})
+        Setting(
+            node=node,
+            role=row["role"],
+            device=row["device"],
+            place=row["place"],
+            knob=name,
+            value=str(row[name]),
+        )
+        for row in (*rows, machine)
         for name in KNOBS
-        if name in row and name not in QueueSteering.model_fields
+        if name in row and name not in _OWN_FIELDS
     ]
 
 

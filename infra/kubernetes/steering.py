@@ -74,7 +74,7 @@ class NodeSteering(pulumi.ComponentResource):
         # The words of the change for whoever reads a preview: the plan is one long text there.
         says = {
             "STEERLAB_CONFIGURATION": state.configuration,
-            "STEERLAB_SUMMARY": state.steering.summary,
+            "STEERLAB_SUMMARY": state.steering.described,
         }
         if ssh:
             stdin = plan.apply(lambda plan: json.dumps({"guard": json.loads(guard), "plan": plan}))

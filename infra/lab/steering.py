@@ -44,7 +44,7 @@ class Steering(pulumi.ComponentResource):
         # The words of the change for whoever reads a preview: stdin is one long text there.
         says = {
             "STEERLAB_CONFIGURATION": state.configuration,
-            "STEERLAB_SUMMARY": state.steering.summary,
+            "STEERLAB_SUMMARY": state.steering.described,
         }
         self.command = local.Command(
             f"steer-{node.side}",

@@ -70,6 +70,7 @@ LAB: dict[str, str | None] = {
     "./steerlab nodes apply rfs-plus": f"./steerlab nodes apply rfs-plus {ONLY}",
     "./steerlab nodes restore": None,
     "./steerlab nodes restore --owner X": "./steerlab nodes restore --owner rfs-plus-16/server",
+    "./steerlab nodes preview rps": f"./steerlab nodes preview rps {ONLY}",
     "./steerlab nodes apply rps": f"./steerlab nodes apply rps {ONLY} && ./steerlab nodes restore",
     "python3 agent show": None,
 }

@@ -420,9 +420,10 @@ def examined(**more: Any) -> NodeFindings:
     found = NodeFindings("s1", "server", 8, "6.1")
     shown = {"sock_flow_entries": 0, "snapshots": [], **more}
     queues = [
-        {"role": "nic", "device": "eth0"},
-        {"role": "nic", "device": "eth0"},
-        {"role": "overlay", "device": "flannel.1"},
+        {"role": "nic", "device": "eth0", "queue": "rx-0"},
+        {"role": "nic", "device": "eth0", "queue": "rx-1"},
+        {"role": "nic", "device": "eth0", "queue": "tx-0"},
+        {"role": "overlay", "device": "flannel.1", "queue": "rx-0"},
     ]
     meant = {"queues": queues, "drift": more.get("drift", [])}
     commands = FEATURES | more.get("commands", {})

@@ -28,21 +28,22 @@ NODE: dict[str, Any] = {
     "irqbalance": True,
     "cgroup": "v2",
     "nics": {"ens5": 1, "ens6": 8},
+    "transmit": {"ens5": 1, "ens6": 4},
     "interrupts": {"27 ens5": [10, 30, 0, 0], "28 ens6-rx": [0, 0, 0, 0]},
     "tools": {"ip": "6.1.0", "iperf3": None},
     "pulumi": None,
     "steering": {
         "sock_flow_entries": 0,
         "queues": [
-            {"rps_cpus": "00000000,00000003", "rps_flow_cnt": 0},
-            {"rps_cpus": "0", "rps_flow_cnt": 0},
+            {"queue": "rx-0", "rps_cpus": "00000000,00000003", "rps_flow_cnt": 0},
+            {"queue": "rx-1", "rps_cpus": "0", "rps_flow_cnt": 0},
         ],
+        "machine": {"rps_sock_flow_entries": 0},
         "snapshots": [
             {
                 "owner": "rps-2/server",
                 "since": "2026-01-01T00:00:00Z",
-                "entries": 6,
-                "holds_sock_flow_entries": True,
+                "values": {"rps_cpus": 6, "rps_sock_flow_entries": 1},
                 "lease_seconds_left": 90.0,
                 "watchdog": 7,
             },
@@ -63,17 +64,17 @@ def test_a_machine_in_words() -> None:
         "RPS, RFS    yes",
         "softirq     sampled at the tick (CONFIG_IRQ_TIME_ACCOUNTING)",
         "irqbalance  runs",
-        "queues      ens5 1 rx, ens6 8 rx",
+        "queues      ens5 1 rx 1 tx, ens6 8 rx 4 tx",
         "            ens5 interrupts at most 1 of 4 cores: RPS can use the others",
-        "            ens6 has a queue for each core: RSS spreads already, RPS adds little",
+        "            ens6 has a queue for each core: RSS already spreads packets, RPS adds little",
         "interrupts  ens5 core 1 (75%)",
         "cgroup      v2",
         "tools       ip 6.1.0, iperf3 missing",
         "Pulumi      not on PATH: --engine embedded does without",
-        "steering    held by rps-2/server since 2026-01-01T00:00:00Z: 6 queues and the flow table, "
-        "lease for another 1m",
+        "steering    held by rps-2/server since 2026-01-01T00:00:00Z: 6 rps_cpus, "
+        "1 rps_sock_flow_entries, lease for another 1m",
         "            held by old: of an earlier boot",
-        "steered now 1 of 2 queues by RPS, 0 by RFS, flow table of 0 entries",
+        "in use      rps_cpus on 1 of 2, rps_flow_cnt on 0 of 2, rps_sock_flow_entries 0",
         f"try first   {doctor.advice({'ens5': 1}, 4)}",
         "lab         cannot run here; up: stack rps-2 in /srv/steerlab",
         "lacks       install iperf3",
@@ -81,7 +82,7 @@ def test_a_machine_in_words() -> None:
     calm = {**NODE, "steering": {"snapshots": []}, "lab": None, "missing": [], "nics": {}}
     text = Findings(**calm).text()
     assert "\nqueues      no physical NIC\ninterrupts" in text
-    assert "\nsteering    no active snapshots\nsteered now 0 of 0 queues" in text
+    assert "\nsteering    no active snapshots\nin use      none can be seen" in text
     assert text.endswith("\nlab         can run here; none is up")
     text = Findings(**{**calm, "steering": "unknown: why"}).text()
     assert "\nsteering    unknown: why\ntry first" in text

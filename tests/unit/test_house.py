@@ -131,3 +131,11 @@ def test_the_page_of_the_record_is_the_model_s() -> None:
     from analysis import reference
 
     assert (ROOT / "docs/record.md").read_text() == reference.page()
+
+
+def test_the_table_of_knobs_is_the_registry_s() -> None:
+    from experiments.host import reference
+
+    text = reference.PAGE.read_text()
+    assert reference.page(text) == text
+    assert all(f"| `{name}` |" in text for name in reference.KNOBS)

@@ -429,3 +429,21 @@ def test_an_interrupt_is_not_taken_for_an_invalid_run(lab: Lab, what: Measuremen
     lab.pairs = interrupted
     with pytest.raises(KeyboardInterrupt):
         measure.run(what)
+
+
+def test_a_record_has_the_value_of_every_other_knob(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "KNOBS", ["rps_cpus", "xps_cpus", "timeout", "mask", "budget"])
+    known = {"role": "nic", "pod": None, "namespace": None}
+    answer = {
+        "queues": [QUEUE, {**known, "device": "eth1", "queue": "tx-1", "xps_cpus": "3"}],
+        "devices": [{**known, "device": "eth1", "timeout": 20}],
+        "namespaces": [{**known, "mask": "f"}],
+        "machine": {"budget": 600, "rps_sock_flow_entries": 1},
+    }
+    rows = [tuple(one.model_dump().values()) for one in measure._settings("n", answer)]
+    assert rows == [
+        ("n", "nic", "eth1", "tx-1", "xps_cpus", "3"),
+        ("n", "nic", "eth1", "device", "timeout", "20"),
+        ("n", "nic", "", "namespace", "mask", "f"),
+        ("n", "machine", "", "machine", "budget", "600"),
+    ]

@@ -184,7 +184,7 @@ def test_show_says_what_stands_and_who_holds_it(node: Node) -> None:
     text = nodes.show_text(nodes.show())
     assert text.splitlines() == [
         "CPUs        0-1,4 online, 2-3,5 offline, 4 isolated",
-        "flow table  rps_sock_flow_entries 4096",
+        "machine     rps_sock_flow_entries 4096",
         "",
         "DEVICE  NAMESPACE         QUEUES  RPS_CPUS  RPS_FLOW_CNT",
         "eth1    -                 rx 0-1  2         64",
@@ -198,8 +198,9 @@ def test_show_says_what_stands_and_who_holds_it(node: Node) -> None:
     node.apply(plan(rule("nic", "eth9", flows=128), owner="mine"))
     since = [s["since"] for s in nodes.show()["snapshots"]]
     assert nodes.show_text(nodes.show()).splitlines()[-2:] == [
-        f"held by mine since {since[0]}: 1 queue, no lease",
-        f"held by x-2/server since {since[1]}: 2 queues and the flow table, no lease",
+        f"held by mine since {since[0]}: 1 rps_cpus, 1 rps_flow_cnt, no lease",
+        f"held by x-2/server since {since[1]}: 2 rps_cpus, 2 rps_flow_cnt, "
+        "1 rps_sock_flow_entries, no lease",
     ]
 
 
@@ -216,9 +217,9 @@ def test_show_says_what_stands_and_who_holds_it(node: Node) -> None:
     ],
 )
 def test_a_snapshot_in_words(snapshot: dict, words: str) -> None:
-    common = {"owner": "me", "since": "now", "entries": 2, "holds_sock_flow_entries": False}
+    common = {"owner": "me", "since": "now", "values": {"rps_cpus": 2}}
     (line,) = nodes.held([{**common, **snapshot}])
-    assert line.endswith(words.replace("no table", "2 queues"))
+    assert line.endswith(words.replace("no table", "2 rps_cpus"))
 
 
 def test_apply_and_restore_say_what_was_done(node: Node) -> None:
@@ -228,7 +229,7 @@ def test_apply_and_restore_say_what_was_done(node: Node) -> None:
         "ROLE  DEVICE  NAMESPACE  QUEUES  RPS_CPUS  RPS_FLOW_CNT",
         "nic   eth1    -          rx 0-1  0         32768",
         "",
-        "flow table  rps_sock_flow_entries 32768",
+        "machine     rps_sock_flow_entries 32768",
         "written     5 values",
     ]
     assert "written     0 values" in nodes.apply_text(nodes.apply(choice, root=node.root))
@@ -239,7 +240,40 @@ def test_apply_and_restore_say_what_was_done(node: Node) -> None:
         "skipped eth1 rx-1 in this namespace: it is gone",
     ]
     assert nodes.restore_text(nodes.restore("nodes", node.root)) == "nodes held nothing to restore"
-    assert nodes.restore_text(nodes.restore(None, node.root)) == "nothing was held by anybody"
+    assert (
+        nodes.restore_text(nodes.restore(None, node.root))
+        == "no active snapshots: nothing to restore"
+    )
+
+
+def test_show_has_transmit_queues_and_every_scope() -> None:
+    rows = [
+        {"namespace": None, "device": "eth1", "queue": f"{kind}-{n}", **values}
+        for kind, values in (
+            ("rx", {"rps_cpus": "1", "rps_flow_cnt": 0}),
+            ("tx", {"xps_cpus": "3"}),
+        )
+        for n in (0, 1)
+    ]
+    answer = {"queues": rows, "devices": [], "namespaces": [], "machine": {}}
+    assert nodes._tables(answer, ("device", "namespace")) == [
+        "DEVICE  NAMESPACE  QUEUES  RPS_CPUS  RPS_FLOW_CNT",
+        "eth1    -          rx 0-1  1         0",
+        "",
+        "DEVICE  NAMESPACE  QUEUES  XPS_CPUS",
+        "eth1    -          tx 0-1  3",
+    ]
+
+
+def test_preview_says_what_an_apply_would_write_and_writes_nothing(node: Node) -> None:
+    before, choice = node.values(), Choice("rfs", ["eth1"], "none", [])
+    said = nodes.preview_text(nodes.preview(choice)).splitlines()
+    assert said[0] == "rps_cpus               eth1 rx-0 in this namespace  2     ->  0"
+    assert said[-1] == "5 values would be written"
+    assert node.values() == before
+    assert not list((node.root / "run/steerlab").glob("*"))
+    nodes.apply(choice, root=node.root)
+    assert nodes.preview_text(nodes.preview(choice)) == "0 values would be written"
 
 
 def test_restore_tells_what_it_left_to_somebody_else(node: Node) -> None:

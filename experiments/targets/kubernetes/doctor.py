@@ -16,12 +16,13 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.archive import digest
+from agent.knobs import RX_QUEUE
 from agent.values import as_list
 from experiments.host import machine
 from experiments.host.nodes import uppers
 from experiments.targets.kubernetes import agents
 from experiments.targets.kubernetes.shell import PodShell, Shell, SshShell, looked
-from experiments.targets.lab.doctor import hints
+from experiments.targets.lab.doctor import hints, in_use
 from infra import steering, untrusted
 from infra.errors import Refusal
 from infra.kubernetes import agent, pods, rights
@@ -324,22 +325,27 @@ def concluded(
     meant: Mapping[str, Any],
     said: Mapping[str, Any],
 ) -> None:
-    """Add to a node's findings what its agent, its files and ethtool say (pure)."""
-    with untrusted.reading(f"what node {found.name} says of itself"):
-        _conclude(found, state, shown, meant, said)
+    """Add to a node's findings what its agent, its files and ethtool report (pure)."""
+    with untrusted.reading(f"what node {found.name} reports"):
+        _devices(found, shown, meant, said)
+        _steering(found, state, shown)
+    printed = said["commands"].get(" ".join(_HASH_OF_AGENT))
+    if printed is not None and printed.strip() != digest():
+        found.lacks.append(
+            f"image {state.images.steering} holds another node agent than this project: "
+            "docker/build --push, and give the key images what it prints"
+        )
 
 
-def _conclude(
-    found: NodeFindings,
-    state: StackSettings,
-    shown: Mapping[str, Any],
-    meant: Mapping[str, Any],
-    said: Mapping[str, Any],
+def _devices(
+    found: NodeFindings, shown: Mapping[str, Any], meant: Mapping[str, Any], said: Mapping[str, Any]
 ) -> None:
+    """The devices that a stack would steer."""
     files = said["files"]
     of_role: dict[str, list[str]] = {"nic": [], "overlay": []}
     for queue in meant["queues"]:
-        of_role[queue["role"]].append(queue["device"])
+        if queue["queue"].startswith(RX_QUEUE):
+            of_role[queue["role"]].append(queue["device"])
     mtu = {
         name: untrusted.whole(files[f"/sys/class/net/{name}/mtu"].strip())
         for name in {*of_role["nic"], *of_role["overlay"]}
@@ -355,15 +361,6 @@ def _conclude(
         found.facts.append(f"CPUs {as_list(isolated)} are isolated: no packets are steered to them")
     found.cautions += dict.fromkeys([*shown.get("warnings", ()), *meant.get("warnings", ())])
     found.facts += hints({name: of_role["nic"].count(name) for name in of_role["nic"]}, found.cpus)
-    table = shown["sock_flow_entries"]
-    if table is None:
-        words = "net.core.rps_sock_flow_entries is not offered to it: rfs states end with status 3"
-        wanted = bool(state.steering.machine.knobs["rps_sock_flow_entries"])
-        (found.lacks if wanted else found.cautions).append(words)
-    else:
-        found.facts.append(f"RFS: the machine's table has {table} entries")
-    for one in shown["snapshots"]:
-        found.cautions.append(f"it is steered by {one['owner']}")
     for overlay in of_role["overlay"]:
         for nic in of_role["nic"]:
             if mtu[overlay] + VXLAN_OVERHEAD > mtu[nic]:
@@ -372,12 +369,18 @@ def _conclude(
                     f"more than {mtu[nic]} of {nic}: packets are fragmented or lost"
                 )
     found.cautions += _confounders(files, said["commands"], mtu)
-    printed = said["commands"].get(" ".join(_HASH_OF_AGENT))
-    if printed is not None and printed.strip() != digest():
-        found.lacks.append(
-            f"image {state.images.steering} holds another node agent than this project: "
-            "docker/build --push, and give the key images what it prints"
-        )
+
+
+def _steering(found: NodeFindings, state: StackSettings, shown: Mapping[str, Any]) -> None:
+    """The settings that the agent can see, and their owners."""
+    table = shown["sock_flow_entries"]
+    if table is None:
+        words = "net.core.rps_sock_flow_entries is not offered to it: rfs states end with status 3"
+        wanted = bool(state.steering.machine.knobs["rps_sock_flow_entries"])
+        (found.lacks if wanted else found.cautions).append(words)
+    found.facts.append(f"settings in use: {in_use(shown)}")
+    for one in shown["snapshots"]:
+        found.cautions.append(f"it is steered by {one['owner']}")
 
 
 def _confounders(

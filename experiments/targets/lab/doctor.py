@@ -1,4 +1,4 @@
-"""What this machine is, what it lacks for the lab, and what holds its steering now."""
+"""This machine: its properties, what the lab lacks, and the owners of its settings."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from agent.cpus import Cpus
 from agent.kernel_faults import has_table_fault, table_fault_words
+from agent.knobs import KNOBS
 from agent.values import as_list
 from experiments.host import calls, machine, nodes, persist
 from experiments.targets.lab import requirements
@@ -39,7 +40,8 @@ class Findings:
     irq_time_accounting: bool | None
     irqbalance: bool | None
     cgroup: str
-    nics: dict[str, int]
+    nics: dict[str, int]  # receive queues
+    transmit: dict[str, int]  # transmit queues
     interrupts: dict[str, list[int]]
     tools: dict[str, str | None]
     pulumi: str | None
@@ -60,7 +62,10 @@ class Findings:
         """A row a subject."""
         exact = {True: "exact", False: "sampled at the tick", None: "unknown: no kernel config"}
         tools = ", ".join(f"{name} {found or 'missing'}" for name, found in self.tools.items())
-        queues = ", ".join(f"{name} {count} rx" for name, count in self.nics.items())
+        queues = ", ".join(
+            f"{name} {count} rx {self.transmit.get(name, 0)} tx"
+            for name, count in self.nics.items()
+        )
         held = self.steering
         if isinstance(held, dict):
             held = "\n".join(nodes.held(held["snapshots"])) or "no active snapshots"
@@ -86,7 +91,7 @@ class Findings:
             ("Pulumi", self.pulumi or "not on PATH: --engine embedded does without"),
             *(("steering" * (not index), line) for index, line in enumerate(held.splitlines())),
             *(("", line) for line in nodes.kept_by(self.kept_by)),
-            *(("steered now", steered(s)) for s in (self.steering,) if isinstance(s, dict)),
+            *(("in use", in_use(s)) for s in (self.steering,) if isinstance(s, dict)),
             ("try first", advice(self.nics, len(self.cores))),
             ("lab", lab),
             *(("lacks", reason) for reason in self.missing),
@@ -122,7 +127,8 @@ def examine() -> Findings:
         irq_time_accounting=machine.irq_time_accounting(),
         irqbalance=machine.confounders().irqbalance,
         cgroup=_cgroup(),
-        nics=_nics(),
+        nics=_nics("rx"),
+        transmit=_nics("tx"),
         interrupts=machine.confounders().nic_interrupts,
         tools={tool: version(tool) for tool in (*requirements.TOOLS, *_ALSO)},
         pulumi=version("pulumi"),
@@ -135,15 +141,14 @@ def examine() -> Findings:
 
 def hints(nics: dict[str, int], cores: int) -> list[str]:
     """Where RPS can help, after the kernel's Documentation/networking/scaling.rst (pure)."""
-    words = []
-    for name, queues in nics.items():
-        if queues >= cores > 1:
-            words.append(f"{name} has a queue for each core: RSS spreads already, RPS adds little")
-        elif cores > 1:
-            words.append(
-                f"{name} interrupts at most {queues} of {cores} cores: RPS can use the others"
-            )
-    return words
+    if cores < 2:
+        return []
+    return [
+        f"{name} has a queue for each core: RSS already spreads packets, RPS adds little"
+        if queues >= cores
+        else f"{name} interrupts at most {queues} of {cores} cores: RPS can use the others"
+        for name, queues in nics.items()
+    ]
 
 
 def busiest(interrupts: Mapping[str, Sequence[int]]) -> str:
@@ -156,16 +161,15 @@ def busiest(interrupts: Mapping[str, Sequence[int]]) -> str:
     return ", ".join(words)
 
 
-def steered(steering: Mapping[str, Any]) -> str:
-    """How many receive queues have a mask or flows (pure)."""
-    queues = steering.get("queues", ())
-    masks = sum(bool(queue["rps_cpus"].strip("0,")) for queue in queues)
-    flows = sum(bool(queue["rps_flow_cnt"]) for queue in queues)
-    table = steering.get("sock_flow_entries")
-    return (
-        f"{masks} of {len(queues)} queues by RPS, {flows} by RFS, "
-        f"flow table of {table if table is not None else 'no'} entries"
-    )
+def in_use(answer: Mapping[str, Any]) -> str:
+    """On how many places each knob is not 0, and the machine's values (pure)."""
+    rows = [row for key in ("queues", "devices", "namespaces") for row in answer.get(key, ())]
+    words = []
+    for name in KNOBS:
+        if values := [str(row[name]) for row in rows if name in row]:
+            words.append(f"{name} on {sum(bool(v.strip('0,')) for v in values)} of {len(values)}")
+    words += [f"{name} {value}" for name, value in answer.get("machine", {}).items()]
+    return ", ".join(words) or "none can be seen"
 
 
 def advice(nics: Mapping[str, int], cores: int) -> str:
@@ -214,10 +218,11 @@ def _lab() -> str | None:
     return _read(Path(OWNER)) or None
 
 
-def _nics() -> dict[str, int]:
+def _nics(direction: str) -> dict[str, int]:
+    """The queues of each physical NIC in one direction."""
     net = machine.SYS / "class/net"
     physical = sorted(device for device in net.iterdir() if (device / "device").exists())
-    return {device.name: len([*device.glob("queues/rx-*")]) for device in physical}
+    return {device.name: len([*device.glob(f"queues/{direction}-*")]) for device in physical}
 
 
 def _cgroup() -> str:

@@ -1,0 +1,33 @@
+"""The table of knobs in docs/agent.md: python -m experiments.host.reference writes it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from agent.knobs import DEVICE, KNOBS, MACHINE, NAMESPACE, RX_QUEUE, TX_QUEUE
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/agent.md"
+_BEGIN, _END = "<!-- python -m experiments.host.reference -->\n", "<!-- end -->\n"
+_PLACES = {
+    RX_QUEUE: "each receive queue",
+    TX_QUEUE: "each transmit queue",
+    DEVICE: "the device",
+    NAMESPACE: "the network namespace",
+    MACHINE: "the machine",
+}
+
+
+def page(text: str) -> str:
+    """The page with the table of this registry."""
+    rows = [
+        f"| `{knob.name}` | {_PLACES[knob.scope]} | {knob.summary} | {knob.codec.words} | {knob.since} |\n"
+        for knob in KNOBS.values()
+    ]
+    head = "| knob | of | what it is | value | since Linux |\n|---|---|---|---|---|\n"
+    table = f"{_BEGIN}{head}{''.join(rows)}{_END}"
+    return re.sub(f"{_BEGIN}.*?{_END}", lambda _: table, text, count=1, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))
