@@ -17,7 +17,7 @@ from agent.errors import CANNOT, Gone, SteerError, explain
 from agent.files import ABSENT, DENIED, exists, listing, opened, read_text
 from agent.kernel import Kernel, go_home, is_foreign, open_namespace
 from agent.knobs import KNOBS, MACHINE, NAMESPACE, of_scope
-from agent.namespaces import Namespace, Reading
+from agent.namespaces import Held, Namespace
 from agent.patterns import is_pattern
 from agent.plan import POD
 from agent.pods import pods_of
@@ -104,7 +104,7 @@ class Machine:
         path = self.root / "proc/sys" / KNOBS[knob].access.path
         return Setting(KNOBS[knob], path, str(THE_MACHINE))
 
-    def own(self) -> Reading:
+    def own(self) -> Held:
         """What the machine holds; without what only the first network namespace can see."""
         settings = {knob.name: self.setting(knob.name) for knob in of_scope(MACHINE)}
         values = {}
@@ -114,7 +114,7 @@ class Machine:
             except Gone:
                 if exists(setting.path):
                     raise
-        return Reading(THE_MACHINE, values, settings)
+        return Held(THE_MACHINE, values, settings)
 
     def visit(
         self, paths: Iterable[str | None]

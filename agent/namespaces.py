@@ -49,7 +49,7 @@ def default_route_device(routes: str) -> str | None:
 _QUEUES = {RX_QUEUE: "receive", TX_QUEUE: "transmit"}
 
 
-class Reading(NamedTuple):
+class Held(NamedTuple):
     """A place and what it holds now, by knob."""
 
     place: Place
@@ -116,7 +116,7 @@ class Namespace(NamedTuple):
         found = re.search(r"^DEVTYPE=(.*)$", text, re.MULTILINE)
         return found.group(1) if found else ""
 
-    def readings(self, device: str, scope: str, wanted: Collection[str] = ()) -> Iterator[Reading]:
+    def holdings(self, device: str, scope: str, wanted: Collection[str] = ()) -> Iterator[Held]:
         """What the queues of a device hold, or the device itself; nothing where it is gone.
 
         `wanted` knobs that cannot be set there are an error; others are left out.
@@ -145,14 +145,14 @@ class Namespace(NamedTuple):
         for name in sorted(names, key=queue_number) if queues else [""]:
             place = Place(self.path, self.cookie, device, int(index), name, 0)
             with suppress(Gone):
-                yield self._reading(place, knobs, wanted)
+                yield self._held(place, knobs, wanted)
 
-    def own(self, wanted: Collection[str] = ()) -> Reading:
+    def own(self, wanted: Collection[str] = ()) -> Held:
         """What the namespace itself holds."""
         place = Place(self.path, self.cookie, "", 0, "", 0)
-        return self._reading(place, of_scope(NAMESPACE), wanted)
+        return self._held(place, of_scope(NAMESPACE), wanted)
 
-    def _reading(self, place: Place, knobs: Sequence[Knob], wanted: Collection[str]) -> Reading:
+    def _held(self, place: Place, knobs: Sequence[Knob], wanted: Collection[str]) -> Held:
         """What one place holds; `Gone` where it has disappeared."""
         try:
             if place.device:
@@ -172,7 +172,7 @@ class Namespace(NamedTuple):
             if not self._is_there(place):
                 raise Gone(f"{place}: it is gone") from None
             raise SteerError(f"{place}: {explain(error)}") from None
-        return Reading(place, values, settings)
+        return Held(place, values, settings)
 
     def _is_there(self, place: Place) -> bool:
         if place.queue:

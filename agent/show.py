@@ -10,7 +10,7 @@ from agent.errors import CANNOT, SteerError, explain
 from agent.kernel_faults import has_table_fault, table_fault_words
 from agent.knobs import DEVICE, RX_QUEUE, TX_QUEUE
 from agent.machine import Machine
-from agent.namespaces import Reading
+from agent.namespaces import Held
 from agent.patterns import is_pattern
 from agent.processes import boot_time
 from agent.snapshot import THE_MACHINE
@@ -24,11 +24,11 @@ def show(machine: Machine, paths: Sequence[str]) -> dict[str, Any]:
         if path not in seen and path not in unread and not is_pattern(path):
             raise SteerError(f"there is no namespace {path}", CANNOT)
     warnings = [f"{path or 'own namespace'}: {why}" for path, why in unread.items()]
-    readings: list[Reading] = []
+    holdings: list[Held] = []
     uppers: list[dict[str, Any]] = []
     for ns in seen.values():
         try:
-            readings.append(ns.own())
+            holdings.append(ns.own())
             devices = ns.devices()
         except (OSError, SteerError) as error:
             warnings.append(explain(error))
@@ -36,7 +36,7 @@ def show(machine: Machine, paths: Sequence[str]) -> dict[str, Any]:
         for name in devices:
             try:
                 for scope in (RX_QUEUE, TX_QUEUE, DEVICE):
-                    readings += ns.readings(name, scope)
+                    holdings += ns.holdings(name, scope)
                 below = ns.receivers(name)
             except (OSError, SteerError) as error:
                 warnings.append(explain(error))
@@ -51,7 +51,7 @@ def show(machine: Machine, paths: Sequence[str]) -> dict[str, Any]:
         "boot_id": machine.boot_id,
         "cpus": machine.cpus._asdict(),
         **machine_row(machine.own().values),
-        **rows_of((one.place, row_of(one)) for one in readings if one.values),
+        **rows_of((one.place, row_of(one)) for one in holdings if one.values),
         "uppers": uppers,
         "warnings": warnings,
         "snapshots": [describe(machine, owner) for owner in machine.store.owners()],

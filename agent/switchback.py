@@ -169,7 +169,7 @@ def merged(plans: Iterable[Iterable[Target]]) -> list[Target]:
     """Every place of any plan, with every knob that a plan sets there (pure)."""
     found: dict[Key, Target] = {}
     for target in chain.from_iterable(plans):
-        key = target.reading.place.key
+        key = target.held.place.key
         known = found.setdefault(key, target)
         found[key] = known._replace(wanted={**target.wanted, **known.wanted})
     return list(found.values())

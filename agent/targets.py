@@ -9,7 +9,7 @@ from agent.errors import BAD_PLAN, SteerError, Unsteerable
 from agent.kernel_faults import RFS_TABLE, has_table_fault, table_fault_words
 from agent.knobs import DEVICE, KNOBS, MACHINE, NAMESPACE, RX_QUEUE, TX_QUEUE
 from agent.machine import Machine
-from agent.namespaces import Namespace, Reading, queue_number
+from agent.namespaces import Held, Namespace, queue_number
 from agent.patterns import is_like, is_pattern
 from agent.plan import ROLES, Plan, Rule, Values, Wanted, reductions
 from agent.settings import Setting
@@ -29,28 +29,28 @@ class Target(NamedTuple):
 
     rule: Rule | None  # None: of the machine
     named: str  # the device that the rule means; the place is its own, or of one below it
-    reading: Reading
+    held: Held
     wanted: dict[str, Wanted]  # by knob
 
     def values(self) -> Iterator[tuple[Setting, str, str]]:
         """Each of its settings, found and wanted."""
         for knob, wanted in self.wanted.items():
-            yield self.reading.settings[knob], self.reading.values[knob], wanted.text
+            yield self.held.settings[knob], self.held.values[knob], wanted.text
 
     def holding(self, stands: Mapping[Setting, str]) -> Target:
         """With what its settings hold after a commit."""
         new = {s.knob.name: stands.get(s, found) for s, found, _ in self.values()}
-        reading = self.reading._replace(values={**self.reading.values, **new})
-        return self._replace(reading=reading)
+        held = self.held._replace(values={**self.held.values, **new})
+        return self._replace(held=held)
 
     def row(self) -> dict[str, Any]:
         """Of an answer: the place, what it holds, and the masks that had to be reduced."""
         row: dict[str, Any] = {
             "role": self.rule.role if self.rule else MACHINE,
             "pod": self.rule.pod if self.rule else None,
-            **row_of(self.reading),
+            **row_of(self.held),
         }
-        if self.named != self.reading.place.device:
+        if self.named != self.held.place.device:
             row["for"] = self.named
         for name, (text, asked) in self.wanted.items():
             if asked and format_mask(asked) != text:
@@ -58,14 +58,14 @@ class Target(NamedTuple):
         return row
 
 
-def row_of(reading: Reading) -> dict[str, Any]:
+def row_of(held: Held) -> dict[str, Any]:
     """What a place holds; without what differs from one recreation to the next."""
-    namespace, device, queue = reading.place.names
+    namespace, device, queue = held.place.names
     row = {"device": device, "queue": queue}
     return {
         "namespace": namespace,
         **{name: value for name, value in row.items() if value},
-        **{name: KNOBS[name].codec.as_json(text) for name, text in reading.values.items()},
+        **{name: KNOBS[name].codec.as_json(text) for name, text in held.values.items()},
     }
 
 
@@ -153,24 +153,24 @@ def find_targets(
             except (OSError, SteerError) as error:
                 raise Unsteerable(error, namespace.path) from None
             for one in new:
-                target = found.setdefault(one.reading.place.key, one)
+                target = found.setdefault(one.held.place.key, one)
                 if target.wanted != one.wanted and target.rule:
                     twin = plan.rules.index(target.rule)
                     words = f"plan: rules[{twin}] and rules[{index}] want different values for"
-                    words += f" {one.reading.place}: let only one of them match it"
+                    words += f" {one.held.place}: let only one of them match it"
                     raise SteerError(words, BAD_PLAN)
     targets = sorted(found.values(), key=_in_order)
     if plan.machine:
-        reading = machine.own()
-        missing = {n for n in wanted.machine if n not in reading.values}
+        held = machine.own()
+        missing = {n for n in wanted.machine if n not in held.values}
         absent += [
-            Absent(None, f"the plan needs {reading.settings[name].path}, which does not exist: "
+            Absent(None, f"the plan needs {held.settings[name].path}, which does not exist: "
             "run the agent in the first network namespace")
             for name in sorted(missing)
             if wanted.machine[name].text != KNOBS[name].absent
         ]  # fmt: skip
         there = {name: one for name, one in wanted.machine.items() if name not in missing}
-        targets.append(Target(None, "", reading, there))
+        targets.append(Target(None, "", held, there))
     return targets, absent
 
 
@@ -185,14 +185,14 @@ def _of_rule(
         for device in namespace.receivers(named):
             for scope, values in scopes.items():
                 if scope != NAMESPACE:
-                    for reading in namespace.readings(device, scope, values):
-                        yield Target(rule, named, reading, values)
+                    for held in namespace.holdings(device, scope, values):
+                        yield Target(rule, named, held, values)
     if NAMESPACE in scopes and devices:
         yield Target(rule, "", namespace.own(scopes[NAMESPACE]), scopes[NAMESPACE])
 
 
 def _in_order(target: Target) -> tuple[int, str, str, int]:
-    rule, place = target.rule, target.reading.place
+    rule, place = target.rule, target.held.place
     role = ROLES.index(rule.role) if rule else len(ROLES)
     return role, rule.namespace or "" if rule else "", place.device, queue_number(place.queue)
 
@@ -203,10 +203,10 @@ def report(machine: Machine, plan: Plan, targets: Sequence[Target]) -> dict[str,
     release = machine.release()
     own: dict[str, str] = {}
     for target in targets:
-        held, wanted = target.reading.values, target.wanted
+        held, wanted = target.held.values, target.wanted
         if target.rule is None:
             own = {name: held[name] for name in wanted}
-        if target.reading.place.cookie.startswith("inode"):
+        if target.held.place.cookie.startswith("inode"):
             warnings.append("before Linux 5.14 a recreated namespace may pass for the old one")
         sizes = [held.get(RFS_TABLE, "0"), wanted.get(RFS_TABLE, Wanted("0")).text]
         if any(map(int, sizes)) and has_table_fault(release):
@@ -216,7 +216,7 @@ def report(machine: Machine, plan: Plan, targets: Sequence[Target]) -> dict[str,
         "changed": 0,
         "boot_id": machine.boot_id,
         **machine_row(own),
-        **rows_of((target.reading.place, target.row()) for target in targets),
+        **rows_of((target.held.place, target.row()) for target in targets),
         "drift": [],
         "warnings": list(dict.fromkeys(warnings)),
     }

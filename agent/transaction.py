@@ -165,7 +165,7 @@ class Intent:
 
     def steer(self, targets: Iterable[Target], left_out: Mapping[str | None, str]) -> None:
         for target in targets:
-            place = target.reading.place
+            place = target.held.place
             for setting, found, wanted in target.values():
                 knob = setting.knob.name
                 keys = [(key, knob) for key in place.keys if (key, knob) in self._known]
@@ -249,7 +249,7 @@ def refuse_foreign(targets: Iterable[Target], others: Iterable[Snapshot]) -> Non
     """Two owners of one value could not both restore it."""
     holders = {entry.value_key: other for other in others for entry in other.entries}
     for target in targets:
-        place = target.reading.place
+        place = target.held.place
         for knob in target.wanted:
             other = next((holders[(k, knob)] for k in place.keys if (k, knob) in holders), None)
             if other:

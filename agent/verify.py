@@ -81,7 +81,7 @@ def inspect(
         entry.place.names for entry in entries
     }  # where a recreated device looks like the old one
     for target in targets:
-        place = target.reading.place
+        place = target.held.place
         if snapshot and place != THE_MACHINE and not known.intersection(place.keys):
             recreated = place.names in names
             words = "is not the device that apply steered" if recreated else "is new"
@@ -92,8 +92,8 @@ def inspect(
             if not setting.knob.equal(text, got, machine.cpus.unusable):
                 note("value", f"{setting} is {got}, not {text}", place)
 
-    met = {key for target in targets for key in target.reading.place.keys} | {THE_MACHINE.key}
-    seen = {target.reading.place.names for target in targets}
+    met = {key for target in targets for key in target.held.place.keys} | {THE_MACHINE.key}
+    seen = {target.held.place.names for target in targets}
     # What a pattern finds may go, with its pod; a rule that then finds nothing has said so above.
     rules = [rule for rule in plan.rules if rule.namespace in survey.by_path]
     named = {(rule.namespace, device) for rule in rules for device in rule.devices}
