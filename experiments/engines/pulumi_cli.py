@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote as quote_url
 
 import yaml
@@ -25,6 +25,7 @@ from experiments.engines import (
     OnStep,
     Operation,
     Outcome,
+    Phase,
     StackLocked,
     StackRef,
     Step,
@@ -35,21 +36,8 @@ from experiments.engines import (
 from infra import checkpoint
 from infra.kubernetes import made_by
 
-# The CLI's operations in the contract's words; a replacement is told by its own event alone.
-_OPERATIONS: dict[str, Operation] = {
-    "create": "create",
-    "update": "update",
-    "replace": "replace",
-    "delete": "delete",
-    "same": "same",
-}
 _STACK_TYPE = "pulumi:pulumi:Stack"
 _PROVIDER = "pulumi:providers:"
-
-
-def available() -> bool:
-    """Whether the Pulumi CLI is on PATH."""
-    return shutil.which("pulumi") is not None
 
 
 class Program(automation.PulumiCommand):
@@ -125,45 +113,16 @@ class PulumiCli:
     def up(
         self, stack: StackRef, *, replace: Sequence[str] = (), on_step: OnStep = silent
     ) -> Outcome:
-        with _Events(on_step) as seen:
-            self._run(
-                stack,
-                lambda it, config: it.up(
-                    on_event=seen.hear,
-                    replace=list(replace),
-                    config_file=config,
-                    suppress_progress=True,
-                ),
-                seen,
-            )
-        return seen.outcome(self.outputs(stack))
+        return self._run("up", stack, _Events(on_step), self.outputs, replace=list(replace))
 
     def preview(
         self, stack: StackRef, *, replace: Sequence[str] = (), on_step: OnStep = silent
     ) -> Outcome:
-        with _Events(on_step) as seen:
-            self._run(
-                stack,
-                lambda it, config: it.preview(
-                    on_event=seen.plan,
-                    replace=list(replace),
-                    config_file=config,
-                    suppress_progress=True,
-                ),
-                seen,
-            )
-        return seen.outcome({})
+        events = _Events(on_step, planned=True)
+        return self._run("preview", stack, events, replace=list(replace))
 
     def destroy(self, stack: StackRef, *, on_step: OnStep = silent) -> Outcome:
-        with _Events(on_step) as seen:
-            self._run(
-                stack,
-                lambda it, config: it.destroy(
-                    on_event=seen.hear, config_file=config, suppress_progress=True
-                ),
-                seen,
-            )
-        return seen.outcome({})
+        return self._run("destroy", stack, _Events(on_step))
 
     def outputs(self, stack: StackRef) -> dict[str, Any]:
         for resource in self.resources(stack):
@@ -178,14 +137,19 @@ class PulumiCli:
             raise EngineError(str(error)) from None
 
     def _run(
-        self, stack: StackRef, do: Callable[[automation.Stack, str], object], seen: _Events
-    ) -> None:
-        """Select or create the stack and do one thing with it; the CLI's errors become ours."""
+        self,
+        verb: str,
+        stack: StackRef,
+        seen: _Events,
+        outputs: Callable[[StackRef], dict[str, Any]] = lambda _: {},
+        **options: Any,
+    ) -> Outcome:
+        """Select or create the stack and run one verb of it; the CLI's errors become ours."""
         made_by.refuse_other(stack.name, self.resources(stack), self.name)
         locks.refuse_if_held(stack)
         with TemporaryDirectory(prefix="steerlab-") as temporary, refusals_told():
             config = Path(temporary) / f"Pulumi.{stack.name}.yaml"
-            # The user's file is not handed over: the CLI would write a salt into it.
+            # not the user's file: the CLI would write a salt into it
             config.write_text(yaml.safe_dump({"config": stack.config}))
             try:
                 given = environment(stack.home)
@@ -196,7 +160,12 @@ class PulumiCli:
                     opts=automation.LocalWorkspaceOptions(env_vars=given, pulumi_command=program),
                 )
                 with signals.stopping(program.stop):
-                    do(selected, str(config))
+                    getattr(selected, verb)(
+                        on_event=seen.hear,
+                        config_file=str(config),
+                        suppress_progress=True,
+                        **options,
+                    )
             except errors.ConcurrentUpdateError as error:
                 raise StackLocked(
                     f"{_last_words(str(error))}\nwait for that process, or, if it is gone, remove its "
@@ -204,15 +173,15 @@ class PulumiCli:
                 ) from None
             except errors.CommandError as error:
                 raise EngineError(seen.failure or _last_words(str(error))) from None
-            except (
-                Exception
-            ) as error:  # the library raises what its parsing or the CLI's start does
+            # the SDK's parser and the start of the CLI can raise anything
+            except Exception as error:
                 raise EngineError(
                     f"the Pulumi CLI ({shutil.which('pulumi')}) cannot be used: "
                     f"{' '.join(str(error).split())}: update it, or use --engine embedded"
                 ) from error
             finally:
                 files.hand_over(stack.home / ".pulumi")
+        return Outcome(tuple(seen.changes), seen.same, outputs(stack))
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -242,57 +211,40 @@ def _last_words(text: str) -> str:
 
 
 class _Events:
-    """Turns the CLI's engine events into steps and an outcome."""
+    """The steps and errors in the CLI's engine events; a preview reports a step once, beforehand."""
 
-    def __init__(self, on_step: OnStep) -> None:
+    def __init__(self, on_step: OnStep, *, planned: bool = False) -> None:
         self._on_step = on_step
-        self._changes: list[Step] = []
-        self._same = 0
+        self._planned = planned
         self._errors: list[str] = []
-
-    def __enter__(self) -> _Events:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
+        self.changes: list[Step] = []
+        self.same = 0
 
     @property
     def failure(self) -> str:
         return "\n".join(dict.fromkeys(self._errors))
 
     def hear(self, event: events.EngineEvent) -> None:
-        """An event of an update or a destroy."""
         if event.resource_pre_event:
-            self._step(event.resource_pre_event.metadata, "start")
-        elif event.res_outputs_event:
+            phase: Phase = "done" if self._planned else "start"
+            self._step(event.resource_pre_event.metadata, phase)
+        elif event.res_outputs_event and not self._planned:
             self._step(event.res_outputs_event.metadata, "done")
         elif event.res_op_failed_event:
             self._step(event.res_op_failed_event.metadata, "failed")
-        elif event.diagnostic_event:
-            self._diagnose(event.diagnostic_event)
+        elif event.diagnostic_event and event.diagnostic_event.severity == "error":
+            self._errors.append(event.diagnostic_event.message.strip())
 
-    def plan(self, event: events.EngineEvent) -> None:
-        """An event of a preview, which tells each step once, beforehand."""
-        if event.resource_pre_event:
-            self._step(event.resource_pre_event.metadata, "done")
-        elif event.diagnostic_event:
-            self._diagnose(event.diagnostic_event)
-
-    def _step(self, metadata: events.StepEventMetadata, phase: Any) -> None:
-        operation = _OPERATIONS.get(str(getattr(metadata.op, "value", metadata.op)))
+    def _step(self, metadata: events.StepEventMetadata, phase: Phase) -> None:
+        name = str(getattr(metadata.op, "value", metadata.op))
+        # a replacement has an event of its own beside those of its parts
+        operation = next((one for one in get_args(Operation) if one == name), None)
         if operation is None or metadata.type == _STACK_TYPE or metadata.type.startswith(_PROVIDER):
             return
         if operation == "same":
-            self._same += phase == "done"
+            self.same += phase == "done"
             return
         step = Step(operation, metadata.urn, phase, ", ".join(metadata.diffs or ()))
         if phase == "done":
-            self._changes.append(step)
+            self.changes.append(step)
         self._on_step(step)
-
-    def _diagnose(self, event: events.DiagnosticEvent) -> None:
-        if event.severity == "error":
-            self._errors.append(event.message.strip())
-
-    def outcome(self, outputs: dict[str, Any]) -> Outcome:
-        return Outcome(tuple(self._changes), self._same, outputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace as Model
@@ -570,8 +571,9 @@ def test_without_a_home_there_is_no_kubeconfig_there(
 def test_objects_need_names_and_have_ids_as_pulumi_gives_them() -> None:
     assert kinds.problems({"metadata": {"generateName": "x-"}})
     assert kinds.problems({"metadata": {"name": "x"}}) == []
-    assert kinds.id_of({"metadata": {"namespace": "n", "name": "x"}}) == "n/x"
-    assert kinds.id_of({"metadata": {"name": "x"}}) == "x"
+    objects = kinds.Objects({}, threading.Event(), preview=False)
+    assert objects.new_id("x", {"metadata": {"namespace": "n", "name": "x"}}) == "n/x"
+    assert objects.new_id("x", {"metadata": {"name": "x"}}) == "x"
     assert kinds.kind_of("kubernetes:core/v1:Secret") is None
 
 

@@ -15,7 +15,7 @@ def project(tmp_path):
     ("program", "said"),
     [
         ('thing("a", opts=Options(import_="x"))', "does not support import"),
-        ('thing("a", opts=Options(aliases=[pulumi.Alias(name="b")]))', "does not support aliases"),
+        ('thing("a", opts=Options(aliases=[pulumi.Alias(name="b")]))', "does not support alias"),
         ('thing("a", opts=Options(transforms=[lambda args: None]))', "transforms"),
         ('pulumi.runtime.register_resource_transform(lambda args: None)', "transforms"),
         ('hooks = pulumi.ResourceHookBinding(before_create=[lambda _: None])\n'

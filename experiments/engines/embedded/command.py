@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import signal
 import subprocess
 import threading
@@ -73,26 +74,29 @@ class Commands:
         """End what runs (its threads send the signals) and refuse what comes."""
         self.stopping.set()
 
-    def create(self, inputs: Properties) -> Properties:
+    def create(self, _: str, inputs: Properties) -> Properties:
         """The outputs of a new resource."""
         if self.preview:
             return {**inputs, "stdout": UNKNOWN, "stderr": UNKNOWN}
         return self._outputs(inputs.get("create"), inputs, {})
 
-    def update(self, inputs: Properties, recorded: Properties) -> Properties:
+    def update(self, type_: str, inputs: Properties, recorded: Properties) -> Properties:
         """The outputs of a changed resource, from those that are recorded."""
         if self.preview:
             # As the provider has it: an input that is only new leaves the outputs known.
             changed = {path[0] for path in differences(recorded, {**recorded, **inputs})}
             changed |= _INPUTS.keys() - inputs.keys()
             certain = not unknown(inputs) and changed.isdisjoint(recorded)
-            return {**recorded, **inputs} if certain else self.create(inputs)
+            return {**recorded, **inputs} if certain else self.create(type_, inputs)
         script = inputs.get("update", inputs.get("create"))
         return self._outputs(script, inputs, recorded)
 
-    def delete(self, recorded: Properties) -> None:
+    def delete(self, _: str, recorded: Properties) -> None:
         if not self.preview:
             self._outputs(recorded.get("delete"), recorded, recorded)
+
+    def new_id(self, name: str, _: Properties) -> str:
+        return "" if self.preview else f"{name}{secrets.token_hex(4)}"
 
     def _outputs(
         self, script: str | None, properties: Properties, before: Properties

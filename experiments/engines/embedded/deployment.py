@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
-import uuid
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -18,7 +16,12 @@ from experiments.engines.embedded.checkpoint_writer import CheckpointWriter
 from experiments.engines.embedded.command import Commands
 from experiments.engines.embedded.kubernetes import Objects
 from experiments.engines.embedded.planning import Decision, Resource
-from experiments.engines.embedded.provider import OperationFailed, OperationInterrupted
+from experiments.engines.embedded.provider import (
+    OperationFailed,
+    OperationInterrupted,
+    Provider,
+    Records,
+)
 from experiments.engines.embedded.state import Doing, now
 
 logger = logging.getLogger(__name__)
@@ -74,6 +77,7 @@ class Deployment:
         self._changes: dict[str, Step] = {}
         self._same = 0
         self._stack_outputs: dict[str, dict[str, Any]] = {}
+        self._records = Records()
         self._clusters: dict[str, Objects] = {}
         self._reporting = threading.Lock()
 
@@ -86,7 +90,7 @@ class Deployment:
             old = self._olds.get(urn)
             if urn not in self._decided:
                 wanted = {"urn": urn, "custom": True, "type": kind, "inputs": {"version": version}}
-                new = _created(wanted, str(uuid.uuid4()), {"version": version})
+                new = _created(wanted, self._records.new_id(name, {}), {"version": version})
                 self._olds[urn] = provider = old or new
                 self._writer.settle(provider, old=old)
                 self._decided.add(urn)
@@ -184,7 +188,7 @@ class Deployment:
             outputs = {}
             if wanted["custom"]:
                 with self._pending("creating", wanted):
-                    outputs = self._create(wanted)
+                    outputs = self._provider_of(wanted).create(wanted["type"], _inputs(wanted))
             new = _created(wanted, self._new_id(wanted, outputs), outputs)
             keep_old = old is not None and not old.get("pendingReplacement")
             self._writer.settle(new, old=old, keep_old=keep_old, ends=wanted)
@@ -194,48 +198,31 @@ class Deployment:
         if operation == "update":
             if wanted["custom"]:
                 with self._pending("updating", new):
-                    outputs = self._update(wanted, outputs)
+                    provider = self._provider_of(wanted)
+                    outputs = provider.update(wanted["type"], _inputs(wanted), outputs)
             changed = _continued(wanted, old, outputs) | {"modified": now()}
             self._writer.settle(changed, old=old, ends=new)
             return changed
         self._writer.settle(old if new == old else new, old=old)
         return new
 
-    def _create(self, wanted: Resource) -> dict[str, Any]:
-        inputs: dict[str, Any] = wanted.get("inputs", {})
-        if wanted["type"] == command.TYPE:
-            return self._commands.create(inputs)
-        if wanted["type"].startswith(planning.PROVIDER):
-            return inputs
-        return self._objects(wanted).create(wanted["type"], inputs)
-
-    def _update(self, wanted: Resource, outputs: dict[str, Any]) -> dict[str, Any]:
-        inputs: dict[str, Any] = wanted.get("inputs", {})
-        if wanted["type"] == command.TYPE:
-            return self._commands.update(inputs, outputs)
-        if wanted["type"].startswith(planning.PROVIDER):
-            return inputs
-        return self._objects(wanted).update(wanted["type"], inputs, outputs)
-
-    def _objects(self, resource: Resource) -> Objects:
-        """The cluster of an object, by the provider that it names."""
+    def _provider_of(self, resource: Resource) -> Provider:
+        if resource["type"] == command.TYPE:
+            return self._commands
+        if resource["type"].startswith(planning.PROVIDER):
+            return self._records
         urn = resource["provider"].rpartition("::")[0]
         with self._turn:
             if urn not in self._clusters:
                 providers = {r["urn"]: r for r in self._writer.resources} | self._olds
-                inputs = providers[urn].get("inputs", {})
                 self._clusters[urn] = Objects(
-                    inputs, self._commands.stopping, preview=self._commands.preview
+                    _inputs(providers[urn]), self._commands.stopping, preview=self._commands.preview
                 )
             return self._clusters[urn]
 
     def _new_id(self, wanted: Resource, outputs: dict[str, Any]) -> str:
-        known = wanted["custom"] and not self._commands.preview
-        if wanted["type"].startswith(planning.PROVIDER):
-            return str(uuid.uuid4())
-        if wanted["type"].startswith(kubernetes.TYPE):
-            return kubernetes.id_of(outputs) if known else ""
-        return f"{wanted['urn'].rsplit('::', 1)[-1]}{secrets.token_hex(4)}" if known else ""
+        name = wanted["urn"].rpartition("::")[2]
+        return self._provider_of(wanted).new_id(name, outputs) if wanted["custom"] else ""
 
     @contextmanager
     def _pending(self, doing: Doing, resource: Resource) -> Iterator[None]:
@@ -250,15 +237,11 @@ class Deployment:
 
     def _delete(self, resource: Resource, *, awaits_replacement: bool = False) -> None:
         """Run the recorded `delete`, if there is one to run, and drop or mark the record."""
-        # What a killed run was still creating has inputs only.
-        properties = resource.get("outputs") or resource.get("inputs", {})
-        carried = not resource["type"].startswith(planning.PROVIDER) and resource["custom"]
-        if carried and not resource.get("pendingReplacement"):
+        if resource["custom"] and not resource.get("pendingReplacement"):
             with self._pending("deleting", resource):
-                if resource["type"] == command.TYPE:
-                    self._commands.delete(properties)
-                else:
-                    self._objects(resource).delete(resource["type"], properties)
+                # what a killed run was still creating has inputs only
+                recorded = resource.get("outputs") or _inputs(resource)
+                self._provider_of(resource).delete(resource["type"], recorded)
         self._writer.remove(resource, awaits_replacement=awaits_replacement)
 
     def set_outputs(self, urn: str, outputs: dict[str, Any]) -> None:
@@ -379,6 +362,11 @@ def _shown(value: Any) -> Any:
     if isinstance(value, list):
         return [_shown(v) for v in value]
     return "[unknown]" if value == planning.UNKNOWN else value
+
+
+def _inputs(resource: Resource) -> dict[str, Any]:
+    inputs: dict[str, Any] = resource.get("inputs", {})
+    return inputs
 
 
 def _is_protected(resource: Resource) -> bool:

@@ -84,11 +84,6 @@ def provider_problems(inputs: Properties) -> list[str]:
     return found
 
 
-def id_of(outputs: Properties) -> str:
-    metadata = outputs["metadata"]
-    return "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
-
-
 class Objects:
     """The objects of one cluster; `stop` ends what waits."""
 
@@ -143,6 +138,12 @@ class Objects:
             return False
 
         self._until(gone, WAIT_S, lambda: f"{kind.plural}/{name} does not go: {_state(last)}")
+
+    def new_id(self, _: str, outputs: Properties) -> str:
+        if self._preview:
+            return ""
+        metadata = outputs["metadata"]
+        return "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
 
     def _place(self, type_: str, properties: Properties) -> tuple[Kind, str, str]:
         kind = kind_of(type_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -18,8 +19,17 @@ logger = logging.getLogger(__name__)
 # The key by which Pulumi tells a secret, an asset, an archive or a reference from a plain map.
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 
-# What pulumi-command itself asks of every command.
+# pulumi-command sets this for each of its commands.
 _OF_A_COMMAND = "triggers[*]"
+# The fields of a request that this engine heeds, and those that change nothing here.
+_TAKEN = frozenset(
+    (
+        "type", "name", "parent", "custom", "object", "protect", "dependencies", "version",
+        "propertyDependencies", "deleteBeforeReplace", "deleteBeforeReplaceDefined", "providers",
+        "acceptSecrets", "acceptResources", "aliasSpecs", "supportsPartialValues",
+        "supportsResultReporting", "sourcePosition", "stackTrace", "parentStackTraceHandle",
+    )
+)  # fmt: skip
 
 
 class Monitor:
@@ -132,27 +142,17 @@ class Log:
 
 
 def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest, urn: str) -> None:
-    options = {
-        "import": request.importId,
-        "aliases": request.aliases or [u for u in request.aliasURNs if not _older_type(u)],
-        "transforms": request.transforms,
-        "hooks": request.hooks.ByteSize(),
-        "state_migrations": request.state_migrations,
-        "provider": request.provider and not request.type.startswith(kubernetes.TYPE),
-        "plugin_download_url": request.pluginDownloadURL,
-        "additional_secret_outputs": request.additionalSecretOutputs,
-        "retain_on_delete": request.retainOnDelete,
-        "deleted_with": request.deletedWith,
-        "ignore_changes": request.ignoreChanges,
-        "replace_on_changes": [p for p in request.replaceOnChanges if p != _OF_A_COMMAND],
-        "custom_timeouts": request.customTimeouts.ByteSize(),
-        "replace_with": request.replace_with,
-        "replacement_trigger": request.HasField("replacement_trigger"),
-        "a remote component": request.remote,
-        "a parameterized package": request.packageRef,
-    }
-    for option, value in options.items():
-        if value:
+    """Name the first option that this engine would leave out, also one that it has never heard of."""
+    for field, value in request.ListFields():
+        if field.name == "aliasURNs":
+            value = [alias for alias in value if not _older_type(alias)]
+        elif field.name == "replaceOnChanges":
+            value = [path for path in value if path != _OF_A_COMMAND]
+        elif field.name == "provider" and request.type.startswith(kubernetes.TYPE):
+            continue
+        empty = hasattr(value, "ByteSize") and not value.ByteSize()
+        if field.name not in _TAKEN and value and not empty:
+            option = re.sub("(?<=[a-z])([A-Z])", r"_\1", field.name).lower()
             raise EngineError(f"the embedded engine does not support {option}: {urn}")
     explicit = request.type == f"{planning.PROVIDER}command"  # the default one does all there is
     if request.custom and (explicit or not state.known(request.type)):
@@ -184,16 +184,10 @@ def _plain_map(struct: Any, urn: str) -> dict[str, Any]:
 
 
 def _plain(value: Any, urn: str) -> Any:
-    match value.WhichOneof("kind"):
-        case "string_value":
-            return value.string_value
-        case "number_value":
-            number = value.number_value
-            return int(number) if number.is_integer() else number
-        case "bool_value":
-            return value.bool_value
-        case "list_value":
-            return [_plain(item, urn) for item in value.list_value.values]
-        case "struct_value":
-            return _plain_map(value.struct_value, urn)
-    return None
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return _plain_map(value.struct_value, urn)
+    if kind == "list_value":
+        return [_plain(item, urn) for item in value.list_value.values]
+    plain = None if kind in (None, "null_value") else getattr(value, kind)
+    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
