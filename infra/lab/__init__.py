@@ -7,13 +7,8 @@ from pathlib import Path
 import pulumi
 
 from infra import measured
-from infra.lab import layout, measurement, plan
-from infra.lab.claim import Claim
-from infra.lab.node import Node
-from infra.lab.overlay import Overlay
+from infra.lab import claim, layout, measurement, node, overlay, plan, steering, wire
 from infra.lab.pods import PodPair
-from infra.lab.steering import Steering
-from infra.lab.wire import Wire
 from infra.settings import StackSettings
 
 
@@ -25,32 +20,30 @@ class Lab(pulumi.ComponentResource):
         server, client = layout.nodes(state.stack)
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
-        claim = Claim(state.stack, boot, parent=self).command
-        nodes = [Node(where, boot, claim, parent=self).command for where in (server, client)]
-        node_ids = [node.id for node in nodes]
-        wire = Wire(server, client, node_ids, parent=self).command
-        carriers: list[pulumi.CustomResource] = [wire]
+        claimed = claim.declare(state.stack, boot, parent=self)
+        nodes = [node.declare(where, boot, claimed, parent=self).id for where in (server, client)]
+        carriers = [wire.declare(server, client, nodes, parent=self)]
         if state.lab.path == "overlay":
-            carriers.append(Overlay(server, client, [wire.id], parent=self).command)
+            carriers.append(overlay.declare(server, client, [carriers[0].id], parent=self))
         pairs = [
             PodPair(
                 layout.pair(state.stack, index, host=state.lab.path == "host"),
                 cores=state.cores.server,
                 limit=state.pod_cpu_limit,
-                stands_on=node_ids,
+                stands_on=nodes,
                 parent=self,
             )
             for index in range(1, state.replicas + 1)
         ]
         carriers += [pair.pods for pair in pairs if pair.pods is not None]
-        steering = [
-            Steering(state, node, boot_id=boot, carriers=carriers, parent=self).command
-            for node in plan.steered_nodes(state)
+        steered = [
+            steering.declare(state, where, boot_id=boot, carriers=carriers, parent=self)
+            for where in plan.steered_nodes(state)
         ]
         self.ready: list[pulumi.Resource] = [
             *carriers,
             *(pair.server for pair in pairs),
-            *steering,
+            *steered,
         ]
         self.register_outputs({})
 

@@ -8,7 +8,7 @@ import pulumi
 
 from infra.lab import quota
 from infra.lab.layout import NETNS, RUN
-from infra.lab.script import delete_script, lab_command, private_folders
+from infra.lab.script import delete_script, lab_command, part, private_folders
 
 # The pid files of stack X are in lab/X: a dot keeps other files clear of every stack's name.
 OWNER = f"{RUN}/lab/.owner"
@@ -44,53 +44,49 @@ def remove_folders(stack: str) -> str:
     return f"rmdir {RUN}/lab/{quote(stack)} {RUN}/lab 2>/dev/null || true"
 
 
-class Claim(pulumi.ComponentResource):
-    """Writes the owner's name, stack and project folder, where every other stack looks first."""
-
-    def __init__(self, stack: str, boot_id: str, *, parent: pulumi.Resource) -> None:
-        super().__init__("steerlab:lab:Claim", "claim", None, pulumi.ResourceOptions(parent=parent))
-        mine = f'mine={quote(stack)}" in $PWD"'
-        read = f"owner=$(cat {OWNER} 2>/dev/null || true)"
-        self.command = lab_command(
-            "claim-file",
-            create="\n".join(
-                [
-                    "set -eu",
-                    mine,
-                    *private_folders(RUN, f"{RUN}/lab"),
-                    # a link is made whole or not at all: of two racing stacks one wins
-                    f"rm -f {OWNER}.$$",
-                    # noclobber: no link that somebody may have put there is followed
-                    f"(umask 077; set -C; printf '%s\\n' \"$mine\" > {OWNER}.$$)",
-                    f"ln {OWNER}.$$ {OWNER} 2>/dev/null || true",
-                    f"rm {OWNER}.$$",
-                    read,
-                    'if [ "$owner" != "$mine" ]; then',
-                    f'  echo "{taken("$owner")}" >&2',
-                    "  exit 1",
-                    "fi",
-                    # once, here: `ip netns add` does it too, but many at once do it many times
-                    f"if ! {_IS_MOUNT}; then",
-                    f"  if [ -d {NETNS} ]; then echo mount; else echo folder; fi > {_MADE_MOUNT}",
-                    f"  mkdir -p {NETNS}",
-                    f"  mount --bind {NETNS} {NETNS}",
-                    f"  mount --make-shared {NETNS}",
-                    "fi",
-                    f'echo \'{{"file": "{OWNER}"}}\'',
-                ]
-            ),
-            delete=delete_script(
-                [
-                    mine,
-                    read,
-                    *quota.remove_folders(stack),
-                    'if [ "$owner" = "$mine" ]; then',
-                    *(f"  {line}" for line in release()),
-                    "fi",
-                    remove_folders(stack),
-                ]
-            ),
-            triggers=[boot_id],
-            parent=self,
-        )
-        self.register_outputs({})
+def declare(stack: str, boot_id: str, *, parent: pulumi.Resource) -> pulumi.CustomResource:
+    """A file with the owner, stack and project folder, which every other stack checks first."""
+    mine = f'mine={quote(stack)}" in $PWD"'
+    read = f"owner=$(cat {OWNER} 2>/dev/null || true)"
+    return lab_command(
+        "claim-file",
+        create="\n".join(
+            [
+                "set -eu",
+                mine,
+                *private_folders(RUN, f"{RUN}/lab"),
+                # a link is made whole or not at all: of two racing stacks one wins
+                f"rm -f {OWNER}.$$",
+                # noclobber: no link that somebody may have put there is followed
+                f"(umask 077; set -C; printf '%s\\n' \"$mine\" > {OWNER}.$$)",
+                f"ln {OWNER}.$$ {OWNER} 2>/dev/null || true",
+                f"rm {OWNER}.$$",
+                read,
+                'if [ "$owner" != "$mine" ]; then',
+                f'  echo "{taken("$owner")}" >&2',
+                "  exit 1",
+                "fi",
+                # once, here: `ip netns add` does it too, but many at once do it many times
+                f"if ! {_IS_MOUNT}; then",
+                f"  if [ -d {NETNS} ]; then echo mount; else echo folder; fi > {_MADE_MOUNT}",
+                f"  mkdir -p {NETNS}",
+                f"  mount --bind {NETNS} {NETNS}",
+                f"  mount --make-shared {NETNS}",
+                "fi",
+                f'echo \'{{"file": "{OWNER}"}}\'',
+            ]
+        ),
+        delete=delete_script(
+            [
+                mine,
+                read,
+                *quota.remove_folders(stack),
+                'if [ "$owner" = "$mine" ]; then',
+                *(f"  {line}" for line in release()),
+                "fi",
+                remove_folders(stack),
+            ]
+        ),
+        triggers=[boot_id],
+        parent=part("Claim", "claim", parent),
+    )

@@ -13,37 +13,27 @@ from infra.lab.script import (
     inside,
     ip_batch,
     lab_command,
+    part,
     remove_link,
 )
 
 
-class Overlay(pulumi.ComponentResource):
+def declare(
+    server: Node, client: Node, stands_on: Sequence[pulumi.Input[str]], *, parent: pulumi.Resource
+) -> pulumi.CustomResource:
     """`vxlan.calico` on both nodes; GRO off, so that each packet crosses the network stack by itself."""
-
-    def __init__(
-        self,
-        server: Node,
-        client: Node,
-        stands_on: Sequence[pulumi.Input[str]],
-        *,
-        parent: pulumi.Resource,
-    ) -> None:
-        super().__init__(
-            "steerlab:lab:Overlay", "overlay", None, pulumi.ResourceOptions(parent=parent)
-        )
-        undo = [remove_link(node.namespace, OVERLAY) for node in (server, client)]
-        self.command = lab_command(
-            "overlay-vxlan",
-            create=create_script(
-                [line for node in (server, client) for line in _bring_up(node)],
-                undo,
-                {"namespaces": {node.namespace: [OVERLAY] for node in (server, client)}},
-            ),
-            delete=delete_script(undo),
-            triggers=stands_on,
-            parent=self,
-        )
-        self.register_outputs({})
+    undo = [remove_link(node.namespace, OVERLAY) for node in (server, client)]
+    return lab_command(
+        "overlay-vxlan",
+        create=create_script(
+            [line for node in (server, client) for line in _bring_up(node)],
+            undo,
+            {"namespaces": {node.namespace: [OVERLAY] for node in (server, client)}},
+        ),
+        delete=delete_script(undo),
+        triggers=stands_on,
+        parent=part("Overlay", "overlay", parent),
+    )
 
 
 def _bring_up(node: Node) -> list[str]:

@@ -1,4 +1,4 @@
-"""The shape of a lab command: a script that clears its own leftovers and undoes its own half."""
+"""Commands of the lab: scripts that remove their own leftovers and undo what they built in part."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from infra.lab.layout import NETNS
 
 
 def create_script(build: Iterable[str], undo: Iterable[str], stands: Mapping[str, Any]) -> str:
-    """A script that builds something whole or not at all, and prints what then stands.
+    """A script that builds something completely or not at all, and prints what exists then.
 
-    A failed create runs no delete, and a killed one may have left half: so `undo` runs before
-    the build and again when it fails. `stands` is what `steerlab up` looks for later.
+    Pulumi runs no delete after a failed create, and a killed create leaves a part: `undo` runs before
+    the build and again when it fails. `steerlab up` later checks that all of `stands` exists.
     """
     return "\n".join(
         [
@@ -50,8 +50,8 @@ def inside(namespace: str, *command: str) -> str:
     return f"ip netns exec {quote(namespace)} {' '.join(quote(word) for word in command)}"
 
 
-# What a namespace inherits of net.ipv4.conf of the first one, and must not: a machine that answers
-# fewer ARP requests or checks sources would have a lab without traffic.
+# Settings that a namespace inherits from the first one and must not keep: on a machine that
+# restricts ARP replies or checks source addresses, the lab would have no traffic.
 _KNOWN = dict.fromkeys(
     (
         "net/ipv4/conf/*/arp_ignore",
@@ -77,9 +77,9 @@ def settings(namespace: str, own: Mapping[str, int]) -> str:
 
 
 def private_folders(*folders: str) -> list[str]:
-    """Lines that make folders which only this user can read or write; another's are refused.
+    """Lines that create folders which only this user can read or write; another user's are refused.
 
-    What is in them decides which processes a script ends.
+    The files in them decide which processes a script ends.
     """
     both = " ".join(folders)
     refuse = 'echo "$folder is a link or belongs to another user: remove it" >&2; exit 1'
@@ -96,8 +96,17 @@ def remove_namespace(namespace: str) -> str:
 
 
 def remove_link(namespace: str, device: str) -> str:
-    """Delete a device and its peer now; deleting the namespace would do so some time later."""
+    """Delete a device and its peer at once; after the end of its namespace it would take a while."""
     return f"ip -n {quote(namespace)} link del {quote(device)} 2>/dev/null || true"
+
+
+def part(kind: str, name: str, parent: pulumi.Resource) -> pulumi.ComponentResource:
+    """A component of the lab, under which its commands are listed."""
+    component = pulumi.ComponentResource(
+        f"steerlab:lab:{kind}", name, None, pulumi.ResourceOptions(parent=parent)
+    )
+    component.register_outputs({})
+    return component
 
 
 def lab_command(
@@ -109,10 +118,10 @@ def lab_command(
     parent: pulumi.Resource,
     depends_on: Sequence[pulumi.Resource] = (),
 ) -> local.Command:
-    """A thing of the lab, replaced delete-first when its scripts or what it stands on change.
+    """A resource of the lab, deleted and created again when its scripts or its triggers change.
 
-    `triggers` are the ids of what it stands on, or the machine's boot id: Pulumi compares inputs,
-    so a thing that a reboot or a lost namespace took along must have one that changes with it.
+    `triggers` are the ids of the resources below it, or the machine's boot id. Pulumi compares
+    inputs only: what is lost with a reboot or a namespace needs a trigger that changes with these.
     """
     fingerprint = hashlib.sha256(f"{create}\0{delete}".encode()).hexdigest()[:12]
     return local.Command(

@@ -1,7 +1,7 @@
 """The wire: a veth pair that acts as a single-queue NIC on each node.
 
-Without segmentation offloads the receiver gets packets of MTU size, one by one. The core that
-a single-queue NIC would interrupt is set by the steering of the server's eth1, not here.
+Without segmentation offloads, the receiver gets packets of MTU size, one by one. The steering of the
+server's eth1 sets the core that a single-queue NIC would interrupt.
 """
 
 from __future__ import annotations
@@ -17,41 +17,33 @@ from infra.lab.script import (
     inside,
     ip_batch,
     lab_command,
+    part,
     remove_link,
 )
 
 _OFFLOADS_OFF = ("tso", "off", "gso", "off", "gro", "off")
 
 
-class Wire(pulumi.ComponentResource):
+def declare(
+    server: Node, client: Node, stands_on: Sequence[pulumi.Input[str]], *, parent: pulumi.Resource
+) -> pulumi.CustomResource:
     """eth1 of both nodes, with addresses and the default route that proxy ARP needs."""
-
-    def __init__(
-        self,
-        server: Node,
-        client: Node,
-        stands_on: Sequence[pulumi.Input[str]],
-        *,
-        parent: pulumi.Resource,
-    ) -> None:
-        super().__init__("steerlab:lab:Wire", "wire", None, pulumi.ResourceOptions(parent=parent))
-        undo = [remove_link(server.namespace, WIRE), remove_link(client.namespace, WIRE)]
-        self.command = lab_command(
-            "wire-veth",
-            create=create_script(
-                [
-                    f"ip link add {WIRE} netns {server.namespace} type veth"
-                    f" peer name {WIRE} netns {client.namespace}",
-                    *(line for node in (server, client) for line in _bring_up(node)),
-                ],
-                undo,
-                {"namespaces": {node.namespace: [WIRE] for node in (server, client)}},
-            ),
-            delete=delete_script(undo),
-            triggers=stands_on,
-            parent=self,
-        )
-        self.register_outputs({})
+    undo = [remove_link(server.namespace, WIRE), remove_link(client.namespace, WIRE)]
+    return lab_command(
+        "wire-veth",
+        create=create_script(
+            [
+                f"ip link add {WIRE} netns {server.namespace} type veth"
+                f" peer name {WIRE} netns {client.namespace}",
+                *(line for node in (server, client) for line in _bring_up(node)),
+            ],
+            undo,
+            {"namespaces": {node.namespace: [WIRE] for node in (server, client)}},
+        ),
+        delete=delete_script(undo),
+        triggers=stands_on,
+        parent=part("Wire", "wire", parent),
+    )
 
 
 def _bring_up(node: Node) -> list[str]:
