@@ -10,12 +10,11 @@ from pulumi_kubernetes.core.v1 import Namespace, ServiceAccount
 
 from infra import measured
 from infra.errors import InvalidInput
-from infra.kubernetes import agent, made_by, measurement, plan
+from infra.kubernetes import agent, made_by, measurement, plan, steering
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names, admits
 from infra.kubernetes.nodes import Nodes, of_state, owners_of_table
 from infra.kubernetes.pods import PodPair
-from infra.kubernetes.steering import NodeSteering
 from infra.settings import StackSettings
 
 
@@ -52,8 +51,8 @@ class Cluster(pulumi.ComponentResource):
         )
         steered = nodes.steered(state.steer_nodes == "both")
         tables = owners_of_table(steered)
-        steering = [
-            NodeSteering(
+        applied = [
+            steering.declare(
                 state,
                 names,
                 node,
@@ -77,7 +76,7 @@ class Cluster(pulumi.ComponentResource):
         self.ready: list[pulumi.Resource] = [
             *(pair.service for pair in pairs),
             *deployed,
-            *(one.applied for one in steering),
+            *applied,
         ]
         self.register_outputs({})
 

@@ -1,7 +1,7 @@
 """The steering of a cluster's nodes: one plan for each steered node, applied by a Job or over SSH.
 
-A deleted Job undoes nothing, so each node has a guard, a command whose `delete` restores the
-node; what applies the plan depends on it and never restores.
+Deleting a Job undoes nothing. Each node has a finalizer (`guard-NODE`), a command whose `delete`
+restores the node; the Job depends on it.
 """
 
 from __future__ import annotations
@@ -37,110 +37,92 @@ def plan_words(plan: Mapping[str, Any]) -> list[str]:
     return ["apply", "--plan", text]
 
 
-class NodeSteering(pulumi.ComponentResource):
+def declare(
+    state: StackSettings,
+    names: Names,
+    node: Node,
+    plan: pulumi.Output[dict[str, Any]],
+    *,
+    stands_on: Sequence[pulumi.Resource],
+    pods: Sequence[pulumi.Resource],
+    options: pulumi.ResourceOptions,
+    parent: pulumi.Resource,
+) -> pulumi.CustomResource:
     """One node's steering, by pods of the cluster (`nodeAccess: job`) or over SSH."""
+    name = label(node.name)
+    component = pulumi.ComponentResource(
+        "steerlab:kubernetes:NodeSteering",
+        f"steering-{name}",
+        None,
+        pulumi.ResourceOptions(parent=parent),
+    )
+    component.register_outputs({})
+    ssh = state.kubernetes.ssh if state.kubernetes.node_access == "ssh" else None
+    finalizer = Finalizer(
+        stack=state.stack,
+        node=node.name,
+        hostname=node.hostname,
+        address=node.address,
+        boot_id=node.boot_id,
+        kubeconfig=state.kubernetes.kubeconfig,
+        context=state.kubernetes.context,
+        image=state.images.steering,
+        ssh=ssh,
+    ).model_dump(mode="json")
+    # shown by a preview, where the plan is one long text
+    says = {
+        "STEERLAB_CONFIGURATION": state.configuration,
+        "STEERLAB_SUMMARY": state.steering.described,
+    }
 
-    def __init__(
-        self,
-        state: StackSettings,
-        names: Names,
-        node: Node,
-        plan: pulumi.Output[dict[str, Any]],
-        *,
-        stands_on: Sequence[pulumi.Resource],
-        pods: Sequence[pulumi.Resource],
-        options: pulumi.ResourceOptions,
-        parent: pulumi.Resource,
-    ) -> None:
-        self._label = label(node.name)
-        super().__init__(
-            "steerlab:kubernetes:NodeSteering",
-            f"steering-{self._label}",
-            None,
-            pulumi.ResourceOptions(parent=parent),
+    def own(*after: pulumi.Resource, **more: Any) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions.merge(
+            options, pulumi.ResourceOptions(parent=component, depends_on=list(after), **more)
         )
-        ssh = state.kubernetes.ssh if state.kubernetes.node_access == "ssh" else None
-        guard = Finalizer(
-            stack=state.stack,
-            node=node.name,
-            hostname=node.hostname,
-            address=node.address,
-            boot_id=node.boot_id,
-            kubeconfig=state.kubernetes.kubeconfig,
-            context=state.kubernetes.context,
-            image=state.images.steering,
-            ssh=ssh,
-        ).model_dump_json()
-        # The words of the change for whoever reads a preview: the plan is one long text there.
-        says = {
-            "STEERLAB_CONFIGURATION": state.configuration,
-            "STEERLAB_SUMMARY": state.steering.described,
-        }
-        if ssh:
-            stdin = plan.apply(lambda plan: json.dumps({"guard": json.loads(guard), "plan": plan}))
-            self.applied: pulumi.CustomResource = local.Command(
-                f"steer-{self._label}",
-                create=APPLY,
-                update=APPLY,
-                delete=RESTORE,
-                stdin=stdin,
-                environment=says,
-                triggers=[node.boot_id],
-                logging=local.Logging.NONE,
-                add_previous_output_in_env=False,
-                opts=pulumi.ResourceOptions(
-                    parent=self, depends_on=[*stands_on, *pods], delete_before_replace=True
-                ),
-            )
-        else:
-            self.applied = self._by_job(
-                state, names, node, plan, guard, says, stands_on, pods, options
-            )
-        self.register_outputs({})
 
-    def _by_job(
-        self,
-        state: StackSettings,
-        names: Names,
-        node: Node,
-        plan: pulumi.Output[dict[str, Any]],
-        guard: str,
-        says: dict[str, str],
-        stands_on: Sequence[pulumi.Resource],
-        pods: Sequence[pulumi.Resource],
-        options: pulumi.ResourceOptions,
-    ) -> pulumi.CustomResource:
-        def own(*after: pulumi.Resource) -> pulumi.ResourceOptions:
-            return pulumi.ResourceOptions.merge(
-                options, pulumi.ResourceOptions(parent=self, depends_on=list(after))
-            )
-
-        def meta(name: str) -> dict[str, Any]:
-            return {"name": name, "namespace": names.steering, "annotations": says}
-
-        image = state.images.steering
-        watch = Deployment(
-            f"agent-{self._label}",
-            metadata={"name": f"agent-{self._label}", "namespace": names.steering},
-            spec=agent.watch_spec(names, node, image),
-            opts=own(*stands_on),
-        )
-        kept = local.Command(
-            f"guard-{self._label}",
-            create="true",
-            update="true",
+    def command(
+        kind: str, create: str, stdin: pulumi.Input[str], opts: pulumi.ResourceOptions, **more: Any
+    ) -> local.Command:
+        return local.Command(
+            f"{kind}-{name}",
+            create=create,
+            update=create,
             delete=RESTORE,
-            stdin=json.dumps({"guard": json.loads(guard)}),
+            stdin=stdin,
             logging=local.Logging.NONE,
             add_previous_output_in_env=False,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[watch]),
+            opts=opts,
+            **more,
         )
-        applied: pulumi.CustomResource = Job(
-            f"steer-{self._label}",
-            metadata=meta(f"steer-{self._label}"),
-            spec=plan.apply(lambda plan: agent.job_spec(names, node, image, plan_words(plan))),
-            opts=pulumi.ResourceOptions.merge(
-                own(kept, *pods), pulumi.ResourceOptions(delete_before_replace=True)
+
+    if ssh:
+        return command(
+            "steer",
+            APPLY,
+            plan.apply(lambda plan: json.dumps({"guard": finalizer, "plan": plan})),
+            pulumi.ResourceOptions(
+                parent=component, depends_on=[*stands_on, *pods], delete_before_replace=True
             ),
+            environment=says,
+            triggers=[node.boot_id],
         )
-        return applied
+    image = state.images.steering
+    watch = Deployment(
+        f"agent-{name}",
+        metadata={"name": f"agent-{name}", "namespace": names.steering},
+        spec=agent.watch_spec(names, node, image),
+        opts=own(*stands_on),
+    )
+    restores = command(
+        "guard",
+        "true",
+        json.dumps({"guard": finalizer}),
+        pulumi.ResourceOptions(parent=component, depends_on=[watch]),
+    )
+    job: pulumi.CustomResource = Job(
+        f"steer-{name}",
+        metadata={"name": f"steer-{name}", "namespace": names.steering, "annotations": says},
+        spec=plan.apply(lambda plan: agent.job_spec(names, node, image, plan_words(plan))),
+        opts=own(restores, *pods, delete_before_replace=True),
+    )
+    return job

@@ -133,8 +133,6 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("experiments/engines/remeasured.py", "keep"): "a checkpoint that state.load has read",
     ("experiments/run/single.py", "_interval"): COMPUTES,
     ("experiments/targets/lab/drift.py", "_visit"): "opens a namespace and reads nothing",
-    ("infra/kubernetes/steering.py", "NodeSteering.__init__"): OWN,
-    ("infra/kubernetes/steering.py", "NodeSteering._by_job"): OWN,
     ("infra/lab/__init__.py", "Lab.__init__"): KERNEL,
     ("experiments/run/plan.py", "SweepPlan.asked"): "options that were read",
     ("infra/lease.py", "words"): TYPED,
