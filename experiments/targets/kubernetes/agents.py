@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agent.archive import archive, digest
@@ -112,7 +112,7 @@ def apply_over_ssh(guard: Finalizer, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def restore(guard: Finalizer) -> dict[str, Any]:
-    """Put a node back as it was: over SSH, or by a Job of its own."""
+    """Restore a node: over SSH, or by a Job."""
     owner = Names(guard.stack).owner(guard.node)
     if guard.ssh:
         return verb(SshShell(guard.address, guard.ssh), "restore", "--owner", owner)
@@ -120,31 +120,45 @@ def restore(guard: Finalizer) -> dict[str, Any]:
 
 
 def _by_job(guard: Finalizer, words: Sequence[str]) -> dict[str, Any]:
-    from kubernetes.client import ApiException, BatchV1Api, CoreV1Api, V1DeleteOptions
+    from kubernetes.client import BatchV1Api, CoreV1Api, V1DeleteOptions
 
     names = Names(guard.stack)
     api = connect(guard.kubeconfig, guard.context)
     core, batch = CoreV1Api(api), BatchV1Api(api)
-    name = f"restore-{label(guard.node)}"
+    spec = pods.job_spec(names, restored(guard), guard.image, words)
+    job = {
+        "metadata": {"generateName": f"restore-{label(guard.node)}-"},
+        "spec": spec | {"ttlSecondsAfterFinished": 600},  # where this process is killed
+    }
     with explained(f"restoring node {guard.node}"):
-        made = _room(core, names)
-        foreground = V1DeleteOptions(propagation_policy="Foreground")
-        try:
-            batch.delete_namespaced_job(name, names.steering, body=foreground)
-        except ApiException as error:
-            if error.status != 404:
-                raise
-        _until_gone(lambda: batch.read_namespaced_job(name, names.steering))
-        job = {
-            "metadata": {"name": name, "namespace": names.steering},
-            "spec": pods.job_spec(names, restored(guard), guard.image, words),
-        }
-        batch.create_namespaced_job(names.steering, job, _request_timeout=CALL_S)
+        # somebody may have deleted the steering namespace
+        created = _created(
+            core.create_namespace,
+            {"metadata": {"name": names.steering, "labels": admits(NODE_LEVEL)}},
+        )
+        account = {"metadata": {"name": pods.ACCOUNT}, "automountServiceAccountToken": False}
+        _created(core.create_namespaced_service_account, names.steering, account)
+        made = batch.create_namespaced_job(names.steering, job, _request_timeout=CALL_S)
+        name = made.metadata.name
         status, said = _ended(core, batch, names, name)
+        foreground = V1DeleteOptions(propagation_policy="Foreground")
         batch.delete_namespaced_job(name, names.steering, body=foreground)
-        if made:
+        if created:
             core.delete_namespace(names.steering)
     return read(of_log(status, said), "restore", f"node {guard.node}")
+
+
+def _created(create: Callable[..., object], *what: object) -> bool:
+    """Whether an object was created; False where it existed."""
+    from kubernetes.client import ApiException
+
+    try:
+        create(*what, _request_timeout=CALL_S)
+    except ApiException as error:
+        if error.status != 409:
+            raise
+        return False
+    return True
 
 
 def of_log(status: int, log: str) -> Answer:
@@ -155,47 +169,8 @@ def of_log(status: int, log: str) -> Answer:
     return Answer(status, answer, sentences or answer.strip().rpartition("\n")[2])
 
 
-def _room(core: Any, names: Names) -> bool:
-    """Whether the steering namespace, deleted by somebody else, had to be created again."""
-    from kubernetes.client import ApiException
-
-    try:
-        core.read_namespaced_service_account(pods.ACCOUNT, names.steering, _request_timeout=CALL_S)
-    except ApiException as error:
-        if error.status != 404:
-            raise
-    else:
-        return False
-    metadata = {"name": names.steering, "labels": admits(NODE_LEVEL)}
-    try:
-        core.create_namespace({"metadata": metadata})
-        made = True
-    except ApiException as error:
-        if error.status != 409:
-            raise
-        made = False
-    core.create_namespaced_service_account(
-        names.steering, {"metadata": {"name": pods.ACCOUNT}, "automountServiceAccountToken": False}
-    )
-    return made
-
-
-def _until_gone(look: Any) -> None:
-    from kubernetes.client import ApiException
-
-    end = time.monotonic() + CALL_S
-    while time.monotonic() < end:
-        try:
-            look()
-        except ApiException as error:
-            if error.status == 404:
-                return
-            raise
-        time.sleep(0.2)
-
-
 def _ended(core: Any, batch: Any, names: Names, name: str) -> tuple[int, str]:
-    """Exit status of the Job's container and what it said."""
+    """Exit status and log of the Job's container."""
     end = time.monotonic() + RESTORE_S
     while time.monotonic() < end:
         status = batch.read_namespaced_job(name, names.steering).status
