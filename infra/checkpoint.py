@@ -78,6 +78,7 @@ class _Resource(BaseModel):
     custom: bool
     inputs: dict[str, Any] = {}
     outputs: dict[str, Any] = {}
+    parent: str = ""
     provider: str = ""
     dependencies: list[str] | None = None
     propertyDependencies: dict[str, list[str] | None] = {}  # noqa: N815 Pulumi's key
@@ -88,8 +89,13 @@ class _Pending(BaseModel):
     resource: _Resource
 
 
+class _Manifest(BaseModel):
+    magic: str = ""
+    version: str = ""
+
+
 class _Deployment(BaseModel):
-    manifest: dict[str, Any] | None = None
+    manifest: _Manifest | None = None
     resources: list[_Resource] | None = None
     pending_operations: list[_Pending] | None = None
     secrets_providers: dict[str, Any] | None = None

@@ -16,7 +16,6 @@ from typer.exceptions import Abort, TyperException
 from experiments import VERSION, signals
 from experiments.cli import hook, machine, results, stacks, sweep
 from experiments.cli.terminal import Group, complain, pasted, show
-from experiments.engines import EngineError
 from infra.errors import CANNOT, Refusal, leave
 
 INTERRUPTED = 130
@@ -130,13 +129,9 @@ def _run(command: Callable[[], int | None]) -> int:
             complain("interrupted")
         return code
     except Refusal as refusal:
-        complain(str(refusal))
+        complain(_beginning(str(refusal)))
         leave(refusal.exit_code)
         return refusal.exit_code
-    except EngineError as error:
-        complain(_beginning(str(error)))
-        leave(error.exit_code)
-        return error.exit_code
     except BrokenPipeError:
         return BROKEN_PIPE
     except PermissionError as error:

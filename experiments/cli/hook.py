@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from experiments.cli.terminal import show_json
-from experiments.engines import EngineError
 from infra import untrusted
 from infra.errors import InvalidInput, Refusal
 
@@ -27,7 +26,7 @@ def call(verb: str) -> None:
         except ValueError as error:
             raise InvalidInput(f"{verb}: stdin holds no JSON: {error}") from None
         answer = HOOKS[verb](said)
-    except (Refusal, EngineError) as error:
+    except Refusal as error:
         show_json({"error": {"code": error.exit_code, "message": str(error)}})
         raise
     show_json(answer)

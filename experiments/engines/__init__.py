@@ -58,10 +58,10 @@ class Outcome:
     outputs: dict[str, Any]
 
 
-class EngineError(Exception):
-    """The engine could not converge the stack; the message says which resource and why.
+class EngineError(errors.Refusal):
+    """The engine could not converge the stack; the message names the resource and the cause.
 
-    `exit_code` is 2 or 3 where what failed was a refusal of the program or of a node.
+    `exit_code` is 2 or 3 where a refusal of the program or of a node was the cause.
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
@@ -70,12 +70,12 @@ class EngineError(Exception):
 
 
 class StackLocked(EngineError):
-    """Another process works on this stack; the message names it."""
+    """Another process uses this stack; the message names it."""
 
 
 @contextmanager
 def refusals_told() -> Iterator[None]:
-    """Give an `EngineError` of inside the exit code of the refusal that caused it, if one did."""
+    """Give an `EngineError` that is raised inside the exit code of the refusal behind it."""
     with errors.collected() as code:
         try:
             yield

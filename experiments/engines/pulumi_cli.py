@@ -131,10 +131,7 @@ class PulumiCli:
         return {}
 
     def resources(self, stack: StackRef) -> list[dict[str, Any]]:
-        try:
-            return checkpoint.resources(checkpoint.path_of(stack.home, stack.project, stack.name))
-        except checkpoint.Damaged as error:
-            raise EngineError(str(error)) from None
+        return checkpoint.resources(checkpoint.path_of(stack.home, stack.project, stack.name))
 
     def _run(
         self,

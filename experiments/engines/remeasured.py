@@ -1,4 +1,4 @@
-"""What `measure` found becomes the stack's outputs, where both engines and Pulumi keep them."""
+"""Results of `measure` become outputs of the stack, where both engines and Pulumi keep them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def keep(stack: StackRef, result: dict[str, Any]) -> None:
         return
     with locks.hold(stack):
         state.load(stack)  # sound, or refused
-        document = json.loads(path.read_bytes())
+        document = checkpoint.read(path) or {}
         for resource in document["checkpoint"]["latest"].get("resources") or ():
             _record(resource, result)
         state.save(stack, state.to_json(document))

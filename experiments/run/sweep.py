@@ -38,7 +38,7 @@ from experiments.run.plan import Run, SweepPlan, from_json, to_json
 from experiments.targets import TARGETS
 from experiments.targets.contract import AnyMeasurement, Target
 from infra import untrusted
-from infra.errors import InvalidInput
+from infra.errors import InvalidInput, Refusal
 from infra.settings import StackSettings
 
 PLAN = "plan.json"
@@ -168,7 +168,7 @@ class Sweep:
                 reserve.unlink(missing_ok=True)
                 self.engine.destroy(self.stack)
                 self.target.finish(self.stack)
-        except EngineError as error:
+        except Refusal as error:
             raise EngineError(
                 f"{after}the lab could not be taken away: {error}", error.exit_code
             ) from error

@@ -8,8 +8,9 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from experiments.engines import EngineError, Outcome, StackRef, Step
+from experiments.engines import Outcome, StackRef, Step
 from experiments.engines.embedded import Embedded
+from infra.errors import Refusal
 
 PRELUDE = """
 import pulumi
@@ -56,7 +57,7 @@ class Project:
         """The message of a run that must fail."""
         try:
             self._do(verb, program)
-        except EngineError as error:
+        except Refusal as error:
             return str(error)
         raise AssertionError(f"{verb} did not fail")
 

@@ -26,7 +26,7 @@ from analysis import load as records_of
 from analysis import schema
 from analysis.study import importer, tables
 from experiments.cli import hook
-from experiments.engines import EngineError, StackRef, locks, stacks
+from experiments.engines import StackRef, locks, stacks
 from experiments.engines.embedded import state
 from experiments.engines.embedded.kubernetes import answered
 from experiments.host import calls, lock, machine, persist, proc_reader, procstat
@@ -406,7 +406,7 @@ add(
     _engine_state,
     json_like(CHECKPOINT),
     _CHECKPOINT,
-    errors=(EngineError,),
+    errors=(Refusal,),
     file=_CHECKPOINT_FILE,
 )
 add(
@@ -414,7 +414,7 @@ add(
     _drifted,
     json_like(CHECKPOINT),
     _CHECKPOINT,
-    errors=(EngineError, Refusal),
+    errors=(Refusal,),
     file=_CHECKPOINT_FILE,
 )
 
@@ -444,7 +444,7 @@ add(
     json_like({"guard": _GUARD}) | json_like(_FACTS) | json_like(_STEERED),
     json.dumps({"guard": _GUARD}),
     json.dumps(_FACTS),
-    errors=(EngineError, Refusal),
+    errors=(Refusal,),
 )
 
 _LOCK = {
@@ -465,7 +465,7 @@ add(
     json_like(_LOCK)
     | json_like({**_LOCK, "hostname": locks.socket.gethostname(), "process": None}),
     json.dumps({**_LOCK, "hostname": locks.socket.gethostname(), "process": None}),
-    errors=(EngineError, Refusal),
+    errors=(Refusal,),
     file=f"{_LOCKS}/0.json",
 )
 

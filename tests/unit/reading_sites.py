@@ -130,7 +130,6 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("experiments/host/nodes.py", "_table"): "queues of an answer that agent.read has checked",
     ("experiments/host/persist.py", "printable"): OWN,
     ("experiments/host/persist.py", "install"): "bytes that are put back as they are",
-    ("experiments/engines/remeasured.py", "keep"): "a checkpoint that state.load has read",
     ("experiments/run/single.py", "_interval"): COMPUTES,
     ("experiments/targets/lab/drift.py", "_visit"): "opens a namespace and reads nothing",
     ("infra/lab/__init__.py", "Lab.__init__"): KERNEL,

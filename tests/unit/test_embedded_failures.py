@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from embedded_project import Project, done
 
-from experiments.engines import EngineError
 from experiments.engines.embedded import command, state
+from infra.checkpoint import Damaged
+from infra.errors import Refusal
 
 
 @pytest.fixture
@@ -370,7 +371,7 @@ def test_damaged_checkpoint_is_named_and_left_as_it_is(project, damage, said):
         assert str(project.checkpoint) in message
         assert said in message
         assert f"{project.checkpoint}.bak" in message
-    with pytest.raises(EngineError):
+    with pytest.raises(Damaged):
         project.engine.outputs(project.stack)
     assert project.checkpoint.read_bytes() == before
     assert project.diary == []
@@ -425,16 +426,16 @@ def test_full_disk_fails_the_run_before_the_command(project, monkeypatch):
 def test_every_state_on_disk_is_whole_and_notes_what_runs(project, monkeypatch):
     """Each command finds itself pending in a sound file; nothing done is missing from the next."""
     faults = []
-    original = state._save
+    original = state.save
 
-    def checked(path, meta, text):
-        original(path, meta, text)
+    def checked(stack, text):
+        original(stack, text)
         try:
             state.load(project.stack)
-        except EngineError as error:
+        except Refusal as error:
             faults.append(str(error))
 
-    monkeypatch.setattr(state, "_save", checked)
+    monkeypatch.setattr(state, "save", checked)
     look = (
         "import json, sys; latest = json.load(open('../.pulumi/stacks/tried/dev.json'))"
         "['checkpoint']['latest']; print([o['type'] for o in latest['pending_operations']"

@@ -133,7 +133,7 @@ def references(resource: Resource) -> set[str]:
     """The resources (and the provider) that a recorded resource builds on."""
     urns = {resource.get("parent", "")}
     urns.add(resource.get("provider", "").rpartition("::")[0])
-    urns.update(resource.get("dependencies", ()))
+    urns.update(resource.get("dependencies") or ())
     for dependencies in resource.get("propertyDependencies", {}).values():
         urns.update(dependencies or ())
     return urns - {""}

@@ -39,37 +39,31 @@ def path_of(stack: StackRef) -> Path:
 
 
 def load(stack: StackRef) -> Checkpoint:
-    """Read and check a stack's file; an unknown stack is empty."""
+    """Read and check a stack's file; an unknown stack is empty. Raises `EngineError`, `Damaged`."""
     path = path_of(stack)
-    try:
-        if not path.exists():
-            for compressed in path.parent.glob(f"{path.name}.[gz]*"):
-                raise EngineError(f"compressed state is not supported here: {compressed}")
-        document = checkpoint.read(path)
-        if document is None:
-            return Checkpoint()
-        latest = document["checkpoint"].get("latest") or {}
-        if document["version"] != 3:
-            features = ", ".join(document.get("features", ())) or f"format {document['version']}"
-            raise EngineError(f"{path} needs the Pulumi CLI: {features}")
-        loaded = Checkpoint(
-            latest.get("resources") or [],
-            [(op["type"], op["resource"]) for op in latest.get("pending_operations") or ()],
-            latest.get("secrets_providers"),
-        )
-        fault = _fault(latest.get("manifest"), loaded.resources)
-    except checkpoint.Damaged as error:
-        raise EngineError(str(error)) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        fault = f"{type(error).__name__}: {error}"
-    if fault:
-        raise EngineError(str(checkpoint.damaged(path, fault)))
+    if not path.exists():
+        for compressed in path.parent.glob(f"{path.name}.[gz]*"):
+            raise EngineError(f"compressed state is not supported here: {compressed}")
+    document = checkpoint.read(path)
+    if document is None:
+        return Checkpoint()
+    if document["version"] != 3:
+        features = ", ".join(document.get("features", ())) or f"format {document['version']}"
+        raise EngineError(f"{path} needs the Pulumi CLI: {features}")
+    latest = document["checkpoint"].get("latest") or {}
+    loaded = Checkpoint(
+        latest.get("resources") or [],
+        [(op["type"], op["resource"]) for op in latest.get("pending_operations") or ()],
+        latest.get("secrets_providers"),
+    )
+    if fault := _fault(latest.get("manifest"), loaded.resources):
+        raise checkpoint.damaged(path, fault)
     return loaded
 
 
 def _fault(manifest: dict[str, str] | None, resources: Iterable[Resource]) -> str:
-    """What Pulumi's own integrity check would say; "" where the resources are sound."""
-    if manifest and manifest["magic"] != _magic(manifest["version"]):
+    """What Pulumi's own integrity check would find; "" where the resources are sound."""
+    if manifest and manifest.get("magic", "") != _magic(manifest.get("version", "")):
         return "its magic does not fit its version"
     seen: set[str] = set()
     live: set[str] = set()
@@ -95,9 +89,9 @@ def _fault(manifest: dict[str, str] | None, resources: Iterable[Resource]) -> st
     return ""
 
 
-def refuse_unsupported(stack: StackRef, checkpoint: Checkpoint) -> None:
+def refuse_unsupported(stack: StackRef, loaded: Checkpoint) -> None:
     """Name what this engine could neither update nor delete."""
-    for resource in [*checkpoint.resources, *(resource for _, resource in checkpoint.pending)]:
+    for resource in [*loaded.resources, *(resource for _, resource in loaded.pending)]:
         urn, kind = resource["urn"], resource["type"]
         if resource["custom"] and not known(kind):
             raise EngineError(f"stack {stack.name} holds {urn}: this engine knows no {kind}")
@@ -150,21 +144,17 @@ def _magic(version: str) -> str:
 
 
 def save(stack: StackRef, text: str) -> None:
-    """Replace the stack's file: whole or not at all, durable on return, the last one as `.bak`."""
-    path = path_of(stack)
+    """Replace the stack's file: completely or not at all, durable on return, the last one as `.bak`."""
+    path, meta = path_of(stack), stack.home / ".pulumi/meta.yaml"
+    second_name = path.with_name(f".{path.name}.bak.new")
     try:
-        _save(path, stack.home / ".pulumi/meta.yaml", text)
+        files.folder(path.parent, 0o700)
+        if not meta.exists():
+            files.write(meta, "version: 1\n", 0o600)
+        second_name.unlink(missing_ok=True)
+        with suppress(OSError):  # no file yet, or a filesystem without hard links
+            os.link(path, second_name)
+            second_name.replace(checkpoint.backup_of(path))
+        files.write(path, text, 0o600)
     except OSError as error:
         raise EngineError(f"cannot write the checkpoint {path}: {error}") from error
-
-
-def _save(path: Path, meta: Path, text: str) -> None:
-    files.folder(path.parent, 0o700)
-    if not meta.exists():
-        files.write(meta, "version: 1\n", 0o600)
-    second_name = path.with_name(f".{path.name}.bak.new")
-    second_name.unlink(missing_ok=True)
-    with suppress(OSError):  # there is no file yet, or the filesystem knows no second names
-        os.link(path, second_name)
-        second_name.replace(checkpoint.backup_of(path))
-    files.write(path, text, 0o600)
