@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
 import os
@@ -16,7 +15,7 @@ from shlex import quote
 from typing import Any
 
 from analysis import files
-from experiments.engines import StackLocked, StackRef
+from experiments.engines import StackLocked, StackRef, trust
 from infra import untrusted
 
 logger = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ def folder_of(stack: StackRef) -> Path:
 def _holder() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
-        "username": user(),
+        "username": trust.user(os.geteuid()),
         "hostname": socket.gethostname(),
         "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         # Beyond Pulumi's own fields: tell the process from a later one with its pid, and from
@@ -59,14 +58,6 @@ def _holder() -> dict[str, Any]:
         "process": _identity(os.getpid()),
         "pid_namespace": _pid_namespace(),
     }
-
-
-def user() -> str:
-    """The user's name, or its number where the system has no name for it (an arbitrary container uid)."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def _refuse_if_held(folder: Path, own: Path | None) -> None:
@@ -77,7 +68,7 @@ def _refuse_if_held(folder: Path, own: Path | None) -> None:
         try:
             lock = untrusted.parsed(untrusted.content(path))
             pid, host, since = int(lock["pid"]), str(lock["hostname"]), str(lock["timestamp"])
-            user = str(lock.get("username", "unknown"))
+            holder = str(lock.get("username", "unknown"))
             here = host == socket.gethostname() and _same_namespace(lock)
             stale = here and _is_gone(pid, lock.get("process"))
         except FileNotFoundError:  # released meanwhile
@@ -96,7 +87,7 @@ def _refuse_if_held(folder: Path, own: Path | None) -> None:
             elif not lock.get("process"):
                 cure += f"; if ps -fp {pid} shows another program, remove the lock: {remove}"
             raise StackLocked(
-                f"the stack is locked by {user}, pid {pid} on {host} since {since} ({path}): {cure}"
+                f"the stack is locked by {holder}, pid {pid} on {host} since {since} ({path}): {cure}"
             )
         logger.warning("removed the lock of pid %s, which is gone: %s", pid, path)
         path.unlink(missing_ok=True)

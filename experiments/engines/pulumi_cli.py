@@ -32,6 +32,7 @@ from experiments.engines import (
     locks,
     refusals_told,
     silent,
+    trust,
 )
 from infra import checkpoint
 from infra.kubernetes import made_by
@@ -187,7 +188,7 @@ def environment(home: Path) -> dict[str, str]:
     The caller's would lock the stack to it, for every later command. The CLI ends in a panic where
     its user has no name or no home, as an arbitrary uid of a container.
     """
-    given = {} if os.environ.get("USER") else {"USER": locks.user()}
+    given = {} if os.environ.get("USER") else {"USER": trust.user(os.geteuid())}
     at_home = os.environ.get("HOME", "")
     if not os.environ.get("PULUMI_HOME") and not os.access(at_home, os.W_OK):
         given["PULUMI_HOME"] = str(home / ".pulumi/cli")

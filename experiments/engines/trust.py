@@ -30,12 +30,12 @@ def refuse_foreign(directory: Path, *names: str) -> None:
         found = path.lstat()
         why = ""
         if found.st_uid not in trusted:
-            why, cure = f"belongs to {_user(found.st_uid)}", f"chown -R {_me()}"
+            why, cure = f"belongs to {user(found.st_uid)}", f"chown -R {_me()}"
         elif not stat.S_ISLNK(found.st_mode) and _writable_by_others(found):
             why, cure = "can be written by others", "chmod -R go-w"
         if why:
             raise InvalidInput(
-                f"{path} {why}, and scripts of the state in it would run as {_user(os.geteuid())}: "
+                f"{path} {why}, and scripts of the state in it would run as {user(os.geteuid())}: "
                 f"if you trust all of it, run {cure} {quoted(directory)}"
             )
 
@@ -65,10 +65,11 @@ def _private(found: os.stat_result) -> bool:
 
 def _me() -> str:
     caller = files.caller()
-    return _user(caller.st_uid if caller else os.geteuid())
+    return user(caller.st_uid if caller else os.geteuid())
 
 
-def _user(uid: int) -> str:
+def user(uid: int) -> str:
+    """A user's name, or the number of one without a name (an arbitrary uid of a container)."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -16,7 +16,7 @@ from pulumi import automation
 from pulumi.automation import errors as automation_errors
 from steer_tree import Tree, on_tree
 
-from experiments.engines import EngineError, StackRef, locks, pulumi_cli
+from experiments.engines import EngineError, StackRef, locks, pulumi_cli, trust
 from infra import errors
 
 LEAVE = 'echo {0} >> "$STEERLAB_REFUSALS"; exit {0}'
@@ -91,7 +91,7 @@ def test_a_user_without_name_and_home_gets_both_for_the_cli(
         monkeypatch.delenv(name, raising=False)
     if home:
         monkeypatch.setenv("HOME", home)
-    monkeypatch.setattr(locks, "user", lambda: "12345")
+    monkeypatch.setattr(trust, "user", lambda _: "12345")
     given = pulumi_cli.environment(tmp_path)
     assert given["USER"] == "12345"
     assert Path(given["PULUMI_HOME"]).is_relative_to(tmp_path)
