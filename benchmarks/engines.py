@@ -1,6 +1,6 @@
 """The embedded engine beside the Pulumi CLI: the lab at 16 pairs, and growth from 1 to 128 pairs.
 
-    .venv/bin/python benchmarks/engines.py > benchmarks/engines.json        (root, some minutes)
+    .venv/bin/python -m benchmarks.engines > benchmarks/engines.json        (root, some minutes)
 
 Seconds, medians. `in_process` is the engine alone, `command` the whole command line. The CLI is
 measured where it is on PATH, each of its figures between two of the embedded engine's.
@@ -9,9 +9,7 @@ measured where it is on PATH, each of its figures between two of the embedded en
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -22,16 +20,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from experiments.engines import (  # noqa: E402
-    Engine,
-    StackRef,
-    stacks,
-)
-from experiments.engines.embedded import Embedded  # noqa: E402
-from experiments.host import lock  # noqa: E402
+from benchmarks import ROOT, machine, show
+from experiments.engines import Engine, StackRef, stacks
+from experiments.engines.embedded import Embedded
+from experiments.host import lock
 
 REPEATS, PAIRS, GROWTH = 5, 16, (1, 4, 16, 64, 128)
 TARGETS = {"from_nothing": 3.0, "configuration": 0.5, "no_op": 0.3, "destroy": 1.5}
@@ -58,7 +50,7 @@ def main() -> None:
         for _ in range(3):
             for pairs in GROWTH:
                 _add(growth[pairs], _tried(lambda home, n=pairs: _in_process(Embedded(), home, n)))
-    print(json.dumps(_figures(measured, growth), indent=1))  # noqa: T201
+    show(_figures(measured, growth))
 
 
 def _figures(measured: dict[str, Seconds], growth: dict[int, Seconds]) -> dict[str, Any]:
@@ -67,7 +59,7 @@ def _figures(measured: dict[str, Seconds], growth: dict[int, Seconds]) -> dict[s
     theirs = medians.get("pulumi_in_process")
     return {
         "figure": f"{PAIRS} pairs of the lab, runs 0; median seconds of {REPEATS}",
-        "machine": {"kernel": platform.release(), "cores": os.cpu_count()},
+        "machine": machine(),
         "seconds": medians,
         "targets_in_process": TARGETS,
         "command_adds": {step: round(medians["embedded_command"][step] - ours[step], 3) for step in ours},

@@ -1,27 +1,23 @@
 """Which core does the work and what steering buys: a sweep at one replica count, as JSON.
 
-    .venv/bin/python benchmarks/mechanism.py > benchmarks/mechanism.json    (root, about 4 minutes)
+    .venv/bin/python -m benchmarks.mechanism > benchmarks/mechanism.json    (root, about 4 minutes)
 
 Ratios are medians over blocks of steered to baseline within the same block.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from analysis.load import load  # noqa: E402
-from analysis.schema import Record  # noqa: E402
-from experiments.run.measure import mean_bitrate  # noqa: E402
+from analysis.load import load
+from analysis.schema import Record
+from benchmarks import ROOT, show
+from experiments.run.measure import mean_bitrate
 
 PAIRS, BLOCKS, DURATION, OMIT = 4, 10, 3, 1
 STEERED = ("rps", "rfs", "rps-plus", "rfs-plus", "pipeline")
@@ -42,7 +38,7 @@ def main() -> None:
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         records = [record for record in load(out).records if record.valid]
-    print(json.dumps(figures(records), indent=1))  # noqa: T201
+    show(figures(records))
 
 
 def figures(records: Iterable[Record]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Does measuring disturb what is measured: the harness's CPU time, and runs without its reads.
 
-    .venv/bin/python benchmarks/perturbation.py > benchmarks/perturbation.json   (root, 6 minutes)
+    .venv/bin/python -m benchmarks.perturbation > benchmarks/perturbation.json   (root, 6 minutes)
 
 One lab, 4 pairs of rfs: runs in random order within each of 30 blocks, one with the reads of /proc
 at the window's edges and one without. Two one-sided tests on the log ratios of a block (Schuirmann
@@ -9,27 +9,23 @@ at the window's edges and one without. Two one-sided tests on the log ratios of 
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import resource
 import statistics
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from scipy import stats
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from experiments.engines import stacks  # noqa: E402
-from experiments.engines.embedded import Embedded  # noqa: E402
-from experiments.host import lock  # noqa: E402
-from experiments.targets.lab.backend import LabBackend  # noqa: E402
-from experiments.traffic import iperf3  # noqa: E402
-from infra.lab import measurement  # noqa: E402
+from benchmarks import show
+from experiments.engines import stacks
+from experiments.engines.embedded import Embedded
+from experiments.host import lock
+from experiments.targets.lab.backend import LabBackend
+from experiments.traffic import iperf3
+from infra.lab import measurement
 
 PAIRS, BLOCKS, DURATION, OMIT, MARGIN, SEED = 4, 30, 3, 1, 0.05, 7
 
@@ -48,7 +44,7 @@ def main() -> None:
         engine = Embedded()
         engine.up(stack)
         try:
-            print(json.dumps(_figures(measurement.of(state)), indent=1))  # noqa: T201
+            show(_figures(measurement.of(state)))
         finally:
             engine.destroy(stack)
 

@@ -1,7 +1,7 @@
 """What the statistics promise, tried on data with a known truth: false verdicts, power, coverage.
 
-.venv/bin/python benchmarks/promises.py > benchmarks/promises.json
-.venv/bin/python benchmarks/promises.py --docs    # the kept figures into docs/
+.venv/bin/python -m benchmarks.promises > benchmarks/promises.json
+.venv/bin/python -m benchmarks.promises --docs    # the kept figures into docs/
 
 The unit tests run the same functions with fewer cases and other seeds; docs/reliability.md shows
 the figures. Everything is fed to the functions that `report` and `compare` use.
@@ -19,14 +19,12 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from analysis import compare, comparisons, dependence, evidence, sequential, statistics  # noqa: E402
-from analysis.evidence import Evidence  # noqa: E402
-from analysis.pairing import Series, StateKey  # noqa: E402
-from analysis.statistics import Floats  # noqa: E402
-from analysis.verdict import Contrast  # noqa: E402
+from analysis import compare, comparisons, dependence, evidence, sequential, statistics
+from analysis.evidence import Evidence
+from analysis.pairing import Series, StateKey
+from analysis.statistics import Floats
+from analysis.verdict import Contrast
+from benchmarks import ROOT, show
 
 Noise = Callable[[np.random.Generator, tuple[int, ...]], Floats]
 
@@ -314,7 +312,7 @@ def main() -> None:
         for path in PAGES:
             path.write_text(page(path.read_text(), json.loads(KEPT.read_text())))
     else:
-        print(json.dumps(figures(), indent=1))  # noqa: T201
+        show(figures())
 
 
 if __name__ == "__main__":

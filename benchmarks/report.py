@@ -1,13 +1,11 @@
 """Records to table, plots and report: 700 synthetic runs of 16 pairs on 8 cores, each time cold.
 
-.venv/bin/python benchmarks/report.py > benchmarks/report.json
+.venv/bin/python -m benchmarks.report > benchmarks/report.json
 """
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -15,10 +13,8 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.synthetic import sweep  # noqa: E402
+from benchmarks import ROOT, machine, show
+from benchmarks.synthetic import sweep
 
 REPEATS = 5
 RATIOS = {
@@ -38,18 +34,15 @@ def main() -> None:
             path = directory / "records" / f"run-{record.order:05d}.json"
             path.write_text(record.model_dump_json(indent=1))
         timings = [_report(directory) for _ in range(REPEATS)]
-    print(  # noqa: T201
-        json.dumps(
-            {
-                "figure": f"{len(records)} runs of 16 pairs, 8 cores; {REPEATS} cold processes",
-                "machine": {"kernel": platform.release(), "cores": os.cpu_count()},
-                "seconds": round(statistics.median(seconds for seconds, _ in timings), 2),
-                "fastest": round(min(seconds for seconds, _ in timings), 2),
-                "megabytes": round(max(megabytes for _, megabytes in timings)),
-                "targets": TARGETS,
-            },
-            indent=1,
-        )
+    show(
+        {
+            "figure": f"{len(records)} runs of 16 pairs, 8 cores; {REPEATS} cold processes",
+            "machine": machine(),
+            "seconds": round(statistics.median(seconds for seconds, _ in timings), 2),
+            "fastest": round(min(seconds for seconds, _ in timings), 2),
+            "megabytes": round(max(megabytes for _, megabytes in timings)),
+            "targets": TARGETS,
+        }
     )
 
 

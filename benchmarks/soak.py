@@ -1,6 +1,6 @@
 """A long sweep watched from outside: memory, file descriptors, namespaces, processes, disk.
 
-    .venv/bin/python benchmarks/soak.py OUT --configurations baseline,rps,rfs,rps-plus,rfs-plus \\
+    .venv/bin/python -m benchmarks.soak OUT --configurations baseline,rps,rfs,rps-plus,rfs-plus \\
       --replicas 1,4 --runs 30 --duration 1 --omit 0 --seed 1 > benchmarks/soak.json   (root)
 
 Each finished run gives a sample of the sweep's process and of the machine. Growth is the
@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks import ROOT, show
 
 
 def main(out: Path, words: list[str]) -> None:
@@ -37,22 +37,19 @@ def main(out: Path, words: list[str]) -> None:
                 samples.append(_sample(process.pid, out))
     left = _machine()
     last = json.loads(told.read_text().splitlines()[-1])
-    print(  # noqa: T201
-        json.dumps(
-            {
-                "kernel": platform.release(),
-                "runs": len(samples),
-                "ended": last["why"],
-                "exit": process.returncode,
-                "minutes": round((time.monotonic() - since) / 60, 1),
-                "growth": {name: _growth([one[name] for one in samples]) for name in samples[0]},
-                "memory_mb_by_tenth": _tenths([one["memory_mb"] for one in samples]),
-                "left_behind": {
-                    name: left[name] - before[name] for name in before if left[name] != before[name]
-                },
+    show(
+        {
+            "kernel": platform.release(),
+            "runs": len(samples),
+            "ended": last["why"],
+            "exit": process.returncode,
+            "minutes": round((time.monotonic() - since) / 60, 1),
+            "growth": {name: _growth([one[name] for one in samples]) for name in samples[0]},
+            "memory_mb_by_tenth": _tenths([one["memory_mb"] for one in samples]),
+            "left_behind": {
+                name: left[name] - before[name] for name in before if left[name] != before[name]
             },
-            indent=1,
-        )
+        }
     )
 
 

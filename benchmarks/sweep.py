@@ -1,6 +1,6 @@
 """Where a sweep's time goes: the share in which measured traffic flows, and --until-ci's saving.
 
-    .venv/bin/python benchmarks/sweep.py > benchmarks/sweep.json        (root, about 20 minutes)
+    .venv/bin/python -m benchmarks.sweep > benchmarks/sweep.json        (root, about 20 minutes)
 
 With names of figures after it (shares, study, isolation, until_ci) it measures these alone.
 
@@ -15,7 +15,6 @@ after it, and waits up to the 55 s of wall time that its runs took.
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,8 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks import ROOT, machine, show
 
 DURATION, OMIT, BLOCKS = 5, 1, 4
 CONFIGURATIONS = "baseline,rps,rfs,pipeline"
@@ -43,11 +41,11 @@ def main(asked: list[str]) -> None:
         "isolation": _isolation,
         "until_ci": _until_ci,
     }
-    found: dict[str, Any] = {"machine": {"kernel": platform.release(), "cores": _cores()}}
+    found: dict[str, Any] = {"machine": machine()}
     for name in asked or figures:
         with TemporaryDirectory(prefix="steerlab-") as folder:
             found[name] = figures[name](Path(folder))
-    print(json.dumps(found, indent=1))  # noqa: T201
+    show(found)
 
 
 def _share(pairs: int, out: Path) -> dict[str, Any]:
@@ -144,17 +142,7 @@ def _sweep(out: Path, *words: str) -> tuple[float, list[dict[str, Any]]]:
     told = out.with_suffix(".events")
     since = time.monotonic()
     subprocess.run(
-        [
-            ROOT / "steerlab",
-            "sweep",
-            "--engine",
-            "embedded",
-            "--out",
-            out,
-            "--events",
-            told,
-            *words,
-        ],
+        [ROOT / "steerlab", "sweep", "--engine=embedded", "--out", out, "--events", told, *words],
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -170,12 +158,6 @@ def _at(event: dict[str, Any]) -> float:
 def _spread(values: list[float]) -> dict[str, float]:
     found = {"median": statistics.median(values), "least": min(values), "most": max(values)}
     return {name: round(value, 2) for name, value in found.items()} | {"count": len(values)}
-
-
-def _cores() -> int:
-    from infra.cores import online
-
-    return len(online())
 
 
 if __name__ == "__main__":
