@@ -1,65 +1,103 @@
-"""What the lab needs is installed, also while another installation holds apt's locks."""
+"""What each target needs; packages are installed, also while another installation holds apt's locks."""
 
 from __future__ import annotations
 
-import subprocess
-from typing import Any
+import os
+from pathlib import Path
 
 import pytest
 
+from experiments import targets
 from experiments.targets.lab import requirements
 from infra.errors import PrerequisiteMissing
 
 LOCKS = [
     "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (unattended-upgr)\n"
     "E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process "
-    "using it?\n",
+    "using it?",
     "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)\n"
-    "E: Unable to lock directory /var/lib/apt/lists/\n",
-    "dpkg: error: dpkg frontend lock was locked by another process with pid 7\n",
+    "E: Unable to lock directory /var/lib/apt/lists/",
+    "dpkg: error: dpkg frontend lock was locked by another process with pid 7",
 ]
+
+# An apt-get that fails so many times with a message.
+APT = """#!/bin/bash
+echo "$2" >> {0}/calls
+left=$(cat {0}/left)
+[ "$left" = 0 ] && exit
+echo $((left - 1)) > {0}/left
+cat {0}/said >&2
+exit 100
+"""
 
 
 class Apt:
-    """An apt-get that ends with these words, one after the other, and then well."""
+    """A PATH with an apt-get that fails `times` times with a message, and a sleep that only counts."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *said: str) -> None:
-        self.said = list(said)
-        self.calls: list[str] = []
-        self.slept = 0.0
-        monkeypatch.setattr(requirements.shutil, "which", lambda _: "/usr/bin/apt-get")
-        monkeypatch.setattr(requirements.subprocess, "run", self.run)
-        monkeypatch.setattr(requirements.time, "monotonic", lambda: self.slept)
-        monkeypatch.setattr(requirements.time, "sleep", self.sleep)
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+        for name, text in {
+            "apt-get": APT.format(folder),
+            "sleep": f"#!/bin/sh\necho $1 >> {folder}/slept\n",
+            "sudo": '#!/bin/sh\nshift; exec "$@"\n',
+        }.items():
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o755)
 
-    def sleep(self, seconds: float) -> None:
-        self.slept += seconds
+    def fails(self, times: int, said: str) -> None:
+        (self.folder / "left").write_text(f"{times}\n")
+        (self.folder / "said").write_text(said)
 
-    def run(self, words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        self.calls += [next(word for word in words if word in ("update", "install"))]
-        said = self.said.pop(0) if self.said else ""
-        return subprocess.CompletedProcess(words, 100 if said else 0, "", said)
+    @property
+    def calls(self) -> list[str]:
+        return (self.folder / "calls").read_text().split()
+
+    @property
+    def slept(self) -> int:
+        path = self.folder / "slept"
+        return sum(map(int, path.read_text().split())) if path.exists() else 0
+
+
+@pytest.fixture
+def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Apt:
+    return Apt(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_another_installation_is_waited_for_and_named_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lock: str
+    apt: Apt, capfd: pytest.CaptureFixture[str], lock: str
 ) -> None:
-    apt = Apt(monkeypatch, lock, lock)
+    apt.fails(2, lock)
     requirements.install(["iperf3"])
     assert apt.calls == ["update", "update", "update", "install"]
-    assert capsys.readouterr().err.count(lock.splitlines()[0]) == 1
+    assert capfd.readouterr().err.count(lock.splitlines()[0]) == 1
 
 
-def test_it_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    apt = Apt(monkeypatch, *LOCKS[:1] * 1000)
+def test_it_is_not_waited_for_for_ever(apt: Apt) -> None:
+    apt.fails(1000, LOCKS[0])
     with pytest.raises(PrerequisiteMissing, match="unattended-upgr"):
         requirements.install(["iperf3"])
-    assert apt.slept >= 300
+    assert apt.slept == 300
 
 
-def test_another_failure_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    apt = Apt(monkeypatch, "E: Unable to locate package iperf3\n")
+def test_another_failure_is_not_waited_for(apt: Apt) -> None:
+    apt.fails(1, "E: Unable to locate package iperf3")
     with pytest.raises(PrerequisiteMissing, match="Unable to locate"):
         requirements.install(["iperf3"])
     assert apt.slept == 0
+
+
+def test_a_cluster_needs_no_root_and_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PrerequisiteMissing("asked of the lab alone")
+
+    monkeypatch.setattr(requirements, "become_root", refused)
+    monkeypatch.setattr(requirements, "install", refused)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("PATH", "/nowhere")
+    targets.require("kubernetes")
+    targets.require("kubernetes", removal=True)
+    for removal in (False, True):
+        with pytest.raises(PrerequisiteMissing, match="root is needed"):
+            targets.require("lab", removal=removal)

@@ -1,17 +1,14 @@
-"""What this machine must have for the lab, and how it gets what it lacks."""
+"""Requirements of the lab on this machine, and the installation of missing packages."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
-from analysis.plaintext import visible
 from experiments.host.privileges import become_root
 from infra.cores import allowed
 from infra.errors import PrerequisiteMissing
@@ -25,13 +22,10 @@ TOOLS = {
     "nsenter": "util-linux",
     "taskset": "util-linux",
 }
-# What the tests need besides.
+# For the tests only.
 TESTED_WITH = {"mpstat": "sysstat"}
 
-# How long another installation may hold apt's locks, and how often they are tried.
-_OTHER_INSTALLATION_S = 300.0
-_AGAIN_S = 2.0
-_LOCKED = re.compile("get lock|frontend lock")
+_APT = Path(__file__).with_name("apt.sh")
 
 
 def require_root() -> None:
@@ -40,7 +34,7 @@ def require_root() -> None:
 
 
 def missing(*, removal: bool = False) -> list[str]:
-    """Every reason why the lab cannot run, or be removed, here, each with its cure."""
+    """Every reason why the lab cannot run, or be removed, on this machine, each with its remedy."""
     reasons = []
     if os.geteuid() != 0:
         reasons.append("root is needed for network namespaces and steering: use sudo")
@@ -67,10 +61,10 @@ def packages(tools: dict[str, str]) -> list[str]:
 def require_lab(*, removal: bool = False) -> None:
     """Return as root on a machine that has the lab's tools; a removal needs no second core.
 
-    Starts this command again under sudo and installs packages where it can. Raises `PrerequisiteMissing`
-    naming all that is missing.
+    Starts this command again under sudo and installs packages where possible. Raises
+    `PrerequisiteMissing` with all missing requirements.
     """
-    with suppress(PrerequisiteMissing):  # that and all other reasons are named below
+    with suppress(PrerequisiteMissing):  # missing() has this reason and all others
         become_root("for network namespaces and steering")
     if os.geteuid() == 0:
         install(packages(TOOLS))
@@ -79,7 +73,7 @@ def require_lab(*, removal: bool = False) -> None:
 
 
 def prepare_tests() -> None:
-    """As far as it goes, what the lab's tests need: they skip, with a reason, where it is missing."""
+    """Install what the lab's tests need, where possible; else they are skipped with a reason."""
     with suppress(PrerequisiteMissing):
         become_root("for the tests of the lab")
         install(packages(TOOLS | TESTED_WITH))
@@ -91,35 +85,13 @@ def install(absent: list[str]) -> None:
         return
     sys.stderr.write(f"steerlab: installing {' '.join(absent)}\n")
     for words in (["update"], ["install", "-y", "--no-install-recommends", *absent]):
-        done = _apt(words)
-        if done.returncode != 0:
-            said = " ".join((done.stderr or done.stdout).split())[-500:]
-            raise PrerequisiteMissing(f"apt-get {words[0]}: {said} (needed: {' '.join(absent)})")
-
-
-def _apt(words: list[str]) -> subprocess.CompletedProcess[str]:
-    """apt-get, once whoever else installs packages here has ended (unattended-upgrades does at boot).
-
-    apt's own DPkg::Lock::Timeout waits without a word, and not for the lists.
-    """
-    end = time.monotonic() + _OTHER_INSTALLATION_S
-    told = False
-    while True:
         done = subprocess.run(
-            ["apt-get", "-qq", *words],
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
+            ["/bin/bash", "-p", "-c", '. "$0"; apt "$@"', _APT, *words],
+            stdout=subprocess.PIPE,
             text=True,
             errors="replace",
             check=False,
         )
-        if done.returncode == 0 or not _LOCKED.search(done.stderr) or time.monotonic() >= end:
-            return done
-        if not told:
-            sys.stderr.write(
-                f"steerlab: waiting up to {_OTHER_INSTALLATION_S / 60:.0f} minutes for another "
-                f"installation: {visible(done.stderr.splitlines()[0])}\n"
-            )
-            told = True
-        time.sleep(_AGAIN_S)
+        if done.returncode != 0:
+            said = " ".join(done.stdout.split())[-500:]
+            raise PrerequisiteMissing(f"apt-get {words[0]}: {said} (needed: {' '.join(absent)})")
