@@ -30,7 +30,7 @@ class StackRef:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that happens to one resource; `detail` is the changed inputs or the error."""
+    """One operation on one resource; `detail` has the changed inputs or the error."""
 
     operation: Operation
     urn: str
@@ -48,9 +48,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an engine did (or, for a preview, would do) and the stack's outputs.
+    """Changes that an engine made (in a preview: would make), and the stack's outputs.
 
-    `changes` has one entry per resource that was not left alone, in the order of completion.
+    `changes` has one entry for each changed resource, in the order of completion.
     """
 
     changes: tuple[Step, ...]
@@ -89,11 +89,11 @@ OnStep = Callable[[Step], None]
 
 
 def silent(_: Step) -> None:
-    """The listener of a caller that wants no progress."""
+    """A listener that ignores all steps."""
 
 
 class Engine(Protocol):
-    """What `embedded` and `pulumi_cli` have in common."""
+    """The interface of `embedded` and `pulumi_cli`."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""Which engine converges: the Pulumi CLI where it is on PATH, else the embedded one."""
+"""The choice of the engine: the Pulumi CLI where it is on PATH, else the embedded one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One engine at a time on a stack: lock files where the Pulumi CLI looks for and leaves its own."""
+"""One engine at a time on a stack, by lock files in the place and format of the Pulumi CLI's."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def hold(stack: StackRef) -> Iterator[None]:
-    """Hold the stack's lock, or raise StackLocked; a lock whose process is gone is removed."""
+    """Hold the stack's lock. Raises StackLocked; locks of processes that ended are removed."""
     folder = files.folder(folder_of(stack), 0o700)
     own = folder / f"{uuid.uuid4()}.json"
     _refuse_if_held(folder, own)
-    # Written beside the folder and moved: whoever lists the folder never reads half a lock.
+    # written beside the folder and moved: the CLI takes every file in the folder for a whole lock
     draft = folder.with_name(own.name)
     draft.write_text(json.dumps(_holder()))
     draft.rename(own)
@@ -53,8 +53,7 @@ def _holder() -> dict[str, Any]:
         "username": trust.user(os.geteuid()),
         "hostname": socket.gethostname(),
         "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-        # Beyond Pulumi's own fields: tell the process from a later one with its pid, and from
-        # one of another container with its pid.
+        # Not fields of Pulumi: another process can get the same pid later, or in another container.
         "process": _identity(os.getpid()),
         "pid_namespace": _pid_namespace(),
     }
@@ -81,25 +80,23 @@ def _refuse_if_held(folder: Path, own: Path | None) -> None:
         if not stale:
             cure = "wait for it, or end it"
             if not here:
-                cure = (
-                    f"if that process, its container or machine is gone, remove the lock: {remove}"
-                )
+                cure = f"if that process, its container or its machine no longer exists, remove the lock: {remove}"
             elif not lock.get("process"):
                 cure += f"; if ps -fp {pid} shows another program, remove the lock: {remove}"
             raise StackLocked(
                 f"the stack is locked by {holder}, pid {pid} on {host} since {since} ({path}): {cure}"
             )
-        logger.warning("removed the lock of pid %s, which is gone: %s", pid, path)
+        logger.warning("removed the lock of pid %s, which has ended: %s", pid, path)
         path.unlink(missing_ok=True)
 
 
 def _same_namespace(lock: dict[str, Any]) -> bool:
-    """Whether the pids of a lock are ours; Pulumi's own locks do not have their namespace."""
+    """Whether a lock's pid is of this pid namespace; locks of the CLI do not name theirs."""
     return lock.get("pid_namespace") in (None, _pid_namespace())
 
 
 def _pid_namespace() -> str:
-    """The pid namespace: containers of one machine count their processes apart."""
+    """The pid namespace: each container of a machine has its own."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:  # not Linux
@@ -107,13 +104,13 @@ def _pid_namespace() -> str:
 
 
 def _is_gone(pid: int, process: object) -> bool:
-    """Whether the process that took a lock on this machine no longer runs.
+    """Whether the process that took a lock on this machine has ended.
 
-    No times are compared: the clock may have been set since. A living process that could hold a
-    lock without an identity, as Pulumi's own are, is therefore taken for its holder.
+    Times are not compared, because the clock may have been set. Locks of the CLI have no identity: a
+    process with their pid counts as their holder.
     """
     if not 0 < pid < 1 << 31:
-        raise ValueError(f"{pid} is no process id")
+        raise ValueError(f"{pid} is not a process id")
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -125,7 +122,7 @@ def _is_gone(pid: int, process: object) -> bool:
 
 
 def _identity(pid: int) -> str | None:
-    """A running process's boot and start time, which no other process with its pid can have."""
+    """Boot and start time of a running process: together with the pid unique."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The engine that is the Pulumi CLI, driven by the Automation API over a local file backend."""
+"""The Pulumi CLI as an engine, driven by the Automation API with a local file backend."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ _PROVIDER = "pulumi:providers:"
 
 
 class Program(automation.PulumiCommand):
-    """`pulumi` in a session of its own: Ctrl-C reaches it by `stop` alone, once for each call.
+    """`pulumi` in a session of its own: it gets one SIGINT, from `stop`, and none from the terminal.
 
-    The first ends it in order; the SDK's own would be killed by the terminal's second.
+    The first SIGINT ends the CLI in order, a second one kills it.
     """
 
     _running: subprocess.Popen[str] | None = None
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """As the SDK's, which would leave its call for the version to the terminal's Ctrl-C."""
+        """As the SDK does, but `pulumi version` also runs in a session of its own."""
         self.command = "pulumi"
         told = self.run(["version"], "/", environment).stdout
         self.version = _cmd._parse_and_validate_pulumi_version(
@@ -142,7 +142,7 @@ class PulumiCli:
         outputs: Callable[[StackRef], dict[str, Any]] = lambda _: {},
         **options: Any,
     ) -> Outcome:
-        """Select or create the stack and run one verb of it; the CLI's errors become ours."""
+        """Select or create the stack and run one verb; errors of the CLI become `EngineError`."""
         made_by.refuse_other(stack.name, self.resources(stack), self.name)
         locks.refuse_if_held(stack)
         with TemporaryDirectory(prefix="steerlab-") as temporary, refusals_told():
@@ -166,7 +166,7 @@ class PulumiCli:
                     )
             except errors.ConcurrentUpdateError as error:
                 raise StackLocked(
-                    f"{_last_words(str(error))}\nwait for that process, or, if it is gone, remove its "
+                    f"{_last_words(str(error))}\nwait for that process; if it has ended, remove its "
                     f"lock: rm -- {quote(str(locks.folder_of(stack)))}/*.json"
                 ) from None
             except errors.CommandError as error:
@@ -183,10 +183,10 @@ class PulumiCli:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """What the CLI gets besides ours: where the state is, and the project's own empty passphrase.
+    """Variables for the CLI: the place of the state, and the project's empty passphrase.
 
-    The caller's would lock the stack to it, for every later command. The CLI ends in a panic where
-    its user has no name or no home, as an arbitrary uid of a container.
+    The caller's passphrase would be needed for every later command. The CLI panics where its user has
+    no name or no home directory, such as an arbitrary uid of a container.
     """
     given = {} if os.environ.get("USER") else {"USER": trust.user(os.geteuid())}
     at_home = os.environ.get("HOME", "")
@@ -197,12 +197,12 @@ def environment(home: Path) -> dict[str, str]:
         "PULUMI_CONFIG_PASSPHRASE": "",
         "PULUMI_CONFIG_PASSPHRASE_FILE": "",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
-        "PYTHONDONTWRITEBYTECODE": "1",  # caches of root's in a user's checkout
+        "PYTHONDONTWRITEBYTECODE": "1",  # no caches of root in a user's checkout
     }
 
 
 def _last_words(text: str) -> str:
-    """The lines that say `error:`, else the last ones."""
+    """The lines with `error:`, else the last ones."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     wrong = [line for line in lines if "error:" in line]
     return "\n".join((wrong or lines)[-5:])

@@ -12,17 +12,17 @@ from infra.measured import NAME, RESULTS
 
 
 def keep(stack: StackRef, result: dict[str, Any]) -> None:
-    """Record a measurement in the stack's checkpoint, as if its last `up` had made it.
+    """Record a measurement in the stack's checkpoint as its last `up` would.
 
-    `pulumi stack output` reads them there, and the next `up` finds the measurement made. A stack
-    without one (`runs=0`) has the outputs until its next `up`. Without a checkpoint nothing is
+    `pulumi stack output` shows it, and the next `up` does not measure again. A stack without a
+    measurement (`runs=0`) keeps these outputs until its next `up`. Without a checkpoint nothing is
     recorded. Raises `EngineError` where the stack is locked or cannot be written.
     """
     path = checkpoint.path_of(stack.home, stack.project, stack.name)
     if not path.exists():
         return
     with locks.hold(stack):
-        state.load(stack)  # sound, or refused
+        state.load(stack)  # refuses a damaged one
         document = checkpoint.read(path) or {}
         for resource in document["checkpoint"]["latest"].get("resources") or ():
             _record(resource, result)

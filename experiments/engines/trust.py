@@ -1,4 +1,4 @@
-"""Whose state this is: a stack's state holds scripts, and they run as whoever runs the command."""
+"""Ownership of a stack's state: it holds scripts, which run as the user of the command."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _PROGRAM = Path(__file__)
 
 
 def refuse_foreign(directory: Path, *names: str) -> None:
-    """Raise `InvalidInput` where somebody else could have written these files of a directory.
+    """Raise `InvalidInput` where another user could have written these files of a directory.
 
-    Trusted are root, the caller (also of sudo) and the owner of this program.
+    Trusted are root, the caller (also of sudo) and the owner of this checkout.
     """
     if not directory.is_dir():
         return
@@ -35,7 +35,7 @@ def refuse_foreign(directory: Path, *names: str) -> None:
             why, cure = "can be written by others", "chmod -R go-w"
         if why:
             raise InvalidInput(
-                f"{path} {why}, and scripts of the state in it would run as {user(os.geteuid())}: "
+                f"{path} {why}, and scripts in this state would run as {user(os.geteuid())}: "
                 f"if you trust all of it, run {cure} {quoted(directory)}"
             )
 
@@ -55,7 +55,7 @@ def _writable_by_others(found: os.stat_result) -> bool:
 
 
 def _private(found: os.stat_result) -> bool:
-    """Whether the group is its owner's own, as many distributions make one for each user."""
+    """Whether the group has only the owner as a member: many distributions create one for each user."""
     try:
         owner, group = pwd.getpwuid(found.st_uid), grp.getgrgid(found.st_gid)
     except KeyError:

@@ -42,7 +42,7 @@ def project(tmp_path):
         ('thing("a", add_previous_output_in_env="no")', "must be a boolean"),
         ('thing("a", logging="loud")', "logging must be one of"),
         ('import pulumi_command\npulumi_command.Provider("p")',
-         "does not know pulumi:providers:command"),
+         "pulumi:providers:command"),
         ('from pulumi_command import remote\nremote.Command("a", create="x",\n'
          '    connection={"host": "h"})', "command:remote:Command"),
         ('from pulumi_command import local\nlocal.run(command="true")',

@@ -1,7 +1,7 @@
-"""A bounded engine without the Pulumi CLI: the same program, state and semantics, in process.
+"""An engine without the Pulumi CLI: the same program, state and semantics, in process.
 
-It knows `command:local:Command` and ten Kubernetes kinds and refuses the rest by name. It is no
-replacement for Pulumi.
+It supports `command:local:Command` and five Kubernetes kinds, and refuses everything else by name. It
+does not replace Pulumi.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Embedded:
     def _converge(
         self, stack: StackRef, replace: Sequence[str], on_step: OnStep, *, preview: bool
     ) -> Outcome:
-        from experiments.engines.embedded import program  # it imports the SDK, which takes time
+        from experiments.engines.embedded import program  # imports the SDK, which is slow
 
         deployment = self._deployment(stack, replace, on_step, preview=preview)
         with signals.stopping(deployment.stop), refusals_told(), deployment.recorded():
@@ -84,5 +84,5 @@ class Embedded:
 
 
 def _absolute(stack: StackRef) -> StackRef:
-    """Its paths still mean the same inside the project's folder."""
+    """With absolute paths, because the program runs in the project's folder."""
     return dataclasses.replace(stack, root=stack.root.absolute(), home=stack.home.absolute())

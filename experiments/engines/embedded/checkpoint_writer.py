@@ -1,4 +1,4 @@
-"""The live checkpoint of one run: what is settled, what is left of the last, what is under way."""
+"""The checkpoint during a run: settled resources, those left from the last run, pending operations."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from experiments.engines.embedded.state import Checkpoint, Doing
 
 
 class CheckpointWriter:
-    """Keeps the stack's file in step with what happens; every method is safe in any thread.
+    """Keeps the stack's file up to date; all methods are thread-safe.
 
-    Methods that say so return once the file is durable: one write serves every thread that waits
-    when it begins, so that concurrent steps share their writes. A preview writes nothing.
+    Where a method is documented as durable, it returns after the file is on disk: concurrent calls
+    share one write. A preview writes nothing.
     """
 
     def __init__(self, stack: StackRef, checkpoint: Checkpoint, *, preview: bool = False) -> None:
@@ -25,7 +25,7 @@ class CheckpointWriter:
         self._settled: dict[int, Resource] = {}
         self._left = {id(resource): resource for resource in checkpoint.resources}
         self._pending: dict[int, tuple[Doing, Resource]] = {}
-        # Not those of replaced resources: these still stand in the list, marked for deletion.
+        # not of replaced resources, which are still in the list, marked for deletion
         self._interrupted = {
             resource["urn"]: (doing, resource)
             for doing, resource in checkpoint.pending
@@ -38,24 +38,24 @@ class CheckpointWriter:
 
     @property
     def left(self) -> list[Resource]:
-        """What the last run recorded and this one has not settled, in order of creation."""
+        """Resources of the last run that this one has not settled, in order of creation."""
         with self._turn:
             return list(self._left.values())
 
     @property
     def resources(self) -> list[Resource]:
-        """Everything that is recorded now, in order of creation."""
+        """All resources that are recorded now, in order of creation."""
         with self._turn:
             return [*self._settled.values(), *self._left.values()]
 
     @property
     def interrupted(self) -> dict[str, tuple[Doing, Resource]]:
-        """What a killed run was doing, by URN, as far as this one has not settled it."""
+        """Pending operations of a killed run, by URN, that this one has not settled."""
         with self._turn:
             return dict(self._interrupted)
 
     def begin(self, doing: Doing, resource: Resource) -> None:
-        """Note an operation as pending; durable on return."""
+        """Record an operation as pending; durable on return."""
         with self._turn:
             self._pending[id(resource)] = doing, resource
             self._commit()
@@ -115,7 +115,7 @@ class CheckpointWriter:
                     self._version += 1
 
     def close(self) -> None:
-        """Write what is not written yet, durable on return, and from then on nothing."""
+        """Write what is not written yet, durable on return; later changes are not written."""
         with self._turn:
             if self._version > self._durable:
                 self._commit()
@@ -126,7 +126,7 @@ class CheckpointWriter:
         self._texts.pop(id(resource), None)
 
     def _commit(self) -> None:
-        """Wait, with the lock held, until all up to now is durable; write it if nobody does."""
+        """Wait, with the lock held, until all changes so far are durable; write where no thread does."""
         self._version += 1
         version = self._version
         while self._durable < version and not self._closed:
@@ -154,7 +154,7 @@ class CheckpointWriter:
         )
 
     def _text(self, resource: Resource) -> str:
-        """A resource's JSON, made once: a write costs what is new, not all there is."""
+        """A resource's JSON, cached: a write encodes only new and changed resources."""
         entry = self._texts.get(id(resource))
         if entry is None:
             entry = self._texts[id(resource)] = resource, state.to_json(resource)

@@ -1,4 +1,4 @@
-"""Runs the scripts of `command:local:Command` resources as pulumi-command 1.2.1 does."""
+"""Runs the scripts of `command:local:Command` resources with the semantics of pulumi-command 1.2.1."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _INPUTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def problems(inputs: Properties) -> list[str]:
-    """What is wrong with, or not known here of, a command's inputs."""
+    """Invalid and unsupported inputs of a command."""
     found = [f"input {name} is not supported" for name in inputs if name not in _INPUTS]
     for name, (kind, fits) in _INPUTS.items():
         if inputs.get(name, UNKNOWN) != UNKNOWN and not fits(inputs[name]):
@@ -58,7 +58,7 @@ def _strings(value: Any, kind: type) -> bool:
 class Commands:
     """Runs scripts in the project's folder, each in a process group of its own.
 
-    For a preview it runs nothing and says which outputs are known beforehand.
+    In a preview it runs nothing and predicts the outputs.
     """
 
     def __init__(self, root: Path, *, preview: bool = False) -> None:
@@ -71,7 +71,7 @@ class Commands:
         return self.stopping.is_set()
 
     def stop(self) -> None:
-        """End what runs (its threads send the signals) and refuse what comes."""
+        """End running scripts (their threads send the signals) and start no others."""
         self.stopping.set()
 
     def create(self, _: str, inputs: Properties) -> Properties:
@@ -81,9 +81,9 @@ class Commands:
         return self._outputs(inputs.get("create"), inputs, {})
 
     def update(self, type_: str, inputs: Properties, recorded: Properties) -> Properties:
-        """The outputs of a changed resource, from those that are recorded."""
+        """The outputs of a changed resource."""
         if self.preview:
-            # As the provider has it: an input that is only new leaves the outputs known.
+            # As in the provider, an added input leaves the outputs known.
             changed = {path[0] for path in differences(recorded, {**recorded, **inputs})}
             changed |= _INPUTS.keys() - inputs.keys()
             certain = not unknown(inputs) and changed.isdisjoint(recorded)
@@ -138,9 +138,9 @@ class Commands:
     def _attend(
         self, process: subprocess.Popen[bytes], stdin: bytes | None
     ) -> tuple[bool, bytes, bytes]:
-        """Wait for the end; told to stop, end the process group.
+        """Wait for the end of a process; after `stop`, end its process group.
 
-        Returns whether it was ended, and its output.
+        Returns whether the group was ended, stdout and stderr.
         """
         ended, due = False, math.inf
         signals = iter((signal.SIGTERM, signal.SIGKILL))
@@ -155,7 +155,7 @@ class Commands:
                 ended, due = True, now
             if ended and now >= due:
                 number = next(signals, None)
-                if number is None:  # a process that left the group holds the output open
+                if number is None:  # a process that left the group keeps the output open
                     break
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, number)

@@ -1,4 +1,4 @@
-"""Converges one stack: each resource as the program declares it, then deletes the rest."""
+"""Converges one stack: each declared resource, then deletes the others."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from experiments.engines.embedded.state import Doing, now
 
 logger = logging.getLogger(__name__)
 
-_POSITIONS = ("sourcePosition", "stackTrace")  # which only the CLI records
+_POSITIONS = ("sourcePosition", "stackTrace")  # recorded by the CLI only
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was decided for one resource; `first` are those to delete before it is created."""
+    """The decision for one resource; `first` are the resources to delete before it is created."""
 
     wanted: Resource
     old: Resource | None
@@ -43,7 +43,7 @@ class Deployment:
     """One run over one stack; `register` may be called from many threads at once.
 
     When a resource fails, its dependents are skipped; independent resources still finish;
-    nothing is deleted after a failure. A preview is the same run with nothing behind it.
+    nothing is deleted after a failure. A preview is the same run without effects.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Deployment:
         self._reporting = threading.Lock()
 
     def provider(self, package: str, version: str) -> str:
-        """The reference of a default provider, which is recorded as Pulumi records it."""
+        """The reference of a default provider, recorded as Pulumi does."""
         name = f"default_{version}".translate(str.maketrans(".-+", "___"))
         kind = f"{planning.PROVIDER}{package}"
         urn = f"urn:pulumi:{self._stack.name}::{self._stack.project}::{kind}::{name}"
@@ -97,7 +97,7 @@ class Deployment:
             return f"{urn}::{self._olds[urn]['id']}"
 
     def register(self, wanted: Resource, *, delete_first: bool = False) -> Resource | None:
-        """Converge one resource, after all that it builds on; None where it does not stand."""
+        """Converge one resource after its dependencies; None where it failed or was skipped."""
         urn = wanted["urn"]
         with self._turn:
             if urn in self._registered:
@@ -121,7 +121,7 @@ class Deployment:
         return resource
 
     def _plan(self, wanted: Resource, delete_first: bool) -> Plan | None:
-        """Decide what happens to a resource, None where it must be skipped; lock held."""
+        """Decide on a resource, None where it must be skipped; lock held."""
         urn = wanted["urn"]
         lacks = planning.references(wanted) & self._unfinished
         if not self._commands.preview and planning.unknown(wanted.get("inputs")):
@@ -146,14 +146,14 @@ class Deployment:
             dependents = planning.dependent_replacements(old, left, self._decided)
             return [r for r in (old, *dependents) if not r.get("pendingReplacement")]
 
-        # What another replacement is deleting already need not be deleted twice.
+        # wait until no other replacement deletes one of these resources
         self._turn.wait_for(lambda: self._deleting.isdisjoint(r["urn"] for r in in_its_way()))
         first = in_its_way()
         self._deleting.update(r["urn"] for r in first)
         return Plan(wanted, old, decision, first)
 
     def _delete_first(self, plan: Plan) -> None:
-        """Delete what a replacement must not meet, dependents before what they build on."""
+        """Delete the old resource and its dependents, dependents first."""
         try:
             if plan.decision.operation == "replace" and plan.old:
                 if plan.wanted.get("protect") and _is_protected(plan.old):
@@ -161,7 +161,7 @@ class Deployment:
                 for resource in plan.first:
                     if resource is not plan.old and _is_protected(resource):
                         raise OperationFailed(
-                            f"{resource['urn']} would go with it and is protected"
+                            f"{resource['urn']} would be deleted with it and is protected"
                         )
             for resource in reversed(plan.first):
                 self._delete_for(plan, resource)
@@ -176,13 +176,13 @@ class Deployment:
             self._delete(resource, awaits_replacement=not resource.get("delete"))
         except OperationFailed as error:
             if is_dependent:
-                raise type(error)(f"{urn} must go first: {error}") from error
+                raise type(error)(f"{urn} must be deleted first: {error}") from error
             raise
         if is_dependent:
             self._report("delete", urn, "done", "for a replacement", change=False)
 
     def _converge(self, plan: Plan) -> Resource:
-        """Do what was decided and record it."""
+        """Carry out the decision and record the result."""
         wanted, old, operation = plan.wanted, plan.old, plan.decision.operation
         if old is None or operation == "replace":
             outputs = {}
@@ -226,7 +226,7 @@ class Deployment:
 
     @contextmanager
     def _pending(self, doing: Doing, resource: Resource) -> Iterator[None]:
-        """While its script runs, the operation is on record; so it stays if that is cut off."""
+        """Record the operation as pending while it runs, and if it is cut off."""
         self._writer.begin(doing, resource)
         try:
             yield
@@ -236,47 +236,47 @@ class Deployment:
             raise
 
     def _delete(self, resource: Resource, *, awaits_replacement: bool = False) -> None:
-        """Run the recorded `delete`, if there is one to run, and drop or mark the record."""
+        """Delete a resource, and remove or mark its record."""
         if resource["custom"] and not resource.get("pendingReplacement"):
             with self._pending("deleting", resource):
-                # what a killed run was still creating has inputs only
+                # only inputs are recorded where a run was killed during the creation
                 recorded = resource.get("outputs") or _inputs(resource)
                 self._provider_of(resource).delete(resource["type"], recorded)
         self._writer.remove(resource, awaits_replacement=awaits_replacement)
 
     def set_outputs(self, urn: str, outputs: dict[str, Any]) -> None:
-        """Take the outputs of a component; those of the stack wait for the end."""
+        """Record the outputs of a component; those of the stack are recorded at the end."""
         if urn.split("::")[2] == planning.STACK:
             self._stack_outputs[urn] = outputs
         else:
             self._writer.set_outputs(urn, self._known(outputs))
 
     def _known(self, outputs: dict[str, Any]) -> dict[str, Any]:
-        """What is unknown outside a preview comes from something that failed: left out."""
+        """Without unknown values, which outside a preview come from failed resources."""
         if self._commands.preview:
             return outputs
         return {name: value for name, value in outputs.items() if not planning.unknown(value)}
 
     def delete_rest(self) -> None:
-        """Delete what the program did not register, dependents first; nothing after a failure."""
+        """Delete resources that the program did not register, dependents first; none after a failure."""
         if self._failures or self._unfinished:
             return
         rest = self._writer.left
         recorded = {resource["urn"] for resource in rest}
         rest += [r for urn, (_, r) in self._writer.interrupted.items() if urn not in recorded]
-        kept: set[str] = set()  # what something still builds on that could not be deleted
+        kept: set[str] = set()  # dependencies of resources that could not be deleted
         with ThreadPoolExecutor(self._parallel) as pool:
             for members in planning.deletion_rounds(rest):
                 ready = [resource for resource in members if resource["urn"] not in kept]
                 deletions = {id(r): pool.submit(self._delete_last, r) for r in ready}
                 while wait(deletions.values(), timeout=0.2).not_done:
-                    pass  # and notice a signal that another thread received
+                    pass  # wakes up for signals that another thread received
                 for resource in members:
                     if resource["urn"] in kept or not deletions[id(resource)].result():
                         kept |= planning.references(resource)
 
     def _delete_last(self, resource: Resource) -> bool:
-        """Delete one that is left; what it builds on goes after it, and stays if it fails."""
+        """Delete one resource; False where its dependencies must stay."""
         urn = resource["urn"]
         if self._commands.stopped:
             return False
@@ -296,12 +296,12 @@ class Deployment:
         return True
 
     def stop(self) -> None:
-        """End the commands that run and start no other; `register` and `delete_rest` then return."""
+        """End running commands and start no others; `register` and `delete_rest` then return."""
         self._commands.stop()
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Whatever happens inside, what came of it is saved; then what failed is raised."""
+        """Save the results of the block, also after an error; then raise all failures."""
         try:
             yield
         except BaseException as error:
@@ -314,14 +314,14 @@ class Deployment:
             raise EngineError("\n".join(self._failures))
 
     def _close(self, *, failed: bool) -> None:
-        """Record the stack's outputs; after a failure a missing one keeps its last value."""
+        """Record the stack's outputs; after a failure, missing ones keep their last values."""
         for urn, outputs in self._stack_outputs.items():
             before = self._olds.get(urn, {}).get("outputs", {}) if failed else {}
             self._writer.set_outputs(urn, before | self._known(outputs))
         self._writer.close()
 
     def outcome(self) -> Outcome:
-        """What was done (in a preview: would be done)."""
+        """The changes made (in a preview: planned)."""
         outputs = outputs_of(self._writer.resources)
         return Outcome(tuple(self._changes.values()), self._same, outputs)
 
@@ -335,7 +335,7 @@ class Deployment:
     def _report(
         self, operation: Operation, urn: str, phase: Phase, detail: str = "", *, change: bool = True
     ) -> None:
-        """Tell the listener, one step at a time, and count."""
+        """Pass a step to the listener, one at a time, and count it."""
         step = Step(operation, urn, phase, detail)
         with self._reporting:
             if operation == "same":
@@ -349,7 +349,7 @@ class Deployment:
 
 
 def outputs_of(resources: Sequence[Resource]) -> dict[str, Any]:
-    """The stack's outputs; in a preview an unknown one reads as Pulumi shows it."""
+    """The stack's outputs; unknown values of a preview in Pulumi's form."""
     for resource in resources:
         if resource["type"] == planning.STACK:
             return {k: _shown(v) for k, v in resource.get("outputs", {}).items()}
@@ -381,6 +381,6 @@ def _created(wanted: Resource, id_: str, outputs: dict[str, Any]) -> Resource:
 
 
 def _continued(wanted: Resource, old: Resource, outputs: dict[str, Any]) -> Resource:
-    """The record of a resource that was there before; what this engine does not set is kept."""
+    """The record of an existing resource; fields that this engine does not set are kept."""
     kept = {k: old[k] for k in ("id", "created", "modified", *_POSITIONS) if k in old}
     return planning.compact({**wanted, **kept, "outputs": outputs})

@@ -1,4 +1,4 @@
-"""Five kinds of Kubernetes objects: server-side apply, waits and deletion as pulumi-kubernetes has them."""
+"""Five kinds of Kubernetes objects: server-side apply, waits and deletion, as pulumi-kubernetes does."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from infra.kubernetes.access import CALL_S, connect, words
 TYPE = "kubernetes:"
 MANAGER = "steerlab"
 WAIT_S = 600.0
-# An API server that is away for so long is not only restarting; seconds.
+# An API server that restarts answers again within this time; seconds.
 AWAY_S = 30.0
 _TICK = 0.25
 _SKIP, _TIMEOUT = "pulumi.com/skipAwait", "pulumi.com/timeoutSeconds"
-# Why a container waits that no waiting ends, and those that pulling again might.
+# Reasons of a waiting container that are final, and those that another pull may end.
 _HOPELESS = {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"}
 _PULLING = {"ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff"}
 _PULL_S = 30.0
-# How the conditions are called that are True where something is wrong.
+# Endings of conditions that are True in case of a fault.
 _FAULTS = ("Failure", "Remaining", "Failed", "FailureTarget", "Suspended")
 
 
 class Kind(NamedTuple):
-    """Where the API has the objects of a kind, and the paths of what cannot be changed there."""
+    """The API path of a kind, and the property paths that cannot be changed in place."""
 
     group: str
     plural: str
@@ -54,7 +54,7 @@ _ALWAYS = ("apiVersion", "kind", "metadata.name", "metadata.namespace")
 
 
 def kind_of(type_: str) -> Kind | None:
-    """The kind of a resource's type; None where this engine does not know it."""
+    """The kind of a resource's type; None where this engine does not support it."""
     return KINDS.get(type_.removeprefix(TYPE)) if type_.startswith(TYPE) else None
 
 
@@ -65,22 +65,22 @@ def immutable(type_: str) -> tuple[str, ...]:
 
 
 def problems(inputs: Properties) -> list[str]:
-    """What this engine does not know of an object's inputs: names must be given."""
+    """Unsupported inputs of an object: names must be given."""
     metadata = inputs.get("metadata")
     if metadata == UNKNOWN or (isinstance(metadata, dict) and metadata.get("name")):
         return []
-    return ["metadata.name is missing: the embedded engine gives no names"]
+    return ["metadata.name is missing: the embedded engine generates no names"]
 
 
 def provider_problems(inputs: Properties) -> list[str]:
-    """A kubeconfig is named, never quoted: its contents would bring credentials into the state."""
+    """Unsupported inputs of a provider: the contents of a kubeconfig would be credentials in the state."""
     found = [
         f"provider input {name} is not supported"
         for name in inputs
         if name not in ("kubeconfig", "context", "version")
     ]
     if any(sign in (inputs.get("kubeconfig") or "") for sign in "\n{"):
-        found.append("provider input kubeconfig must be the path of a file, not what is in it")
+        found.append("provider input kubeconfig must be the path of a file, not its contents")
     return found
 
 
@@ -97,11 +97,11 @@ class Objects:
         )
 
     def create(self, type_: str, inputs: Properties) -> Properties:
-        """Apply an object and wait until it stands; its live form is returned."""
+        """Apply an object, wait until it is ready and return its live form."""
         if self._preview:
             return inputs | {"metadata": _foreseen(inputs.get("metadata"))}
         kind, name, namespace = self._place(type_, inputs)
-        if kind.plural == "jobs":  # one that is there has run, and would not run again
+        if kind.plural == "jobs":  # an existing one would not run again
             self.delete(type_, inputs)
         query = [("fieldManager", MANAGER), ("force", "true")]
         body = {key: value for key, value in inputs.items() if key != "status"}
@@ -117,7 +117,7 @@ class Objects:
         return self.create(type_, inputs)
 
     def delete(self, type_: str, recorded: Properties) -> None:
-        """Delete an object with what it owns and wait until it is gone; absence is no failure."""
+        """Delete an object with its dependents and wait until it is gone; a missing object is no failure."""
         if self._preview:
             return
         kind, name, namespace = self._place(type_, recorded)
@@ -137,7 +137,7 @@ class Objects:
             last = now
             return False
 
-        self._until(gone, WAIT_S, lambda: f"{kind.plural}/{name} does not go: {_state(last)}")
+        self._until(gone, WAIT_S, lambda: f"{kind.plural}/{name} is not deleted: {_state(last)}")
 
     def new_id(self, _: str, outputs: Properties) -> str:
         if self._preview:
@@ -147,7 +147,7 @@ class Objects:
 
     def _place(self, type_: str, properties: Properties) -> tuple[Kind, str, str]:
         kind = kind_of(type_)
-        assert kind  # noqa: S101 the monitor takes no other
+        assert kind  # noqa: S101 the monitor refuses others
         metadata = properties["metadata"]
         namespace = metadata.get("namespace") or "default"
         return kind, metadata["name"], namespace if kind.namespaced else ""
@@ -164,7 +164,7 @@ class Objects:
             nonlocal last, waiting
             live = self._get(kind, namespace, name)
             if live is None:
-                raise OperationFailed(f"{kind.plural}/{name} was deleted while it was waited for")
+                raise OperationFailed(f"{kind.plural}/{name} was deleted during the wait")
             last = live
             if live["metadata"].get("deletionTimestamp"):
                 raise OperationFailed(
@@ -206,7 +206,7 @@ class Objects:
         return bool(conditions.get("Complete", {}).get("status") == "True")
 
     def _end_of(self, namespace: str, selector: str) -> tuple[int, str]:
-        """Exit code and last words of the last container of these pods that failed; 0 for none."""
+        """Exit code and last message of the last failed container of these pods; 0 for none."""
         for pod in reversed(self._pods(namespace, selector)):
             for container in pod["status"].get("containerStatuses") or []:
                 ended = container["state"].get("terminated") or {}
@@ -218,7 +218,7 @@ class Objects:
     def _refuse_stuck_pods(
         self, namespace: str, live: Properties, waited: float
     ) -> list[Properties]:
-        """The pods of a Deployment that is not ready. Raises for one that no waiting helps."""
+        """The pods of a Deployment that is not ready. Raises where a pod cannot become ready."""
         labels = live["spec"]["selector"]["matchLabels"]
         if rolled_out(live) or waited < 1:
             return []
@@ -252,7 +252,7 @@ class Objects:
 
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):
-            raise OperationInterrupted("interrupted while it waited for the cluster")
+            raise OperationInterrupted("interrupted while waiting for the cluster")
 
     # --- calls ---
 
@@ -270,7 +270,7 @@ class Objects:
         body: Properties | None = None,
         absent: bool = False,
     ) -> Properties | None:
-        """One request, again while the API server is away; None where `absent` is allowed."""
+        """One request, repeated while the API server is away; None for a missing object where `absent`."""
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
@@ -280,7 +280,7 @@ class Objects:
         end = time.monotonic() + AWAY_S
         while True:
             if self._stop.is_set():
-                raise OperationInterrupted("interrupted before it was asked of the cluster")
+                raise OperationInterrupted("interrupted before the call to the cluster")
             try:
                 api = self._connect()
                 request = api.param_serialize(
@@ -315,7 +315,7 @@ class Objects:
 
 
 def rolled_out(live: Mapping[str, Any]) -> bool:
-    """Whether a Deployment's pods are all of its last form and available (pure)."""
+    """Whether all pods of a Deployment have its latest template and are available (pure)."""
     status, wanted = live.get("status", {}), live["spec"].get("replicas", 1)
     return bool(
         status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
@@ -326,23 +326,23 @@ def rolled_out(live: Mapping[str, Any]) -> bool:
 
 
 def _state(live: Mapping[str, Any]) -> str:
-    """An object's conditions that are not as they should be, in words (pure)."""
+    """Messages of an object's conditions that show a fault (pure)."""
     conditions = live.get("status", {}).get("conditions") or []
     said = [
         c.get("message") or c.get("reason", "")
         for c in conditions
         if (c.get("status") == "True") == _is_fault(c.get("type", ""))
     ]
-    return "; ".join(filter(None, said)) or "no reason is given"
+    return "; ".join(filter(None, said)) or "no reason given"
 
 
 def _is_fault(condition: str) -> bool:
-    """Whether a condition tells of a fault where it is True, as ReplicaFailure does (pure)."""
+    """Whether True means a fault for a condition, such as ReplicaFailure (pure)."""
     return condition.endswith(_FAULTS)
 
 
 def unscheduled(pods: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The pods that no node takes, and why (pure)."""
+    """The unscheduled pods with their reasons (pure)."""
     return [
         f"pod {pod['metadata']['name']}: {c.get('message') or c.get('reason', '')}"
         for pod in pods
@@ -352,14 +352,14 @@ def unscheduled(pods: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _foreseen(metadata: Any) -> Any:
-    """An object's metadata before it is there."""
+    """An object's metadata before its creation."""
     return {**metadata, "uid": UNKNOWN} if isinstance(metadata, dict) else UNKNOWN
 
 
 def answered(text: bytes) -> Properties:
-    """An object as the API server gives it (pure). Raises `Refusal`."""
+    """An object from the API server's answer (pure). Raises `Refusal`."""
     with untrusted.reading("the API server's answer"):
         answer = untrusted.parsed(text)
         if not isinstance(answer, dict):
-            raise ValueError("it is no object")
+            raise ValueError("it is not an object")
     return answer

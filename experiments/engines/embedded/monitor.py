@@ -16,7 +16,7 @@ from experiments.engines.embedded.planning import Resource
 
 logger = logging.getLogger(__name__)
 
-# The key by which Pulumi tells a secret, an asset, an archive or a reference from a plain map.
+# The key that marks a secret, an asset, an archive or a reference in a map of Pulumi's.
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 
 # pulumi-command sets this for each of its commands.
@@ -33,16 +33,16 @@ _TAKEN = frozenset(
 
 
 class Monitor:
-    """Each method is one remote procedure of the SDK; they arrive on many threads at once."""
+    """Each method is one remote procedure of the SDK; calls arrive on many threads at once."""
 
     def __init__(self, stack: StackRef, deployment: Deployment) -> None:
         self._stack = stack
         self._deployment = deployment
-        # By URN, the options that its children take over.
+        # by URN, the options that its children inherit
         self._options: dict[str, dict[str, Any]] = {}
 
     def GetDeploymentInfo(self, _: object) -> resource_pb2.DeploymentInfo:  # noqa: N802
-        """The SDK does without every feature that is not named here, or says that it cannot."""
+        """The features that the SDK may use; it refuses to use others."""
         return resource_pb2.DeploymentInfo(
             supportedFeatures=[
                 resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS,
@@ -72,7 +72,7 @@ class Monitor:
         self._deployment.set_outputs(request.urn, _plain_map(request.outputs, request.urn))
 
     def SignalAndWaitForShutdown(self, _: object) -> None:  # noqa: N802
-        """The program has declared all it wants: it calls this only where it did not fail."""
+        """The SDK calls this at the end of a program that did not fail."""
         self._deployment.delete_rest()
 
     def __getattr__(self, name: str) -> Callable[[Any], NoReturn]:
@@ -86,7 +86,7 @@ class Monitor:
         return refuse
 
     def _wanted(self, request: resource_pb2.RegisterResourceRequest) -> Resource:
-        """The resource that a request describes, as the checkpoint has it."""
+        """The requested resource in the form of the checkpoint."""
         urn = self._urn(request)
         _refuse_unsupported(request, urn)
         inputs = _plain_map(request.object, urn)
@@ -113,14 +113,14 @@ class Monitor:
         )
 
     def _provider(self, request: resource_pb2.RegisterResourceRequest) -> str:
-        """The reference of a resource's provider: the one it names, or its package's default."""
+        """The reference of a resource's provider: its own, or the default of its package."""
         if not request.custom or request.type.startswith(planning.PROVIDER):
             return ""
         package = request.type.partition(":")[0]
         return request.provider or self._deployment.provider(package, request.version)
 
     def _urn(self, request: resource_pb2.RegisterResourceRequest) -> str:
-        """A resource's type in its URN begins with those of its parents, but not the stack's."""
+        """A URN; its type part begins with the types of the parents, without the stack's."""
         parent_type = request.parent.split("::")[2] if request.parent else planning.STACK
         prefix = "" if parent_type == planning.STACK else f"{parent_type}$"
         stack = self._stack
@@ -128,7 +128,7 @@ class Monitor:
 
 
 class Log:
-    """Stands for the SDK's engine: what the program logs goes to Python's logging."""
+    """In-process replacement for the SDK's engine: the program's log goes to Python's logging."""
 
     _LEVELS = {  # noqa: RUF012 - never changed
         engine_pb2.INFO: logging.INFO,
@@ -142,7 +142,7 @@ class Log:
 
 
 def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest, urn: str) -> None:
-    """Name the first option that this engine would leave out, also one that it has never heard of."""
+    """Refuse unsupported types and options, also options of later SDKs."""
     for field, value in request.ListFields():
         if field.name == "aliasURNs":
             value = [alias for alias in value if not _older_type(alias)]
@@ -154,19 +154,19 @@ def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest, urn: str)
         if field.name not in _TAKEN and value and not empty:
             option = re.sub("(?<=[a-z])([A-Z])", r"_\1", field.name).lower()
             raise EngineError(f"the embedded engine does not support {option}: {urn}")
-    explicit = request.type == f"{planning.PROVIDER}command"  # the default one does all there is
+    explicit = request.type == f"{planning.PROVIDER}command"  # the default one is sufficient
     if request.custom and (explicit or not state.known(request.type)):
-        raise EngineError(f"the embedded engine does not know {request.type}: {urn}")
+        raise EngineError(f"the embedded engine does not support {request.type}: {urn}")
 
 
 def _older_type(urn: str) -> bool:
-    """Whether an alias is only the SDK's, for a type of Kubernetes that no state of ours can hold."""
+    """Whether an alias is one of the SDK's for an older Kubernetes type, which no state can contain."""
     kind = urn.split("::")[2].rpartition("$")[2]
     return kind.startswith(kubernetes.TYPE) and not state.known(kind)
 
 
 def _problems(type_: str, inputs: dict[str, Any]) -> list[str]:
-    """What this engine does not know of a custom resource's inputs."""
+    """Invalid and unsupported inputs of a custom resource."""
     if type_ == command.TYPE:
         return command.problems(inputs)
     if type_.startswith(planning.PROVIDER):
@@ -177,7 +177,7 @@ def _problems(type_: str, inputs: dict[str, Any]) -> list[str]:
 def _plain_map(struct: Any, urn: str) -> dict[str, Any]:
     if _SIGNATURE in struct.fields:
         raise EngineError(
-            "the embedded engine takes no secret values, assets, archives or resource references:"
+            "the embedded engine supports no secret values, assets, archives or resource references:"
             f" {urn}"
         )
     return {name: _plain(value, urn) for name, value in struct.fields.items()}

@@ -1,4 +1,4 @@
-"""What must happen to a resource, and in which order: pure functions of recorded and declared."""
+"""Decisions on resources and their order: pure functions of recorded and declared resources."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 
 from experiments.engines import Operation
 
-# A resource, in the form that Pulumi's checkpoint has for it.
+# A resource in the form of Pulumi's checkpoint.
 Resource = dict[str, Any]
 Path = tuple[str | int, ...]
 
 STACK = "pulumi:pulumi:Stack"
 PROVIDER = "pulumi:providers:"
-# The text that stands for a value which is not known yet, as in Pulumi's own wire format.
+# The placeholder for a value that is not known yet, as in Pulumi's wire format.
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
-# Texts that a line of a preview has room for.
+# Longest text that a line of a preview shows.
 _SHORT = 60
 
 
 def compact(resource: Resource) -> Resource:
-    """The resource without what is empty, as the checkpoint has it."""
+    """The resource without empty fields, as in the checkpoint."""
     return {k: v for k, v in resource.items() if v or k in ("urn", "custom", "type")}
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What happens to a resource; `changed` are the inputs that differ, or another reason."""
+    """The operation on a resource; `changed` has the inputs that differ, or another reason."""
 
     operation: Operation
     changed: tuple[str, ...] = ()
@@ -42,10 +42,10 @@ def decide(
     interrupted: str = "",
     immutable: Iterable[str] = ("triggers",),
 ) -> Decision:
-    """Create, update, replace or leave alone; a `reason` forces the replacement, and so does the
-    change of an input whose path is `immutable`.
+    """Create, update, replace or keep a resource.
 
-    `interrupted` is what a killed run was doing to it: what is recorded can then not be trusted.
+    A `reason` forces a replacement, and so does a change of an input whose path is `immutable`.
+    `interrupted` is the operation of a killed run: the record may then be wrong.
     """
     if old is None:
         return Decision("create")
@@ -57,7 +57,7 @@ def decide(
         return Decision("replace", (reason,))
     paths = list(differences(old.get("inputs", {}), wanted.get("inputs", {})))
     changed = tuple(dict.fromkeys(str(path[0]) for path in paths))
-    # what is above an immutable input changes it too, such as a `spec` that is not known yet
+    # a change above an immutable input changes it too, such as a `spec` that is not known yet
     fixed = [tuple(text.split(".")) for text in immutable]
     if wanted["custom"] and any(
         _covers(f, path) or _covers(path, f) for f in fixed for path in paths
@@ -69,7 +69,7 @@ def decide(
 
 
 def in_words(changed: Iterable[str], old: Resource | None, wanted: Resource) -> str:
-    """The inputs that differ; of a map its entries with both texts, where these are short."""
+    """The inputs that differ; for a map its entries with both texts, where these are short."""
     before, after = ((one or {}).get("inputs", {}) for one in (old, wanted))
     said = [_entries(before.get(name), after.get(name)) or [name] for name in changed]
     return ", ".join(word for words in said for word in words)
@@ -90,7 +90,7 @@ def _entries(before: Any, after: Any) -> list[str]:
 
 
 def in_the_way(old: Resource | None, wanted: Resource) -> bool:
-    """Whether a replacement has the name of what it replaces, so that that must go first."""
+    """Whether a replacement has the name of the old object, which must be deleted first."""
     names = [(one or {}).get("inputs", {}).get("metadata") for one in (old, wanted)]
     before, after = ((m["name"], m.get("namespace")) if isinstance(m, dict) else m for m in names)
     return before is not None and before == after
@@ -117,7 +117,7 @@ def differences(old: Any, new: Any, at: Path = ()) -> Iterator[Path]:
 
 
 def unknown(value: Any) -> bool:
-    """Whether a value is, or holds, one that is not known yet."""
+    """Whether a value is or contains one that is not known yet."""
     if isinstance(value, dict):
         return any(map(unknown, value.values()))
     if isinstance(value, list):
@@ -130,7 +130,7 @@ def _covers(outer: Path, inner: Path) -> bool:
 
 
 def references(resource: Resource) -> set[str]:
-    """The resources (and the provider) that a recorded resource builds on."""
+    """The URNs of a resource's dependencies, its parent and its provider."""
     urns = {resource.get("parent", "")}
     urns.add(resource.get("provider", "").rpartition("::")[0])
     urns.update(resource.get("dependencies") or ())
@@ -142,11 +142,11 @@ def references(resource: Resource) -> set[str]:
 def dependent_replacements(
     root: Resource, resources: Iterable[Resource], decided: AbstractSet[str]
 ) -> list[Resource]:
-    """What must be deleted before `root` is, in the order of creation.
+    """Resources to delete before `root`, in the order of creation.
 
-    That is every dependent which a new `root` would force to be replaced: its `triggers` come from
-    it. A mere `depends_on` does not.
-    `decided` are the URNs that this run has already settled: they cannot depend on it.
+    These are all dependents that a new `root` replaces, because their `triggers` contain its outputs;
+    `depends_on` does not count. `decided` are URNs that this run has settled already: they cannot
+    depend on `root`.
     """
     doomed = {root["urn"]}
     victims = []
@@ -161,7 +161,7 @@ def dependent_replacements(
 
 
 def deletion_rounds(resources: Sequence[Resource]) -> list[list[Resource]]:
-    """The order in which to delete: the members of a round at once, dependents in earlier rounds.
+    """The order of deletion: the members of a round at once, dependents in earlier rounds.
 
     `resources` are in the order of creation.
     """

@@ -25,7 +25,7 @@ from infra.kubernetes import made_by
 def run(stack: StackRef, deployment: Deployment, *, preview: bool, parallel: int) -> None:
     """Run `__main__.py` to its end; its resources go to the deployment.
 
-    All that the SDK holds is bound to a context of its own and goes with it.
+    The SDK's variables are bound to a context of their own.
     """
     contextvars.copy_context().run(_run, stack, deployment, preview, parallel)
 
@@ -55,9 +55,9 @@ def _run(stack: StackRef, deployment: Deployment, preview: bool, parallel: int) 
 
     with asyncio.Runner() as runner, chdir(root), _first_on_path(str(root)):
         loop = runner.get_loop()
-        # Each request holds a thread while its command runs: this is what bounds them.
+        # a request occupies a thread while its command runs: this limits their number
         loop.set_default_executor(ThreadPoolExecutor(parallel))
-        # What a failed resource leaves unawaited is reported by the deployment already.
+        # failures are reported by the deployment
         loop.set_exception_handler(lambda _loop, _context: None)
         _keep_awake(loop)
         try:
@@ -72,22 +72,22 @@ def _run(stack: StackRef, deployment: Deployment, preview: bool, parallel: int) 
             what = f"{type(error).__name__}: {error}{_place(error, root)}"
             raise EngineError(f"the program failed: {what}") from error
         finally:
-            names.clear()  # the SDK remembers classes for good, and they their module's names
+            names.clear()  # the SDK keeps references to classes, and these to the names of their module
 
 
 async def _settled() -> None:
-    """Wait for all outputs at once: the SDK's own wait visits each of them whenever one is done."""
+    """Wait for all outputs at once: the SDK visits each of them whenever one is done."""
     while outputs := [output for output in SETTINGS.outputs if not output.done()]:
         await asyncio.wait(outputs)
 
 
 def _keep_awake(loop: asyncio.AbstractEventLoop) -> None:
-    """Have the main thread do something now and then, so that it notices signals to others."""
+    """Wake the main thread regularly: it handles signals that other threads received."""
     loop.call_later(0.2, _keep_awake, loop)
 
 
 def _place(error: Exception, root: Path) -> str:
-    """Where in the project an error arose."""
+    """The place in the project where an error was raised."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if Path(frame.filename).is_relative_to(root):
             return f" ({Path(frame.filename).relative_to(root)}:{frame.lineno})"

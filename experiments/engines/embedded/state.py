@@ -21,12 +21,12 @@ from infra import checkpoint
 Doing = Literal["creating", "updating", "deleting"]
 
 _SECRET = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - how Pulumi marks a secret value
-_PULUMI = "v3.260.0"  # the version whose checkpoints these are
+_PULUMI = "v3.260.0"  # the version whose format is written
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a stack's file says; `pending` is what a killed run was doing."""
+    """The contents of a stack's file; `pending` has the operations of a killed run."""
 
     resources: list[Resource] = field(default_factory=list)
     pending: list[tuple[Doing, Resource]] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Checkpoint:
 
 
 def path_of(stack: StackRef) -> Path:
-    """Where Pulumi's file backend keeps the stack."""
+    """The stack's file in Pulumi's file backend."""
     return checkpoint.path_of(stack.home, stack.project, stack.name)
 
 
@@ -78,7 +78,7 @@ def _fault(manifest: dict[str, str] | None, resources: Iterable[Resource]) -> st
         elif provider and not missing and provider not in providers:
             return f"{urn} names an unknown provider"
         if missing:
-            return f"{urn} builds on {', '.join(sorted(missing))}, which is not there before it"
+            return f"{urn} depends on {', '.join(sorted(missing))}, which is not there before it"
         if urn in live and not resource.get("delete"):
             return f"{urn} is there twice"
         if resource["type"].startswith(planning.PROVIDER):
@@ -90,11 +90,13 @@ def _fault(manifest: dict[str, str] | None, resources: Iterable[Resource]) -> st
 
 
 def refuse_unsupported(stack: StackRef, loaded: Checkpoint) -> None:
-    """Name what this engine could neither update nor delete."""
+    """Refuse resources that this engine could neither update nor delete."""
     for resource in [*loaded.resources, *(resource for _, resource in loaded.pending)]:
         urn, kind = resource["urn"], resource["type"]
         if resource["custom"] and not known(kind):
-            raise EngineError(f"stack {stack.name} holds {urn}: this engine knows no {kind}")
+            raise EngineError(
+                f"stack {stack.name} holds {urn}: this engine does not support {kind}"
+            )
         if resource.get("external"):
             raise EngineError(f"stack {stack.name} holds {urn}, which was read and not created")
         if _SECRET in json.dumps(resource):
@@ -130,12 +132,12 @@ def render(
 
 
 def to_json(value: Any) -> str:
-    """As compact as Pulumi writes it."""
+    """JSON as compact as Pulumi's."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def now() -> str:
-    """The time as the checkpoint has it."""
+    """The time in the form of the checkpoint."""
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
