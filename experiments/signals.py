@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin: the first ends the work in order, and more of them do not break the clean-up."""
+"""SIGINT, SIGTERM, SIGHUP: the first ends the work in order; others do not break the clean-up."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# So many signals, once the work is being ended or cleaned up, end that too.
+# Number of further signals that end the ending or the clean-up.
 GIVE_UP = 3
 
 
 @dataclass
 class _Engine:
-    """Something at work that is told to stop, because an exception could come up anywhere in it."""
+    """Running work that is stopped by a call, because an exception could be raised anywhere in it."""
 
     stop: Callable[[], None]
     asked: bool = False
@@ -36,7 +36,7 @@ _state = _State()
 
 
 def install() -> None:
-    """Handle the signals of this process; those that are ignored stay so (nohup)."""
+    """Install the handlers; ignored signals stay ignored (nohup)."""
     global _state
     _state = _State()
     for number in NUMBERS:
@@ -45,14 +45,14 @@ def install() -> None:
 
 
 def ignore() -> None:
-    """The end has begun: no signal is to change how this process ends."""
+    """Ignore further signals, at the end of the process."""
     for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Inside, a signal calls `stop`, and what runs ends in order; then `KeyboardInterrupt` is raised."""
+    """Let a signal call `stop` within the block; `KeyboardInterrupt` is raised at its end."""
     engine = _Engine(stop)
     with _handled():
         _state.engines.append(engine)
@@ -70,9 +70,9 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def cleaning() -> Iterator[None]:
-    """Inside, signals are noted and told, until there are `GIVE_UP` of them.
+    """Within the block, `GIVE_UP` signals are needed to interrupt; each gets a message.
 
-    Where the first signal of all comes here, `KeyboardInterrupt` is raised at the end.
+    Where the very first signal comes here, `KeyboardInterrupt` is raised at the end.
     """
     with _handled():
         before = _state.interrupted
@@ -88,7 +88,7 @@ def cleaning() -> Iterator[None]:
 
 @contextmanager
 def _handled() -> Iterator[None]:
-    """The signals are handled inside, also where the command line has not installed this."""
+    """Handle signals within the block, also where the command line has not installed the handlers."""
     foreign = {
         number: handler
         for number in NUMBERS
@@ -124,7 +124,7 @@ def _handle(_number: int, _frame: FrameType | None) -> None:
 
 
 def _tell(left: int) -> None:
-    """Written past the streams: whoever was interrupted may be holding them."""
+    """Written to the descriptor: the interrupted code may hold the stream's lock."""
     doing = "cleaning up" if _state.cleaning else "stopping"
     times = "once more" if left == 1 else f"{left} more times"
     clear = "\r\x1b[K" if sys.stderr.isatty() else ""

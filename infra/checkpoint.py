@@ -1,4 +1,4 @@
-"""A stack's checkpoint file, as Pulumi's file backend and both engines keep it."""
+"""A stack's checkpoint file, in the form of Pulumi's file backend, which both engines use."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from infra.errors import Refusal
 
 
 class Damaged(Refusal):
-    """A checkpoint that cannot be used; the message has the command that brings its backup back."""
+    """A checkpoint that cannot be used; the message has the command that restores its backup."""
 
 
 def path_of(home: Path, project: str, stack: str) -> Path:
-    """Where it is; `.pulumi` is inside `home`."""
+    """Its path; `.pulumi` is inside `home`."""
     return home / ".pulumi" / "stacks" / project / f"{stack}.json"
 
 
 def backup_of(path: Path) -> Path:
-    """Where both engines keep the state before the last write."""
+    """The path of the state before the last write, which both engines keep."""
     return path.with_name(f"{path.name}.bak")
 
 
@@ -34,11 +34,11 @@ def read(path: Path) -> dict[str, Any] | None:
         _refuse_lost(path)
         return None
     except _FAULTS as error:
-        raise damaged(path, _in_words(path, error)) from None
+        raise damaged(path, _described(path, error)) from None
 
 
 def resources(path: Path) -> list[dict[str, Any]]:
-    """Its resources in Pulumi's own form, whichever engine wrote them; empty where none exists."""
+    """Its resources in Pulumi's form; empty where no checkpoint exists."""
     document = read(path)
     return _resources(document) if document else []
 
@@ -49,10 +49,10 @@ def damaged(path: Path, fault: str) -> Damaged:
     said = f"the checkpoint {path} is damaged: {fault}"
     if backup.exists():
         return Damaged(
-            f"{said}; the state before its last change is in the backup, bring it back with: "
+            f"{said}; the backup has the state before the last change; restore it with: "
             f"cp -- {quote(str(backup))} {quote(str(path))}"
         )
-    return Damaged(f"{said}; there is no backup of it: a lab goes with ./steerlab destroy --lab")
+    return Damaged(f"{said}; it has no backup: remove a lab with ./steerlab destroy --lab")
 
 
 _FAULTS = (OSError, ValueError)
@@ -61,8 +61,8 @@ MOST_BYTES = 20 << 20
 
 
 def _document(path: Path) -> dict[str, Any]:
-    """Checked as far as everybody needs it."""
-    # a program's numbers may be any float's, which Pulumi writes in digits
+    """The document with its common parts checked."""
+    # a program's numbers can be any float, and Pulumi writes all digits
     document: dict[str, Any] = untrusted.parsed(
         untrusted.content(path, MOST_BYTES), digits=untrusted.FLOAT_DIGITS, most=MOST_BYTES
     )
@@ -71,7 +71,7 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 class _Resource(BaseModel):
-    """What every reader takes for granted of a resource, whatever else it has."""
+    """The fields of a resource that readers depend on; others are kept."""
 
     urn: str
     type: str
@@ -117,7 +117,7 @@ def _resources(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _refuse_lost(path: Path) -> None:
-    """Raise `Damaged` where the backup of a missing checkpoint still lists resources."""
+    """Raise `Damaged` where a checkpoint is missing and its backup lists resources."""
     backup = backup_of(path)
     try:
         count = len(_resources(_document(backup)))
@@ -125,17 +125,17 @@ def _refuse_lost(path: Path) -> None:
         return
     except _FAULTS:
         count = -1
-    if count == 0:  # what `pulumi stack rm` leaves
+    if count == 0:  # after `pulumi stack rm`
         return
     holds = f"lists {count} resources" if count > 0 else "cannot be read either"
     raise Damaged(
-        f"the checkpoint {path} is missing, and its backup {holds}: bring it back with: "
-        f"cp -- {quote(str(backup))} {quote(str(path))} (or, where nothing of the stack is left, "
+        f"the checkpoint {path} is missing, and its backup {holds}: restore it with: "
+        f"cp -- {quote(str(backup))} {quote(str(path))} (or, if no resource of the stack exists any more, "
         f"remove it: rm -- {quote(str(backup))})"
     )
 
 
-def _in_words(path: Path, error: Exception) -> str:
+def _described(path: Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         raise error
     if isinstance(error, OSError):

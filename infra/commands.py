@@ -1,4 +1,4 @@
-"""Commands that people are shown: words -> a line that their shell takes back."""
+"""Commands in messages: words -> a line that can be pasted into a shell."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ PROGRAM = "./steerlab"
 
 
 def command(*words: object) -> str:
-    """`./steerlab destroy -s rps-4`, each word quoted where a shell needs it.
+    """`./steerlab destroy -s rps-4`, words quoted where a shell needs it.
 
-    Whoever shows it elsewhere than in the project's folder names the program by its path
-    (`experiments.cli.terminal`).
+    Outside the project's folder, `experiments.cli.terminal` replaces the program by its path.
     """
     return f"{PROGRAM} {quoted(*words)}"
 
 
 def quoted(*words: object) -> str:
-    """Words as a shell takes them."""
+    """Words quoted for a shell."""
     return " ".join(quote(str(word)) for word in words)

@@ -1,4 +1,4 @@
-"""Files and JSON that something else wrote: read within bounds, refused in words."""
+"""Files and JSON from other programs: read within limits, with clear errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from infra.errors import PrerequisiteMissing
 
-# More than any document here has; a smaller one takes less than 200 MB when it is parsed.
+# More than any document of this project; parsing a smaller one takes less than 200 MB.
 MOST_BYTES = 12 << 20
 MOST_VALUES = 300_000
 MOST_LEVELS = 100
@@ -25,7 +25,7 @@ FLOAT_DIGITS = 309
 # Of /proc/cpuinfo on the largest machines.
 _MOST_LINES = 300_000
 _TOO_DEEP = f"it is nested more than {MOST_LEVELS} levels deep"
-# Where a number may be out of range: for each of the others a call takes three times as long.
+# Only documents with such numbers get hooks for numbers, which triple the time.
 _LARGE = re.compile(rf"[0-9]{{{_MOST_DIGITS + 1}}}|[0-9][eE]")
 _DIGITS = re.compile(r"[0-9]{1,20}")
 # A surrogate, or the escape of one.
@@ -33,12 +33,12 @@ _HALF = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
 
 
 def content(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The bytes of a plain file. Raises OSError, also for a directory, a FIFO or a device."""
-    # the open of a FIFO or a device must not wait for its other end
+    """The bytes of a regular file. Raises OSError, also for a directory, a FIFO or a device."""
+    # opening a FIFO or a device must not block
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a plain file", str(path))
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             data = file.read(most + 1)
     finally:
@@ -49,13 +49,13 @@ def content(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def words(path: Path) -> str:
-    """The text of a file of the kernel, or of a few words; a byte that is not UTF-8 is replaced."""
+    """The text of a kernel file or another small file; bytes that are not UTF-8 are replaced."""
     return content(path).decode(errors="replace")
 
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Say that `what` cannot be read, where its text is not what a parser takes it for."""
+    """Turn errors of a parser into a `PrerequisiteMissing`: `what` cannot be read."""
     try:
         yield
     except (ValueError, LookupError) as error:
@@ -65,14 +65,14 @@ def reading(what: str) -> Iterator[None]:
 
 
 def whole(word: str) -> int:
-    """A whole number in decimal digits, as the kernel writes counters. Raises ValueError."""
+    """A whole number in decimal digits, the format of kernel counters. Raises ValueError."""
     if not _DIGITS.fullmatch(word):
         raise ValueError(f"{word[:40]!r} is not a whole number")
     return int(word)
 
 
 def lines(text: str) -> list[str]:
-    """The lines of a text of the kernel, which end in a line feed alone. Raises ValueError."""
+    """The lines of a kernel text, which end in a line feed. Raises ValueError."""
     if text.count("\n") > _MOST_LINES:
         raise ValueError(f"it has more than {_MOST_LINES} lines")
     return text.removesuffix("\n").split("\n")
@@ -85,11 +85,11 @@ def parsed(
     digits: int = _MOST_DIGITS,
     most: int = MOST_BYTES,
 ) -> Any:
-    """The value of a JSON document. Raises ValueError, and nothing else.
+    """The value of a JSON document. Raises ValueError only.
 
-    Refused is also what is too large or too deep for those who use the value, and, unless not
-    `strict`, a number that is NaN, an integer of more than `digits` or beyond the range of a
-    float: else it is None. Half a surrogate pair, which no encoder takes, is replaced.
+    Documents that are too large or too deep are refused. NaN, integers with more than `digits` digits
+    and numbers outside the range of a float are refused where `strict`, else None. Half a surrogate
+    pair, which cannot be encoded, is replaced.
     """
     if len(document) > most:
         raise ValueError(f"it is larger than {most} bytes")
@@ -127,7 +127,7 @@ def _odd(word: str, strict: bool) -> Any:
 
 
 def _shallow(value: Any) -> bool:
-    """Whether no part of the value is too deep for those who walk it by recursion."""
+    """Whether no part of the value is too deep for a recursive function."""
     level = [value]
     for _ in range(MOST_LEVELS):
         level = [
@@ -142,7 +142,7 @@ def _shallow(value: Any) -> bool:
 
 
 def _whole(value: Any) -> Any:
-    """The value with each half of a surrogate pair replaced."""
+    """The value with each lone surrogate replaced."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""YAML that people write: read within bounds, and changed with its comments and order kept."""
+"""YAML files of users: read within limits, and changed without loss of comments and order."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import yaml
 from infra import keys, untrusted
 from infra.errors import InvalidInput
 
-# Bytes of a document: hundreds of configurations, and half a second of the parser's time.
+# Bytes of a document: hundreds of configurations, parsed in half a second.
 MOST_BYTES = 1 << 16
-# Nodes of a document with every alias written out.
+# Nodes of a document with all aliases expanded.
 MOST_NODES = 100_000
 
 _TEXT = "tag:yaml.org,2002:str"
@@ -32,10 +32,10 @@ _OTHER_ENCODINGS = {
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's own loader without its surprises.
+    """PyYAML's safe loader with three changes.
 
-    A repeated key is refused, where YAML silently takes the last (1.2, 3.2.1.3 forbids it). Dates
-    and numbers of base 60 (12:30) stay text. Aliases may not multiply without bound.
+    A repeated key is an error (as in YAML 1.2, 3.2.1.3). Dates and numbers of base 60 (12:30) stay
+    text. The size of a document with its aliases expanded is limited.
     """
 
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
@@ -53,22 +53,18 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        # what its constructors stumble on: !!int "", !!bool x, !!timestamp x, 4301 digits
+        # PyYAML's constructors fail so for !!int "", !!bool x, !!timestamp x, 4301 digits
         except (ValueError, LookupError, AttributeError, TypeError) as error:
-            words = f"this is no {node.tag.rpartition(':')[2]}: {error}"
+            words = f"this is not a valid {node.tag.rpartition(':')[2]}: {error}"
             raise yaml.constructor.ConstructorError(None, None, words, node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        if not isinstance(node, yaml.MappingNode):  # !!map [1]
-            raise yaml.constructor.ConstructorError(
-                None, None, "this is no mapping", node.start_mark
-            )
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value} stands here twice", key.start_mark
+                        None, None, f"the key {key.value} is repeated", key.start_mark
                     )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
@@ -78,7 +74,7 @@ _Loader.add_constructor(_TIMESTAMP, yaml.SafeLoader.construct_yaml_str)  # type:
 
 
 def read(path: Path, what: str) -> Any:
-    """The document of a file; `what` is the key or option that names it.
+    """The document in a file; `what` is the key or option with its path.
 
     Raises `InvalidInput` where it cannot be read, `FileNotFoundError` where there is none.
     """
@@ -90,7 +86,7 @@ def read(path: Path, what: str) -> Any:
         raise
     except yaml.YAMLError as error:
         raise InvalidInput(f"{what}: {path} is not readable YAML: {_where(error)}") from None
-    # ValueError: not UTF-8, and a number that only looks like one
+    # ValueError: not UTF-8, or an invalid number
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{what}: {path} is not readable YAML: {error}") from None
 
@@ -112,7 +108,7 @@ def changed(
         text = _text(path, MOST_BYTES // 2) if path.exists() else ""
         line_end = "\r\n" if text and b"\r\n" in untrusted.content(path) else "\n"
         document = editor.load(text)
-    # of two parsers one takes what the other does not, and in half the time
+    # the two parsers do not accept exactly the same documents
     except (YAMLError, OSError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be changed: {' '.join(str(error).split())}") from None
     if document is None:
@@ -131,7 +127,7 @@ def changed(
         within[last] = value
     written = io.StringIO()
     editor.dump(document, written)
-    head = text if _only_comments(text) else ""  # which an empty document would lose
+    head = text if _only_comments(text) else ""  # the editor drops comments of an empty document
     return (head + written.getvalue()).replace("\n", line_end).encode()
 
 
@@ -148,23 +144,23 @@ def _text(path: Path, most: int = MOST_BYTES) -> str:
 
 
 def check_levels(text: str) -> None:
-    """Raise ValueError for brackets in brackets, of which the parser's time is the square."""
+    """Raise ValueError for deeply nested brackets, which take the parser quadratic time."""
     level = 0
     for sign in re.findall(r"[\[\]{}]", text):
         level += 1 if sign in "[{" else -1
         if level > untrusted.MOST_LEVELS:
-            raise ValueError(f"more than {untrusted.MOST_LEVELS} brackets are open in it")
+            raise ValueError(f"more than {untrusted.MOST_LEVELS} nested brackets")
 
 
 def check_size(root: yaml.Node) -> None:
-    """Raise ValueError where aliases refer to themselves or multiply beyond `MOST_NODES`."""
+    """Raise ValueError where aliases are recursive or expand to more than `MOST_NODES`."""
     sizes: dict[int, int | None] = {}
 
     def size(node: yaml.Node) -> int:
         if id(node) in sizes:
             known = sizes[id(node)]
             if known is None:
-                raise ValueError("an alias stands inside its own anchor")
+                raise ValueError("an alias refers to the node that contains it")
             return known
         sizes[id(node)] = None
         parts: list[yaml.Node] = []
@@ -174,7 +170,7 @@ def check_size(root: yaml.Node) -> None:
             parts = [part for pair in node.value for part in pair]
         total = 1 + sum(size(part) for part in parts)
         if total > MOST_NODES:
-            raise ValueError(f"with its aliases written out it has more than {MOST_NODES} nodes")
+            raise ValueError(f"with its aliases expanded it has more than {MOST_NODES} nodes")
         sizes[id(node)] = total
         return total
 
@@ -182,7 +178,7 @@ def check_size(root: yaml.Node) -> None:
 
 
 def _where(error: yaml.YAMLError) -> str:
-    """The fault in one line, with its place where the parser knows that."""
+    """The fault in one line, with its place if known."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""The cluster's API: a client from a kubeconfig, and what its refusals mean in words."""
+"""The cluster's API: a client from a kubeconfig, and messages for its errors."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from infra.errors import PrerequisiteMissing
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
-# A call that takes longer than this has lost its API server, seconds.
+# Timeout of a call; seconds.
 CALL_S = 30.0
-# Of a kubeconfig: a hundred clusters with their certificates.
+# Limits of a kubeconfig: a hundred clusters with their certificates.
 _MOST_BYTES = 1 << 20
 _MOST_SIGNS = 10_000
 
 
 def connect(kubeconfig: str, context: str) -> ApiClient:
-    """A client of the cluster; empty words mean kubectl's defaults. Raises `PrerequisiteMissing`.
+    """A client of the cluster; empty strings mean kubectl's defaults. Raises `PrerequisiteMissing`.
 
-    Credentials stay in the kubeconfig: nothing of it is kept, shown or recorded.
+    Credentials stay in the kubeconfig: its contents are never kept, shown or recorded.
     """
     from kubernetes import config
     from kubernetes.config import ConfigException
@@ -35,13 +35,13 @@ def connect(kubeconfig: str, context: str) -> ApiClient:
     where = kubeconfig or "$KUBECONFIG or ~/.kube/config"
     try:
         for path in (kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION).split(os.pathsep):
-            # as the library does: where there is no home directory, ~ stays, and no file is found
+            # as in the library: without a home directory ~ stays, and no file is found
             _check(Path(os.path.expanduser(path)))  # noqa: PTH111
         return _one_way(config.new_client_from_config(kubeconfig or None, context or None))
     except ConfigException as error:
         known = "" if not context else f" (context {context})"
         raise PrerequisiteMissing(f"kubeconfig: {where}{known}: {error}") from None
-    # the library takes the file for a kubeconfig whatever is in it
+    # the library does not check the structure of the file
     except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise PrerequisiteMissing(
             f"kubeconfig: {where}: {type(error).__name__}: it cannot be read"
@@ -53,9 +53,9 @@ def connect(kubeconfig: str, context: str) -> ApiClient:
 
 
 def _one_way(api: ApiClient) -> ApiClient:
-    """Let WebSockets (exec) take the proxy if, and only if, other calls do.
+    """Let WebSockets (exec) use the proxy if, and only if, other calls do.
 
-    The library reads NO_PROXY in two ways, of which one knows no spaces, capitals or ports.
+    The library has two parsers of NO_PROXY; one of them fails with spaces, capitals and ports.
     """
     from kubernetes.client.rest import should_bypass_proxies
 
@@ -66,9 +66,9 @@ def _one_way(api: ApiClient) -> ApiClient:
 
 
 def _check(path: Path) -> None:
-    """Refuse a kubeconfig that would take the library seconds, or all memory.
+    """Refuse a kubeconfig that would take the library seconds or all memory.
 
-    Its certificates are few and long words.
+    Valid ones have long certificates but few parts.
     """
     data = untrusted.content(path, _MOST_BYTES) if path.exists() else b""
     if sum(data.count(sign) for sign in b"\n,[{:?-&*") > _MOST_SIGNS:
@@ -80,7 +80,7 @@ def _check(path: Path) -> None:
 
 @contextlib.contextmanager
 def explained(doing: str) -> Iterator[None]:
-    """Turn what the API refuses, or its absence, into a `PrerequisiteMissing` that says what was tried."""
+    """Turn errors of the API into `PrerequisiteMissing`, with the attempted action `doing`."""
     from kubernetes.client import ApiException
     from urllib3.exceptions import HTTPError
 
@@ -96,7 +96,7 @@ def explained(doing: str) -> Iterator[None]:
 
 
 def words(status: int | None, reason: str | None, body: str | bytes | None) -> str:
-    """The API's own words for a refusal, and what to do about the usual ones (pure)."""
+    """The API's message of an error, with a remedy for frequent ones (pure)."""
     try:
         said = str(untrusted.parsed(body or "")["message"])
     except (ValueError, KeyError, TypeError):

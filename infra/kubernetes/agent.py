@@ -1,7 +1,7 @@
-"""Pods that carry the node agent: the privileges it needs, and nothing besides (pure).
+"""Pods with the node agent, with the privileges that it needs and no others (pure).
 
-It enters the network namespaces of other pods from the node, so it shares the node's processes
-and network and is privileged; it needs no right in the cluster's API and has no token.
+The agent enters the network namespaces of other pods, so its pod shares the node's processes and
+network and is privileged. It needs no right in the cluster's API and has no token.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from infra.kubernetes.nodes import HOSTNAME, Node
 
 CONTAINER = "steer"
 ACCOUNT = "steering"
-# Where the image has the agent, and where the node keeps its snapshots.
+# The agent in the image, and the node's directory of snapshots.
 AGENT = ("python3", "-I", "/steer.pyz")
 RUN = "/run/steerlab"
 
-# Longest text that Linux takes as one argument (MAX_ARG_STRLEN, 32 pages).
+# Longest argument on Linux (MAX_ARG_STRLEN, 32 pages).
 LONGEST_ARGUMENT = 131_071
 
 
@@ -32,7 +32,7 @@ def pod_template(
         "imagePullPolicy": "IfNotPresent",
         "command": list(AGENT),
         "args": list(words),
-        # an agent that refuses says why on stderr: this brings it into the pod's status
+        # copies the agent's error from stderr to the pod's status
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
         "securityContext": {"privileged": True},
@@ -41,7 +41,7 @@ def pod_template(
     return {
         "metadata": {
             "labels": names.labels("job" if job else "agent") | {"steerlab/node": label(node.name)},
-            # a rebooted node has lost its steering: its boot id makes the Job a new one
+            # a reboot removes the steering: the boot id then replaces the Job
             "annotations": {"steerlab/boot-id": node.boot_id},
         },
         "spec": {
@@ -61,9 +61,9 @@ def pod_template(
 
 
 def watch_spec(names: Names, node: Node, image: str) -> dict[str, Any]:
-    """The Deployment that sees to a node's lease and answers when steering is read back.
+    """The Deployment that watches a node's lease and reads steering back.
 
-    When it goes, steering goes: it restores at its end.
+    When it ends, it restores the node.
     """
     words = ["watch", "--owner", names.owner(node.name)]
     template = pod_template(names, node, image, words, job=False)
@@ -76,7 +76,7 @@ def watch_spec(names: Names, node: Node, image: str) -> dict[str, Any]:
 
 
 def job_spec(names: Names, node: Node, image: str, words: Sequence[str]) -> dict[str, Any]:
-    """A Job that runs one verb of the agent, complete only when that has verified its work."""
+    """A Job that runs one verb of the agent; complete only after verification."""
     return {
         "backoffLimit": 0,
         "activeDeadlineSeconds": 120,

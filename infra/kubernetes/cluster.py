@@ -1,4 +1,4 @@
-"""The cluster as components: measured pods under the restricted level, and what steers the nodes."""
+"""The cluster's components: measured pods at the restricted level, and the steering of nodes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infra.settings import StackSettings
 
 
 class Cluster(pulumi.ComponentResource):
-    """Everything that one state of the cluster is, but its measurement."""
+    """All resources of a cluster's stack except its measurement."""
 
     def __init__(self, state: StackSettings, nodes: Nodes) -> None:
         super().__init__(made_by.COMPONENT, "cluster", {"engine": made_by.running()})
@@ -83,7 +83,7 @@ class Cluster(pulumi.ComponentResource):
     def _agent_room(
         self, state: StackSettings, names: Names, options: pulumi.ResourceOptions
     ) -> list[pulumi.Resource]:
-        """The steering namespace and its account, which has no right at all; not with SSH."""
+        """The steering namespace and its account without any rights; none with SSH."""
         if state.kubernetes.node_access == "ssh":
             return []
         namespace = _namespace(names.steering, NODE_LEVEL, self, options)
@@ -109,9 +109,9 @@ def _namespace(
 
 
 def running(state: StackSettings, names: Names) -> dict[str, dict[str, str]]:
-    """The measured pods that run now: for each node their uids by name.
+    """The running measured pods: for each node their uids by name.
 
-    A pod that was recreated has another uid, so the plan of its node changes and steers it.
+    A recreated pod has a new uid, which changes the plan of its node.
     """
     from kubernetes.client import CoreV1Api
 
@@ -122,10 +122,10 @@ def running(state: StackSettings, names: Names) -> dict[str, dict[str, str]]:
 
 
 def declare(state: StackSettings, nodes: Nodes | None = None) -> None:
-    """Declare the stack, its measurement where `runs` asks for one, and the stack's outputs.
+    """Declare the stack, its measurement unless `runs` is 0, and the stack's outputs.
 
-    Raises `PrerequisiteMissing` where the cluster does not answer or has no node with the labels, `InvalidInput`
-    where another engine has made the stack.
+    Raises `PrerequisiteMissing` where the cluster does not answer or no node has the labels,
+    `InvalidInput` where another engine created the stack.
     """
     made_by.refuse_embedded(state.stack, Path.cwd())
     nodes = nodes or of_state(state)

@@ -1,4 +1,4 @@
-"""What a node's guard must know to restore it: the contract between the stack and `destroy`."""
+"""The data with which a node is restored: the contract between the stack and `destroy`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from infra.settings import Ssh
 
 
 class Finalizer(BaseModel):
-    """One steered node and how to reach it. Names no credential: kubeconfig is a path."""
+    """One steered node and its access. Holds no credential: kubeconfig is a path."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,7 +26,7 @@ class Finalizer(BaseModel):
 
 
 def restored(guard: Finalizer) -> Node:
-    """The node that a guard speaks of."""
+    """The finalizer's node."""
     return Node(
         name=guard.node,
         hostname=guard.hostname,

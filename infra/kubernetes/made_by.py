@@ -1,8 +1,7 @@
-"""Which engine made a cluster's stack: the other refuses it.
+"""The engine that created a cluster's stack: the other engine refuses it.
 
-The API keeps for each field of an object the manager that applied it, and the two engines are two
-managers with records of their own: a hand-over would end in conflicts half way. The lab's stacks
-have no such owner and go from one engine to the other.
+The API records the manager of each field of an object. The engines are two managers, so a hand-over
+would fail halfway with conflicts. Stacks of the lab can change engines.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 from infra import checkpoint
 from infra.errors import InvalidInput
 
-# The component whose inputs say it, and the configuration by which the embedded engine says so.
+# The component that records the engine, and the configuration key that the embedded engine sets.
 COMPONENT = "steerlab:kubernetes:Cluster"
 ENGINE = "steerlab-engine:name"
 PULUMI, EMBEDDED = "pulumi", "embedded"
@@ -29,13 +28,13 @@ def running() -> str:
 
 
 def recorded(resources: Iterable[Mapping[str, Any]]) -> str:
-    """The engine that a checkpoint's resources name; empty where they are no cluster's (pure)."""
+    """The engine recorded in a checkpoint's resources; empty where they are not of a cluster (pure)."""
     inputs = (one.get("inputs") or {} for one in resources if one["type"] == COMPONENT)
     return next((str(one.get("engine", "")) for one in inputs), "")
 
 
 def refuse_other(stack: str, resources: Iterable[Mapping[str, Any]], engine: str) -> None:
-    """Raise `InvalidInput` where another engine has made this stack (pure)."""
+    """Raise `InvalidInput` where another engine created this stack (pure)."""
     made = recorded(resources)
     if made and made != engine:
         raise InvalidInput(
@@ -46,7 +45,7 @@ def refuse_other(stack: str, resources: Iterable[Mapping[str, Any]], engine: str
 
 
 def refuse_embedded(stack: str, root: Path) -> None:
-    """The same for plain Pulumi, which has no other way to know: `root` is the project's."""
+    """The same within a program that plain Pulumi runs; `root` is the project's folder."""
     import pulumi
 
     if running() != EMBEDDED:

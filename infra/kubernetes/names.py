@@ -14,7 +14,7 @@ IPERF_PORT = 5201
 MEASURED = "iperf3"  # the container of a measured pod
 OVERLAY_LEVEL, NODE_LEVEL = "restricted", "privileged"  # pod-security levels of the namespaces
 
-_LONGEST = 36  # with a hash, prefixes and what a Deployment adds below 63
+_LONGEST = 36  # below 63 with a hash, prefixes and the suffix of a Deployment
 _LABEL = re.compile(r"[^a-z0-9]+")
 _DNS_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DNS_NAME = re.compile(rf"{_DNS_LABEL}(?:\.{_DNS_LABEL})*\.?")
@@ -22,7 +22,7 @@ _LONGEST_DNS_NAME = 253
 
 
 def label(text: str) -> str:
-    """The text as a DNS label (RFC 1123); what had to change is told apart by a hash."""
+    """The text as a DNS label (RFC 1123), with a hash where it had to change."""
     plain = _LABEL.sub("-", text.lower()).strip("-")
     if plain == text and len(plain) <= _LONGEST:
         return plain
@@ -31,7 +31,7 @@ def label(text: str) -> str:
 
 
 def checked_address(text: str) -> str:
-    """An address as a program may be given it: an IP or a DNS name, and so never an option.
+    """An IP address or a DNS name, which no program can take for an option.
 
     Raises ValueError for any other text.
     """
@@ -41,7 +41,7 @@ def checked_address(text: str) -> str:
         address = ip_address(text)
     except ValueError:
         address = None
-    if address is None or "%" in text:  # a zone is of this machine, and may be any text
+    if address is None or "%" in text:  # a zone can be any text
         raise ValueError(f"{text[:80]!r} is neither an IP address nor a DNS name")
     return text
 
@@ -50,14 +50,14 @@ Address = Annotated[str, AfterValidator(checked_address)]
 
 
 def admits(level: str) -> dict[str, str]:
-    """The labels of a namespace whose pods must pass a pod-security level."""
+    """The labels of a namespace with a pod-security level."""
     modes = ("enforce", "audit", "warn")
     return {f"pod-security.kubernetes.io/{mode}": level for mode in modes}
 
 
 @dataclass(frozen=True)
 class Names:
-    """What a stack's objects are called."""
+    """Names and labels of a stack's objects."""
 
     stack: str
 
@@ -68,11 +68,11 @@ class Names:
 
     @property
     def steering(self) -> str:
-        """The namespace of what steers the nodes."""
+        """The namespace of the agents and Jobs."""
         return f"{self.pods}-steering"
 
     def labels(self, role: str, index: int | None = None) -> dict[str, str]:
-        """The labels of an object; a selector of exactly its pods."""
+        """The labels of an object, which select exactly its pods."""
         said = {"app.kubernetes.io/name": "steerlab", "steerlab/stack": label(self.stack)}
         said["steerlab/role"] = role
         return said if index is None else said | {"steerlab/pair": str(index)}

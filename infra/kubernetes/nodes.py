@@ -1,4 +1,4 @@
-"""The nodes of a cluster that a state uses, found by their labels."""
+"""The nodes of a cluster that a stack uses, found by their labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOSTNAME = "kubernetes.io/hostname"
 
 @dataclass(frozen=True)
 class Node:
-    """One node, as the API describes it."""
+    """One node, from the API."""
 
     name: str
     hostname: str
@@ -30,20 +30,20 @@ class Node:
     kernel: str
     cpus: int
     ready: bool
-    system_uuid: str = ""  # empty where it does not tell machines apart
+    system_uuid: str = ""  # empty where it does not identify the machine
 
     @property
     def kernel_id(self) -> str:
-        """What nodes of one kernel have in common.
+        """An identity of the kernel, which several nodes may share.
 
-        Virtual machines that were cloned while they ran have one boot id, but not one system UUID.
+        Virtual machines that were cloned while running share a boot id, but not a system UUID.
         """
         return f"{self.boot_id} {self.system_uuid}"
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """The nodes of both sides, in the order of their names."""
+    """The nodes of both sides, sorted by name."""
 
     servers: tuple[Node, ...]
     clients: tuple[Node, ...]
@@ -52,7 +52,7 @@ class Nodes:
         return (*self.servers, *self.clients) if both else self.servers
 
     def server_of(self, index: int) -> Node:
-        """The server node of a pair, counted from 1: pairs are spread in turn."""
+        """The server node of a pair, counted from 1: round robin."""
         return self.servers[(index - 1) % len(self.servers)]
 
     def client_of(self, index: int) -> Node:
@@ -60,7 +60,7 @@ class Nodes:
 
 
 def of_state(state: StackSettings) -> Nodes:
-    """The nodes that a state uses, asked of its cluster; raises as `find` does."""
+    """The nodes of a stack, from its cluster; raises like `find`."""
     of = state.kubernetes
     return find(connect(of.kubeconfig, of.context), of.server_selector, of.client_selector)
 
@@ -68,8 +68,8 @@ def of_state(state: StackSettings) -> Nodes:
 def find(api: ApiClient, server_selector: str, client_selector: str) -> Nodes:
     """The ready nodes of both selectors.
 
-    Raises `PrerequisiteMissing` where a selector finds none, or one that is not ready, and `InvalidInput` for a
-    node that would be both.
+    Raises `PrerequisiteMissing` where a selector finds no node or one that is not ready, and
+    `InvalidInput` for a node with both roles.
     """
     from kubernetes.client import CoreV1Api
 
@@ -80,7 +80,7 @@ def find(api: ApiClient, server_selector: str, client_selector: str) -> Nodes:
     clients = choose(known, "clientSelector", client_selector)
     if both := sorted({node.name for node in servers} & {node.name for node in clients}):
         raise InvalidInput(
-            f"serverSelector: {server_selector} and clientSelector {client_selector} both mean "
+            f"serverSelector: {server_selector} and clientSelector {client_selector} both select "
             f"node {both[0]}: a pair on one node would not use the overlay"
         )
     return Nodes(servers, clients)
@@ -129,7 +129,7 @@ def _node(node: Any) -> Node:
         kernel=node.status.node_info.kernel_version,
         cpus=cpus_of(str(node.status.capacity["cpu"])),
         ready=conditions.get("Ready") == "True",
-        # kind gives each of its nodes, which are containers of one machine, a UUID of its own
+        # kind's nodes are containers of one machine, each with its own UUID
         system_uuid="" if is_kind else node.status.node_info.system_uuid,
     )
 

@@ -1,4 +1,4 @@
-"""What a stack asks of the API in the name of who runs it (pure): verbs by resource."""
+"""The rights in the API that a stack's user needs (pure): verbs by resource."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _OWN = ("get", "list", "create", "patch", "delete")
 
 
 class Right(NamedTuple):
-    """One thing that must be allowed, in the API's own words."""
+    """One required right, in the API's terms."""
 
     verb: str
     resource: str
@@ -19,7 +19,7 @@ class Right(NamedTuple):
 
 
 def needed(node_access: str) -> list[Right]:
-    """The rights that a stack needs; without Jobs on nodes it needs fewer."""
+    """The rights that a stack needs; fewer without Jobs on nodes."""
     verbs = {
         ("nodes", ""): ("list",),
         ("namespaces", ""): _OWN,
@@ -27,7 +27,7 @@ def needed(node_access: str) -> list[Right]:
         ("deployments", "apps"): _OWN,
         ("endpoints", ""): ("get",),
         ("pods", ""): ("list",),
-        ("pods/exec", ""): ("get", "create"),  # the first for websockets, as Kubernetes 1.31 has it
+        ("pods/exec", ""): ("get", "create"),  # get for websockets, since Kubernetes 1.31
     }
     if node_access == "job":
         verbs |= {

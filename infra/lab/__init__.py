@@ -13,7 +13,7 @@ from infra.settings import StackSettings
 
 
 class Lab(pulumi.ComponentResource):
-    """Everything that one state of the lab is, but its measurement."""
+    """All resources of a lab's stack except its measurement."""
 
     def __init__(self, state: StackSettings) -> None:
         super().__init__("steerlab:lab:Lab", "lab", None)
@@ -49,6 +49,6 @@ class Lab(pulumi.ComponentResource):
 
 
 def declare(state: StackSettings) -> None:
-    """Declare the lab, its measurement where `runs` asks for one, and the stack's outputs."""
+    """Declare the lab, its measurement unless `runs` is 0, and the stack's outputs."""
     lab = Lab(state)
     measured.declare(state, lambda: measurement.of(state).to_stdin(), stands_on=lab.ready)

@@ -1,4 +1,4 @@
-"""The claim: one lab is up on a machine at a time, because the kernel's flow table is one."""
+"""The claim: a machine has one lab at a time, because its kernel has one flow table."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from infra.lab import quota
 from infra.lab.layout import NETNS, RUN
 from infra.lab.script import delete_script, lab_command, part, private_folders
 
-# The pid files of stack X are in lab/X: a dot keeps other files clear of every stack's name.
+# The pid files of stack X are in lab/X; no stack's name begins with a dot.
 OWNER = f"{RUN}/lab/.owner"
 
-# Says that this lab made the mount in which `ip` keeps namespaces, and has to take it away.
+# Marks that this lab created the mount in which `ip` keeps namespaces, and must remove it.
 _MADE_MOUNT = f"{RUN}/lab/.netns"
 _IS_MOUNT = f"grep -q ' {NETNS} ' /proc/self/mountinfo"
 
 
 def taken(owner: str) -> str:
-    """What whoever comes second is told; `owner` is a stack and its folder."""
+    """The error for a second stack; `owner` is the first stack and its folder."""
     return (
-        f"the lab of this machine is taken by stack {owner}: destroy that one first"
-        " (whosever it is: ./steerlab destroy --lab --force)"
+        f"the lab of this machine is used by stack {owner}: destroy that one first"
+        " (from any checkout: ./steerlab destroy --lab --force)"
     )
 
 
 def release() -> list[str]:
-    """The lines that give the claim up, and with it what the lab changed on the machine."""
+    """The lines that release the claim and undo the lab's changes to the machine."""
     return [
         *quota.release(),
-        # what others keep there by now stays where it is
+        # kept where it has other namespaces by now
         f'if [ -e {_MADE_MOUNT} ] && {_IS_MOUNT} && [ -z "$(ls -A {NETNS})" ]; then',
         f"  umount {NETNS}",
         f'  [ "$(cat {_MADE_MOUNT})" != folder ] || rmdir {NETNS} 2>/dev/null || true',
@@ -40,7 +40,7 @@ def release() -> list[str]:
 
 
 def remove_folders(stack: str) -> str:
-    """The line that removes the stack's folder, and that of all labs, where nothing is in them."""
+    """The line that removes the stack's folder, and that of all labs, where they are empty."""
     return f"rmdir {RUN}/lab/{quote(stack)} {RUN}/lab 2>/dev/null || true"
 
 
@@ -55,9 +55,9 @@ def declare(stack: str, boot_id: str, *, parent: pulumi.Resource) -> pulumi.Cust
                 "set -eu",
                 mine,
                 *private_folders(RUN, f"{RUN}/lab"),
-                # a link is made whole or not at all: of two racing stacks one wins
+                # link() is atomic: of two concurrent stacks one succeeds
                 f"rm -f {OWNER}.$$",
-                # noclobber: no link that somebody may have put there is followed
+                # noclobber: does not follow an existing link
                 f"(umask 077; set -C; printf '%s\\n' \"$mine\" > {OWNER}.$$)",
                 f"ln {OWNER}.$$ {OWNER} 2>/dev/null || true",
                 f"rm {OWNER}.$$",
@@ -66,7 +66,7 @@ def declare(stack: str, boot_id: str, *, parent: pulumi.Resource) -> pulumi.Cust
                 f'  echo "{taken("$owner")}" >&2',
                 "  exit 1",
                 "fi",
-                # once, here: `ip netns add` does it too, but many at once do it many times
+                # here once: several `ip netns add` at the same time would each create the mount
                 f"if ! {_IS_MOUNT}; then",
                 f"  if [ -d {NETNS} ]; then echo mount; else echo folder; fi > {_MADE_MOUNT}",
                 f"  mkdir -p {NETNS}",

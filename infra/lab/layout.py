@@ -1,4 +1,4 @@
-"""Names and addresses of the lab (pure): what stands where, for those who build and measure it.
+"""Names and addresses of the lab (pure), for its construction and its measurement.
 
 pod eth0 -- cali* [server node] eth1 -- eth1 [client node] cali* -- eth0 pod
                   vxlan.calico                vxlan.calico
@@ -29,7 +29,7 @@ CGROUPS = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup")  # roots of the cpu controlle
 
 @dataclass(frozen=True)
 class Node:
-    """One of the two network namespaces that act as nodes."""
+    """One of the two network namespaces that are the nodes."""
 
     stack: str
     side: Side
@@ -44,7 +44,7 @@ class Node:
 
     @property
     def pods(self) -> IPv4Network:
-        """The block of pod addresses; its first address is the tunnel's own, as Calico has it."""
+        """The block of pod addresses; the first one is the tunnel's, as with Calico."""
         return IPv4Network("10.244.0.0/20" if self.side == "server" else "10.244.16.0/20")
 
     @property
@@ -62,7 +62,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Pod:
-    """One pod: a network namespace with eth0, whose other end is a `cali*` device of its node."""
+    """One pod: a network namespace with eth0; the other end is a `cali*` device of its node."""
 
     node: Node
     index: int
@@ -81,7 +81,7 @@ class Pod:
 
     @property
     def veth(self) -> str:
-        """Calico's name for the host's end: `cali` and eleven digits of a hash."""
+        """Calico's name of the host's end: `cali` and eleven digits of a hash."""
         digest = hashlib.sha1(self.namespace.encode(), usedforsecurity=False)
         return f"cali{digest.hexdigest()[:11]}"
 
@@ -109,7 +109,7 @@ class Pair:
 
     @property
     def port(self) -> int:
-        """Pods have a port space each; on a node every server needs its own."""
+        """The port of the server: each pod has its own ports, servers on a node share them."""
         return IPERF_PORT + (self.index if self.host else 0)
 
     @property
@@ -122,7 +122,7 @@ class Pair:
 
     @property
     def pidfile(self) -> str:
-        """Holds the pid and the start time of the iperf3 server."""
+        """The file with the pid and the start time of the iperf3 server."""
         return f"{RUN}/lab/{self.server.node.stack}/{self.server.name}"
 
 

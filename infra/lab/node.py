@@ -1,4 +1,4 @@
-"""A node of the lab: a network namespace that forwards, as a Kubernetes node does."""
+"""A node of the lab: a network namespace that forwards like a Kubernetes node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infra.lab.script import (
     settings,
 )
 
-# Proxy ARP answers for 169.254.1.1 at once instead of after a random delay, as Calico sets it.
+# Proxy ARP answers for 169.254.1.1 without a random delay, as with Calico.
 _SETTINGS = {
     "net/ipv4/conf/*/forwarding": 1,
     "net/ipv4/conf/*/proxy_arp": 1,
@@ -25,7 +25,7 @@ _SETTINGS = {
 def declare(
     where: Node, boot_id: str, claim: pulumi.Resource, *, parent: pulumi.Resource
 ) -> pulumi.CustomResource:
-    """One namespace with its forwarding settings; the wire gives it its device."""
+    """One namespace with its forwarding settings."""
     undo = [remove_namespace(where.namespace)]
     return lab_command(
         f"{where.side}-namespace",

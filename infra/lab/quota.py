@@ -10,13 +10,13 @@ from infra.settings import cpu_limit
 _PERIOD_US = 100_000
 _V1, _V2 = CGROUPS
 
-# Says that this lab enabled the cpu controller for the machine's control groups.
+# Marks that this lab enabled the cpu controller for the machine's control groups.
 MADE_CONTROLLER = f"{RUN}/lab/.cpu-controller"
 _CONTROL = f"{_V2}/cgroup.subtree_control"
 
 
 def limit(pod: Pod, text: str) -> list[str]:
-    """The lines that give a pod its quota: cpu.cfs_quota_us (v1) or cpu.max (v2)."""
+    """The lines that set a pod's quota: cpu.cfs_quota_us (v1) or cpu.max (v2)."""
     quota = round(cpu_limit(text) * _PERIOD_US)
     v1, v2 = (f"{root}/{pod.cgroup}" for root in CGROUPS)
     parents = [v2.rsplit("/", depth)[0] for depth in (2, 1)]
@@ -27,7 +27,7 @@ def limit(pod: Pod, text: str) -> list[str]:
         f"  echo {quota} > {v1}/cpu.cfs_quota_us",
         "else",
         f"  mkdir -p {v2}",
-        # the mark first: whoever is killed in between leaves one too many, not one too few
+        # the mark first: a kill in between leaves a mark without a change, not the reverse
         f"  if ! grep -qw cpu {_CONTROL}; then",
         f"    : > {MADE_CONTROLLER}",
         f"    echo +cpu > {_CONTROL}",
@@ -44,7 +44,7 @@ def remove(pod: Pod) -> list[str]:
 
 
 def remove_folders(stack: str) -> list[str]:
-    """The lines that remove the stack's groups, and those of all labs, where nothing is in them."""
+    """The lines that remove the stack's groups, and the group of all labs, where they are empty."""
     folder = quote(stack)
     return [
         f"rmdir {root}/steerlab/{folder} {root}/steerlab 2>/dev/null || true" for root in CGROUPS
@@ -52,11 +52,10 @@ def remove_folders(stack: str) -> list[str]:
 
 
 def release() -> list[str]:
-    """The lines that disable the cpu controller, where a lab enabled it and nobody else uses it.
+    """The lines that disable the cpu controller, where a lab enabled it and no other group uses it.
 
-    They come after `remove_folders`: a group of the lab would be in the way.
-    The kernel refuses where a group below has enabled it for groups of its own; of a group that
-    has a limit or a weight it would take both.
+    They follow `remove_folders`. The kernel refuses where a child group has enabled the controller for
+    its own children, but would drop limits and weights of child groups.
     """
     return [
         f"if [ -e {MADE_CONTROLLER} ]; then",

@@ -1,4 +1,4 @@
-"""The wire: a veth pair that acts as a single-queue NIC on each node.
+"""The wire: a veth pair that emulates a single-queue NIC on each node.
 
 Without segmentation offloads, the receiver gets packets of MTU size, one by one. The steering of the
 server's eth1 sets the core that a single-queue NIC would interrupt.

@@ -231,7 +231,7 @@ def test_a_lab_of_another_stack_is_in_the_way(
     monkeypatch.setattr(choice, "choose", lambda _: Engine())
     for line in ("up -s rps-1 -c runs=0", "sweep --quick --out out"):
         assert steerlab(*line.split()) == 1
-        assert "taken by stack rfs-4 in /elsewhere" in capsys.readouterr().err
+        assert "stack rfs-4 in /elsewhere" in capsys.readouterr().err
     assert list(project.iterdir()) == []
 
 

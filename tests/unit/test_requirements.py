@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import targets
+from experiments.targets import TARGETS
 from experiments.targets.lab import requirements
 from infra.errors import PrerequisiteMissing
 
@@ -96,8 +96,7 @@ def test_a_cluster_needs_no_root_and_no_package(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(requirements, "install", refused)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("PATH", "/nowhere")
-    targets.require("kubernetes")
-    targets.require("kubernetes", removal=True)
     for removal in (False, True):
+        TARGETS["kubernetes"].require(removal=removal)
         with pytest.raises(PrerequisiteMissing, match="root is needed"):
-            targets.require("lab", removal=removal)
+            TARGETS["lab"].require(removal=removal)

@@ -1,4 +1,4 @@
-"""The node agent on a cluster's nodes: verify, apply and restore where they run."""
+"""The node agent on a cluster's nodes: verify, apply and restore."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.finalizer import Finalizer, restored
 from infra.kubernetes.names import NODE_LEVEL, Names, admits, label
 
-# A restore Job that is not done by then is said to have failed; seconds.
+# Timeout of a restore Job; seconds.
 RESTORE_S = 120.0
 
 
-# A plan comes as one line on stdin: an argument of exec is part of a URL, whose length has a limit.
+# A plan is one line on stdin: arguments of exec are part of a URL, which has a limited length.
 _PLANNED = 'read -r plan && printf %s "$plan" | "$@"'
 
 
 def verb(shell: Shell, *words: str, plan: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Run one verb of the agent on a node and return its JSON, as `experiments.host.calls.call` does."""
+    """Run one verb of the agent on a node and return its JSON, like `experiments.host.calls.call`."""
     text = "" if plan is None else json.dumps(plan, separators=(",", ":"))
     if isinstance(shell, SshShell):
         answer = _over_ssh(shell, *words, *(("--plan", text) if text else ()))
@@ -36,7 +36,7 @@ def verb(shell: Shell, *words: str, plan: dict[str, Any] | None = None) -> dict[
     return read(answer, words[0], str(shell))
 
 
-# Once for each version of the agent and boot of a node. A link that breaks would leave a part of it.
+# Sent once for each version of the agent and boot of a node; a broken connection leaves no part of it.
 _FILE = "f=/run/steerlab/agent-$1.pyz"
 _CALL = f'{_FILE}; shift; [ -f "$f" ] || exit 97; exec python3 -I "$f" "$@"'
 _SEND = (
@@ -48,7 +48,7 @@ _ABSENT = 97
 
 
 def _over_ssh(shell: SshShell, *words: str) -> Answer:
-    """Call the agent on a node, which is sent there where it is not yet."""
+    """Call the agent on a node; it is sent first where it is missing."""
 
     def call(script: str, *more: str, stdin: bytes | None = None) -> Answer:
         session = shell.start(("sh", "-c", script, "sh", digest(), *more), stdin)
@@ -72,7 +72,7 @@ def _over_ssh(shell: SshShell, *words: str) -> Answer:
 
 
 def read(answer: Answer, name: str, where: str) -> dict[str, Any]:
-    """The agent's JSON, or its refusal as the exception that its exit status means (pure)."""
+    """The agent's JSON, or the exception for its exit status (pure)."""
     return calls.read(name, answer.status, answer.out, answer.err, f"{where}: ")
 
 
@@ -102,7 +102,7 @@ def agent_shell(kubeconfig: str, context: str, names: Names, node: str) -> PodSh
     )
 
 
-# How the agent begins what it says on stderr, a line each.
+# Prefix of the agent's lines on stderr.
 SENTENCE = "steer: "
 
 
@@ -128,10 +128,10 @@ def _by_job(guard: Finalizer, words: Sequence[str]) -> dict[str, Any]:
     spec = pods.job_spec(names, restored(guard), guard.image, words)
     job = {
         "metadata": {"generateName": f"restore-{label(guard.node)}-"},
-        "spec": spec | {"ttlSecondsAfterFinished": 600},  # where this process is killed
+        "spec": spec | {"ttlSecondsAfterFinished": 600},  # in case this process is killed
     }
     with explained(f"restoring node {guard.node}"):
-        # somebody may have deleted the steering namespace
+        # the steering namespace may have been deleted
         created = _created(
             core.create_namespace,
             {"metadata": {"name": names.steering, "labels": admits(NODE_LEVEL)}},
@@ -162,7 +162,7 @@ def _created(create: Callable[..., object], *what: object) -> bool:
 
 
 def of_log(status: int, log: str) -> Answer:
-    """The agent's answer and its sentences in a container's log, which has both streams (pure)."""
+    """The agent's answer and messages in a container's log, which has both streams (pure)."""
     lines = log.splitlines()
     answer = "\n".join(line for line in lines if not line.startswith(SENTENCE))
     sentences = "\n".join(line for line in lines if line.startswith(SENTENCE))

@@ -1,4 +1,4 @@
-"""What of a cluster's stack is gone or changed by hand: the URNs to replace."""
+"""Drift of a cluster's stack, missing objects and changed steering: the URNs to replace."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Object = tuple[str, str, str]
 
 
 def of_cluster(resources: Iterable[Resource]) -> bool:
-    """Whether a checkpoint is that of a cluster's stack."""
+    """Whether a checkpoint is of a cluster's stack."""
     return any(resource["type"] == PROVIDER for resource in resources)
 
 
@@ -45,7 +45,7 @@ def compare(
     there: set[Object],
     ask: Callable[[Finalizer], Sequence[str]],
 ) -> list[Drift]:
-    """What of the resources is not there, and each node whose steering is not (pure but for `ask`)."""
+    """Missing resources and nodes with changed steering (pure except for `ask`)."""
     found = [
         Drift(urn, f"{kind} {name} is gone")
         for urn, (kind, namespace, name) in objects(resources).items()
@@ -55,14 +55,14 @@ def compare(
     by_name = {resource["urn"].rpartition("::")[2]: resource for resource in resources}
     for guard in guards(resources):
         applied = f"steer-{label(guard.node)}"
-        # without its agent a node is not steered either: what brings that back steers it
+        # a node without its agent is not steered either: recreating the agent steers it again
         if applied in by_name and applied not in gone and (words := ask(guard)):
             found.append(Drift(by_name[applied]["urn"], "; ".join(words)))
     return found
 
 
 def objects(resources: Iterable[Resource]) -> dict[str, Object]:
-    """The cluster's objects of a checkpoint, by URN."""
+    """The objects in a checkpoint, by URN."""
     found = {}
     for resource in resources:
         kind = resource["type"].rpartition(":")[2]
@@ -79,7 +79,7 @@ def objects(resources: Iterable[Resource]) -> dict[str, Object]:
 
 
 class _Metadata(BaseModel):
-    """What names an object."""
+    """Name and namespace of an object."""
 
     name: str
     namespace: str = ""
@@ -90,7 +90,7 @@ def namespaces(resources: Iterable[Resource]) -> set[str]:
 
 
 def guards(resources: Iterable[Resource]) -> list[Finalizer]:
-    """The steered nodes that a checkpoint speaks of."""
+    """The steered nodes of a checkpoint."""
     found = []
     for resource in resources:
         stdin = str(resource.get("inputs", {}).get("stdin") or "")
@@ -101,7 +101,7 @@ def guards(resources: Iterable[Resource]) -> list[Finalizer]:
 
 
 def standing(api: ApiClient, within: Iterable[str]) -> set[Object]:
-    """The objects that there are in these namespaces."""
+    """The existing objects in these namespaces."""
     from kubernetes.client import AppsV1Api, BatchV1Api, CoreV1Api
 
     core, apps, batch = CoreV1Api(api), AppsV1Api(api), BatchV1Api(api)
@@ -112,7 +112,7 @@ def standing(api: ApiClient, within: Iterable[str]) -> set[Object]:
         "Job": batch.list_namespaced_job,
     }
     found: set[Object] = set()
-    with explained("looking at the stack's objects"):
+    with explained("listing the stack's objects"):
         for one in core.list_namespace(_request_timeout=CALL_S).items:
             if one.status.phase == "Active":
                 found.add(("Namespace", "", one.metadata.name))
@@ -124,7 +124,7 @@ def standing(api: ApiClient, within: Iterable[str]) -> set[Object]:
 
 
 def steering_drift(guard: Finalizer) -> list[str]:
-    """What the node's agent finds changed."""
+    """Changes that the node's agent finds."""
     names = Names(guard.stack)
     try:
         shell: Shell = (

@@ -1,4 +1,4 @@
-"""Commands in pods, by the API's exec, and on nodes, by the agent's pod or OpenSSH."""
+"""Commands in pods (exec of the API) and on nodes (the agent's pod or OpenSSH)."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.names import checked_address
 from infra.settings import Ssh
 
-# Reads what the kernel counts; runs where nothing but Python is.
+# Reads the kernel's counters; needs Python only.
 LOOK = Path(proc_reader.__file__).read_text()
 
-# An ssh that cannot log in has failed within these seconds.
+# Timeout of a login by ssh; seconds.
 DIAL_S = 10
 _SSH_FAILED = 255
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a finished command said."""
+    """The result of a command."""
 
     status: int
     out: str
@@ -37,21 +37,21 @@ class Answer:
 
 
 class Session(Protocol):
-    """A command that runs elsewhere, with a line to say to it."""
+    """A running remote command, with stdin."""
 
     def await_line(self, seconds: float) -> str:
-        """Its first line; empty where it ended, or said none in time."""
+        """Its first line; empty where it ended without one or in case of a timeout."""
 
     def say(self, line: str) -> None: ...
 
     def finish(self, deadline: float) -> Answer | None:
-        """Wait for its end until `deadline` (monotonic seconds); None where that passed."""
+        """Wait for its end until `deadline` (monotonic seconds); None in case of a timeout."""
 
     def close(self) -> None: ...
 
 
 class Shell(Protocol):
-    """A place where commands run."""
+    """Runs commands in one place."""
 
     def start(self, words: Sequence[str]) -> Session: ...
 
@@ -59,7 +59,7 @@ class Shell(Protocol):
 def run(
     shell: Shell, words: Sequence[str], seconds: float = CALL_S, said: str | None = None
 ) -> Answer:
-    """Run a command to its end, `said` a line for it. Raises `PrerequisiteMissing` where it has none in time."""
+    """Run a command with the line `said` on stdin. Raises `PrerequisiteMissing` in case of a timeout."""
     session = shell.start(words)
     try:
         if said is not None:
@@ -73,7 +73,7 @@ def run(
 
 
 def looked(shell: Shell, request: Mapping[str, Any]) -> dict[str, Any]:
-    """The files and the words of commands that `look` brings from there. Raises `PrerequisiteMissing`."""
+    """Files and outputs of commands, read there by `proc_reader`. Raises `PrerequisiteMissing`."""
     answer = run(shell, ("python3", "-I", "-c", LOOK, json.dumps(request)))
     if answer.status != 0:
         raise PrerequisiteMissing(f"reading files of {shell}: {answer.err.strip()[-300:]}")
@@ -96,7 +96,7 @@ class PodShell:
         from kubernetes.client import CoreV1Api
         from kubernetes.stream import stream
 
-        # stream() changes the client that it is given for the time of the call: one of its own
+        # stream() changes its client during the call, so it gets one of its own
         api = CoreV1Api(self.connect())
         with explained(f"running {words[0]} in pod {self.namespace}/{self.pod}"):
             socket = stream(
@@ -134,7 +134,7 @@ class PodSession:
                 return None
             out, err = self._socket.read_stdout(timeout=0), self._socket.read_stderr(timeout=0)
             status = self._socket.returncode
-        except Exception as error:  # the library lets through whatever its socket raised
+        except Exception as error:  # the library does not translate errors of its socket
             return Answer(1, "", f"the connection to the pod was lost: {error!r}")
         if status is None:
             return Answer(1, out or "", f"the connection to the pod was lost: {err or ''}")
@@ -146,7 +146,7 @@ class PodSession:
 
 @dataclass(frozen=True)
 class SshShell:
-    """A node by OpenSSH: strict host keys, no password, no key of ours anywhere."""
+    """A node by OpenSSH: strict host keys, no password, only the user's own keys."""
 
     address: str
     ssh: Ssh

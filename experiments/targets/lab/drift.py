@@ -1,7 +1,7 @@
-"""What of a converged lab is gone, recreated or changed by hand: the URNs to replace.
+"""Drift of a lab, missing or changed parts: the URNs to replace.
 
-Pulumi compares inputs, not the machine. Each lab command prints what it has made to stand; the
-checkpoint keeps these words, and here they are held against the machine.
+Pulumi compares inputs, not the machine. Each lab command prints what it created; the checkpoint keeps
+this output, and it is compared with the machine here.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def drifted(
 ) -> list[Drift]:
     """The drift of the resources of a checkpoint.
 
-    `links` lists the devices of a namespace (None: there is no such namespace), `verify` the
-    words of a steering owner's drift; both ask this machine unless they are given.
+    `links` lists the devices of a namespace (None: it does not exist), `verify` the drift of an
+    owner's steering; the defaults look at this machine.
     """
     look = links or links_of
     ask = verify or _steering_drift
@@ -49,7 +49,7 @@ def drifted(
             found.append(Drift(urn, why))
             rebuilt = rebuilt or "namespaces" in facts
     if not rebuilt:
-        # What carries steered devices and is made anew brings its steering with it.
+        # recreated devices are steered with their namespaces
         for urn, owner in steering:
             if words := ask(owner):
                 found.append(Drift(urn, "; ".join(words), owner))
@@ -67,7 +67,7 @@ def _facts(resource: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Facts(BaseModel):
-    """What a command of the lab prints of what it made, or the agent of what it steers."""
+    """Output of a lab command (what it created) or of the agent (what it steers)."""
 
     namespaces: dict[str, list[str]] = {}
     process: str | None = None
@@ -91,20 +91,20 @@ def _missing(facts: Mapping[str, Any], look: Callable[[str], set[str] | None]) -
 
 
 def alive(pidfile: Path) -> bool:
-    """Whether the process of a pid file, `pid start-time`, still runs and is still that one."""
+    """Whether the process of a pid file, `pid start-time`, still runs."""
     try:
         pid, start = untrusted.words(pidfile).split()
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (OSError, ValueError):
         return False
-    # counted from the third field of proc_pid_stat(5): the state, and the 22nd, the start time
+    # fields 3 and 22 of proc_pid_stat(5): the state and the start time
     return fields[0] not in "ZX" and fields[19] == start
 
 
 def links_of(namespace: str) -> set[str] | None:
     """The devices of a named network namespace; None where it does not exist."""
     with ThreadPoolExecutor(max_workers=1) as visitor:
-        # setns moves one thread alone, and this one ends with the visit
+        # setns affects one thread, which ends afterwards
         return visitor.submit(_visit, netns(namespace)).result()
 
 
@@ -123,10 +123,10 @@ def _visit(path: str) -> set[str] | None:
 
 
 def restore(drift: Iterable[Drift]) -> None:
-    """Restore the drifted steering before it is applied again, also what somebody else has written.
+    """Restore drifted steering before it is applied again, also values that others have written.
 
-    The replacement's own restore would leave such a value, and the new snapshot would take it for
-    the first one. Raises `Refusal` where the agent fails.
+    The restore of the replacement keeps such values, and the next snapshot would record them as the
+    original ones. Raises `Refusal` where the agent fails.
     """
     for found in drift:
         if found.owner:

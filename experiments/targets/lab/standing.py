@@ -1,7 +1,7 @@
-"""The lab that stands on this machine: whose it is, and its removal where its state is lost.
+"""The lab on this machine: its owner, and its removal where the state is lost.
 
-A lab whose sweep was killed, whose folder was deleted or whose checkpoint is gone still has its
-names: everything that a stack makes is named after it (`infra/lab/layout.py`).
+A lab can be found by its names after its sweep was killed or its folder or checkpoint deleted: all
+parts are named after the stack (`infra/lab/layout.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from infra.settings import MOST_REPLICAS
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab's stack and the project folder that it was made from."""
+    """A lab's stack and the project folder that it was created from."""
 
     stack: str
     folder: str
@@ -35,7 +35,7 @@ class Lab:
 
 
 def lab() -> Lab | None:
-    """The lab that stands here, by its claim, which root alone can read."""
+    """The lab of this machine, from its claim, which only root can read."""
     try:
         stack, _, folder = untrusted.words(Path(claim.OWNER)).strip().partition(" in ")
     except FileNotFoundError:
@@ -44,7 +44,7 @@ def lab() -> Lab | None:
 
 
 def refuse_foreign(stack: StackRef) -> None:
-    """Say early, before any engine starts, that another stack's lab stands on this machine."""
+    """Raise `Busy` before an engine starts where another stack has its lab on this machine."""
     stands = lab()
     if stands and stands != Lab(stack.name, str(stack.root)):
         raise Busy(claim.taken(str(stands)))
@@ -61,12 +61,11 @@ def refuse_lost(stack: str) -> None:
 
 
 def take_away(stands: Lab) -> dict[str, Any]:
-    """Restore what the lab steers, then end and delete all that has its name.
+    """Restore the lab's steering, then end and delete everything with its name.
 
-    Raises `Refusal` where something could not be undone; what was undone stays so, and it may be
-    run again.
+    Raises `Refusal` where something could not be undone; it can be called again.
     """
-    config.checked(stands.stack)  # it becomes part of a script
+    config.checked(stands.stack)  # becomes part of a script
     restored = [
         calls.call("restore", "--owner", owner(node)) for node in layout.nodes(stands.stack)
     ]
@@ -79,7 +78,7 @@ def take_away(stands: Lab) -> dict[str, Any]:
         check=False,
     )
     if done.returncode != 0:
-        raise Refusal(f"the lab of stack {stands} could not be taken away: {done.stderr.strip()}")
+        raise Refusal(f"the lab of stack {stands} could not be removed: {done.stderr.strip()}")
     return {
         "stack": stands.stack,
         "folder": stands.folder,
@@ -89,10 +88,9 @@ def take_away(stands: Lab) -> dict[str, Any]:
 
 
 def finish(stack: StackRef) -> None:
-    """Take away what is left after an engine destroyed the stack.
+    """Remove what is left after an engine destroyed the stack.
 
-    The Pulumi CLI ends commands midway where it is interrupted, and records nothing of what they
-    had made by then.
+    An interrupted Pulumi CLI stops commands midway and does not record what they had created.
     """
     made = [Path(layout.netns(node.namespace)) for node in layout.nodes(stack.name)]
     if _pairs(stack.name) or any(path.exists() for path in made):
@@ -100,7 +98,7 @@ def finish(stack: StackRef) -> None:
 
 
 def _pairs(stack: str) -> list[Pair]:
-    """The pairs of which anything is left: a namespace, a pid file or a CPU quota."""
+    """The pairs with a namespace, a pid file or a CPU quota that is left."""
     every = (layout.pair(stack, index, host=False) for index in range(1, MOST_REPLICAS + 1))
     return [pair for pair in every if any(place.exists() for place in _places(pair))]
 
