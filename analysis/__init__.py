@@ -1,4 +1,4 @@
-"""What is concluded: run records -> tables -> statistics -> plots -> report.
+"""Analysis: run records -> tables -> statistics -> plots -> report.
 
 Reads records only; never imports `infra`, `experiments` or `pulumi`.
 """

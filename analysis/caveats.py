@@ -1,4 +1,4 @@
-"""What a reader must be warned of before believing the figures, or before acting on them (pure)."""
+"""Warnings about the figures, and the costs of a gain (pure)."""
 
 from __future__ import annotations
 
@@ -30,22 +30,20 @@ def caveats(
     recommendation: Recommendation | None,
     baseline: str,
 ) -> list[str]:
-    """What a gain costs, against the baseline: of every "better" and of what is recommended."""
+    """The costs of each "better" and of the recommended configuration, against the baseline."""
     known = {(one.path, one.replicas, one.configuration): one for one in states}
     recommended = recommendation.configuration if recommendation else None
     found = []
     for one in contrasts:
         if one.verdict == "better" or one.b == recommended:
-            state = known.get((one.path, one.replicas, one.b))
-            reference = known.get((one.path, one.replicas, baseline))
-            costs = _costs(state, reference) if state and reference else []
-            for side in (state, reference):
-                if side and side.invalid:
-                    costs.append(
-                        f"{side.invalid} attempts of {side.configuration} are invalid: the runs "
-                        "that are left may be a choice"
-                    )
-            if state and costs:
+            state, reference = (known[one.path, one.replicas, name] for name in (one.b, baseline))
+            costs = _costs(state, reference) + [
+                f"{side.invalid} attempts of {side.configuration} are invalid, so the valid runs "
+                "may be a biased selection"
+                for side in (state, reference)
+                if side.invalid
+            ]
+            if costs:
                 found.append(f"{_name(state)}: {'; '.join(costs)}.")
     return found
 
@@ -80,7 +78,8 @@ def warnings(
     excluded = int((~runs["valid"]).sum())
     if excluded:
         found.append(
-            f"{excluded} of {len(records)} attempts are invalid and do not count: see the reasons."
+            f"{excluded} of {len(records)} attempts are invalid and do not count; the report lists "
+            "the reasons."
         )
     found += _not_compared(states, baseline) + _too_many(states)
     for one in states:
@@ -92,29 +91,27 @@ def warnings(
     if evidence.check.found:
         found.append(
             f"The blocks of the sweep are not independent (lag-1 {evidence.check.lag1:.2f}, p "
-            f"{verdict.p_value(evidence.check.p)}): effects wander from block to block, and the "
+            f"{verdict.p_value(evidence.check.p)}): effects drift from block to block, so the "
             "intervals are too narrow."
         )
     fewest = min((min(one.effect.n_a, one.effect.n_b) for one in contrasts), default=FEWEST_RUNS)
     if fewest < FEWEST_RUNS:
         found.append(
-            f"Comparisons over fewer than {FEWEST_RUNS} runs (here {fewest}) are inconclusive."
+            f"Comparisons with fewer than {FEWEST_RUNS} runs (here {fewest}) are inconclusive."
         )
     throttled = sum(
         any((pair.throttled_periods or 0) > 0 for pair in record.pairs) for record in valid
     )
     if throttled:
-        found.append(
-            f"{_runs(throttled)} hit the CPU quota of a pod: the bitrate may be the quota's."
-        )
+        found.append(f"{_runs(throttled)} hit the CPU quota of a pod, which may limit the bitrate.")
     without = sum(not record.cores for record in valid)
     if without:
-        found.append(f"{_runs(without)} without CPU figures.")
+        found.append(f"{_runs(without)} without CPU data.")
     return found + _of_runs(valid)
 
 
 def _not_compared(states: Sequence[CellSummary], baseline: str) -> list[str]:
-    """What was attempted at a place and has no comparison there, for want of valid runs."""
+    """The attempted configurations without a comparison, because they have no valid run."""
     found = []
     for path, replicas in dict.fromkeys((one.path, one.replicas) for one in states):
         own = {s.configuration: s.runs for s in states if (s.path, s.replicas) == (path, replicas)}
@@ -128,7 +125,7 @@ def _not_compared(states: Sequence[CellSummary], baseline: str) -> list[str]:
 
 
 def _too_many(states: Sequence[CellSummary]) -> list[str]:
-    """What is left out where there are more configurations than a reader, or a family, can take."""
+    """The tables and figures that are left out because there are too many configurations."""
     most = max(Counter((one.path, one.replicas) for one in states).values(), default=0) - 1
     found = []
     if most > comparisons.MOST_AGAINST_EACH_OTHER:
@@ -137,12 +134,12 @@ def _too_many(states: Sequence[CellSummary]) -> list[str]:
             "baseline alone, not with each other."
         )
     if most >= MOST_DRAWN:
-        found.append(f"More than {MOST_DRAWN} configurations are not drawn: see the tables.")
+        found.append(f"More than {MOST_DRAWN} configurations are not drawn; the tables have them.")
     return found
 
 
 def _mixed(valid: Sequence[Record]) -> list[str]:
-    """Conditions that changed within a path; a path's own devices are no mixture."""
+    """Conditions that changed within a path; two paths have different devices by nature."""
     paths = dict.fromkeys(record.path for record in valid)
     several = len({record.replicas for record in valid}) > 1
     mixed = [
@@ -157,9 +154,9 @@ def _mixed(valid: Sequence[Record]) -> list[str]:
 
 
 def _of_runs(valid: Sequence[Record]) -> list[str]:
-    """The runs' own warnings, the most frequent first.
+    """The warnings of single runs, the most frequent first.
 
-    Those that differ in figures only are one, shown with the largest.
+    Warnings that differ only in figures are counted together; the largest is shown.
     """
     examples: dict[str, str] = {}
     counted: Counter[str] = Counter()
@@ -172,16 +169,16 @@ def _of_runs(valid: Sequence[Record]) -> list[str]:
         for kind, count in counted.most_common(MOST_SHOWN)
     ]
     more = len(counted) - len(shown)
-    return shown + [f"{more} more warnings of single runs are in the records."] * (more > 0)
+    return shown + [f"The records have {more} more warnings of single runs."] * (more > 0)
 
 
 def _kind(text: str) -> str:
-    """A warning without its figures and without what it adds in parentheses."""
+    """A warning without its figures and without its parentheses."""
     return _FIGURE.sub("#", re.sub(r"\([^()]*\)", "", text))
 
 
 def _figures(text: str) -> list[float]:
-    """The figures of a warning: of several, the one with the largest is shown."""
+    """The figures of a warning, to find the largest."""
     return [float(figure) for figure in _FIGURE.findall(text)]
 
 

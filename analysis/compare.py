@@ -1,36 +1,31 @@
-"""One question, one answer: is B worse than A? The regression gate."""
+"""The regression gate: is B worse than A?"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from analysis import comparisons, dependence, machine, statistics, verdict
-from analysis.evidence import FEWEST_RUNS, Evidence, gather
+from analysis.evidence import Evidence, gather, too_few
 from analysis.metrics import BITRATE, Metric
 from analysis.pairing import StateKey, arms
 from analysis.schema import Record
 from analysis.statistics import Effect, Floats
-from analysis.verdict import Contrast, Verdict
+from analysis.verdict import Contrast
 
 CONFIDENCE = 0.95
 WORSE = 4
 CANNOT_TELL = 5
 
 
-class NothingToCompare(ValueError):
-    """A side has no run of what was asked for; the message names what there is."""
-
-
 # The spread between two sweeps (standard deviation of the logarithm of each) that is assumed where
 # no baseline measures it.
 ALLOWANCE = 0.03
 
-# How each kind of comparison came about, in words.
 _METHODS = {
     "paired": "paired by block",
     "unpaired": "unpaired",
@@ -38,27 +33,23 @@ _METHODS = {
 }
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The answer. `effect` is the ratio of B to A.
+class NothingToCompare(ValueError):
+    """A side has no run of the requested kind; the message lists the runs that exist."""
 
-    `p_holm` is adjusted over a `family` of so many comparisons, those that the report makes of
-    the same records; it decides. `exit_code`: 4 where B is worse, 5 where the runs are
-    inconclusive, 0 where B is better or there is no significant difference.
+
+@dataclass(frozen=True)
+class Comparison(Contrast):
+    """The answer: B against A in one metric.
+
+    `p_holm` decides; it is adjusted over a `family` of so many comparisons, those that the report
+    makes of the same records. `exit_code`: 4 where B is worse, 5 where the runs are inconclusive,
+    0 where B is better or there is no significant difference.
     """
 
-    a: str
-    b: str
-    replicas: int
-    path: str
-    metric: str
-    verdict: Verdict
-    doubt: str
-    effect: Effect
-    p_holm: float | None
-    family: int
-    sentence: str
-    differences: list[str]
+    metric: str = BITRATE.name
+    family: int = 1
+    sentence: str = ""
+    differences: Sequence[str] = ()
 
     @property
     def exit_code(self) -> int:
@@ -84,18 +75,18 @@ def compare(
 
     The same records twice compare two configurations of one sweep, as the report does: by block,
     and judged in the report's family. Other records (before and after a change) are two sweeps:
-    each side is taken relative to its own baseline where both have one, which cancels what all
-    configurations of a sweep share. `at` is the replica count, by default the largest that both
-    have; the overlay is compared where both have it. Runs under unlike conditions are
-    inconclusive unless `force` is given. Raises NothingToCompare where a side has no run of what
-    was asked for, or where the two have runs in common.
+    each side is taken relative to its own baseline where both have one, which cancels effects that
+    all configurations of a sweep share. `at` is the replica count, by default the largest that
+    both have; the overlay is compared where both have it. Runs under unlike conditions are
+    inconclusive unless `force` is given. Raises NothingToCompare where a side has no such run, or
+    where the two have runs in common.
     """
     together = records_a is records_b or list(records_a) == list(records_b)
     if together and a == b:
         raise NothingToCompare(f"{a} would be compared with itself")
     if not together and (shared := _runs(records_a) & _runs(records_b)):
         raise NothingToCompare(
-            f"{len(shared)} of the runs are in both directories, which are then no two experiments: "
+            f"{len(shared)} of the runs are in both directories, so these are not two experiments: "
             "compare within one of them, or remove the copies"
         )
     before, after = (gather(records, baseline, metric) for records in (records_a, records_b))
@@ -117,15 +108,8 @@ def compare(
     else:
         found, differences = two_sweeps(before, after, first, second, baseline, force=force)
     return Comparison(
-        a=a,
-        b=b,
-        replicas=replicas,
-        path=path,
+        **vars(found),
         metric=metric.name,
-        verdict=found.verdict,
-        doubt=found.doubt,
-        effect=found.effect,
-        p_holm=found.p_holm,
         family=size,
         sentence=_sentence(found, metric, size, apart=not together),
         differences=differences,
@@ -133,7 +117,7 @@ def compare(
 
 
 def _runs(records: Sequence[Record]) -> set[str]:
-    """The runs that have a time; two that agree in all that was measured are one."""
+    """The runs that have a time; equal ones are the same run."""
     return {one.model_dump_json() for one in records if one.start}
 
 
@@ -195,29 +179,28 @@ class _Side:
         return np.log(own) - np.log(base) if log else own - base
 
     def doubt(self, *, alike: bool) -> str:
+        return next(filter(None, self._doubts(alike)), "")
+
+    def _doubts(self, alike: bool) -> Iterator[str]:
         if self.reference:
-            return self.evidence.doubt(self.reference, self.key, alike=alike)
+            yield self.evidence.doubt(self.reference, self.key, alike=alike)
+            return
         unlike = self.evidence.unlike(self.key) if alike else []
-        if unlike:
-            return f"the runs are not alike in {unlike[0]}"
+        yield from (f"the runs are not alike in {one}" for one in unlike)
         if machine.CHANGED_STEERING in self.conditions:
-            return f"the steering of {self.key[2]} changed during a run"
-        lost = self.evidence.lost(self.key)
-        if lost:
-            return lost
+            yield f"the steering of {self.key[2]} changed during a run"
+        yield self.evidence.lost(self.key)
         values = self.values()
-        if len(values) < FEWEST_RUNS:
-            return f"{len(values)} runs, at least {FEWEST_RUNS} are needed"
+        yield too_few(len(values))
         series = dependence.of_residuals((values - values.mean())[:, None])
         if series.found:
-            return f"the runs of {self.key[2]} are not independent (p {verdict.p_value(series.p)})"
-        return ""
+            yield f"the runs of {self.key[2]} are not independent (p {verdict.p_value(series.p)})"
 
 
 def _sides(
     before: Evidence, after: Evidence, a: StateKey, b: StateKey, baseline: str
 ) -> tuple[_Side, _Side]:
-    """Both sides with their baselines, or both without: what is compared must not be one of them."""
+    """Both sides with their baselines, or both without; a baseline has no reference itself."""
     found = []
     for evidence, key in ((before, a), (after, b)):
         reference = (*key[:2], baseline)
@@ -259,9 +242,9 @@ def _between(left: _Side, right: _Side, differences: Sequence[str], force: bool)
         family=1,
         kept=(1 - dependence.ALPHA) ** 2,
     )
-    doubts = [f"the runs are not alike in {differences[0]}"] if differences and not force else []
-    doubts += [side.doubt(alike=not force) for side in (left, right)]
-    doubt = next((one for one in doubts if one), "")
+    unlike = [f"the runs are not alike in {one}" for one in differences if not force]
+    doubts = [*unlike, *(side.doubt(alike=not force) for side in (left, right))]
+    doubt = next(filter(None, doubts), "")
     return verdict.contrast(left.key, right.key, effect, effect.p, metric, doubt=doubt)
 
 
@@ -286,7 +269,7 @@ def _place(
             there = {f"{one.configuration}-{one.replicas}" for one in records}
             where = "" if at is None else f" at {verdict.pairs(at)}"
             raise NothingToCompare(
-                f"no run of {name}{where} (there is: {', '.join(sorted(there)) or 'nothing'})"
+                f"no run of {name}{where}; runs exist of: {', '.join(sorted(there)) or 'nothing'}"
             )
         tried.append(own)
     both = tried[0] & tried[1]

@@ -1,4 +1,4 @@
-"""Which states are compared with which, and judged together as a family (pure)."""
+"""Families: which states are compared, and judged together (pure)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from analysis.verdict import Contrast, PathRatio
 
 Couple = tuple[StateKey, StateKey]
 
-# More states than this at a place are compared with the baseline alone: their pairs grow as the
-# square, and so does what Holm's adjustment takes from each.
+# With more states than this at one place, each is compared with the baseline only: the number of
+# pairs grows as the square, and Holm's adjustment with it.
 MOST_AGAINST_EACH_OTHER = 24
 
 
@@ -30,9 +30,9 @@ def against_couples(evidence: Evidence, baseline: str) -> list[Couple]:
 def pairwise_couples(evidence: Evidence, baseline: str) -> list[list[Couple]]:
     """The steered states against each other: one family at each replica count and path.
 
-    All of them, not only the best against the others: which one is the best is read from the
-    same runs, and only the whole family keeps its error rate after that choice. Where there are
-    more than 24 none is.
+    All of them, not only the best against the others: the best is selected from the same runs,
+    and only the whole family keeps its error rate after that selection. Places with more than 24
+    states have no family.
     """
     groups: dict[tuple[str, int], list[StateKey]] = {}
     for key in evidence.series:
@@ -46,7 +46,7 @@ def pairwise_couples(evidence: Evidence, baseline: str) -> list[list[Couple]]:
 
 
 def alone(evidence: Evidence, couple: Couple, baseline: str) -> tuple[list[Couple], int]:
-    """A couple that no family of the report has, and the size of the one that it would be of."""
+    """A couple that is in no family of the report, and the size of the family it would be in."""
     place = couple[0][:2]
     states = sum(key[:2] == place and key[2] != baseline for key in evidence.series)
     return [couple], states * (states - 1) // 2
@@ -62,7 +62,7 @@ def family(
 ) -> list[Contrast]:
     """The comparisons of a family, judged together. `check` adds the bootstrap's interval.
 
-    `size` is that of the whole family, where these are not all of it: adjusted as its first.
+    `size` is the size of the whole family, where `couples` are only a part of it.
     """
     alpha = 1 - confidence
     effects = [evidence.effect(a, b, confidence=confidence, check=check) for a, b in couples]
@@ -83,7 +83,7 @@ def family(
 
 
 def overlay_over_host(evidence: Evidence, confidence: float) -> list[PathRatio]:
-    """Overlay over host where both were run: estimates, no verdicts and so no family."""
+    """Overlay against host where both were run: estimates without verdict, so no family."""
     found = []
     for overlay in evidence.series:
         host = ("host", *overlay[1:])

@@ -1,9 +1,9 @@
 """One test for the whole table: do the blocks of a sweep depend on each other? (pure)
 
-A random order within blocks protects the ratios from drift that all configurations share, and from
-dependence of that drift. It does not protect them from an effect that itself wanders: then the
-interval describes this occasion only. What wanders is in the residuals that remain once the means
-of the configurations and of the blocks are taken out.
+A random order within blocks protects effects from drift that all configurations share, however
+correlated that drift is. It does not protect them from an effect that itself drifts: then the
+interval describes this occasion only. Such drift is in the residuals without the means of
+configurations and blocks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Column = Mapping[Any, float]  # by block, the logarithm of what a configuration carried
+Column = Mapping[Any, float]  # by block, the value of a configuration (a logarithm for ratios)
 
 ALPHA = 0.05
 # With 4 blocks the most extreme of the orders has a probability of 1/12: no test at 5 % exists.

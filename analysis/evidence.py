@@ -1,4 +1,4 @@
-"""What a directory of records can be concluded from: runs by state, their conditions, one check."""
+"""Evidence for comparisons: the runs by state, their conditions, and the dependence check."""
 
 from __future__ import annotations
 
@@ -20,20 +20,18 @@ from analysis.statistics import Effect
 from analysis.tables import configuration_order, reasons, run_table
 from analysis.verdict import p_value
 
-# With fewer runs the check for dependence sees next to nothing, and neither does the test itself.
+# With fewer runs, neither the check for dependence nor the test itself has power.
 FEWEST_RUNS = 6
-
-
-# What is left of many failed attempts is a choice: above this share of a side's attempts, and with
-# more than one of them, runs that fail where they are slow make a configuration look better.
+# Runs that fail where they are slow make a configuration look better. More than one failure, and
+# more than this share of a side's attempts, makes a comparison inconclusive.
 MOST_INVALID = 0.02
-# The odds below which an order that never changes is no random one.
+# An order that never changes is not random if a random one would be as constant with these odds.
 FIXED_ORDER = 0.01
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """The attempts at the runs of a state: all, those that failed, and valid ones without a value."""
+    """Counts of a state: all attempts, failed ones, and valid ones without a value."""
 
     made: int = 0
     failed: int = 0
@@ -50,7 +48,7 @@ class Attempts:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The valid runs of every state in one metric, and what speaks against comparing them."""
+    """The valid runs of every state in one metric, and the reasons against comparing them."""
 
     series: dict[StateKey, Series]
     conditions: dict[StateKey, Conditions]
@@ -59,14 +57,7 @@ class Evidence:
     same_turn: frozenset[StateKey] = frozenset()
     metric: Metric = BITRATE
 
-    def effect(
-        self,
-        a: StateKey,
-        b: StateKey,
-        *,
-        confidence: float,
-        check: bool = False,
-    ) -> Effect:
+    def effect(self, a: StateKey, b: StateKey, *, confidence: float, check: bool = False) -> Effect:
         """B against A, by block where they share blocks; without power, which a family decides."""
         first, second, paired = arms(self.series[a], self.series[b])
         return statistics.effect(
@@ -76,51 +67,39 @@ class Evidence:
     def doubt(
         self, a: StateKey, b: StateKey, *, alike: bool = True, but: Collection[str] = ()
     ) -> str:
-        """Why B against A cannot be concluded, in a few words; empty where it can.
+        """Why B against A is inconclusive, in a few words; empty where it is not.
 
-        `alike` asks for equal conditions of all runs of both, `but` for those that the two sides
-        differ in by their nature.
+        `alike` requires equal conditions of all runs of both, except for those in `but`, in which
+        the two sides differ by their nature.
         """
-        unlike = self.unlike(a, b, but=but) if alike else []
-        if unlike:
-            return f"the runs are not alike in {unlike[0]}"
-        steered = self._steered(a, b)
-        if steered:
-            return steered
-        disorder = not_randomised(self.series[a], self.series[b]) or self._same_turn(a, b)
-        if disorder:
-            return disorder
-        shared = len(set(self.series[a].blocks) & set(self.series[b].blocks))
-        if shared < FEWEST_RUNS:
-            return f"{shared} runs, at least {FEWEST_RUNS} are needed"
-        lost = self.lost(a, b)
-        if lost:
-            return lost
+        doubts = self._doubts(a, b, self.unlike(a, b, but=but) if alike else [])
+        return next(filter(None, doubts), "")
+
+    def _doubts(self, a: StateKey, b: StateKey, unlike: Sequence[str]) -> Iterator[str]:
+        yield from (f"the runs are not alike in {one}" for one in unlike)
+        yield self._steered(a, b)
+        yield not_randomised(self.series[a], self.series[b])
+        for key in {a, b} & self.same_turn:
+            yield f"the order was not randomised ({key[2]} has the same turn in every block)"
+        yield too_few(len(set(self.series[a].blocks) & set(self.series[b].blocks)))
+        yield self.lost(a, b)
         if self.check.found:
-            return f"the blocks are not independent (p {p_value(self.check.p)})"
-        return ""
+            yield f"the blocks are not independent (p {p_value(self.check.p)})"
 
     def lost(self, *keys: StateKey) -> str:
-        """Why the runs that are left do not stand for all that were tried; empty where they do."""
+        """Why the remaining runs do not represent all attempts; empty where they do."""
         doubts = ((key, self.attempts[key].doubt) for key in keys if key in self.attempts)
         return next((f"{key[2]}: {doubt}" for key, doubt in doubts if doubt), "")
 
     def _steered(self, a: StateKey, b: StateKey) -> str:
         """Why the steering that was read back is not that of two configurations."""
         for key in (a, b):
-            changed = self.conditions[key].get(machine.CHANGED_STEERING)
-            if changed:
+            if self.conditions[key].get(machine.CHANGED_STEERING):
                 return f"the steering of {key[2]} changed during a run"
         first, second = (self.conditions[key].get(machine.steering_of(key[2])) for key in (a, b))
         if a[2] != b[2] and first is not None and first == second:
             return f"{a[2]} and {b[2]} had the same steering"
         return ""
-
-    def _same_turn(self, *keys: StateKey) -> str:
-        found = next((key for key in keys if key in self.same_turn), None)
-        if found is None:
-            return ""
-        return f"the order was not randomised (the turn of {found[2]} is always the same)"
 
     def unlike(self, *keys: StateKey, but: Collection[str] = ()) -> list[str]:
         """The conditions in which the runs of these states differ, in words."""
@@ -132,8 +111,13 @@ class Evidence:
 
     @property
     def kept(self) -> float:
-        """The share of sound experiments that the check lets pass."""
+        """The share of sound experiments that pass the check."""
         return 1.0 if self.check.p is None else 1 - dependence.ALPHA
+
+
+def too_few(runs: int) -> str:
+    """Why so many runs are not enough; empty where they are."""
+    return "" if runs >= FEWEST_RUNS else f"only {runs} runs, at least {FEWEST_RUNS} are needed"
 
 
 def gather(
@@ -169,7 +153,7 @@ def gather(
 
 
 def _same_turn(found: Mapping[StateKey, Series]) -> Iterator[StateKey]:
-    """The states that have the same turn in each block, which a random order hardly gives."""
+    """The states with the same turn in each block, which is unlikely in a random order."""
     turns: dict[tuple[tuple[str, int], Block], list[tuple[float, StateKey]]] = {}
     sizes = Counter(key[:2] for key in found)
     for key, one in found.items():
@@ -187,7 +171,7 @@ def _same_turn(found: Mapping[StateKey, Series]) -> Iterator[StateKey]:
 
 
 def _attempts(runs: pd.DataFrame, column: str) -> dict[StateKey, Attempts]:
-    """What became of the attempts at the runs of each state; a valid one that was repeated is none."""
+    """The attempts of each state; a valid attempt that was repeated does not count."""
     found: dict[StateKey, Attempts] = {}
     columns = ["path", "replicas", "configuration", "valid", "repeated", column]
     for path, replicas, name, valid, repeated, value in runs[columns].itertuples(

@@ -1,7 +1,7 @@
-"""Files of results: written whole or not at all, never through a link, and the caller's own.
+"""Result files: written atomically, never through a link, owned by the caller.
 
-What root writes belongs to the owner of the folder where it is written, and a new folder to
-whoever called sudo: results that only root can delete are of no use to a user.
+A file that root writes gets the owner of its folder, and a new folder the user who called sudo,
+so that users can delete their results.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write(path: Path, content: bytes | str, mode: int = 0o644) -> Path:
-    """Write a file so that a reader, or a power cut, finds the old one or the new one.
+    """Write a file so that a reader, also after a power cut, finds the old or the new content.
 
     A symbolic link at `path` is replaced, not followed. Raises OSError where the folder is one.
     """
@@ -69,33 +69,33 @@ def folder(path: Path, mode: int = 0o755) -> Path:
 
 
 def hand_over(tree: Path) -> None:
-    """Give what another program wrote as root below a folder to the owner of the folder above."""
+    """Give files that another program wrote as root to the caller, or to the parent's owner."""
     if os.geteuid() != 0 or not tree.is_dir():
         return
     owner = caller() or tree.parent.stat()
     for _, folders, names, descriptor in os.fwalk(tree, follow_symlinks=False):
         for name in (*folders, *names):
             seen = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-            # a second name could be that of somebody else's file
+            # a second hard link may be another user's file
             if seen.st_uid == 0 and (stat.S_ISDIR(seen.st_mode) or seen.st_nlink == 1):
                 os.chown(name, owner.st_uid, owner.st_gid, dir_fd=descriptor, follow_symlinks=False)
 
 
 class Owner(NamedTuple):
-    """Whose a file becomes; named as `os.stat` names it."""
+    """The owner that a file gets, with the field names of `os.stat`."""
 
     st_uid: int
     st_gid: int
 
 
 def caller() -> Owner | None:
-    """The user who called sudo; None where nobody did."""
+    """The user who called sudo; None without sudo."""
     uid, gid = (os.environ.get(name, "") for name in ("SUDO_UID", "SUDO_GID"))
     return Owner(int(uid), int(gid)) if uid.isdecimal() and gid.isdecimal() else None
 
 
 def give(descriptor: int, owner: Owner | os.stat_result) -> None:
-    """Give a file or folder that root has just made to its owner; a device stays as it is."""
+    """Give a file or folder that root has just made to its owner; devices stay as they are."""
     seen = os.fstat(descriptor)
     kept = stat.S_ISREG(seen.st_mode) or stat.S_ISDIR(seen.st_mode)
     if os.geteuid() == 0 and kept and seen.st_uid != owner.st_uid:
@@ -108,6 +108,6 @@ def _opened(path: Path) -> int:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR) and path.is_symlink():
             raise OSError(
-                errno.ELOOP, "is a symbolic link: remove it, or name the folder itself", str(path)
+                errno.ELOOP, "is a symbolic link: remove it, or give the folder itself", str(path)
             ) from None
         raise

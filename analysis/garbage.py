@@ -1,4 +1,4 @@
-"""Holds garbage collection while many long-lived objects are made."""
+"""Pauses garbage collection while many long-lived objects are created."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """No collection inside: records and figures live on, and the search costs a tenth."""
+    """No collection inside the context: records and figures stay alive, and a tenth of the time is saved."""
     collecting = gc.isenabled()
     gc.disable()
     try:

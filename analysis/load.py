@@ -1,7 +1,7 @@
-"""Reads a directory of run records; names every file that is not one.
+"""Reads a directory of run records and reports every file that is not one.
 
-The directory may be anybody's: a file is read only where it is a plain one inside the directory,
-and no more of it than a record can have.
+The directory is not trusted: a file is read only if it is a regular file inside the directory,
+and only up to the size that a record can have.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from analysis.schema import Record
 LARGEST = 4 * 2**20
 # A file with more faults than this is not described by the first of them.
 _MOST_FAULTS = 100
-# The edges of a window are about as far apart as the measured seconds; a busy machine reads late.
+# The window is about as long as the measured seconds; a busy machine reads its end late.
 _LONGEST_WINDOW = 2.0
 _LATEST_EDGE = 10.0
 # Keys of one object: a NIC's interrupts and queues have some thousands.
@@ -55,10 +55,10 @@ class Loaded:
 def load(directory: Path) -> Loaded:
     """The records `run-*.json` directly under `directory` and its `records/`, sorted by name.
 
-    A file that is empty, truncated, not UTF-8, foreign, too large, no plain file, outside of
-    `directory` or against the schema becomes a fault and the others are read on; so does a second
-    copy of one run. Raises OSError where `directory`
-    is not a readable directory. A caller with faults ends with exit code 1.
+    A file that is empty, truncated, not UTF-8, too large, not a regular file, outside of
+    `directory` or against the schema becomes a fault, and so does a second copy of one run; the
+    other files are read. Raises OSError where `directory` is not a readable directory. A caller
+    with faults ends with exit code 1.
     """
     loaded = Loaded()
     seen: dict[object, Path] = {}
@@ -69,7 +69,7 @@ def load(directory: Path) -> Loaded:
         if isinstance(outcome, Record):
             twin = seen.setdefault(_identity(outcome), path)
             if twin != path:
-                outcome = Fault(path, None, f"is the same run as {twin.name}: left out")
+                outcome = Fault(path, None, f"is the same run as {twin.name}, so it is left out")
         if isinstance(outcome, Fault):
             loaded.faults.append(outcome)
         else:
@@ -85,12 +85,14 @@ def text_of(path: Path, largest: int = LARGEST) -> bytes | Fault:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return Fault(path, None, "is not a plain file")
+                return Fault(path, None, "is not a regular file")
             data = file.read(largest + 1)
     except OSError as error:
         return Fault(path, None, f"cannot be read: {error.strerror}")
     if len(data) > largest:
-        return Fault(path, None, f"is larger than {largest // 2**20} MiB, which no record is")
+        return Fault(
+            path, None, f"is larger than {largest // 2**20} MiB, the most that a record has"
+        )
     if not data.strip():
         return Fault(path, 1, "is empty")
     undecodable = _undecodable_line(data)
@@ -145,7 +147,7 @@ def leads_out(path: Path, directory: Path) -> Fault | None:
         return Fault(path, None, f"cannot be read: {reason}")
     if real.is_relative_to(directory.resolve()):
         return None
-    return Fault(path, None, f"leads out of {directory}, to {real}: copy the file instead")
+    return Fault(path, None, f"leads out of {directory}, to {real}; copy the file instead")
 
 
 def _files(directory: Path) -> Iterator[Path]:
@@ -159,14 +161,14 @@ def _files(directory: Path) -> Iterator[Path]:
 
 
 def _identity(record: Record) -> object:
-    """What only one run can have: its start in its stack, or all that it says where it has none."""
+    """The key of a run: its start in its stack, or the whole record where it has no start."""
     if record.start is None:
         return record.model_dump_json()
     return (record.stack, record.configuration, record.replicas, record.path, record.start)
 
 
 def _contradiction(record: Record) -> str:
-    """Where a record cannot be true of any run; empty where it can."""
+    """How a record contradicts itself; empty where it does not."""
     twice = [
         f"pair {index}"
         for index, count in Counter(p.index for p in record.pairs).items()
@@ -177,15 +179,15 @@ def _contradiction(record: Record) -> str:
         if count > 1
     ]
     if record.valid and record.reasons:
-        return f"it is valid, and {record.reasons[0]!r} is why it is not"
+        return f"it is valid, but has the reason {record.reasons[0]!r}"
     if twice:
-        return f"{twice[0]} is there twice"
+        return f"{twice[0]} appears twice"
     if record.window is not None and not (
         record.duration / _LONGEST_WINDOW
         <= record.window
         <= record.duration * _LONGEST_WINDOW + _LATEST_EDGE
     ):
-        return f"its window of {record.window:g} s is not that of {record.duration:g} s measured"
+        return f"its window of {record.window:g} s does not fit {record.duration:g} s measured"
     return ""
 
 

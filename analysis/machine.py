@@ -1,4 +1,4 @@
-"""The conditions of the runs: one list for report, comparison and pooling, and in words."""
+"""The conditions of runs: one list for report, comparison and pooling, and their text."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def _of_confounders(read: Callable[[Confounders], object]) -> Read:
     return value
 
 
-# What runs must have in common before their figures are held against each other. None is "not
-# known" (a field that older records do not have) and contradicts nothing.
+# Runs must agree in these before they are compared. None is "not known" (a field that older
+# records do not have) and contradicts nothing.
 CONDITIONS: dict[str, Read] = {
     "target": lambda record: record.target,
     "path": lambda record: record.path,
@@ -54,7 +54,7 @@ CONDITIONS: dict[str, Read] = {
 }
 
 
-# Conditions that two paths differ in by their nature: each has devices of its own.
+# Conditions in which two paths differ by nature: each has devices of its own.
 OF_A_PATH = ("path", "MTU", "offloads", "receive queues")
 
 
@@ -101,8 +101,7 @@ def together(*several: Conditions) -> Conditions:
 
 
 def differences(a: Conditions, b: Conditions) -> list[str]:
-    """The conditions that are not the same in both, in words; a machine that is not recorded is
-    like no other."""
+    """The conditions that differ, in words; an unknown machine differs from every other."""
     unknown = any(_UNKNOWN in one.get("kernel", ()) for one in (a, b))
     return ["machine: not recorded"] * unknown + [
         f"{name}: {_either(a[name])} against {_either(b[name])}"
@@ -117,7 +116,7 @@ def mixtures(found: Conditions) -> list[str]:
 
 
 def describe(records: Sequence[Record]) -> list[str]:
-    """Sentences on what the runs ran on and what their figures stand for."""
+    """Sentences on the machines of the runs and on the scope of the figures."""
     lines: list[str] = []
     found = conditions(records)
     for target in sorted(found.get("target", ())):
@@ -128,7 +127,7 @@ def describe(records: Sequence[Record]) -> list[str]:
                 f"The lab is one kernel ({_either(own['kernel'])}) on {_either(own['cores'])} "
                 f"cores ({_either(own['CPU'])}), server on {_either(own['server cores'])}, client "
                 f"on {_either(own['client cores'])}, with an emulated single-queue NIC. The "
-                "magnitudes are the lab's; the mechanisms are the kernel's."
+                "mechanisms are the kernel's, but the magnitudes hold for this lab only."
             )
         elif target == "kubernetes":
             lines.append(
@@ -136,7 +135,7 @@ def describe(records: Sequence[Record]) -> list[str]:
                 f"{_either(own['cores'])} cores a node."
             )
         else:
-            lines.append("Imported from published raw text, which does not record its machine.")
+            lines.append("Imported from published raw text, without a description of the machine.")
         lines.append(
             f"Each run measured {_either(own['duration'])} after {_either(own['omit'])} omitted, "
             f"{_either(own['streams'])} stream(s) a pair, pod CPU limit "
@@ -169,7 +168,7 @@ def _counts(values: Mapping[str, object]) -> str:
 
 
 def _tools(machine: Machine) -> str:
-    """The versions of what makes the traffic; Python's does not touch a packet."""
+    """The versions of the traffic tools; Python does not handle packets."""
     return _counts({name: value for name, value in machine.versions.items() if name != "python"})
 
 

@@ -1,4 +1,4 @@
-"""Which runs stand against which: the two sides of a comparison, by block where blocks exist."""
+"""The two sides of a comparison: which runs are compared, by block where blocks exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from analysis.statistics import Floats
 StateKey = tuple[str, int, str]  # path, replicas, configuration
 Block = tuple[Hashable, Hashable, int]  # plan, seed, number
 
-# The share of blocks that may be torn apart, as a late attempt at one run does.
+# The share of blocks whose runs may be apart in time, for example after a late attempt at one run.
 MOST_LATE = 0.2
 
 
@@ -88,18 +88,20 @@ def by_block(one: Series) -> dict[Block, list[float]]:
 def not_randomised(a: Series, b: Series) -> str:
     """Why the order of these runs does not protect their comparison; empty where it does."""
     if not (a.planned and b.planned):
-        return "the order was not randomised (no plan, seed or start)"
-    if len(set(a.blocks) & set(b.blocks)) < 2:
-        return "the order was not randomised (no shared blocks)"
-    if not _together(a, b):
-        return "the order was not randomised (the runs of a block were not made together)"
-    return ""
+        why = "no plan, seed or start"
+    elif len(set(a.blocks) & set(b.blocks)) < 2:
+        why = "no shared blocks"
+    elif not _together(a, b):
+        why = "the runs of a block were not made together"
+    else:
+        return ""
+    return f"the order was not randomised ({why})"
 
 
 def _together(a: Series, b: Series) -> bool:
-    """Whether the runs of a block followed each other, save in a few blocks (late attempts).
+    """Whether the runs of a block followed each other, except in a few blocks (late attempts).
 
-    All of A, then all of B, fails, whatever their plan was.
+    All of A, then all of B, fails, whatever the plan was.
     """
     shared = set(a.blocks) & set(b.blocks)
     turns = sorted(

@@ -1,4 +1,4 @@
-"""Text from elsewhere, made safe to show: control characters become visible escapes."""
+"""Untrusted text made safe to show: control characters become visible escapes."""
 
 from __future__ import annotations
 

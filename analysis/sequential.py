@@ -1,7 +1,7 @@
-"""When a state has been run often enough: the stopping rule of `--until-ci`.
+"""The stopping rule of `--until-ci`: which states need more runs.
 
-Stopping as soon as an interval looks narrow favours runs that happened to agree, so the interval
-at that moment covers less than it says (Anscombe 1953, Chow and Robbins 1965). From 8 runs on the
+Stopping as soon as an interval looks narrow favours runs that agree by chance, so the interval
+at that moment covers less than nominal (Anscombe 1953, Chow and Robbins 1965). From 8 runs on the
 loss is small: simulated coverage of nominal 95 % intervals is 94 % for normal noise and 93 % for
 skewed noise (benchmarks/promises.json).
 """

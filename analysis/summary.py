@@ -1,4 +1,4 @@
-"""Records -> everything that is concluded from them: states, comparisons, warnings, words."""
+"""Everything that is concluded from records: states, comparisons, warnings, sentences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from analysis.verdict import Contrast, PathRatio
 
 @dataclass(frozen=True)
 class Invalid:
-    """An attempt at a run that does not count, and why."""
+    """An attempt that does not count, and why."""
 
     path: str
     replicas: int
@@ -67,7 +67,7 @@ class Summary:
 
     @property
     def keep(self) -> str | None:
-        """The steering to keep on a node; None where that is the baseline or not known."""
+        """The configuration to keep on a node; None where it is the baseline or not known."""
         chosen = self.recommendation.configuration if self.recommendation else None
         return None if chosen == self.baseline else chosen
 
@@ -227,14 +227,14 @@ def _verdict(
     metric: Metric,
 ) -> list[str]:
     if not any(state.runs for state in states):
-        return ["There is no valid run to conclude from."]
+        return ["There is no valid run."]
     plain = [one for one in paths if one.configuration == baseline]
     words = [recommendation.sentence] if recommendation else []
     words += verdict.sentences(contrasts, pairwise, plain or paths, metric)
     if not contrasts:
         known = ", ".join(dict.fromkeys(state.configuration for state in states))
         words.insert(
-            0, f"Nothing is compared: no replica count has {baseline} and another ({known})."
+            0, f"Nothing is compared: no replica count has both {baseline} and another of {known}."
         )
     return words
 

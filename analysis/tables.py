@@ -1,4 +1,4 @@
-"""Tidy tables of records: one row a run, one row a core of a run."""
+"""Tidy tables of records: a row for each run, and for each core of a run."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ rfs                   1  overlay     6        1011 ± 55  1.27x  [1.24, 1.29]  <
 worst                 1  overlay     6         623 ± 24  0.78x  [0.77, 0.80]  <0.001  4.8 %            80.0         35.0  worse
 baseline              4  overlay     6          253 ± 6      1             –       –      –            80.0         35.0
 rfs                   4  overlay     6          255 ± 4  1.01x  [0.99, 1.03]   0.275  4.9 %            80.0         35.0  no significant difference
-worst                 4  overlay     5          179 ± 9  0.71x  [0.68, 0.75]  <0.001   15 %            80.0         35.0  inconclusive: 5 runs, at least 6 are needed; 1 of 6 attempts invalid
+worst                 4  overlay     5          179 ± 9  0.71x  [0.68, 0.75]  <0.001   15 %            80.0         35.0  inconclusive: only 5 runs, at least 6 are needed; 1 of 6 attempts invalid
 """
 
 
@@ -155,7 +155,7 @@ def test_invalid_runs_are_counted_with_their_reasons_and_excluded() -> None:
 def test_states_without_a_valid_run_have_no_numbers() -> None:
     records = [broken(record, "x") for record in sweep({"baseline": 1, "rps": 1})]
     summary = summarise(records)
-    assert summary.verdict == ["There is no valid run to conclude from."]
+    assert summary.verdict == ["There is no valid run."]
     assert all(one.value is None and one.means["idle_percent"] is None for one in summary.states)
     assert "0  " in text_table(summary)
 
