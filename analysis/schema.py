@@ -1,6 +1,6 @@
-"""The record of one run: the only contract between what is run and what is concluded.
+"""The record of one run: the only contract between experiments and analysis.
 
-One JSON file a run. `null` means "not measured" and always comes with a reason;
+One JSON file for each run. `null` means "not measured" and always comes with a reason;
 it is never zero. The JSON Schema beside this file is generated from these models.
 """
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def _readable(value: object) -> object:
-    """Text that UTF-8 can carry: a device may be named by bytes that are none."""
+    """Text that UTF-8 can encode; the name of a device may have other bytes."""
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-8", "backslashreplace").decode()
     return value
@@ -51,12 +51,12 @@ Seconds = Annotated[float, Field(ge=0, le=1e9)]
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Number = Annotated[int, Field(ge=1, le=MOST)]
 Value = Annotated[float, Field(ge=0, le=MOST), AfterValidator(_measurable)]
-# One that is wrong is enough to refuse the list: a hostile file may hold a million.
+# The first wrong row refuses the list: a hostile file may have a million of them.
 Rows = Annotated[list[T], FailFast()]
 
 
 class Model(BaseModel):
-    """Frozen, closed, and without NaN or infinity: what JSON can carry."""
+    """Frozen, closed, and without NaN or infinity, which JSON cannot encode."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -92,8 +92,8 @@ class Pair(Model):
 class Core(Model):
     """Time of one core over the window, percent of the window as mpstat defines the fields."""
 
-    node: Text = Field(description="The lab's side, or the cluster's node.")
-    core: Count = Field(description="The kernel's number of it.")
+    node: Text = Field(description="'lab', or the node of the cluster.")
+    core: Count = Field(description="Its number in the kernel.")
     usr: Percent | None = None
     nice: Percent | None = None
     sys: Percent | None = None
@@ -124,8 +124,8 @@ class Softnet(Model):
     node: Text
     core: Count
     processed: Count = Field(description="Packets.")
-    dropped: Count = Field(description="Packets that a full backlog refused.")
-    squeezed: Count = Field(description="Times that the budget or the time of NET_RX ran out.")
+    dropped: Count = Field(description="Packets dropped because the backlog was full.")
+    squeezed: Count = Field(description="Times that NET_RX used up its budget or time.")
     received_rps: Count = Field(description="Inter-processor interrupts that RPS sent here.")
     flow_limit: Count = Field(description="Packets dropped by the flow limit.")
     net_rx: Count | None = Field(default=None, description="NET_RX softirqs of /proc/softirqs.")
@@ -155,17 +155,17 @@ class Setting(Model):
 
 
 class Steering(Model):
-    """Steering of the steered nodes as read back: every queue and the machine's flow table."""
+    """Steering as read back from the steered nodes: every queue and the flow table."""
 
     sock_flow_entries: Count | None = Field(
-        description="net.core.rps_sock_flow_entries; null where it cannot be seen."
+        description="net.core.rps_sock_flow_entries; null where it is not visible."
     )
     queues: Rows[QueueSteering]
-    settings: Rows[Setting] = Field(default=[], description="What else was set.")
+    settings: Rows[Setting] = Field(default=[], description="Other settings.")
 
 
 class Machine(Model):
-    """What the run ran on. Two records are comparable where `kernel`, `cpu` and `cores` agree."""
+    """The machine of the run. Records are comparable if `kernel`, `cpu` and `cores` agree."""
 
     kernel: Text = Field(description="uname -r.")
     cpu: Text = Field(description="Model name, or the numbers of implementer and part.")
@@ -173,10 +173,10 @@ class Machine(Model):
     server_cores: Rows[Count] = Field(default=[], description="Cores of the servers (lab).")
     client_cores: Rows[Count] = Field(default=[], description="Cores of the clients (lab).")
     irq_core: Count | None = Field(
-        default=None, description="Where packets of the emulated NIC start (lab)."
+        default=None, description="Core that takes the packets of the emulated NIC (lab)."
     )
     irq_time_accounting: bool | None = Field(
-        default=None, description="Whether softirq time is exact, not sampled at the tick."
+        default=None, description="Whether softirq time is exact instead of sampled at the tick."
     )
     mtu: dict[Text, Count] = Field(default={}, description="Bytes, by device.")
     offloads: dict[Text, dict[Text, bool]] = Field(
@@ -187,7 +187,7 @@ class Machine(Model):
 
 
 class Confounders(Model):
-    """What could move a result without being steering, at one edge of the window."""
+    """Influences on a result other than steering, at one edge of the window."""
 
     nic_interrupts: dict[Text, Rows[Count]] = Field(
         default={},
@@ -195,20 +195,20 @@ class Confounders(Model):
     )
     irqbalance: bool | None = Field(default=None, description="Whether the daemon runs.")
     rps_default_mask: Text | None = Field(
-        default=None, description="net.core.rps_default_mask, which new devices get."
+        default=None, description="net.core.rps_default_mask, the mask of new devices."
     )
     xps: dict[Text, Text] = Field(default={}, description="Transmit steering masks, by queue.")
     governor: Text | None = Field(default=None, description="CPU frequency governor.")
 
 
 class Harness(Model):
-    """What the measuring process itself used between the edges of the window, seconds."""
+    """CPU time of the measuring process itself within the window, seconds."""
 
     cpu_seconds: Seconds
 
 
 class Record(Model):
-    """One timed measurement of one state: the unit of analysis."""
+    """One measurement of one configuration: the unit of analysis."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
     traffic: Text = Field(default="stream", description="Kind of traffic between each pair.")
@@ -220,26 +220,28 @@ class Record(Model):
     )
     target: Literal["lab", "kubernetes", "published"]
     stack: Text | None = None
-    configuration: Annotated[Text, Field(min_length=1)] = Field(description="Name of the steering.")
+    configuration: Annotated[Text, Field(min_length=1)] = Field(
+        description="Name of the configuration."
+    )
     replicas: Number = Field(description="Pairs that were measured.")
     definition: Text | None = Field(
         default=None, description="Hash of the configuration's definition; null in older records."
     )
     path: Literal["overlay", "host"] = Field(
-        default="overlay", description="Through the overlay, or from node to node."
+        default="overlay", description="Through the overlay, or node to node without it (host)."
     )
-    valid: bool = Field(description="Only valid runs are concluded from.")
+    valid: bool = Field(description="Whether the run counts; others are kept but not analysed.")
     reasons: Rows[Text] = Field(default=[], description="Why the run is not valid.")
     causes: Rows[Text] = Field(
-        default=[], description="The kinds of the reasons, one word each; empty in older records."
+        default=[], description="One word for each kind of reason; empty in older records."
     )
-    warnings: Rows[Text] = Field(default=[], description="What may mislead in a valid run.")
+    warnings: Rows[Text] = Field(default=[], description="Possible problems of a valid run.")
     pairs: Rows[Pair]
-    idle_pairs: Count = Field(default=0, description="Pairs that stood by, without traffic.")
+    idle_pairs: Count = Field(default=0, description="Pairs that existed without traffic.")
     cores: Rows[Core] = []
     softnet: Rows[Softnet] = []
     attempt: Number = Field(
-        default=1, description="Attempt at this run of the sweep, from 1. Each leaves a record."
+        default=1, description="Attempt at this run of the sweep, from 1; each has its own record."
     )
     block: Count | None = Field(default=None, description="Block of the sweep, from 0.")
     order: Count | None = Field(
@@ -251,11 +253,11 @@ class Record(Model):
     plan: Text | None = Field(default=None, description="Hash of the sweep's plan.")
     start: datetime | None = Field(default=None, description="When traffic began, UTC.")
     duration: Annotated[float, Field(ge=1e-3, le=1e9)] = Field(description="Seconds measured.")
-    omit: Seconds = Field(default=0, description="Seconds of traffic before them.")
+    omit: Seconds = Field(default=0, description="Seconds of traffic before the measured ones.")
     window: Annotated[float, Field(ge=1e-3, le=1e9)] | None = Field(
-        default=None, description="Seconds between the two edge reads."
+        default=None, description="Seconds between the two reads of the counters."
     )
-    streams: Number = Field(default=1, description="TCP streams a pair.")
+    streams: Number = Field(default=1, description="TCP streams per pair.")
     congestion: Text | None = Field(
         default=None, description="TCP congestion control of the senders, as iperf3 reports it."
     )
@@ -265,8 +267,10 @@ class Record(Model):
         "on the nodes of the experiment; null where it is not measured.",
     )
     pod_cpu_limit: Text | None = Field(default=None, description="CPU quota of each pod.")
-    steering_before: Steering | None = Field(default=None, description="Read before the traffic.")
-    steering_after: Steering | None = Field(default=None, description="Read after it.")
+    steering_before: Steering | None = Field(
+        default=None, description="As read before the traffic."
+    )
+    steering_after: Steering | None = Field(default=None, description="As read after the traffic.")
     machine: Machine | None = None
     confounders_before: Confounders | None = None
     confounders_after: Confounders | None = None

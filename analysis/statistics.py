@@ -141,8 +141,8 @@ def difference(
 ) -> Effect:
     """Difference of means B - A in the unit of the values; otherwise as `ratio`.
 
-    `allowance` is a standard deviation that is assumed, not measured: of what separates the two
-    sides as a whole. It widens the interval and weakens the test.
+    `allowance` is an assumed standard deviation between the two sides as a whole. It widens the
+    interval and weakens the test.
     """
     first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     method: Method = "paired" if paired else "unpaired"
@@ -197,7 +197,7 @@ def exponential(effect: Effect) -> Effect:
 def with_power(effect: Effect, *, family: int, kept: float = 1.0, alpha: float = ALPHA) -> Effect:
     """An effect with the smallest one that its test would find: `mde`.
 
-    The test is the first step of Holm's procedure in a family of so many comparisons: where one
+    The test is the first step of Holm's procedure in a family of so many comparisons: if one
     configuration alone differs, that step decides. `kept` is the share of sound experiments whose
     verdict no other check withholds.
     """
@@ -327,7 +327,7 @@ def _unknown(a: Floats, b: Floats, method: Method, estimate: float | None, probl
 
 
 def _exp(value: float) -> float:
-    """Back from logs; two wild runs may know a ratio only to within more than a float holds."""
+    """Back from logarithms; the interval of two very unequal runs may overflow a float."""
     return math.exp(min(value, _LARGEST))
 
 

@@ -1,4 +1,4 @@
-"""Figures of CPU: idle and softirq of each core, and what a gigabit costs."""
+"""Figures of CPU: idle and softirq of each core, and softirq against bitrate."""
 
 from __future__ import annotations
 

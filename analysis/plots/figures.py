@@ -1,4 +1,4 @@
-"""Which figures a report has, with the words that go with each; writes them as files."""
+"""The figures of a report with their captions; writes them as files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Draw = Callable[[Summary, Sequence[str], dict[str, Look]], Figure | None]
 
 @dataclass(frozen=True)
 class Plot:
-    """One figure on disk: `caption` says what is seen and with what error bars."""
+    """One figure on disk; `caption` describes content and error bars."""
 
     name: str
     title: str
@@ -55,18 +55,17 @@ _PLOTS: tuple[tuple[str, str, str, Draw], ...] = (
     ("softirq-cost", "Softirq against total bitrate",
      "Lower and further right is cheaper; bars are {level} t intervals.", cores.cost),
     ("run-sequence", "Run by run",
-     "Each valid run in the order in which it was made: a slope is drift, steps are dependence.",
+     "Each valid run in time order: a slope is drift, steps are dependence.",
      effects.run_sequence),
 )  # fmt: skip
 
 
 def write(summary: Summary, directory: Path) -> list[Plot]:
-    """Draw every figure that these records have data for, as SVG and PNG, and all in one PDF.
+    """Draw every figure that has data as SVG and PNG, and all in one PDF.
 
-    Creates `directory`. A figure without data is left out, and all of them where more configurations
-    than a figure can tell apart were run. One PDF carries its fonts once, as
-    outlines that publishers take (Type 42); `page` says where a figure is. Raises OSError where
-    `directory` is a symbolic link.
+    Creates `directory`. Nothing is drawn for more configurations than a figure can distinguish.
+    The PDF has its fonts once, as outlines that publishers accept (Type 42); `page` is the page of
+    a figure. Raises OSError where `directory` is a symbolic link.
     """
     files.folder(directory)
     names = configuration_order(

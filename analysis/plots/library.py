@@ -1,4 +1,4 @@
-"""matplotlib, loaded so that neither the environment nor the current folder changes a figure."""
+"""Loads matplotlib so that neither environment nor current folder can change a figure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What else would choose a backend, a style file or a date, or end a drawing where it is malformed.
+# Variables that would select a backend, style file or date, or break the drawing if malformed.
 _CALLERS = (
     "MPLBACKEND", "MATPLOTLIBRC", "SOURCE_DATE_EPOCH", "PILLOW_ALIGNMENT", "PILLOW_BLOCK_SIZE",
     "PILLOW_BLOCKS_MAX",
@@ -18,9 +18,9 @@ _CALLERS = (
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """The context in which matplotlib is loaded and draws: without what the caller set for others.
+    """The context in which matplotlib is loaded and draws, without these variables.
 
-    Its words about a cache folder that it cannot write (no home) are left out: it takes another.
+    Warnings about a cache folder that is not writable (no home) are silenced; it uses another.
     """
     kept = {name: os.environ.pop(name) for name in _CALLERS if name in os.environ}
     fonts = os.environ.get("MPL_IGNORE_SYSTEM_FONTS")
@@ -40,7 +40,7 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def _beside_its_own_style() -> Iterator[None]:
-    """The current folder is the first in which matplotlib looks for a style file."""
+    """A context in matplotlib's own folder, because it first looks for styles in the current one."""
     found = importlib.util.find_spec("matplotlib")
     if found is None or found.origin is None:
         raise ModuleNotFoundError("matplotlib", name="matplotlib")

@@ -23,8 +23,8 @@ from analysis.plots.library import (
     mpl,
 )
 
-# Okabe and Ito's palette, told apart by every common kind of colour vision; black is the
-# baseline's. Markers and hatches say the same again without colour.
+# The palette of Okabe and Ito, distinguishable with every common kind of colour vision; black is
+# the baseline. Markers and hatches repeat the distinction without colour.
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 HATCHES = ("", "//", "..", "\\\\", "xx", "++", "oo", "--")
@@ -67,7 +67,7 @@ class Look:
 
 
 def looks(configurations: Sequence[str]) -> dict[str, Look]:
-    """A look for each configuration; beyond eight, colours come again with other markers."""
+    """A look for each configuration; beyond eight, colours repeat with other markers."""
     found = {}
     for position, name in enumerate(configurations):
         turn, place = divmod(position, len(COLOURS))
@@ -110,7 +110,7 @@ def legend(
 
 
 def label(name: str) -> str:
-    """A name as a figure shows it; matplotlib leaves out of a legend what begins with _."""
+    """A name as figures show it; matplotlib omits names with a leading _ from a legend."""
     text = one_line(name)
     return f" {text}" if text.startswith("_") else text
 
@@ -138,7 +138,7 @@ def save(made: Figure, directory: Path, name: str, book: PdfPages) -> list[Path]
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The context in which every figure is drawn and saved, whatever the caller's environment asks for."""
+    """The context in which every figure is drawn and saved, independent of the environment."""
     with uncollected(), alone(), mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)  # type: ignore[arg-type] # the stub lists every key

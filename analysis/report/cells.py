@@ -280,20 +280,20 @@ def markdown(table: Table) -> Markup:
 
 
 def in_markdown(value: object) -> object:
-    """What a Markdown template shows: text is text, and only `Markup` is Markdown."""
+    """A value for a Markdown template: text is escaped, only `Markup` is Markdown."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return _LINE_START.sub(r"\\\1", _escaped(value))
 
 
 def fenced(text: str) -> Markup:
-    """A block of code; no line of the text ends it."""
+    """A block of code that no line of the text can end."""
     runs = [len(run) for run in re.findall("`+", text)]
     fence = "`" * max(3, *(run + 1 for run in runs), 3)
     return Markup(f"{fence}\n{visible(text)}\n{fence}")  # noqa: S704 (code, no markup)
 
 
-# What Markdown would take for emphasis, code, a link, a cell's end, a tag or an entity.
+# Characters that Markdown reads as emphasis, code, a link, a cell's end, a tag or an entity.
 _MARKS = re.compile(r"[\\`*|~]|(?<![^\W_])_|_(?![^\W_])|(?<=\])[(\[:]|(?<=!)\[")
 _LINE_START = re.compile(r"^([#>+=-])")
 

@@ -1,4 +1,4 @@
-"""Writes the report: one self-contained HTML file, the same as Markdown, tables as CSV, plots."""
+"""Writes the report: a self-contained HTML file, the same as Markdown, CSV tables and plots."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from analysis.schema import Record
 from analysis.summary import Summary
 from analysis.verdict import Contrast, p_value
 
-TITLE = "Packet steering: what it carries and what it costs"
+TITLE = "Packet steering: results and costs"
 
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """What was written: `csv` has the tidy runs, `plots` every figure and one PDF of all."""
+    """Written files: `csv` has the tidy runs, `plots` every figure and one PDF of all."""
 
     html: Path
     markdown: Path
@@ -39,7 +39,7 @@ class ReportFiles:
 
 @dataclass(frozen=True)
 class Section:
-    """One table of the report and how to read it."""
+    """One table of the report and its explanation."""
 
     title: str
     table: Table
@@ -58,8 +58,8 @@ def write_report(
 ) -> ReportFiles:
     """Write report.html, report.md, three CSV files and plots/ into `directory`.
 
-    `records` are those that `summary` was made from, `reproduce` the commands that made them
-    and `keep` those that keep the recommended configuration on a node. Raises OSError where
+    `records` are the source of `summary`, `reproduce` the commands that measured them and `keep`
+    the commands that keep the recommended configuration on a node. Raises OSError where
     `directory` cannot be written, or its plots/ is a symbolic link.
     """
     directory = files.folder(directory.resolve())  # the folder that was named may be a link
@@ -122,14 +122,14 @@ def sections(summary: Summary) -> list[Section]:
         Section("Validity of runs", cells.validity(summary),
                 f"{_dependence(summary.check)} Lag-1: autocorrelation of one configuration's runs, "
                 "a description. Drift: Theil and Sen's slope over the run order; p is Kendall's, "
-                "adjusted over this table. Blocks protect the ratios from drift that all share."),
+                "adjusted over this table. Blocks protect the comparison from drift that all configurations share."),
         Section("Invalid runs", cells.invalid(summary)),
     ]  # fmt: skip
     return [section for section in every if section.table.rows]
 
 
 def _dependence(check: Check) -> str:
-    """The test for dependence of the whole table, and what it can see."""
+    """The result and the power of the test for dependence."""
     if check.p is None:
         return (
             f"Dependence between blocks cannot be tested here: {check.blocks} blocks, and "
@@ -138,8 +138,8 @@ def _dependence(check: Check) -> str:
     return (
         f"Dependence between blocks, one test over the whole table at 5 %: lag-1 {check.lag1:.2f} "
         f"over {check.blocks} blocks and {check.columns} columns, p {p_value(check.p)}"
-        f"{': found, all comparisons are inconclusive' if check.found else ''}. With few blocks "
-        "it finds even strong dependence only now and then (docs/statistics.md)."
+        f"{' (found: all comparisons are inconclusive)' if check.found else ''}. With few blocks "
+        "it often misses even strong dependence (docs/statistics.md)."
     )
 
 
@@ -165,7 +165,7 @@ def core_means(summary: Summary) -> pd.DataFrame:
 
 
 def spreadsheet(table: pd.DataFrame) -> str:
-    """CSV in which no text is a formula: what begins as one gets an apostrophe before it."""
+    """CSV without formulas: text that starts like one gets an apostrophe."""
     return table.map(_no_formula).to_csv(index=False)
 
 
@@ -175,7 +175,7 @@ def _no_formula(value: object) -> object:
 
 
 def inlined(plot: figures.Plot) -> Markup:
-    """The plot's SVG for a page with several: ids its own, a name for who cannot see it."""
+    """The plot's SVG for a page with several: unique ids, and a label for screen readers."""
     text = plot.svg.read_text(encoding="utf-8")
     text = text[text.index("<svg") :]
     used = set(re.findall(r'(?:url\(#|href="#)([\w.-]+)', text))
@@ -228,7 +228,7 @@ def _render(template: str, words: dict[str, object]) -> str:
 
 
 def _visible(value: object) -> object:
-    """What a template shows; text without control characters, markup as it is."""
+    """Text without control characters; markup unchanged."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

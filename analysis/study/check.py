@@ -1,4 +1,4 @@
-"""Recomputes published cells from raw text and finds out what explains those that differ."""
+"""Recomputes published cells from the raw text and explains the ones that differ."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TELLING_DIGITS = 3
 
 @dataclass(frozen=True)
 class Checked:
-    """A published cell, what the runs say instead (`sound`), and what explains the difference."""
+    """A published cell, its value from the runs (`sound`), and the reason of a difference."""
 
     cell: Cell
     status: Status
@@ -34,10 +34,10 @@ class Checked:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an interval may have been made: the values of a file in their order, cut into rows.
+    """A way to compute an interval: the values of a file in their order, cut into rows.
 
-    `width` is the length of a row, 0 for one row a run; `axis` says whether the columns' means
-    are the sample or the rows'; `normal` takes 1.96 where there should be Student's t.
+    `width` is the length of a row, 0 for one row for each run; `axis` selects whether the means
+    of rows or of columns are the sample; `normal` uses 1.96 instead of Student's t.
     """
 
     width: int
@@ -45,7 +45,7 @@ class Recipe:
     normal: bool = False
 
     def half_width(self, values: Matrix) -> float | None:
-        """Half-width of the 95 % interval, None where the values cannot be cut so."""
+        """Half-width of the 95 % interval, None where the width does not divide the values."""
         width = self.width or values.shape[1]
         if values.size % width:
             return None
@@ -58,9 +58,9 @@ class Recipe:
         return float(quantile * stats.sem(sample))
 
     def __str__(self) -> str:
-        rows = "one row a run" if self.width == 0 else f"rows of {self.width}"
+        rows = "one row per run" if self.width == 0 else f"rows of {self.width}"
         quantile = "a normal" if self.normal else "a t"
-        return f"cut into {rows}, the {self.axis} averaged, {quantile} interval taken"
+        return f"cut into {rows}, averaged over {self.axis}, with {quantile} interval"
 
 
 SOUND = Recipe(0, "rows")
@@ -78,7 +78,7 @@ class Raw:
         self._baseline = key(baseline)
 
     def values(self, cell: Cell) -> Matrix | None:
-        """What the cell should be made of, in its unit; None where there is no raw text."""
+        """The values behind the cell, in its unit; None where there is no raw text."""
         records = self._records.get((key(cell.label), cell.replicas))
         if not records:
             return None
@@ -99,7 +99,7 @@ class Raw:
 
 
 def check(cells: Sequence[Cell], raw: Raw) -> list[Checked]:
-    """Each cell in order. A mean is over all values; a sound interval is Student's over runs."""
+    """Each cell in order. A mean is over all values; a sound interval is Student's t over runs."""
     checked = []
     tables = dict.fromkeys(cell.table for cell in cells)
     for table in tables:
@@ -122,7 +122,7 @@ def _sound(cell: Cell, values: Matrix) -> float | None:
 
 
 def _explain(checked: Sequence[Checked], raw: Raw) -> list[Checked]:
-    """Other computations first: one that explains most of a table's failures; then other rows."""
+    """First the other computation that explains most failures of a table, then shifted rows."""
     failed = [one for one in checked if one.status == "not reproduced"]
     recipe = _best_recipe([one.cell for one in failed], raw)
     explained = [_by_recipe(one, recipe, raw) if recipe else one for one in checked]
@@ -157,11 +157,11 @@ def _by_recipe(one: Checked, recipe: Recipe, raw: Raw) -> Checked:
     values = raw.values(one.cell)
     if one.status != "not reproduced" or values is None or not _makes(recipe, one.cell, values):
         return one
-    return replace(one, status="other computation", why=f"its values are {recipe}; not by run")
+    return replace(one, status="other computation", why=f"the values were {recipe}, not by run")
 
 
 def _by_shift(checked: Sequence[Checked], raw: Raw) -> list[Checked]:
-    """Cells that hold another row's number, and by how many rows the table is shifted there."""
+    """Explains cells with another row's number by the number of rows the table is shifted."""
     labels = {one.cell.row: one.cell.label for one in checked}
     found: dict[Cell, int] = {}
     for one in checked:
@@ -183,13 +183,13 @@ def _shifted(
         return one
     if one.cell in found:
         other = labels[one.cell.row + found[one.cell]]
-        return replace(one, why=f"holds the number of {other}: {_rows(found[one.cell])}")
+        return replace(one, why=f"has the number of {other}: {_rows(found[one.cell])}")
     neighbour = labels.get(one.cell.row + usual)
     if usual and neighbour and raw.values(replace(one.cell, label=neighbour)) is None:
         return replace(
-            one, why=f"may hold the number of {neighbour} ({_rows(usual)}), which has no raw text"
+            one, why=f"may have the number of {neighbour} ({_rows(usual)}), which has no raw text"
         )
-    return replace(one, why="no computation or row that was tried explains it")
+    return replace(one, why="no tested computation or row explains it")
 
 
 def _holds(cell: Cell, label: str, raw: Raw) -> bool:

@@ -1,4 +1,4 @@
-"""The study's raw text files -> run records, and these -> files."""
+"""Imports the study's raw text files as run records, and writes these."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ DURATION = 30.0
 def import_study(directory: Path, *, duration: float = DURATION) -> Loaded:
     """The runs of every `<configuration>-<replicas>.txt` directly under `directory`.
 
-    The text says neither when a run was made nor how long it took: `order` is the position in
-    its file, there is no block and no start, and `duration` (s) is the caller's word (the
-    study's protocol by default). A file that is truncated, reordered, foreign, damaged or a link
-    out of `directory` is a fault, with its line where it has one, and gives no runs; files that do
-    not end in .txt are not looked at.
+    The text has neither start nor duration of a run: `order` is the position in its file, block
+    and start are null, and `duration` (s) is that of the study's protocol by default. A file that
+    is truncated, reordered, damaged or a link out of `directory` is a fault, with its line where
+    it has one, and gives no runs; files that do not end in .txt are ignored.
     Raises OSError where `directory` is not a readable directory.
     """
     loaded = Loaded()
@@ -48,11 +47,11 @@ def import_study(directory: Path, *, duration: float = DURATION) -> Loaded:
 def write_records(loaded: Loaded, out: Path) -> list[Path]:
     """Write each record to `out`/records/run-NNNN.json and return the paths.
 
-    Each file appears whole or not at all. Raises FileExistsError where `out` already holds
-    anything, so that nothing mixes.
+    Each file is written atomically. Raises FileExistsError where `out` is not empty, so that
+    records of two imports never mix.
     """
     if out.is_dir() and any(out.iterdir()):
-        raise FileExistsError(f"{out} is not empty: name a new directory")
+        raise FileExistsError(f"{out} is not empty: choose a new directory")
     folder = out / "records"
     files.folder(folder)
     written = []

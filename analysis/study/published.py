@@ -1,4 +1,4 @@
-"""The published study re-analysed: its raw text against its tables, and what the runs support."""
+"""Re-analysis of the published study: its raw text against its tables, and its conclusions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Reanalysis", "import_study", "reanalyse", "write_records"]
 
 @dataclass(frozen=True)
 class Reanalysis:
-    """Every published cell and whether the runs reproduce it; and the runs' own conclusions."""
+    """Every published cell with its status, and the conclusions from the runs."""
 
     loaded: Loaded
     cells: list[Checked]
@@ -43,11 +43,11 @@ class Reanalysis:
             ]
             if wrong:
                 parts.append(f"{table}: published, corrected and why\n{_wrong(wrong)}")
-        parts.append("What the runs support:\n" + "\n".join(self.summary.verdict))
+        parts.append("Conclusions from the runs:\n" + "\n".join(self.summary.verdict))
         parts.append(text_table(self.summary))
         for heading, lines in (
             ("Warnings:", self.summary.warnings),
-            ("Files that were left out:", [str(fault) for fault in self.faults]),
+            ("Files left out:", [str(fault) for fault in self.faults]),
         ):
             if lines:
                 parts.append("\n".join([heading, *lines]))
@@ -83,13 +83,15 @@ def reanalyse(directory: Path, *, baseline: str = "baseline") -> Reanalysis:
 
 
 def _ambiguous(loaded: Loaded) -> list[Fault]:
-    """Files whose configurations differ in spelling only, so that no label tells them apart."""
+    """Files whose configurations differ only in spelling, so that labels are ambiguous."""
     spelled: dict[tuple[str, ...], str] = {}
     faults: dict[Path, Fault] = {}
     for record, path in zip(loaded.records, loaded.paths, strict=True):
         first = spelled.setdefault(key(record.configuration), record.configuration)
         if first != record.configuration:
-            faults[path] = Fault(path, None, f"is another spelling of {first}: both are counted")
+            faults[path] = Fault(
+                path, None, f"is another spelling of {first}; both are counted together"
+            )
     return list(faults.values())
 
 

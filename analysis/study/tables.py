@@ -1,4 +1,4 @@
-"""Reads the tables that the study published: CSV files of means and of intervals, cell by cell."""
+"""Reads the published tables of the study: CSV files of means and intervals, cell by cell."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS: dict[str, Kind] = {"finalized": "mean", "confidence": "interval"}
 
 @dataclass(frozen=True)
 class Cell:
-    """One published number: where it stands, and what it is said to be of.
+    """One published number, its place in the table and its subject.
 
     `label` is the configuration as the table writes it. With `core` None it is a bitrate in
     units of the baseline's mean, otherwise percent of `field` of that core.
@@ -49,10 +49,9 @@ class Cell:
 
 
 def key(name: str) -> tuple[str, ...]:
-    """What two spellings of one configuration share: `RPS-7+` is `rps-plus-7`.
+    """The common key of the spellings of one configuration: `RPS-7+` is `rps-plus-7`.
 
-    Lower case, a plus sign is the word plus, and the words after the first may stand in any
-    order.
+    Lower case, a plus sign is the word plus, and the words after the first may be in any order.
     """
     words = re.split(r"[\s_-]+", name.strip().lower().replace("+", "-plus"))
     return (words[0], *sorted(words[1:]))
@@ -79,7 +78,7 @@ def read_tables(directory: Path) -> tuple[list[Cell], list[Fault]]:
 def _read(path: Path) -> list[Cell] | Fault:
     name = _NAME.fullmatch(path.stem)
     if not name:
-        return Fault(path, None, "is not named finalized_... or confidence_... as the tables are")
+        return Fault(path, None, "is not named finalized_... or confidence_... like the tables")
     data = text_of(path)
     if isinstance(data, Fault):
         return data
@@ -93,7 +92,7 @@ def _read(path: Path) -> list[Cell] | Fault:
     cells = []
     for line, row in enumerate(rows[1:], 2):
         if len(row) != len(rows[0]):
-            return Fault(path, line, f"has {len(row)} fields where the heading has {len(rows[0])}")
+            return Fault(path, line, f"has {len(row)} fields, but the heading has {len(rows[0])}")
         for column, text in zip(rows[0][1:], row[1:], strict=True):
             cell = _cell(path.name, name, line - 2, row[0], column, text.strip())
             if isinstance(cell, str):
@@ -105,7 +104,7 @@ def _read(path: Path) -> list[Cell] | Fault:
 def _cell(
     table: str, name: re.Match[str], row: int, head: str, column: str, text: str
 ) -> Cell | str:
-    """The cell, or why it is none."""
+    """The cell, or the reason why the text is not one."""
     if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,30})?", text):
         return f"{text[:60]!r} is not a number"
     kind = _KINDS[name[1]]

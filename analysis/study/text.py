@@ -1,7 +1,7 @@
 """Parses the raw text of one file of the study: experiments, mpstat averages, and both again.
 
-A file says everything twice: bitrates after each experiment and as a grid, CPU as mpstat
-averages and as lists. The two must agree, so a file that was cut, reordered or edited is found.
+A file has everything twice: bitrates after each experiment and as a grid, CPU as mpstat averages
+and as lists. The two must agree, so a file that was cut, reordered or edited is detected.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
 class Damaged(Exception):
-    """The text is not what such a file holds, from this line on."""
+    """The text does not have the format of such a file, from this line on."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -44,7 +44,7 @@ class Experiment:
 
 
 class _Lines:
-    """The lines that are not blank, each with its number, and a look at the next."""
+    """The lines that are not blank, with their numbers, and a look-ahead of one line."""
 
     def __init__(self, text: str) -> None:
         lines = [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1)]
@@ -66,14 +66,14 @@ class _Lines:
 
     def expected(self, what: str) -> Damaged:
         if not self.peek():
-            return Damaged(self.last, f"ends where {what} should follow: truncated")
-        return Damaged(self.number, f"{self.peek()[:60]!r} where {what} should be")
+            return Damaged(self.last, f"ends before {what}: truncated")
+        return Damaged(self.number, f"{self.peek()[:60]!r} instead of {what}")
 
 
 def parse(text: str, replicas: int) -> list[Experiment]:
-    """The experiments of a file whose name says `replicas` pairs.
+    """The experiments of a file with `replicas` pairs.
 
-    Raises Damaged with the first line that is not as it should be.
+    Raises Damaged with the first unexpected line.
     """
     lines = _Lines(text)
     experiments = list(_experiments(lines, replicas))
@@ -133,7 +133,7 @@ def _averages(lines: _Lines, experiments: list[Experiment]) -> None:
 
 
 def _grid(lines: _Lines, experiments: list[Experiment]) -> None:
-    """Every bitrate once more, in the order of the experiments, cut into rows of any width."""
+    """Every bitrate again, in the order of the experiments, in rows of any width."""
     if lines.peek() != "Numbers grid:":
         raise lines.expected("the numbers grid")
     lines.take()
