@@ -43,6 +43,7 @@ class Taken(NamedTuple):
     writes: int
     first: Edge
     last: Edge
+    between: list[list[Reading]]  # of all receivers, after the switch and between the edges
     values: list[bytes]  # read back, in the order of the episode's files
 
 
@@ -64,18 +65,24 @@ class Episode:
         self._receivers = receivers
 
     def run(
-        self, start: float, windows: Sequence[Window], writes: Sequence[Sequence[Write]]
+        self,
+        start: float,
+        windows: Sequence[Window],
+        writes: Sequence[Sequence[Write]],
+        every: float | None,
     ) -> list[Taken]:
-        """All windows; moments count from `start` (monotonic)."""
+        """All windows; moments count from `start` (monotonic). Goodput is read `every` so many seconds too."""
         self._wake(start + windows[0].at - CONNECT_AHEAD)
         for receiver in self._receivers:
             receiver.connect(self._machine)
-        return [self._window(start, *each) for each in zip(windows, writes)]
+        return [self._window(start, *each, every) for each in zip(windows, writes)]
 
     def values(self) -> list[bytes]:
         return [os.pread(file, 1 << 16, 0) for file in self._files]
 
-    def _window(self, start: float, window: Window, writes: Sequence[Write]) -> Taken:
+    def _window(
+        self, start: float, window: Window, writes: Sequence[Write], every: float | None
+    ) -> Taken:
         late = self._wake(start + window.at)
         began = time.monotonic()
         for setting, file, line in writes:
@@ -84,20 +91,40 @@ class Episode:
             except OSError as error:
                 raise SteerError(f"{setting}: {error.strerror}") from None
         switched = time.monotonic()
-        first = self._edge(start + window.first)
-        last = self._edge(start + window.last)
-        return Taken(late, switched, switched - began, len(writes), first, last, self.values())
+        edges: list[Edge] = []
+        between: list[list[Reading]] = []
+        for moment, is_edge in moments(window, every):
+            if is_edge:
+                edges.append(self._edge(start + moment))
+            else:
+                self._wake(start + moment)
+                between.append(self._readings())
+        first, last = edges
+        seconds = switched - began
+        return Taken(late, switched, seconds, len(writes), first, last, between, self.values())
 
     def _edge(self, moment: float) -> Edge:
         late = self._wake(moment)
-        readings = [receiver.read() for receiver in self._receivers]
+        readings = self._readings()
         return Edge(late, self._counters.read(), readings)
+
+    def _readings(self) -> list[Reading]:
+        return [receiver.read() for receiver in self._receivers]
 
     def _wake(self, moment: float) -> float:
         """Sleep until a moment; how late it is then, in seconds."""
         with self._signals.at_once():
             time.sleep(max(0.0, moment - time.monotonic()))
         return time.monotonic() - moment
+
+
+def moments(window: Window, every: float | None) -> list[tuple[float, bool]]:
+    """When to read within a window, and whether that is one of its edges (pure)."""
+    edges = [(window.first, True), (window.last, True)]
+    length = window.last - window.at
+    count = int(length / every - 1e-6) if every else 0
+    between = [(window.at + (n + 1) * (every or 0), False) for n in range(count)]
+    return sorted(edges + [one for one in between if abs(one[0] - window.first) > 1e-6])
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from agent.plan import POD, POD_UID, Plan, parse_plan
 if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
     from agent.fields import Check
 
-MAX_PLANS, MAX_WINDOWS, MAX_RECEIVERS = 256, 4096, 1024
+MAX_PLANS, MAX_WINDOWS, MAX_RECEIVERS = 256, 512, 1024
+MAX_READINGS = 250_000  # of one receiver each; they are kept until the end
 MAX_SECONDS = 600  # of an episode: no other owner can apply or restore meanwhile
 START_PATIENCE = 60  # seconds until the start signal must have come
 
@@ -35,6 +36,7 @@ FIELDS = {
         f"a list of 1 to {MAX_RECEIVERS} pids, or {POD} and the uid of a pod",
     ),
     "lease_seconds": Field(whole(1, 2**31), "a whole number of seconds from 1"),
+    "every": Field(number(0.005, 10), "0.005 to 10 seconds", nullable=True),
     "tolerance": Field(number(0.001, 10), "0.001 to 10 seconds", nullable=True),
 }
 WINDOW_FIELDS = {
@@ -69,6 +71,7 @@ class Schedule(NamedTuple):
     windows: list[Window]
     receivers: list[int | str]  # a pid, or `pod:` and a uid
     lease_seconds: int
+    every: float | None  # seconds between readings of goodput within a window
     tolerance: float  # seconds by which a window may settle shorter, or last shorter or longer
 
     @property
@@ -102,8 +105,15 @@ def parse_schedule(document: Any) -> Schedule:
     if values["lease_seconds"] < end + START_PATIENCE:
         least = int(end + START_PATIENCE) + 1
         raise _wrong(f"lease_seconds is {values['lease_seconds']}: this schedule needs {least}")
+    every = values["every"]
+    moments = 2 * len(windows) + (end / every if every else 0)
+    if moments * len(values["receivers"]) > MAX_READINGS:
+        readings = int(moments * len(values["receivers"]))
+        raise _wrong(
+            f"it takes {readings} readings of goodput, at most {MAX_READINGS}: raise every"
+        )
     tolerance = values["tolerance"] or 0.02
-    return Schedule(plans, windows, values["receivers"], values["lease_seconds"], tolerance)
+    return Schedule(plans, windows, values["receivers"], values["lease_seconds"], every, tolerance)
 
 
 def _plan(name: str, document: Any) -> Plan:

@@ -91,7 +91,7 @@ def switchback(
             with punctual() as fifo:
                 start = time.monotonic()
                 refuse_changed(prepared.intent.values, episode.values())
-                taken = episode.run(start, schedule.windows, writes)
+                taken = episode.run(start, schedule.windows, writes, schedule.every)
         except BaseException as error:
             status = getattr(error, "status", FAILED)
             raise SteerError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.episode import Edge, Taken
 from agent.errors import SteerError
-from agent.goodput import Receiver, received
+from agent.goodput import Reading, Receiver, received, total
 from agent.schedule import Window
 from agent.settings import Setting
 
@@ -36,8 +36,28 @@ def row(
         "writes": taken.writes,
         "edges": [first.sample.document(), last.sample.document()],
         "received": got,
+        "trace": trace(taken, receivers),
         "spoiled": spoiled,
     }
+
+
+def trace(taken: Taken, receivers: Sequence[Receiver]) -> list[dict[str, Any]]:
+    """All readings of a window, in order: the bytes that each receiver has had since it was started."""
+    every = [taken.first.readings, *taken.between, taken.last.readings]
+    return [
+        {
+            "at": readings[0].at,
+            "bytes": [known(*each) for each in zip(readings, receivers)],
+        }
+        for readings in sorted(every, key=lambda readings: readings[0].at)
+    ]
+
+
+def known(reading: Reading, one: Receiver) -> int | None:
+    try:
+        return total(reading, one.connections)
+    except (ValueError, OSError):
+        return None
 
 
 def untimely(window: Window, taken: Taken, tolerance: float) -> list[str]:

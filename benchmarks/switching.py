@@ -215,6 +215,7 @@ def accuracy(state: StackSettings) -> dict[str, Any]:
         "windows": ACCURACY_WINDOWS,
         "ratio": round(float(np.exp(logs.mean())), 5),
         "standard_deviation": round(float(logs.std(ddof=1)), 5),
+        "within_1_percent": round(float((np.abs(logs) < 0.01).mean()), 3),
         "read_ms": spread(np.array(free) * 1e3),
         "tcp_info_ms": spread(np.array(locked) * 1e3),
     }

@@ -31,6 +31,8 @@ def lease_of(tree: Tree) -> Any:
     return steer.Lease(**tree.saved()["lease"])
 
 
+LONG = [{"plan": "rps", "at": 0, "settle": 0, "seconds": 100}]
+
 # a schedule is checked whole, before anything is opened
 
 
@@ -47,6 +49,8 @@ def lease_of(tree: Tree) -> Any:
         ({"receivers": [True]}, "receivers is [true]"),
         ({"lease_seconds": 30}, "lease_seconds is 30: this schedule needs 61"),
         ({"tolerance": 0}, "tolerance is 0"),
+        ({"every": 0.001}, "every is 0.001"),
+        ({"receivers": [1] * 1024, "windows": LONG, "every": 0.005}, "readings of goodput"),
         ({"more": 1}, "more is unknown"),
     ],
 )
@@ -227,6 +231,25 @@ def test_goodput_is_what_was_read_and_what_waits(tree: Tree) -> None:
     assert all(one["seconds"] > 0 for one in row["received"])
 
 
+def test_goodput_within_a_window(tree: Tree) -> None:
+    windows = [{"plan": "rps", "at": 0, "settle": 0.02, "seconds": 0.04}]
+    (row,) = hooked(
+        tree, 5, lambda: received(tree, 72, 5000, waiting=300), windows=windows, every=0.01
+    )
+    assert [one["bytes"] for one in row["trace"]] == [[1000, 1000]] * 2 + [[1000, 5300]] * 4
+    moments = [one["at"] for one in row["trace"]]
+    assert moments == sorted(moments)
+    assert row["received"][1]["bytes"] == 4300
+
+
+def test_readings_of_a_window_are_within_it() -> None:
+    window = steer.Window("rps", 1, 0.1, 0.2)
+    assert steer.moments(window, None) == [(1.1, True), (pytest.approx(1.3), True)]
+    found = steer.moments(window, 0.05)
+    assert [round(at, 6) for at, _ in found] == [1.05, 1.1, 1.15, 1.2, 1.25, 1.3]
+    assert [is_edge for _, is_edge in found] == [False, True, False, False, False, True]
+
+
 def test_a_connection_that_ends_spoils_its_windows(tree: Tree) -> None:
     def end() -> None:
         (tree.root / "proc/72/connections").write_text("")
@@ -294,7 +317,7 @@ def test_a_window_that_is_not_the_planned_one(
     def edge(at: float) -> Any:
         return steer.Edge(0, steer.Sample(at, 0, {}), [steer.Reading(at, [], [], "")])
 
-    taken = steer.Taken(0, switched, 0, 0, edge(first), edge(last), [])
+    taken = steer.Taken(0, switched, 0, 0, edge(first), edge(last), [], [])
     assert steer.untimely(steer.Window("rps", 0, 0.1, 0.3), taken, 0.02) == words
 
 
