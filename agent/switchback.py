@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate
     from agent.snapshot import Key
 
 
-class Prepared(NamedTuple):
+class Switches(NamedTuple):
     """What an episode is about to write, and what the snapshot has to hold for that."""
 
     plan: Plan  # of the snapshot: the first, with the lease
@@ -67,22 +67,22 @@ def switchback(
     before, is at its original value in that window: as after an apply of the plan.
     """
     with machine.store.locked(machine.check), ExitStack() as stack:
-        prepared = prepare(machine, schedule)
+        switches = prepare_switches(machine, schedule)
         receivers = [receiver(machine, name, stack) for name in schedule.receivers]
         counters = Counters(machine.root / "proc", stack)
-        files = {setting: stack.enter_context(setting.held()) for setting in prepared.settings}
+        files = {setting: stack.enter_context(setting.held()) for setting in switches.settings}
         writes = [
             [(setting, files[setting], f"{text}\n".encode()) for setting, _, text in steps]
-            for steps in prepared.steps
+            for steps in switches.steps
         ]
         episode = Episode(machine, signals, list(files.values()), counters, receivers)
-        during = snapshot(machine, prepared)
+        during = snapshot(machine, switches)
 
         def put_back() -> tuple[list[str], list[str]]:
-            changes = prepared.from_found()
+            changes = switches.from_found()
             if has_table_fault(machine.release()):
                 changes = without_unequal_tables(changes)
-            return undo(machine, prepared.mine, during, prepared.intent, changes)
+            return undo(machine, switches.mine, during, switches.intent, changes)
 
         try:
             machine.store.save(during)
@@ -90,7 +90,7 @@ def switchback(
                 driver.await_start()
             with punctual() as fifo:
                 start = time.monotonic()
-                refuse_changed(prepared.intent.values, episode.values())
+                refuse_changed(switches.intent.values, episode.values())
                 taken = episode.run(start, schedule.windows, writes, schedule.every)
         except BaseException as error:
             status = getattr(error, "status", FAILED)
@@ -103,8 +103,8 @@ def switchback(
     rows = []
     stands: dict[str, dict[Setting, str]] = {}  # by plan, in the last of its windows
     for window, one in zip(schedule.windows, taken):
-        wanted, unusable = prepared.wanted[window.plan], machine.cpus.unusable
-        values, differences = read_back(prepared.settings, one.values, wanted, unusable)
+        wanted, unusable = switches.wanted[window.plan], machine.cpus.unusable
+        values, differences = read_back(switches.settings, one.values, wanted, unusable)
         stands[window.plan] = values
         rows.append(row(window, one, receivers, differences, schedule.tolerance))
     return {
@@ -113,16 +113,16 @@ def switchback(
         "start": start,
         "fifo": fifo,
         "plans": {
-            name: steering(machine, schedule.plans[name], prepared.targets[name], values)
+            name: steering(machine, schedule.plans[name], switches.targets[name], values)
             for name, values in stands.items()
         },
         "windows": rows,
         "left": left,
-        "warnings": list(dict.fromkeys(prepared.warnings)),
+        "warnings": list(dict.fromkeys(switches.warnings)),
     }
 
 
-def prepare(machine: Machine, schedule: Schedule) -> Prepared:
+def prepare_switches(machine: Machine, schedule: Schedule) -> Switches:
     """Hold all plans against the machine, and everything that can be refused before a write."""
     plans = schedule.plans
     mine = machine.store.load(schedule.owner)
@@ -154,7 +154,7 @@ def prepare(machine: Machine, schedule: Schedule) -> Prepared:
         steps.append(switched(machine, stands, wanted[window.plan]))
         stands = wanted[window.plan]
     warnings += [*survey.all_unread(), *intent.warnings]
-    return Prepared(union, mine, intent, targets, wanted, steps, warnings)
+    return Switches(union, mine, intent, targets, wanted, steps, warnings)
 
 
 def targets_of(machine: Machine, plan: Plan, survey: Survey) -> list[Target]:
@@ -191,19 +191,19 @@ def switched(
     return without_unequal_tables(changes) if has_table_fault(machine.release()) else changes
 
 
-def snapshot(machine: Machine, prepared: Prepared) -> Snapshot:
+def snapshot(machine: Machine, switches: Switches) -> Snapshot:
     """What is safe before the first write: every value that any window may touch, and the lease.
 
     The watchdog of an apply before sees to it too: it looks at the file at least once a minute.
     """
-    plan, mine = prepared.plan, prepared.mine
+    plan, mine = switches.plan, switches.mine
     if mine and mine.lease and mine.lease.watched() and not mine.old:
         expires = round(boot_time() + (plan.lease_seconds or 0), 3)
         lease: Lease | None = mine.lease._replace(seconds=plan.lease_seconds or 0, expires=expires)
     else:
         lease = start_lease(machine, plan)
     since = mine.since if mine else utc()
-    entries = prepared.intent.during(prepared.changes())
+    entries = switches.intent.during(switches.changes())
     return Snapshot(plan.owner, machine.boot_id, since, os.getpid(), plan.document, lease, entries)
 
 
