@@ -71,7 +71,11 @@ def _row(model: type[BaseModel], key: str, prefix: str = "") -> str:
     default = field.get_default()
     plain = isinstance(default, str | int) and default != ""
     shown = f"`{default}`" if plain else ""
-    return f"| `{prefix}{key}` | {shown} | {_allowed(field)} | {field.description} |\n"
+    return f"| `{prefix}{key}` | {shown} | {_allowed(field)} | {_words(field)} |\n"
+
+
+def _words(field: FieldInfo) -> str:
+    return " ".join(str(field.description).split())
 
 
 def _field(model: type[BaseModel], key: str) -> FieldInfo:
@@ -103,7 +107,7 @@ def _declared(key: str) -> str:
     kind = "integer" if field.annotation is int else "string"
     return (
         f"  {key}:\n    type: {kind}\n    default: {json.dumps(field.default)}\n"
-        f"    description: {json.dumps(field.description)}\n"
+        f"    description: {json.dumps(_words(field))}\n"
     )
 
 

@@ -26,35 +26,32 @@ _LONGEST_LEASE = 365 * 24 * 3600
 _FIRST_IMAGES = {"iperf3": "steerlab/iperf3:1", "steering": "steerlab/steering:1"}
 
 JSON = BeforeValidator(keys.structure)  # a mapping, or its JSON text
-Image = Annotated[
-    str,
-    like(
-        r"[a-z0-9][\w./:@-]*[:@][\w.:-]+(?<!:latest)",
-        "must name an image and its tag or digest, never latest",
-    ),
-]
-Selector = Annotated[
-    str,
-    like(
-        r"[\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*", "must be labels as key=value, separated by commas"
-    ),
-]
+_IMAGE = r"[a-z0-9][\w./:@-]*[:@][\w.:-]+(?<!:latest)"
+_LABELS = r"[\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*"
+Image = Annotated[str, like(_IMAGE, "must name an image and its tag or digest, never latest")]
+Selector = Annotated[str, like(_LABELS, "must be labels as key=value, separated by commas")]
 PathOfFile = Annotated[
     str, like(r'[^"\x00-\x1f\x7f]{0,4096}', "must be a file's path without quotes or line ends")
 ]
 
 
 class _Model(BaseModel):
+    """The text below a field is its description in the docs and in `Pulumi.yaml`."""
+
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, coerce_numbers_to_str=True
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        coerce_numbers_to_str=True,
+        use_attribute_docstrings=True,
     )
 
 
 class Images(_Model):
     """The images of the cluster's pods."""
 
-    iperf3: Annotated[Image, Field(description="Image of the measured pods")]
-    steering: Annotated[Image, Field(description="Image of the node agent")]
+    iperf3: Image
+    steering: Image
 
 
 class Ssh(_Model):
@@ -63,14 +60,17 @@ class Ssh(_Model):
     model_config = ConfigDict(populate_by_name=True)  # a measurement has them so
 
     user: Annotated[
-        str,
-        like(r"|[A-Za-z0-9_][\w.@\\-]{0,63}", "must be a user's name, or empty"),
-        Field(description="User on the nodes; other users than root need sudo without a password"),
+        str, like(r"|[A-Za-z0-9_][\w.@\\-]{0,63}", "must be a user's name, or empty")
     ] = ""
-    port: Annotated[int, whole(1, 65535), Field(description="Port of sshd")] = 22
-    identity_file: Annotated[PathOfFile, Field(description="Private key")] = ""
-    known_hosts_file: Annotated[PathOfFile, Field(description="Known host keys")] = ""
-    config_file: Annotated[PathOfFile, Field(description="Configuration file of ssh")] = ""
+    """User on the nodes; other users than root need sudo without a password"""
+    port: Annotated[int, whole(1, 65535)] = 22
+    """Port of sshd"""
+    identity_file: PathOfFile = ""
+    """Private key"""
+    known_hosts_file: PathOfFile = ""
+    """Known host keys"""
+    config_file: PathOfFile = ""
+    """Configuration file of ssh"""
 
 
 class Lab(_Model):
@@ -78,19 +78,13 @@ class Lab(_Model):
 
     AROUND_A_RUN_S: ClassVar = 10
 
-    path: Annotated[
-        Literal["overlay", "host"],
-        Field(description="Network path: the overlay, or the host's eth1 without it"),
-    ] = "overlay"
-    cpus: Annotated[
-        Cores | None,
-        JSON,
-        Field(
-            description="Cores of the server node, of the client node, and the one that takes the "
-            "interrupts; by default this machine's are shared out",
-            examples=['{"server": [0, 1], "client": [2], "irq": 0}'],
-        ),
-    ] = None
+    path: Literal["overlay", "host"] = "overlay"
+    """Network path: the overlay, or the host's eth1 without it"""
+    cpus: Annotated[Cores | None, JSON] = Field(
+        default=None, examples=['{"server": [0, 1], "client": [2], "irq": 0}']
+    )
+    """Cores of the server node, of the client node, and the one that takes the interrupts; by
+    default the cores of this machine are shared out"""
 
 
 class Kubernetes(_Model):
@@ -98,65 +92,40 @@ class Kubernetes(_Model):
 
     AROUND_A_RUN_S: ClassVar = 60
 
-    kubeconfig: Annotated[
-        str, Field(description="Path of the kubeconfig; empty: $KUBECONFIG or ~/.kube/config")
-    ] = ""
-    context: Annotated[
-        str, Field(description="Context of the kubeconfig; empty: its current context")
-    ] = ""
-    server_selector: Annotated[
-        Selector, Field(description="Labels of the server nodes, which are steered and measured")
-    ] = "iperf=server"
-    client_selector: Annotated[Selector, Field(description="Labels of the client nodes")] = (
-        "iperf=client"
+    kubeconfig: str = ""
+    """Path of the kubeconfig; empty: $KUBECONFIG or ~/.kube/config"""
+    context: str = ""
+    """Context of the kubeconfig; empty: its current context"""
+    server_selector: Selector = "iperf=server"
+    """Labels of the server nodes, which are steered and measured"""
+    client_selector: Selector = "iperf=client"
+    """Labels of the client nodes"""
+    node_access: Literal["job", "ssh"] = "job"
+    """How nodes are steered: by privileged Jobs, or over OpenSSH"""
+    ssh: Annotated[Ssh, JSON] = Field(
+        default=Ssh(), examples=['{"user": "root", "identityFile": "/path/to/key"}']
     )
-    node_access: Annotated[
-        Literal["job", "ssh"],
-        Field(description="How nodes are steered: by privileged Jobs, or over OpenSSH"),
-    ] = "job"
-    ssh: Annotated[
-        Ssh,
-        JSON,
-        Field(
-            description="How nodes are reached with nodeAccess ssh",
-            examples=['{"user": "root", "identityFile": "/path/to/key"}'],
-        ),
-    ] = Ssh()
-    images: Annotated[
-        Images | None,
-        JSON,
-        Field(
-            description="Images of the pods; required, docker/build prints them",
-            examples=['{"iperf3": "registry/iperf3:1", "steering": "registry/steering:1"}'],
-        ),
-    ] = None
-    via: Annotated[
-        Literal["service", "pod"],
-        Field(description="What clients connect to: the pod's Service, or the pod itself"),
-    ] = "service"
+    """How nodes are reached with nodeAccess ssh"""
+    images: Annotated[Images | None, JSON] = Field(
+        default=None,
+        examples=['{"iperf3": "registry/iperf3:1", "steering": "registry/steering:1"}'],
+    )
+    """Images of the measured pods and of the node agent; required, docker/build prints them"""
+    via: Literal["service", "pod"] = "service"
+    """What clients connect to: the pod's Service, or the pod itself"""
     overlay_device: Annotated[
-        str,
-        like(r"auto|[^-/\s][^/\s]{0,14}", "must be auto or a device's name"),
-        Field(description="Overlay device of the nodes; auto finds it"),
+        str, like(r"auto|[^-/\s][^/\s]{0,14}", "must be auto or a device's name")
     ] = "auto"
+    """Overlay device of the nodes; auto finds it"""
 
 
 # What a stack and a sweep have in common.
-Target = Annotated[
-    Literal["lab", "kubernetes"],
-    Field(description="Where to run: lab (namespaces of this machine) or kubernetes (a cluster)"),
-]
 Replicas = Annotated[int, whole(1, MOST_REPLICAS)]
 Seconds = Annotated[int, whole(1, 86_400), Field(description="Measured seconds of a run")]
-Omit = Annotated[
-    int, whole(0, 60), Field(description="Seconds of traffic before the measured seconds")
-]
-Streams = Annotated[
-    int, whole(1, 128), Field(description="TCP streams of each pair (iperf3 --parallel)")
-]
+Omit = Annotated[int, whole(0, 60), Field(description="Seconds of traffic before the measurement")]
+Streams = Annotated[int, whole(1, 128), Field(description="TCP streams of each pair")]
 Quota = Annotated[
-    str,
-    Field(description="CPU quota of each pod as Kubernetes writes it (200m); empty: no quota"),
+    str, Field(description="CPU quota of each pod as Kubernetes writes it (200m); empty: no quota")
 ]
 
 
@@ -170,39 +139,25 @@ class StackSettings(_Model):
     stack: str
     steering: Configuration
 
-    configuration: Annotated[
-        str, Field(description="Name of a configuration; by default from the stack's name")
-    ]
-    replicas: Annotated[
-        Replicas, Field(description="Number of pairs; by default from the stack's name")
-    ]
-    target: Target = "lab"
-    runs: Annotated[
-        int,
-        whole(0, 10_000),
-        Field(description="Runs that `up` makes after a change; 0 sets up and measures nothing"),
-    ] = 1
+    configuration: str
+    """Name of a configuration; by default from the stack's name"""
+    replicas: Replicas
+    """Number of pairs; by default from the stack's name"""
+    target: Literal["lab", "kubernetes"] = "lab"
+    """Where to run: lab (namespaces of this machine) or kubernetes (a cluster)"""
+    runs: Annotated[int, whole(0, 10_000)] = 1
+    """Runs that `up` makes after a change; 0 sets up and measures nothing"""
     duration: Seconds = 10
     omit: Omit = 1
     streams: Streams = 1
     pod_cpu_limit: Quota = ""
-    steer_nodes: Annotated[
-        Literal["server", "both"],
-        Field(description="Nodes that are steered: the server nodes, or both sides"),
-    ] = "server"
-    configurations: Annotated[
-        str,
-        Field(
-            description="YAML file with further configurations, relative to the project's folder"
-        ),
-    ] = ""
-    lease: Annotated[
-        str,
-        Field(
-            description="Time after which a node restores itself if its steering was not renewed "
-            "(90s, 30m, 2h), or none"
-        ),
-    ] = "2h"
+    steer_nodes: Literal["server", "both"] = "server"
+    """Nodes that are steered: the server nodes, or both sides"""
+    configurations: str = ""
+    """YAML file with further configurations, relative to the project's folder"""
+    lease: str = "2h"
+    """Time after which a node restores itself if its steering was not renewed (90s, 30m, 2h), or
+    none"""
     lab: Annotated[Lab, JSON] = Lab()
     kubernetes: Annotated[Kubernetes, JSON] = Kubernetes()
 

@@ -56,7 +56,7 @@ def _parameter(field: str, option: Option) -> inspect.Parameter:
 
     names = [name for name in (options.flag(field), option.short) if name]
     kind = list[str] | None if option.short else str | None
-    text = f"{Options.model_fields[field].description}."
+    text = f"{' '.join(str(Options.model_fields[field].description).split())}."
     shown = typer.Option(*names, help=text, metavar=option.metavar)
     return inspect.Parameter(
         field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, shown]

@@ -51,84 +51,50 @@ Listed = BeforeValidator(_listed)
 
 
 class Options(BaseModel):
-    """The options of a sweep. A field that plans of the first version lack has `exclude_if`."""
+    """The options of a sweep. The text below a field is its help.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+    A field that plans of the first version lack has `exclude_if` for its default.
+    """
 
-    configurations: Annotated[
-        tuple[str, ...],
-        Listed,
-        Option("NAMES"),
-        Field(description="Configurations to measure, separated by commas"),
-    ]
-    replicas: Annotated[
-        tuple[Replicas, ...],
-        Listed,
-        Option("COUNTS"),
-        Field(description="Numbers of pairs, separated by commas"),
-    ]
-    blocks: Annotated[
-        int,
-        whole(1, 10_000),
-        Option("N"),
-        Field(alias="runs", description="Runs of each configuration and number of pairs"),
-    ]
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, use_attribute_docstrings=True
+    )
+
+    configurations: Annotated[tuple[str, ...], Listed, Option("NAMES")]
+    """Configurations to measure, separated by commas"""
+    replicas: Annotated[tuple[Replicas, ...], Listed, Option("COUNTS")]
+    """Numbers of pairs, separated by commas"""
+    blocks: Annotated[int, whole(1, 10_000), Option("N")] = Field(alias="runs")
+    """Runs of each configuration and number of pairs"""
     duration: Annotated[Seconds, Option("SECONDS")]
     omit: Annotated[Omit, Option("SECONDS")]
     streams: Annotated[Streams, Option("N")] = 1
-    paths: Annotated[
-        tuple[Literal["overlay", "host"], ...],
-        Listed,
-        Option("PATHS"),
-        Field(alias="path", description="Network paths: overlay, host, or overlay,host"),
-    ] = ("overlay",)
-    own: Annotated[
-        str,
-        Option("FILE", key="configurations"),
-        Field(description="YAML file with further configurations"),
-    ] = ""
+    paths: Annotated[tuple[Literal["overlay", "host"], ...], Listed, Option("PATHS")] = Field(
+        default=("overlay",), alias="path"
+    )
+    """Network paths: overlay, host, or overlay,host"""
+    own: Annotated[str, Option("FILE", key="configurations")] = ""
+    """YAML file with further configurations"""
     pod_cpu_limit: Annotated[Quota, Option("QUOTA", key="podCpuLimit")] = ""
-    target: Annotated[
-        str,
-        Option("TARGET", key="target"),
-        Field(description="lab (this machine) or kubernetes (a cluster)"),
-    ] = ""
+    target: Annotated[str, Option("TARGET", key="target")] = ""
+    """Where to run: lab (this machine) or kubernetes (a cluster)"""
     config: Annotated[
-        tuple[tuple[str, str], ...],
-        BeforeValidator(_settings),
-        Option("KEY=VALUE", short="-c"),
-        Field(description="Any other key of a stack (docs/configuration.md); may be repeated"),
+        tuple[tuple[str, str], ...], BeforeValidator(_settings), Option("KEY=VALUE", short="-c")
     ] = ()
-    until_ci: Annotated[
-        float | None,
-        Field(ge=0.001, le=1, allow_inf_nan=False),
-        Option("FRACTION"),
-        Field(
-            description="Stop measuring a configuration when the 95 % interval of its ratio is "
-            "within ± this fraction, for example 0.05"
-        ),
-    ] = None
-    isolation: Annotated[
-        Literal["incremental", "fresh"],
-        Option("HOW"),
-        Field(
-            description="incremental: pods stay and steering changes; fresh: a new lab for each run"
-        ),
-    ] = "incremental"
-    seed: Annotated[
-        int,
-        whole(-(10**18), 10**18),
-        Option("NUMBER"),
-        Field(description="Seed of the random order"),
-    ]
-    baseline: Annotated[
-        str,
-        Option("NAME"),
-        Field(
-            description="Configuration to compare with; none: no comparison",
-            exclude_if=lambda name: name == "baseline",
-        ),
-    ] = "baseline"
+    """Any other key of a stack (docs/configuration.md); may be repeated"""
+    until_ci: Annotated[float | None, Option("FRACTION")] = Field(
+        default=None, ge=0.001, le=1, allow_inf_nan=False
+    )
+    """Stop measuring a configuration when the 95 % interval of its ratio is within ± this
+    fraction, for example 0.05"""
+    isolation: Annotated[Literal["incremental", "fresh"], Option("HOW")] = "incremental"
+    """incremental: pods stay and steering changes; fresh: a new lab for each run"""
+    seed: Annotated[int, whole(-(10**18), 10**18), Option("NUMBER")]
+    """Seed of the random order"""
+    baseline: Annotated[str, Option("NAME")] = Field(
+        default="baseline", exclude_if=lambda name: name == "baseline"
+    )
+    """Configuration to compare with; none: no comparison"""
 
     @property
     def settings(self) -> tuple[tuple[str, str], ...]:
