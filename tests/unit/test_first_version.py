@@ -64,7 +64,7 @@ def test_the_file_of_a_stack_is_read_with_a_note_on_its_old_keys() -> None:
     assert (settings.duration, settings.omit, settings.lease) == (7, 2, "3h")
     assert (settings.pod_cpu_limit, settings.steer_nodes) == ("500m", "both")
     assert settings.lab.cpus == Cores(server=(0, 1), client=(1,), irq=0)
-    assert settings.steering.pod.flows == 64
+    assert settings.steering.definition == "d7d53ae40cc7"
     assert stacks.renamed(STACK, {}) == "cpus is now lab.cpus"
     assert "steerlab:cpus" not in ref.config
 
