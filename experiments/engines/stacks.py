@@ -1,4 +1,4 @@
-"""Stacks of this project and their configuration files, validated before anything is touched."""
+"""Stacks of this project and their configuration files, validated before any change."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def recorded(name: str) -> list[dict[str, Any]]:
 
 
 def save(name: str, changes: Mapping[str, str]) -> None:
-    """Keep `changes` in the stack's file, as `pulumi up -c` does.
+    """Write `changes` to the stack's file, as `pulumi up -c` does.
 
-    Its comments, its order and its other keys stay; a file that has these values is not written.
+    Comments, order and other keys stay; a file that already has these values is not written.
     An old key in the file moves to its successor when that is changed.
     """
     path, file, new = _path(name), _read(name), _full(changes)
@@ -87,7 +87,7 @@ def save(name: str, changes: Mapping[str, str]) -> None:
 
 
 def changes(words: list[str]) -> dict[str, str]:
-    """`key=value` words of the command line as a mapping; a repeated key counts once, the last."""
+    """`key=value` words of the command line as a mapping; of a repeated key the last counts."""
     pairs = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -98,7 +98,7 @@ def changes(words: list[str]) -> dict[str, str]:
 
 
 def require(name: str, *, up: bool = False) -> None:
-    """Raise `InvalidInput`, naming the stacks that are there, for one that is not; `up`: never was up."""
+    """Raise `InvalidInput` with the known stacks for an unknown one; `up`: for one without a checkpoint."""
     states = checkpoint.path_of(ROOT, PROJECT, name).parent
     up_once = {path.name.partition(".json")[0] for path in states.glob("*.json*")}
     files = {path.name[len("Pulumi.") : -len(".yaml")] for path in ROOT.glob("Pulumi.*.yaml")}
@@ -110,7 +110,7 @@ def require(name: str, *, up: bool = False) -> None:
 
 
 def kept(name: str) -> str:
-    """The stack's configuration file with its values, where there is one with any."""
+    """The stack's configuration file with its values; empty where there are none."""
     values = " ".join(f"{key}={_text(value)}" for key, value in _own(_read(name)).items())
     return f"{_path(name).name} ({values})" if values else ""
 
@@ -185,7 +185,7 @@ def _full_key(key: str) -> str:
 
 
 def _own(values: Mapping[str, Any]) -> dict[str, Any]:
-    """This project's keys without their prefix; those of other packages are not ours to judge."""
+    """This project's keys without their prefix; keys of other packages are not checked."""
     return {
         key.removeprefix(_PREFIX): value for key, value in values.items() if key.startswith(_PREFIX)
     }
