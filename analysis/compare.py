@@ -234,14 +234,9 @@ def _between(left: _Side, right: _Side, differences: Sequence[str], force: bool)
         check=False,
         allowance=0.0 if relative else math.sqrt(2) * spread,
     )
-    effect = statistics.with_power(
-        replace(
-            statistics.exponential(effect) if ratio else effect,
-            method="relative" if relative else "unpaired",
-        ),
-        family=1,
-        kept=(1 - dependence.ALPHA) ** 2,
-    )
+    effect = statistics.exponential(effect) if ratio else effect
+    effect = replace(effect, method="relative" if relative else "unpaired")
+    effect = statistics.with_power(effect, family=1, kept=(1 - dependence.ALPHA) ** 2)
     unlike = [f"the runs are not alike in {one}" for one in differences if not force]
     doubts = [*unlike, *(side.doubt(alike=not force) for side in (left, right))]
     doubt = next(filter(None, doubts), "")

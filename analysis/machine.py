@@ -37,7 +37,7 @@ CONDITIONS: dict[str, Read] = {
     "client cores": _of_machine(lambda machine: _listed(machine.client_cores)),
     "irq core": _of_machine(lambda machine: machine.irq_core),
     "irq time accounting": _of_machine(lambda machine: machine.irq_time_accounting),
-    "MTU": _of_machine(lambda machine: _mtus(machine)),
+    "MTU": _of_machine(lambda machine: _counts(machine.mtu)),
     "offloads": _of_machine(lambda machine: _offloads(machine)),
     "receive queues": _of_machine(lambda machine: _counts(machine.queues)),
     "versions": _of_machine(lambda machine: _tools(machine)),
@@ -157,10 +157,6 @@ def _versions(records: Sequence[Record]) -> list[str]:
     by_tick = ticks == {False}
     note = " Softirq time is sampled at the tick (no IRQ_TIME_ACCOUNTING)." if by_tick else ""
     return [f"Versions: {', '.join(parts)}.{note}"]
-
-
-def _mtus(machine: Machine) -> str:
-    return _counts(machine.mtu)
 
 
 def _counts(values: Mapping[str, object]) -> str:

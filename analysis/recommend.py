@@ -98,9 +98,10 @@ def _gains(one: Contrast, metric: Metric) -> bool:
 
 
 def changed_values(records: Iterable[Record], reference: Iterable[Record]) -> int | None:
-    """How many values a configuration sets otherwise than the reference, by kind of device.
+    """The number of values that differ between a configuration and the reference.
 
-    Each knob of a role counts once, however many pods or queues there are. None where no record has its steering.
+    Each knob of a role counts once, however many pods or queues there are. None where no record
+    has its steering.
     """
     found, other = _values(records), _values(reference)
     if not found or not other:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -93,90 +93,67 @@ def effect(
     paired: bool,
     confidence: float = 0.95,
     check: bool = True,
-) -> Effect:
-    """B against A on the scale of their metric."""
-    compare = ratio if scale == "ratio" else difference
-    return compare(a, b, paired=paired, confidence=confidence, check=check)
-
-
-def ratio(
-    a: Sequence[float] | Floats,
-    b: Sequence[float] | Floats,
-    *,
-    paired: bool,
-    confidence: float = 0.95,
-    check: bool = True,
     allowance: float = 0.0,
 ) -> Effect:
-    """Ratio of B's geometric mean to A's, A's own spread included.
+    """B against A: ratio of geometric means, or difference of means in the unit of the values.
 
-    `a` and `b` are run values in run order; with `paired` the i-th of each share a block.
-    Paired: t interval on the log ratios. Unpaired: Welch's on the logs. A value of zero or less
-    has no logarithm: `problem` is the reason. `allowance` as in `difference`, on the logs.
+    `a` and `b` are run values in run order; with `paired` the i-th of each share a block, and the
+    interval is Student's t on the paired differences, otherwise Welch's; for a ratio all on
+    logarithms. `check` adds the bootstrap's interval. `allowance` is an assumed standard deviation
+    between the two sides as a whole: it widens the interval and weakens the test. Where there is
+    no estimate or no interval, `problem` is the reason.
     """
     first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if not (np.all(first > 0) and np.all(second > 0)):
-        method: Method = "paired" if paired else "unpaired"
-        return exponential(_unknown(first, second, method, None, "a run has 0"))
-    return exponential(
-        difference(
-            np.log(first),
-            np.log(second),
-            paired=paired,
-            confidence=confidence,
-            check=check,
-            allowance=allowance,
-        )
-    )
-
-
-def difference(
-    a: Sequence[float] | Floats,
-    b: Sequence[float] | Floats,
-    *,
-    paired: bool,
-    confidence: float = 0.95,
-    check: bool = True,
-    allowance: float = 0.0,
-) -> Effect:
-    """Difference of means B - A in the unit of the values; otherwise as `ratio`.
-
-    `allowance` is an assumed standard deviation between the two sides as a whole. It widens the
-    interval and weakens the test.
-    """
-    first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    method: Method = "paired" if paired else "unpaired"
-    if not len(first) or not len(second):
-        return _unknown(first, second, method, None, "no runs to compare")
-    estimate = float(np.mean(second) - np.mean(first))
-    if len(first) < 2 or len(second) < 2:
-        problem = "one shared block has no spread" if paired else "one run has no spread"
-        return _unknown(first, second, method, estimate, problem)
-    samples = (second - first,) if paired else (second, first)
-    spread = min(float(np.ptp(sample)) for sample in samples)
-    if spread <= _NO_SPREAD * max(1.0, float(np.max(np.abs([*first, *second])))):
-        return _unknown(first, second, method, estimate, "the runs have no spread")
-    error, freedom = _error(samples, allowance)
-    if not (error > 0 and math.isfinite(error) and math.isfinite(freedom)):
-        return _unknown(first, second, method, estimate, "the spread is out of range")
-    statistic = estimate / error
-    half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * error
-    known = [value for value in map(lag1, samples) if value is not None]
-    return Effect(
-        estimate=estimate,
-        low=estimate - half,
-        high=estimate + half,
-        p=float(2 * special.stdtr(freedom, -abs(statistic))),
-        error=error,
-        freedom=freedom,
-        median=float(np.median(second - first) if paired else np.median(second) - np.median(first)),
-        check=_bootstrap(first, second, paired, confidence) if check else None,
+    found = Effect(
+        None,
         n_a=len(first),
         n_b=len(second),
-        method=method,
+        method="paired" if paired else "unpaired",
+        scale=scale,
+    )
+    if not len(first) or not len(second):
+        return replace(found, problem="no runs to compare")
+    if scale == "difference":
+        return _estimated(found, first, second, confidence, check, allowance)
+    if not (np.all(first > 0) and np.all(second > 0)):
+        return replace(found, problem="a run has 0")
+    logs = (np.log(first), np.log(second))
+    return exponential(_estimated(found, *logs, confidence, check, allowance))
+
+
+ratio = partial(effect, "ratio")
+difference = partial(effect, "difference")
+
+
+def _estimated(
+    found: Effect, a: Floats, b: Floats, confidence: float, check: bool, allowance: float
+) -> Effect:
+    """The effect with the difference of the means and all that follows from the spread."""
+    paired = found.method == "paired"
+    estimate = float(np.mean(b) - np.mean(a))
+    found = replace(found, estimate=estimate, mean_a=float(np.mean(a)))
+    if len(a) < 2 or len(b) < 2:
+        what = "one shared block" if paired else "one run"
+        return replace(found, problem=f"{what} has no spread")
+    samples = (b - a,) if paired else (b, a)
+    spread = min(float(np.ptp(sample)) for sample in samples)
+    if spread <= _NO_SPREAD * max(1.0, float(np.max(np.abs([*a, *b])))):
+        return replace(found, problem="the runs have no spread")
+    error, freedom = _error(samples, allowance)
+    if not (error > 0 and math.isfinite(error) and math.isfinite(freedom)):
+        return replace(found, problem="the spread is out of range")
+    half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * error
+    known = [value for value in map(lag1, samples) if value is not None]
+    return replace(
+        found,
+        low=estimate - half,
+        high=estimate + half,
+        p=float(2 * special.stdtr(freedom, -abs(estimate / error))),
+        error=error,
+        freedom=freedom,
+        median=float(np.median(b - a) if paired else np.median(b) - np.median(a)),
+        check=_bootstrap(a, b, paired, confidence) if check else None,
         lag1=max(known, default=None),
-        scale="difference",
-        mean_a=float(np.mean(first)),
     )
 
 
@@ -318,12 +295,6 @@ def _stretches(values: Floats) -> Floats:
     length = max(1, round(len(values) ** (1 / 3)))
     parts = np.array_split(values, max(2, len(values) // length))
     return np.array([float(np.mean(part)) for part in parts])
-
-
-def _unknown(a: Floats, b: Floats, method: Method, estimate: float | None, problem: str) -> Effect:
-    return Effect(
-        estimate, n_a=len(a), n_b=len(b), method=method, problem=problem, scale="difference"
-    )
 
 
 def _exp(value: float) -> float:

@@ -1,4 +1,4 @@
-"""`report`, `compare`, `import`, `published`: from records, or the study's text, to a verdict."""
+"""Commands on results: `report`, `compare`, `import` and `published`."""
 
 from __future__ import annotations
 
@@ -39,35 +39,38 @@ MetricName = Annotated[
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's results directory.")],
     baseline: Annotated[
-        str, typer.Option(help="The configuration compared with; else the sweep's own.")
+        str, typer.Option(help="The configuration to compare with. Default: that of the sweep.")
     ] = "",
     metric: MetricName = DEFAULT_METRIC,
     json: Json = False,
 ) -> None:
-    """Analyse records again: table, verdict, plots and one HTML file to send."""
+    """Analyse records: table, verdict, plots and one self-contained HTML file."""
     conclude(directory, baseline=baseline, metric=metric, json=json)
 
 
 def compare(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Results with A, and with B.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Results with A and B.")],
     a: Annotated[str, typer.Argument(metavar="A", help="The configuration to compare with.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The configuration that is judged.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The configuration to judge.")],
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="DIR", help="Take B from these results.")
+        Path | None, typer.Option("--to", metavar="DIR", help="Take B from these results instead.")
     ] = None,
     at: Annotated[
-        int | None, typer.Option("--at", min=1, metavar="REPLICAS", help="Else the largest count.")
+        int | None,
+        typer.Option(
+            "--at", min=1, metavar="REPLICAS", help="Replica count. Default: the largest."
+        ),
     ] = None,
     metric: MetricName = DEFAULT_METRIC,
     force: Annotated[
-        bool, typer.Option("--force", help="Also where machines or conditions differ.")
+        bool, typer.Option("--force", help="Compare despite different machines or conditions.")
     ] = False,
     baseline: Annotated[
-        str, typer.Option(help="What each sweep is relative to, by default its own.")
+        str, typer.Option(help="Baseline of each sweep. Default: that of the sweep.")
     ] = "",
     json: Json = False,
 ) -> None:
-    """Is B worse than A? A gate for regressions: exit 4 worse, 5 inconclusive, 0 neither.
+    """Is B worse than A? Exit code 4: worse, 5: inconclusive, 0: neither.
 
     \b
     ./steerlab compare results/mine baseline rfs-plus --at 4
@@ -100,7 +103,7 @@ def compare(
         for difference in answer.differences:
             note(f"the runs differ: {difference}")
         if answer.differences and not force:
-            note("if that is the change in question: --force")
+            note("if that difference is the change to be judged, add --force")
     if answer.exit_code:
         raise typer.Exit(answer.exit_code)
     if left.faults or right.faults:
@@ -112,9 +115,9 @@ def import_(
         Path, typer.Argument(metavar="DIR", help="<configuration>-<n>.txt files.")
     ],
     out: Annotated[Path, typer.Option(help="Results directory to write.")],
-    duration: Annotated[float, typer.Option(min=0.1, help="Seconds that a run took.")] = 30.0,
+    duration: Annotated[float, typer.Option(min=0.1, help="Duration of a run, seconds.")] = 30.0,
 ) -> None:
-    """Turn the study's raw text into run records.
+    """Convert the raw text of the study into run records.
 
     \b
     ./steerlab import published --out results/study && ./steerlab report results/study
@@ -139,10 +142,10 @@ def import_(
 
 def published(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Raw text and finalized_*.csv.")],
-    baseline: Annotated[str, typer.Option(help="The configuration compared with.")] = "baseline",
+    baseline: Annotated[str, typer.Option(help="The configuration to compare with.")] = "baseline",
     json: Json = False,
 ) -> None:
-    """Analyse the study's raw text again, cell by cell against its tables."""
+    """Check the tables of the study, cell by cell, against its raw text."""
     from analysis.study.published import reanalyse
     from infra.errors import InvalidInput
 
@@ -158,7 +161,7 @@ def published(
 
 
 def _loaded(directory: Path) -> tuple[Loaded, SweepPlan | None]:
-    """The records of a directory and their plan; files that cannot be used are named."""
+    """The records of a directory and their plan; reports unusable files."""
     from analysis.load import load
     from infra.errors import InvalidInput
 
@@ -229,15 +232,15 @@ def _metric(name: str) -> Metric:
 
 
 def _baseline(asked: str, plan: SweepPlan | None) -> str:
-    """The baseline asked for, else that of the sweep, else the usual one."""
+    """The given baseline, else that of the sweep, else the default."""
     return asked or (plan.baseline if plan else "baseline")
 
 
 def _plan(directory: Path, loaded: Loaded) -> tuple[SweepPlan | None, Loaded]:
-    """The plan that made these records, and those of them that it can have made.
+    """The plan of these records, and the records that belong to it.
 
-    Imported ones have none. A plan of another sweep is a fault, and so is a record at another
-    place than its plan has: they are named and left out.
+    Imported records have no plan. A plan of another sweep is a fault, and so is a record at a
+    place that its plan does not have: both are reported and left out.
     """
     from analysis.load import Fault
     from experiments.run.sweep import PLAN, kept_plan
@@ -255,14 +258,14 @@ def _plan(directory: Path, loaded: Loaded) -> tuple[SweepPlan | None, Loaded]:
     if made_by != {plan.digest}:
         others = ", ".join(sorted(str(one or "none") for one in made_by - {plan.digest}))
         fault = Fault(
-            path, None, f"is not used: it is plan {plan.digest}, the records' is {others}"
+            path, None, f"is not used: it is plan {plan.digest}, but the records have {others}"
         )
         return None, dataclasses.replace(loaded, faults=[*loaded.faults, fault])
     return plan, _as_planned(loaded, plan)
 
 
 def _as_planned(loaded: Loaded, plan: SweepPlan) -> Loaded:
-    """The records at the places that the plan has for them; the others become faults."""
+    """The records at the places of the plan; the others become faults."""
     from analysis.load import Fault, Loaded
 
     planned = {
@@ -275,12 +278,12 @@ def _as_planned(loaded: Loaded, plan: SweepPlan) -> Loaded:
             kept.records.append(record)
             kept.paths.append(path)
         else:
-            kept.faults.append(Fault(path, None, "is not a run of the plan: left out"))
+            kept.faults.append(Fault(path, None, "is not a run of the plan, so it is left out"))
     return kept
 
 
 def _reproduce(plan: SweepPlan | None, directory: Path) -> str:
-    """The command that measures the same plan again."""
+    """The command that repeats the plan."""
     from experiments.run import options
 
     if plan is None:

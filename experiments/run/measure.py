@@ -1,4 +1,4 @@
-"""One run: verify, start all pairs together, read /proc at the window's edges, verify, record."""
+"""One run: verify, start all pairs together, read /proc at both ends of the window, verify, record."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class _Verdict:
     reasons: list[Reason] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def asked(self, cause: Cause, what: str, question: Callable[[], T], otherwise: T) -> T:
-        """The answer; a site that cannot give it, whatever it raises, makes the run invalid."""
+    def attempt(self, cause: Cause, what: str, read: Callable[[], T], otherwise: T) -> T:
+        """The result of `read`; any error makes the run invalid and gives `otherwise`."""
         try:
-            return question()
+            return read()
         except Exception as error:  # a lost connection may raise anything
             self.reasons.append(Reason(cause, f"{what}: {in_words(error)}"))
             return otherwise
@@ -70,7 +70,7 @@ class _Verdict:
 
 
 def in_words(error: Exception) -> str:
-    """An error in words: its own where it is one of ours, else with its kind."""
+    """The text of an error, with its type unless it is one of this project."""
     return str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
 
 
@@ -81,10 +81,10 @@ def run(
     place: Place | None = None,
     on: Machine | None = None,
 ) -> tuple[Record, list[bytes]]:
-    """Measure what is converged once with its first `replicas` pairs, the others idle.
+    """Measure a converged stack once with its first `replicas` pairs, the others idle.
 
-    Returns the record and iperf3's raw output. What goes wrong makes the run invalid, with the
-    reason: it raises nothing but an interrupt.
+    Returns the record and the raw output of the traffic tool. Errors make the run invalid, with
+    the reason; only an interrupt is raised.
     """
     at = TARGETS[what.target].backend(what)
     count = what.replicas if replicas is None else replicas
@@ -93,23 +93,23 @@ def run(
     unknown: dict[int, int] = {}
 
     def confounders() -> Confounders:
-        return verdict.asked(Cause.MACHINE, "confounders", at.confounders, Confounders())
+        return verdict.attempt(Cause.MACHINE, "confounders", at.confounders, Confounders())
 
     def throttled() -> dict[int, int]:
-        return verdict.asked(Cause.MACHINE, "quotas", lambda: at.throttled(count), unknown)
+        return verdict.attempt(Cause.MACHINE, "quotas", lambda: at.throttled(count), unknown)
 
     steering_before = _verified(at, verdict, "before the run")
-    stands = verdict.asked(
-        Cause.TOPOLOGY, "what stands", lambda: at.standing(count),
+    standing = verdict.attempt(
+        Cause.TOPOLOGY, "pods and servers", lambda: at.standing(count),
         Standing(pod_cpu_limit=what.pod_cpu_limit),
     )  # fmt: skip
-    verdict.add(stands.reasons)
+    verdict.add(standing.reasons)
     confounders_before, throttled_before = confounders(), throttled()
     started = datetime.now(UTC)
     driven = _driven(at, count, verdict)
     throttled_after, confounders_after = throttled(), confounders()
     steering_after = _verified(at, verdict, "after the run")
-    described = on or verdict.asked(Cause.MACHINE, "machine", at.describe, None)
+    described = on or verdict.attempt(Cause.MACHINE, "machine", at.describe, None)
 
     verdict.add(
         [
@@ -125,12 +125,12 @@ def run(
     if len(congestion) > 1:
         verdict.warnings.append(f"senders use several congestion controls: {', '.join(congestion)}")
     verdict.warnings += machine.moved_interrupts(confounders_before, confounders_after)
-    if stands.pod_cpu_limit != what.pod_cpu_limit:
+    if standing.pod_cpu_limit != what.pod_cpu_limit:
         verdict.warnings.append(
-            f"the pods have a CPU quota of {stands.pod_cpu_limit or 'none'}; the stack asked for "
+            f"the pods have a CPU quota of {standing.pod_cpu_limit or 'none'}; the stack declares "
             f"{what.pod_cpu_limit or 'none'} (a LimitRange?)"
         )
-    accounts: dict[str, Any] = verdict.asked(
+    accounts: dict[str, Any] = verdict.attempt(
         Cause.WINDOW, "CPU figures", lambda: _accounts(driven, what.duration, verdict), {}
     )
     if described and accounts.get("cores"):
@@ -157,7 +157,7 @@ def run(
         "omit": what.omit,
         "streams": what.streams,
         "congestion": ", ".join(congestion) or None,
-        "pod_cpu_limit": stands.pod_cpu_limit,
+        "pod_cpu_limit": standing.pod_cpu_limit,
         "steering_before": steering_before,
         "steering_after": steering_after,
         "machine": described,
@@ -171,7 +171,7 @@ def run(
 def _record(fields: Mapping[str, Any], verdict: _Verdict) -> Record:
     """The record, valid where there is no reason against it.
 
-    Figures that no record can carry are left out, and the run is not valid.
+    Values that the schema refuses are left out, and the run is not valid.
     """
 
     def judged(which: Mapping[str, Any]) -> Record:
@@ -192,7 +192,7 @@ def _record(fields: Mapping[str, Any], verdict: _Verdict) -> Record:
         return judged({**fields, **dict.fromkeys(_OPTIONAL), "cores": [], "softnet": []})
 
 
-# What a record can do without.
+# The optional fields of a record.
 _OPTIONAL = (
     "window", "harness", "foreign_cpu", "congestion", "machine", "steering_before",
     "steering_after", "confounders_before", "confounders_after",
@@ -200,7 +200,7 @@ _OPTIONAL = (
 
 
 def _driven(at: Backend, count: int, verdict: _Verdict) -> TrafficResult:
-    """The traffic; where it could not be driven, pairs without a bitrate and the one reason."""
+    """The traffic; where it failed to run, pairs without values and the reason."""
     try:
         driven = at.drive(count)
     except Exception as error:  # a lost connection may raise anything
@@ -210,12 +210,12 @@ def _driven(at: Backend, count: int, verdict: _Verdict) -> TrafficResult:
         driven = TrafficResult([failed(pair, reason) for pair in range(1, count + 1)], {}, [reason])
     verdict.add(driven.reasons)
     if not driven.edges and not driven.reasons:
-        verdict.add([Reason(Cause.WINDOW, "/proc was not read at both edges of the window")])
+        verdict.add([Reason(Cause.WINDOW, "/proc was not read at both ends of the window")])
     return driven
 
 
 def _accounts(driven: TrafficResult, asked: float, verdict: _Verdict) -> dict[str, Any]:
-    """What the edge reads say; empty where the traffic never came to its window."""
+    """The CPU data of the window; empty where the traffic never reached its window."""
     read = driven.edges
     if not read:
         return {}
@@ -248,13 +248,13 @@ def _accounts(driven: TrafficResult, asked: float, verdict: _Verdict) -> dict[st
 
 
 def _of(by_node: Mapping[str, Any], node: str, online: Collection[int]) -> set[int]:
-    """The cores that are named for a node; all that are online where it has no names."""
+    """The cores listed for a node; all online ones where there is no list."""
     cores = by_node.get(node)
     return set(online if cores is None else cores)
 
 
 def _same_machine(described: Machine, driven: TrafficResult) -> list[Reason]:
-    """Why the machine of the record is not the one that ran: its cores are others (pure)."""
+    """Why the machine of the record is not the one that ran: other cores are online (pure)."""
     before, _ = next(iter(driven.edges.values()))
     if len(before.cores) == described.cores:
         return []
@@ -264,7 +264,7 @@ def _same_machine(described: Machine, driven: TrafficResult) -> list[Reason]:
 
 def _verified(at: Backend, verdict: _Verdict, when: str) -> Steering | None:
     """The steering as read back; drift makes the run invalid. Renews the lease."""
-    answers = verdict.asked(Cause.AGENT, f"steering {when}", at.verify, None)
+    answers = verdict.attempt(Cause.AGENT, f"steering {when}", at.verify, None)
     if answers is None:
         return None
 
@@ -281,7 +281,7 @@ def _verified(at: Backend, verdict: _Verdict, when: str) -> Steering | None:
             table = answer["sock_flow_entries"] if table is None else table
         return Steering(sock_flow_entries=table, queues=queues, settings=settings)
 
-    return verdict.asked(Cause.AGENT, f"steering {when}", steering, None)
+    return verdict.attempt(Cause.AGENT, f"steering {when}", steering, None)
 
 
 def _words(drift: Any) -> str:
@@ -351,5 +351,5 @@ def _unique(words: list[str]) -> list[str]:
 
 
 def mean_bitrate(record: Record) -> float | None:
-    """The run's bitrate, Mbit/s: the mean over its pairs; None where one has no number."""
+    """The run's bitrate, Mbit/s: the mean over its pairs; None where a pair has none."""
     return BITRATE.value(record)
