@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from infra import errors
 
 Operation = Literal["create", "update", "replace", "delete", "same"]
 Phase = Literal["start", "done", "failed", "skipped"]
+STACK_TYPE = "pulumi:pulumi:Stack"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,13 @@ class StackRef:
     name: str
     config: dict[str, str] = field(default_factory=dict)
     project: str = "steerlab"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of its state."""
+        from infra import checkpoint  # imports pydantic, which `--help` does not need
+
+        return checkpoint.path_of(self.home, self.project, self.name)
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,12 @@ def refusals_told() -> Iterator[None]:
             if error.exit_code == errors.FAILED:
                 error.exit_code = code()
             raise
+
+
+def outputs_of(resources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The outputs of the stack in a checkpoint's resources; empty where it has none (pure)."""
+    outputs = (one.get("outputs", {}) for one in resources if one["type"] == STACK_TYPE)
+    return dict(next(outputs, {}))
 
 
 OnStep = Callable[[Step], None]

@@ -68,7 +68,11 @@ def _refuse_if_held(folder: Path, own: Path | None) -> None:
             lock = untrusted.parsed(untrusted.content(path))
             pid, host, since = int(lock["pid"]), str(lock["hostname"]), str(lock["timestamp"])
             holder = str(lock.get("username", "unknown"))
-            here = host == socket.gethostname() and _same_namespace(lock)
+            # locks of the CLI do not name their pid namespace
+            here = host == socket.gethostname() and lock.get("pid_namespace") in (
+                None,
+                _pid_namespace(),
+            )
             stale = here and _is_gone(pid, lock.get("process"))
         except FileNotFoundError:  # released meanwhile
             continue
@@ -88,11 +92,6 @@ def _refuse_if_held(folder: Path, own: Path | None) -> None:
             )
         logger.warning("removed the lock of pid %s, which has ended: %s", pid, path)
         path.unlink(missing_ok=True)
-
-
-def _same_namespace(lock: dict[str, Any]) -> bool:
-    """Whether a lock's pid is of this pid namespace; locks of the CLI do not name theirs."""
-    return lock.get("pid_namespace") in (None, _pid_namespace())
 
 
 def _pid_namespace() -> str:

@@ -21,6 +21,7 @@ from pulumi.automation import _cmd, errors, events
 from analysis import files
 from experiments import signals
 from experiments.engines import (
+    STACK_TYPE,
     EngineError,
     OnStep,
     Operation,
@@ -30,6 +31,7 @@ from experiments.engines import (
     StackRef,
     Step,
     locks,
+    outputs_of,
     refusals_told,
     silent,
     trust,
@@ -37,7 +39,6 @@ from experiments.engines import (
 from infra import checkpoint
 from infra.kubernetes import made_by
 
-_STACK_TYPE = "pulumi:pulumi:Stack"
 _PROVIDER = "pulumi:providers:"
 
 
@@ -126,13 +127,10 @@ class PulumiCli:
         return self._run("destroy", stack, _Events(on_step))
 
     def outputs(self, stack: StackRef) -> dict[str, Any]:
-        for resource in self.resources(stack):
-            if resource["type"] == _STACK_TYPE:
-                return dict(resource.get("outputs", {}))
-        return {}
+        return outputs_of(self.resources(stack))
 
     def resources(self, stack: StackRef) -> list[dict[str, Any]]:
-        return checkpoint.resources(checkpoint.path_of(stack.home, stack.project, stack.name))
+        return checkpoint.resources(stack.checkpoint)
 
     def _run(
         self,
@@ -237,7 +235,7 @@ class _Events:
         name = str(getattr(metadata.op, "value", metadata.op))
         # a replacement has an event of its own beside those of its parts
         operation = next((one for one in get_args(Operation) if one == name), None)
-        if operation is None or metadata.type == _STACK_TYPE or metadata.type.startswith(_PROVIDER):
+        if operation is None or metadata.type == STACK_TYPE or metadata.type.startswith(_PROVIDER):
             return
         if operation == "same":
             self.same += phase == "done"

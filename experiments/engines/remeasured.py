@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from experiments.engines import StackRef, locks
+from experiments.engines import STACK_TYPE, StackRef, locks
 from experiments.engines.embedded import state
 from infra import checkpoint
 from infra.measured import NAME, RESULTS
@@ -18,12 +18,11 @@ def keep(stack: StackRef, result: dict[str, Any]) -> None:
     measurement (`runs=0`) keeps these outputs until its next `up`. Without a checkpoint nothing is
     recorded. Raises `EngineError` where the stack is locked or cannot be written.
     """
-    path = checkpoint.path_of(stack.home, stack.project, stack.name)
-    if not path.exists():
+    if not stack.checkpoint.exists():
         return
     with locks.hold(stack):
         state.load(stack)  # refuses a damaged one
-        document = checkpoint.read(path) or {}
+        document = checkpoint.read(stack.checkpoint) or {}
         for resource in document["checkpoint"]["latest"].get("resources") or ():
             _record(resource, result)
         state.save(stack, state.to_json(document))
@@ -31,7 +30,7 @@ def keep(stack: StackRef, result: dict[str, Any]) -> None:
 
 def _record(resource: dict[str, Any], result: dict[str, Any]) -> None:
     outputs = resource.get("outputs")
-    if resource["type"] == "pulumi:pulumi:Stack":
+    if resource["type"] == STACK_TYPE:
         others = {name: value for name, value in (outputs or {}).items() if name not in RESULTS}
         found = {name: result[name] for name in RESULTS if result.get(name) is not None}
         resource["outputs"] = others | found

@@ -115,7 +115,7 @@ def test_the_last_measurement_is_the_stack_s_output(steerlab: Cli, project: Path
     measurement = state.load(stack).resources[1]
     assert json.loads(measurement["outputs"]["stdout"]) == result
     remeasured.keep(StackRef(project, project, "never-up"), result)
-    assert not state.path_of(StackRef(project, project, "never-up")).exists()
+    assert not StackRef(project, project, "never-up").checkpoint.exists()
 
 
 def test_a_name_that_its_file_overrules_is_told(steerlab: Cli, project: Path) -> None:
@@ -250,7 +250,7 @@ def test_what_sudo_s_caller_owns_is_trusted(
 def test_a_state_that_somebody_else_wrote_is_refused(
     steerlab: Cli, project: Path, line: str
 ) -> None:
-    given_away(state.path_of(recorded(project, "rps-1")))
+    given_away(recorded(project, "rps-1").checkpoint)
     code, _, err = steerlab(*line.split())
     assert code == 2
     assert "rps-1.json" in err

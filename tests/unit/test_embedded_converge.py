@@ -7,7 +7,6 @@ import hashlib
 import os
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -375,16 +374,6 @@ def test_listener_hears_one_step_at_a_time(tmp_path):
         for e in heard
         if s.name == e.name and (s.phase, e.phase) == ("start", "done")
     )
-
-
-def test_relative_folders_mean_the_callers(project, monkeypatch):
-    monkeypatch.chdir(project.root.parent)
-    stack = replace(project.stack, root=Path("project"), home=Path())
-    project.write('thing("a", create="pwd")')
-    project.engine.up(stack)
-    assert project["a"]["outputs"]["stdout"] == os.path.realpath(project.root)
-    project.engine.destroy(stack)
-    assert project.names == []
 
 
 def test_configuration_and_names_reach_the_program(tmp_path):

@@ -6,16 +6,24 @@ does not replace Pulumi.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from experiments import signals
-from experiments.engines import EngineError, OnStep, Outcome, StackRef, locks, refusals_told, silent
+from experiments.engines import (
+    EngineError,
+    OnStep,
+    Outcome,
+    StackRef,
+    locks,
+    outputs_of,
+    refusals_told,
+    silent,
+)
 from experiments.engines.embedded import state
 from experiments.engines.embedded.checkpoint_writer import CheckpointWriter
 from experiments.engines.embedded.command import Commands
-from experiments.engines.embedded.deployment import Deployment, outputs_of
+from experiments.engines.embedded.deployment import Deployment
 from infra.kubernetes import made_by
 
 
@@ -30,17 +38,15 @@ class Embedded:
     def up(
         self, stack: StackRef, *, replace: Sequence[str] = (), on_step: OnStep = silent
     ) -> Outcome:
-        stack = _absolute(stack)
         with locks.hold(stack):
             return self._converge(stack, replace, on_step, preview=False)
 
     def preview(
         self, stack: StackRef, *, replace: Sequence[str] = (), on_step: OnStep = silent
     ) -> Outcome:
-        return self._converge(_absolute(stack), replace, on_step, preview=True)
+        return self._converge(stack, replace, on_step, preview=True)
 
     def destroy(self, stack: StackRef, *, on_step: OnStep = silent) -> Outcome:
-        stack = _absolute(stack)
         if state.load(stack) == state.Checkpoint():
             return Outcome((), 0, {})
         with locks.hold(stack):
@@ -81,8 +87,3 @@ class Embedded:
             replace=replace,
             parallel=self._parallel,
         )
-
-
-def _absolute(stack: StackRef) -> StackRef:
-    """With absolute paths, because the program runs in the project's folder."""
-    return dataclasses.replace(stack, root=stack.root.absolute(), home=stack.home.absolute())

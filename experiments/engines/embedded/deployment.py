@@ -10,7 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.engines import EngineError, OnStep, Operation, Outcome, Phase, StackRef, Step
+from experiments.engines import (
+    STACK_TYPE,
+    EngineError,
+    OnStep,
+    Operation,
+    Outcome,
+    Phase,
+    StackRef,
+    Step,
+    outputs_of,
+)
 from experiments.engines.embedded import command, kubernetes, planning
 from experiments.engines.embedded.checkpoint_writer import CheckpointWriter
 from experiments.engines.embedded.command import Commands
@@ -246,7 +256,7 @@ class Deployment:
 
     def set_outputs(self, urn: str, outputs: dict[str, Any]) -> None:
         """Record the outputs of a component; those of the stack are recorded at the end."""
-        if urn.split("::")[2] == planning.STACK:
+        if urn.split("::")[2] == STACK_TYPE:
             self._stack_outputs[urn] = outputs
         else:
             self._writer.set_outputs(urn, self._known(outputs))
@@ -322,7 +332,7 @@ class Deployment:
 
     def outcome(self) -> Outcome:
         """The changes made (in a preview: planned)."""
-        outputs = outputs_of(self._writer.resources)
+        outputs = _shown(outputs_of(self._writer.resources))
         return Outcome(tuple(self._changes.values()), self._same, outputs)
 
     def _fail(self, operation: Operation, urn: str, why: str) -> None:
@@ -348,15 +358,8 @@ class Deployment:
                 self._on_step(step)
 
 
-def outputs_of(resources: Sequence[Resource]) -> dict[str, Any]:
-    """The stack's outputs; unknown values of a preview in Pulumi's form."""
-    for resource in resources:
-        if resource["type"] == planning.STACK:
-            return {k: _shown(v) for k, v in resource.get("outputs", {}).items()}
-    return {}
-
-
 def _shown(value: Any) -> Any:
+    """Outputs with unknown values, of a preview, in Pulumi's form."""
     if isinstance(value, dict):
         return {k: _shown(v) for k, v in value.items()}
     if isinstance(value, list):

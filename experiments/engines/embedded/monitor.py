@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from pulumi.runtime.proto import engine_pb2, resource_pb2
 
-from experiments.engines import EngineError, StackRef
+from experiments.engines import STACK_TYPE, EngineError, StackRef
 from experiments.engines.embedded import command, kubernetes, planning, state
 from experiments.engines.embedded.deployment import Deployment
 from experiments.engines.embedded.planning import Resource
@@ -121,8 +121,8 @@ class Monitor:
 
     def _urn(self, request: resource_pb2.RegisterResourceRequest) -> str:
         """A URN; its type part begins with the types of the parents, without the stack's."""
-        parent_type = request.parent.split("::")[2] if request.parent else planning.STACK
-        prefix = "" if parent_type == planning.STACK else f"{parent_type}$"
+        parent_type = request.parent.split("::")[2] if request.parent else STACK_TYPE
+        prefix = "" if parent_type == STACK_TYPE else f"{parent_type}$"
         stack = self._stack
         return f"urn:pulumi:{stack.name}::{stack.project}::{prefix}{request.type}::{request.name}"
 

@@ -13,7 +13,6 @@ from experiments.engines import Operation
 Resource = dict[str, Any]
 Path = tuple[str | int, ...]
 
-STACK = "pulumi:pulumi:Stack"
 PROVIDER = "pulumi:providers:"
 # The placeholder for a value that is not known yet, as in Pulumi's wire format.
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"

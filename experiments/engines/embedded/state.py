@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from analysis import files
@@ -33,14 +32,9 @@ class Checkpoint:
     secrets_providers: dict[str, Any] | None = None
 
 
-def path_of(stack: StackRef) -> Path:
-    """The stack's file in Pulumi's file backend."""
-    return checkpoint.path_of(stack.home, stack.project, stack.name)
-
-
 def load(stack: StackRef) -> Checkpoint:
     """Read and check a stack's file; an unknown stack is empty. Raises `EngineError`, `Damaged`."""
-    path = path_of(stack)
+    path = stack.checkpoint
     if not path.exists():
         for compressed in path.parent.glob(f"{path.name}.[gz]*"):
             raise EngineError(f"compressed state is not supported here: {compressed}")
@@ -147,7 +141,7 @@ def _magic(version: str) -> str:
 
 def save(stack: StackRef, text: str) -> None:
     """Replace the stack's file: completely or not at all, durable on return, the last one as `.bak`."""
-    path, meta = path_of(stack), stack.home / ".pulumi/meta.yaml"
+    path, meta = stack.checkpoint, stack.home / ".pulumi/meta.yaml"
     second_name = path.with_name(f".{path.name}.bak.new")
     try:
         files.folder(path.parent, 0o700)

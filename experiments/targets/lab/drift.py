@@ -42,12 +42,11 @@ def drifted(
     for resource in resources:
         facts = _facts(resource)
         urn = resource["urn"]
-        if "queues" in facts and "owner" in facts:
-            steering.append((urn, facts["owner"]))
-            continue
-        if why := _missing(facts, look):
+        if facts.owner is not None and facts.queues is not None:
+            steering.append((urn, facts.owner))
+        elif why := _missing(facts, look):
             found.append(Drift(urn, why))
-            rebuilt = rebuilt or "namespaces" in facts
+            rebuilt = rebuilt or bool(facts.namespaces)
     if not rebuilt:
         # recreated devices are steered with their namespaces
         for urn, owner in steering:
@@ -56,14 +55,14 @@ def drifted(
     return found
 
 
-def _facts(resource: Mapping[str, Any]) -> dict[str, Any]:
-    if resource.get("type") != "command:local:Command" or resource.get("delete"):
-        return {}
+def _facts(resource: Mapping[str, Any]) -> _Facts:
+    stdout = resource.get("outputs", {}).get("stdout")
+    if resource.get("type") != "command:local:Command" or resource.get("delete") or not stdout:
+        return _Facts()
     try:
-        facts = untrusted.parsed(str(resource.get("outputs", {}).get("stdout") or "{}"))
-        return _Facts.model_validate(facts).model_dump(exclude_unset=True)
+        return _Facts.model_validate(untrusted.parsed(str(stdout)))
     except ValueError:
-        return {}
+        return _Facts()
 
 
 class _Facts(BaseModel):
@@ -76,17 +75,17 @@ class _Facts(BaseModel):
     queues: list[Any] | None = None
 
 
-def _missing(facts: Mapping[str, Any], look: Callable[[str], set[str] | None]) -> str:
-    for namespace, devices in facts.get("namespaces", {}).items():
+def _missing(facts: _Facts, look: Callable[[str], set[str] | None]) -> str:
+    for namespace, devices in facts.namespaces.items():
         standing = look(namespace)
         if standing is None:
             return f"namespace {namespace} is gone"
         if absent := set(devices) - standing:
             return f"{sorted(absent)[0]} of {namespace} is gone"
-    if (pidfile := facts.get("process")) and not alive(Path(pidfile)):
+    if facts.process and not alive(Path(facts.process)):
         return "the iperf3 server is gone"
-    if (path := facts.get("file")) and not Path(path).exists():
-        return f"{path} is gone"
+    if facts.file and not Path(facts.file).exists():
+        return f"{facts.file} is gone"
     return ""
 
 
