@@ -1,4 +1,4 @@
-"""The command line: words in, exit codes out; the work is done in the other modules."""
+"""The command line: arguments in, exit codes out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from experiments.cli.terminal import Group, complain, pasted, show
 from infra.errors import CANNOT, Refusal, leave
 
 INTERRUPTED = 130
-# As of a program that SIGPIPE ends: 128 + 13.
+# As for a program that SIGPIPE ends: 128 + 13.
 BROKEN_PIPE = 141
 # A variable of the environment: show the traceback of an unexpected error.
 DEBUG = "STEERLAB_DEBUG"
@@ -29,11 +29,11 @@ app = typer.Typer(
     name="steerlab",
     cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Measure what Linux packet steering (RPS, RFS) buys a container overlay.\n\n"
+    help="Measure Linux packet steering (RPS, RFS) in container networks.\n\n"
     + pasted("First time: ./steerlab sweep --quick (measures this machine's lab, writes a report)")
     + "\n\n"
-    "Exit codes: 0 done, 1 failed, 2 bad input, 3 this machine cannot, 4 compare found it worse, "
-    "5 compare is inconclusive, 130 interrupted.",
+    "Exit codes: 0 success, 1 failure, 2 invalid input, 3 missing prerequisite, 4 compare: worse, "
+    "5 compare: inconclusive, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -71,7 +71,7 @@ def main() -> None:
     try:
         hook_of_a_stack = sys.argv[1:2] == [hook.NAME]
         code = _run(_hook if hook_of_a_stack else _command)
-    except KeyboardInterrupt:  # the last of several, while the first was being told
+    except KeyboardInterrupt:  # a second one, while the first was being reported
         code = INTERRUPTED
     finally:
         signals.ignore()
@@ -79,34 +79,32 @@ def main() -> None:
 
 
 def _written(code: int) -> int:
-    """The exit code once stdout took all that was printed: Python itself would end with 120."""
+    """The exit code after stdout is flushed, where Python itself would end with 120."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
-    except BrokenPipeError:  # who reads our output has seen enough
+    except BrokenPipeError:  # the reader of the output ended first
         code = BROKEN_PIPE
     except OSError as error:
         with suppress(OSError):
             complain(f"standard output: {error.strerror}")
         code = code or 1
-    # the rest, which cannot be written, is not tried again at the end
+    # the rest cannot be written; Python must not try again at exit
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 
 def _beginning(failures: str) -> str:
-    """As much as one screen has room for: with 16 pairs one cause has 32 failures."""
+    """One screen of failures: with 16 pairs one cause has 32 of them."""
     lines = failures.splitlines()
     if len(lines) <= _MOST_LINES:
         return failures
-    return "\n".join(
-        [*lines[:_MOST_LINES], f"and {len(lines) - _MOST_LINES} lines more like these"]
-    )
+    return "\n".join([*lines[:_MOST_LINES], f"and {len(lines) - _MOST_LINES} more lines"])
 
 
 def _command() -> int | None:
-    """One command; typer ends a broken pipe itself, with 1 and streams that say nothing."""
+    """One command; typer would end a broken pipe with 1 and replaced streams."""
     streams = sys.stdout, sys.stderr
     try:
         code: int | None = app(prog_name=pasted("./steerlab"), standalone_mode=False)
@@ -139,7 +137,7 @@ def _run(command: Callable[[], int | None]) -> int:
         return CANNOT
     except OSError as error:
         if not error.filename and _stuck():
-            return 1  # of which `_written` tells
+            return 1  # reported by `_written`
         where = f"{error.filename}: " if error.filename else ""
         complain(f"{where}{error.strerror or error}")
         return 1
@@ -162,7 +160,7 @@ def _run(command: Callable[[], int | None]) -> int:
 
 
 def _stuck() -> bool:
-    """Whether stdout does not take what was printed."""
+    """Whether stdout cannot be written."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -171,14 +169,14 @@ def _stuck() -> bool:
 
 
 def _forbidden(error: PermissionError) -> str:
-    """Whose the file is, and what to do."""
+    """The file, its owner and the remedy."""
     path = Path(os.fsdecode(error.filename)) if error.filename else None
     if path is None or os.geteuid() == 0:
         return f"{path or 'the system'}: {error.strerror or error}"
     holder = next((one for one in (path, *path.parents) if _exists(one)), path)
     return (
-        f"{path}: you may not use it ({holder} belongs to {_owner(holder)}): run this as that user "
-        "(root: with sudo), or have the owner hand it over"
+        f"{path}: permission denied ({holder} belongs to {_owner(holder)}): run this as that user "
+        "(root: with sudo), or change its owner"
     )
 
 
@@ -197,11 +195,11 @@ def _owner(path: Path) -> str:
 
 
 def _unexpected(error: Exception) -> str:
-    """A fault of this program in one line, with what a report of it needs."""
+    """A bug of this program in one line, with what a bug report needs."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     said = " ".join(str(error).split())[:300]
     return (
         f"unexpected {type(error).__name__}: {said or 'no message'} "
-        f"({Path(place.filename).name}:{place.lineno}); this is a fault of steerlab: {DEBUG}=1 "
-        "shows where it came from"
+        f"({Path(place.filename).name}:{place.lineno}); this is a bug of steerlab: {DEBUG}=1 "
+        "shows the traceback"
     )

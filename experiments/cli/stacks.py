@@ -238,7 +238,9 @@ def outputs(stack: Stack, engine: EngineName = "auto", json: Json = False) -> No
 
 
 def measure(
-    stack: Annotated[str, typer.Option("--stack", "-s", help="A stack that is up.")],
+    stack: Annotated[
+        str, typer.Option("--stack", "-s", help="A stack that is up.", metavar="STACK")
+    ],
     json: Json = False,
 ) -> None:
     """Measure a stack that is up again; records go to results/STACK.

@@ -1,4 +1,4 @@
-"""What people see: text as text, commands as they can be pasted; results on stdout, the rest on stderr."""
+"""Output for people: results on stdout, the rest on stderr, commands in a form to paste."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from infra.commands import PROGRAM
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Left to the command line: rich itself would end the process here."""
+        """Raise, so that the command line decides: rich would end the process."""
         raise
 
 
-# A width that no terminal has is none: rich takes 0 as it is, and fails at a digit like ².
+# Ignore impossible sizes: rich accepts 0, and fails at a digit like ².
 for _size in ("COLUMNS", "LINES"):
     if not re.fullmatch(r"[1-9][0-9]{0,3}", os.environ.get(_size, "80"), re.ASCII):
         del os.environ[_size]
@@ -38,7 +38,7 @@ for _size in ("COLUMNS", "LINES"):
 out = _Console(highlight=False, soft_wrap=True)
 err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
-# Rare on purpose: whoever draws here may be measuring at the same time.
+# Low, because drawing may disturb a measurement.
 REFRESH = 2
 
 
@@ -47,19 +47,19 @@ _SHOWN = re.compile(rf"(?<![\w./-]){re.escape(PROGRAM)}(?![\w/-])")
 
 
 def safe(text: str) -> str:
-    """Text for a terminal: no control characters, and commands as they work from here."""
+    """Text for a terminal: no control characters, and commands that work in this folder."""
     return pasted(visible(text))
 
 
 def pasted(text: str) -> str:
-    """Commands that are shown, so that they can be pasted in the current folder."""
+    """Text with its commands in a form that works in the current folder."""
     if Path(PROGRAM).resolve() == _WRAPPER:
         return text
     return _SHOWN.sub(lambda _: quote(str(_WRAPPER)), text)
 
 
 def register(app: typer.Typer, command: Callable[..., None], name: str | None = None) -> None:
-    """Add a command; its docstring is its help, with commands as they work from here."""
+    """Add a command; its docstring is its help."""
     app.command(name, help=pasted(inspect.cleandoc(command.__doc__ or "")))(command)
 
 
@@ -81,7 +81,7 @@ def register_late(
 
 
 class Group(TyperGroup):
-    """Commands with the whole first sentence of each, however narrow the terminal is."""
+    """A list of commands with the whole first sentence of each, also on narrow terminals."""
 
     late: ClassVar[dict[str, Callable[[], Any]]] = {}
 
@@ -113,15 +113,12 @@ def show(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Prose, which a terminal breaks between words."""
+    """Prose, wrapped between words on a terminal."""
     out.print(Text(safe(text)), soft_wrap=not out.file.isatty())
 
 
 def drawn() -> bool:
-    """Whether stderr is a terminal that lines can be redrawn on.
-
-    FORCE_COLOR is about colour alone: rich takes any stream for a terminal then.
-    """
+    """Whether stderr is a terminal that can redraw lines; FORCE_COLOR does not make it one."""
     return err.file.isatty() and err.is_terminal and not err.is_dumb_terminal
 
 
@@ -131,7 +128,7 @@ def show_json(value: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The value as JSON can carry it: a number that is none, or infinite, is null."""
+    """The value for JSON: NaN and infinite numbers become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -142,7 +139,7 @@ def finite(value: Any) -> Any:
 
 
 class _OfAbout(ProgressColumn):
-    """Time gone of the time that is expected."""
+    """Elapsed and expected time."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.elapsed or 0:.0f} of about {task.total or 0:.0f} s")
@@ -150,7 +147,7 @@ class _OfAbout(ProgressColumn):
 
 @contextlib.contextmanager
 def waiting(what: str, seconds: float) -> Iterator[None]:
-    """On a terminal, show that something runs which should take so long."""
+    """On a terminal, show a spinner with the expected time."""
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),

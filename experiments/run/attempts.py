@@ -1,4 +1,4 @@
-"""Attempts at a run: each leaves a record, and runs that cannot succeed are not tried for ever."""
+"""Attempts at a run: each has a record, and a sweep stops when its runs cannot succeed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ STREAK = 3
 
 
 class RunsInvalid(Refusal):
-    """Runs in a row were invalid for one cause: more of them would be, too."""
+    """Too many runs in a row were invalid with one cause."""
 
 
 class Streak:
-    """Counts the invalid runs in a row that have a cause in common."""
+    """Counts the invalid runs in a row with one cause."""
 
     def __init__(self) -> None:
         self._causes: dict[str, int] = {}
 
     def judge(self, record: Record) -> None:
-        """Take note of a run's last attempt. Raises `RunsInvalid` at the third in a row."""
+        """Count a run's last attempt. Raises `RunsInvalid` at the third in a row."""
         causes = [] if record.valid else record.causes or record.reasons
         self._causes = {cause: self._causes.get(cause, 0) + 1 for cause in causes}
         for cause, count in self._causes.items():
@@ -32,11 +32,11 @@ class Streak:
 
 
 def in_a_row(cause: str, record: Record) -> str:
-    """What is wrong, and its remedy (pure)."""
+    """The cause and its remedy (pure)."""
     text = next((text for text in record.reasons), cause)
     known = cause in {str(one) for one in Cause}
     remedy = f"; {REMEDIES[Cause(cause)]}" if known else ""
-    return f"{STREAK} runs in a row are not valid for one cause ({cause}): {text}{remedy}"
+    return f"{STREAK} runs in a row are invalid with one cause ({cause}): {text}{remedy}"
 
 
 def tried(

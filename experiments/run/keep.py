@@ -1,4 +1,4 @@
-"""The commands that keep what was measured on a node, or why there are none."""
+"""The commands that apply a measured configuration to a node, or why there are none."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from infra.errors import InvalidInput
 
 
 def commands(winner: str, records: Iterable[Record], plan: SweepPlan | None) -> str:
-    """The lines that apply a configuration and restore the node; without a hash of what was
-    measured, or with another one, the reason why there are none, as a comment."""
+    """The lines that apply a configuration and restore the node, or a comment with the reason
+    why its name may not mean what was measured."""
     own = plan.own if plan else ""
     reason = _reason(winner, records, plan, own)
     if reason:
@@ -22,13 +22,13 @@ def commands(winner: str, records: Iterable[Record], plan: SweepPlan | None) -> 
     undo = command("nodes", "restore")
     width = max(len(keep), len(undo))
     return (
-        f"{keep:<{width}}   # on each node, over reboots\n"
-        f"{undo:<{width}}   # and back to exactly what it was"
+        f"{keep:<{width}}   # on each node, also after reboots\n"
+        f"{undo:<{width}}   # restore the values of before"
     )
 
 
 def _reason(winner: str, records: Iterable[Record], plan: SweepPlan | None, own: str) -> str:
-    """Why the name would not apply what was measured; empty where it does."""
+    """Why the name may not mean what was measured; empty if it does."""
     measured = {record.definition for record in records if record.configuration == winner}
     measured.add(dict(plan.definitions).get(winner) if plan else None)
     known = measured - {None}
@@ -40,7 +40,7 @@ def _reason(winner: str, records: Iterable[Record], plan: SweepPlan | None, own:
     if current is None:
         return f"the configuration is not in {where}"
     if not known:
-        return "the records do not say what the configuration's name stood for"
+        return "the records have no definition of the configuration"
     if known != {current.definition}:
-        return f"{where} define {winner} otherwise than it was measured"
+        return f"{winner} in {where} differs from what was measured"
     return ""

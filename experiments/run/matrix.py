@@ -1,4 +1,4 @@
-"""What a sweep is asked -> a plan: named matrices, files, options, each over the one before.
+"""Options of a sweep -> its plan: named matrices, files and options, later ones first.
 
 wanted = matrix.named("quick") | {"replicas": "4", "seed": 7}
 plan = matrix.plan(wanted)
@@ -26,14 +26,14 @@ NO_BASELINE = "none"
 
 
 def names() -> dict[str, str]:
-    """The named matrices and what each is for."""
+    """The named matrices and their summaries."""
     return {name: str(one.get("summary", "")) for name, one in _read(_FILE).items()}
 
 
 def named(name: str) -> dict[str, Any]:
     """The options of a named matrix, or of a file of one.
 
-    Raises `InvalidInput` for a name or a file that is not there, and for one that is not valid.
+    Raises `InvalidInput` for an unknown name, a missing file, and invalid options.
     """
     known = _read(_FILE)
     usual = _checked(known["usual"], {}, "matrices.yaml: usual")
@@ -58,7 +58,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _checked(document: Any, usual: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A document's own options; they are valid over the usual ones."""
+    """The options of a document, validated together with the usual ones."""
     if not isinstance(document, dict):
         raise InvalidInput(f"{where} must map options to values")
     own = {key: value for key, value in document.items() if key != "summary" and value is not None}
@@ -90,7 +90,7 @@ def plan(wanted: Mapping[str, Any]) -> SweepPlan:
 
 
 def refuse_without_baseline(asked: Options) -> None:
-    """Nothing could be compared, and whoever wants that has to say so."""
+    """Raise `InvalidInput` for a sweep without its baseline, unless that is wanted."""
     if asked.baseline not in (*asked.configurations, NO_BASELINE):
         raise InvalidInput(
             f"configurations: {asked.baseline} is not among {', '.join(asked.configurations)}, so "

@@ -1,4 +1,4 @@
-"""A sweep: every state of a plan, converged by an engine and measured, record by record.
+"""A sweep: every run of a plan, set up by an engine and measured, with a record for each run.
 
     from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
     sweep.on_done = lambda done: print(done.finished, "of", done.total, done.record.configuration)
     sweep.run(sweep.prepare())
 
-The stack is the sweep's own and its state lives in the results directory. The pods of the largest
-replica count stay up; smaller counts leave the rest idle, so that only steering changes between
-two runs of a block. Whatever ends a sweep, the machine is put back as it was.
+A sweep has a stack of its own, whose state is in the results directory. The pods of the largest
+replica count stay up; with smaller counts the others are idle, so that only steering changes
+between two runs of a block. However a sweep ends, the machine is restored.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from infra.settings import StackSettings
 PLAN = "plan.json"
 RECORDS = "records"
 
-# Room for the checkpoint: a full disk must not keep the machine from being put back.
+# Space for the checkpoint: a full disk must not prevent the restore.
 RESERVE = ".reserve"
 _RESERVE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Done:
-    """A finished run, for whoever shows progress."""
+    """A finished run, for displays of progress."""
 
     run: Run
     record: Record
@@ -71,16 +71,16 @@ class Sweep:
     on_done: Callable[[Done], None] = lambda _: None
     on_cleanup: Callable[[], None] = lambda: None
     _machines: dict[str, Machine] = field(default_factory=dict, init=False)
-    _stands: tuple[str, str] | None = field(default=None, init=False)
+    _current: tuple[str, str] | None = field(default=None, init=False)
     _nodes: Any = field(default=None, init=False)
-    _judged: int | None = field(default=None, init=False)
+    _block: int | None = field(default=None, init=False)
     _needed: set[StateKey] = field(default_factory=set, init=False)
 
     @property
     def stack(self) -> StackRef:
-        """The sweep's own stack, with the configuration of the first run.
+        """The sweep's stack, with the configuration of the first run.
 
-        Known without its configurations file, which may be lost by the time it is destroyed.
+        It does not read the configurations file, which may be lost when the stack is destroyed.
         """
         values = self._values(self.plan.runs[0])
         return stacks.ref(self.directory.resolve(), self._stack_name, values)
@@ -90,21 +90,21 @@ class Sweep:
         return TARGETS[self.plan.target or "lab"]
 
     def prepare(self, *, resume: bool = False) -> list[Run]:
-        """Make the results directory, or check that it holds this plan; the runs still to do.
+        """Create the results directory, or check that its plan is this one; returns the missing runs.
 
-        Raises `InvalidInput` for a directory that holds another plan, or any where not to `resume`.
+        Raises `InvalidInput` for a directory with another plan, or with any plan unless `resume`.
         """
         path = self.directory / PLAN
         _refuse_other_files(self.directory)
         trust.refuse_foreign(self.directory, PLAN, ".pulumi")
         if path.exists():
             if not resume:
-                raise InvalidInput(f"out: {self.directory} holds a sweep already: give --resume")
+                raise InvalidInput(f"out: {self.directory} has a sweep already: add --resume")
             kept = kept_plan(self.directory)
             if kept.digest != self.plan.digest:
                 raise InvalidInput(
-                    f"resume: {self.directory} holds plan {kept.digest}, not {self.plan.digest}: "
-                    "the same options, --seed and configurations are needed to go on"
+                    f"resume: {self.directory} has plan {kept.digest}, not {self.plan.digest}: "
+                    "continue with the same options, --seed and configurations"
                 )
         else:
             files.folder(self.directory / RECORDS)
@@ -112,17 +112,16 @@ class Sweep:
         return [run for run in self.plan.runs if not self._recorded(run)]
 
     def run(self, left: Sequence[Run]) -> int:
-        """Do the runs that `prepare` left; the number of those that still are is returned.
+        """Do the runs that `prepare` returned; returns the number of runs that are still missing.
 
-        With `max_seconds` none is begun that would not end in time. Raises `RunsInvalid` where
-        three in a row are invalid for one cause. Always ends with the lab destroyed, also when it
-        is interrupted.
+        With `max_seconds` no run starts that would exceed it. Raises `RunsInvalid` after three
+        invalid runs in a row with one cause. The stack is always destroyed, also after an interrupt.
         """
         finished = len(self.plan.runs) - len(left)
         streak = attempts.Streak()
         end = math.inf if self.max_seconds is None else time.monotonic() + self.max_seconds
-        # also where no run is left: the lab of a sweep that was killed at its end may still stand
-        with self._lab():
+        # also without a missing run: a sweep that was killed at its end may have left its stack
+        with self._restoring():
             for run in left:
                 if not self._open(run):
                     finished += 1
@@ -137,44 +136,40 @@ class Sweep:
         return len(self.plan.runs) - finished
 
     def _open(self, run: Run) -> bool:
-        """Whether the run's state still needs runs, judged at the start of each block."""
+        """Whether its configuration needs more runs, decided at the start of each block."""
         if self.plan.until_ci is None:
             return True
-        if run.block != self._judged:
+        if run.block != self._block:
             states = {(one.path, one.replicas, one.configuration) for one in self.plan.runs}
             made = load(self.directory).records
             self._needed = sequential.open_states(made, states, self.plan.until_ci)
-            self._judged = run.block
+            self._block = run.block
         return (run.path, run.replicas, run.configuration) in self._needed
 
     @contextlib.contextmanager
-    def _lab(self) -> Iterator[None]:
+    def _restoring(self) -> Iterator[None]:
         reserve = self.directory / RESERVE
-        _set_aside(reserve)
+        with reserve.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+        before = ""
         try:
             yield
         except Exception as error:
-            self._put_back(reserve, after=f"{error}\nand then: ")
+            before = f"{error}\nand then: "
             raise
-        except BaseException:
-            self._put_back(reserve)
-            raise
-        self._put_back(reserve)
-
-    def _put_back(self, reserve: Path, after: str = "") -> None:
-        try:
-            with signals.cleaning():
-                self.on_cleanup()
-                reserve.unlink(missing_ok=True)
-                self.engine.destroy(self.stack)
-                self.target.finish(self.stack)
-        except Refusal as error:
-            raise EngineError(
-                f"{after}the lab could not be taken away: {error}", error.exit_code
-            ) from error
+        finally:
+            try:
+                with signals.cleaning():
+                    self.on_cleanup()
+                    reserve.unlink(missing_ok=True)
+                    self.engine.destroy(self.stack)
+                    self.target.finish(self.stack)
+            except Refusal as error:
+                words = f"{before}the stack could not be destroyed: {error}"
+                raise EngineError(words, error.exit_code) from error
 
     def _measure(self, run: Run) -> Record:
-        """Converge and measure; an invalid run is repaired and tried once more."""
+        """Set up and measure; after an invalid attempt the stack is repaired and measured again."""
         stack, state = self._stack(run)
         self._converge(stack, state)
         return attempts.tried(
@@ -184,15 +179,15 @@ class Sweep:
         )
 
     def _converge(self, stack: StackRef, state: StackSettings) -> None:
-        if self._stands is not None and self.plan.isolation == "fresh":
+        if self._current is not None and self.plan.isolation == "fresh":
             self.engine.destroy(stack)
             self.engine.up(stack)
-        elif self._stands is None:
-            # what an earlier, killed sweep of this directory left may have drifted since
+        elif self._current is None:
+            # a killed sweep of this directory may have left a stack that has drifted
             self._repair(stack)
-        elif self._stands != (state.lab.path, state.configuration):
+        elif self._current != (state.lab.path, state.configuration):
             self.engine.up(stack)
-        self._stands = (state.lab.path, state.configuration)
+        self._current = (state.lab.path, state.configuration)
 
     def _repair(self, stack: StackRef) -> None:
         self._machines.clear()
@@ -201,7 +196,7 @@ class Sweep:
         self.engine.up(stack, replace=[found.urn for found in drift])
 
     def _attempt(self, run: Run, state: StackSettings, attempt: int) -> Record:
-        """One attempt, which leaves a record of its own."""
+        """One attempt, with a record of its own."""
         place = measure.Place(run.block, run.order, self.plan.seed, self.plan.digest, attempt)
         record, raw = measure.run(
             self._measurement(state),
@@ -225,8 +220,8 @@ class Sweep:
         if planned != now:
             where = state.configurations or "the built-in configurations"
             raise InvalidInput(
-                f"configurations: {run.configuration} was {planned} when this sweep began and is "
-                f"{now} now: restore {where} and continue with --resume, or begin another sweep"
+                f"configurations: {run.configuration} was {planned} when this sweep started and is "
+                f"{now} now: restore {where} and continue with --resume, or start another sweep"
             )
         return stack, state
 
@@ -242,7 +237,7 @@ class Sweep:
     def _attempts(self, run: Run) -> list[Record]:
         """The records of a run in the order of their attempts.
 
-        A file that is damaged or of another plan is no attempt: the next one replaces it.
+        A file that is damaged or of another plan is ignored and replaced.
         """
         found: list[Record] = []
         while True:
@@ -257,7 +252,7 @@ class Sweep:
             found.append(record)
 
     def _recorded(self, run: Run) -> bool:
-        """Whether the run has a valid record: a resumed sweep tries the others again."""
+        """Whether the run has a valid record; a resumed sweep repeats the others."""
         return any(record.valid for record in self._attempts(run))
 
 
@@ -278,22 +273,17 @@ def kept_plan(directory: Path) -> SweepPlan:
 
 
 def _refuse_other_files(directory: Path) -> None:
-    """A sweep has a directory to itself. Raises `InvalidInput` for one that holds something else."""
+    """Raise `InvalidInput` for a directory that has other files than those of a sweep."""
     if not directory.exists():
         return
     if not directory.is_dir():
         raise InvalidInput(f"out: {directory} is not a directory")
     if (directory / PLAN).exists():
         return
-    own = {RECORDS, RESERVE}  # of a sweep that ended before it had a plan
+    own = {RECORDS, RESERVE}  # of a sweep that was killed before it had a plan
     others = sorted(path.name for path in directory.iterdir() if path.name not in own)
     if others or any(directory.glob(f"{RECORDS}/*")):
         raise InvalidInput(
-            f"out: {directory} holds {others[0] if others else 'records'} and no sweep: name a new "
+            f"out: {directory} has {others[0] if others else 'records'} and no sweep: choose a new "
             "directory"
         )
-
-
-def _set_aside(path: Path) -> None:
-    with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)

