@@ -133,10 +133,14 @@ def main(words: Sequence[str] | None = None, on: Callable[..., Machine] = Machin
         with on(signals.check) as machine:
             said, wrong = dispatch(options, machine, signals)
         status = FAILED if wrong else 0
-        wrong = wrong + [*said.get("left", ()), *said.get("warnings", ())] * (options.verb in BACK)
+        notes = [*said.get("left", ()), *said.get("warnings", ())] if options.verb in BACK else []
+        wrong += notes
+        for note in notes:
+            leave("STEERLAB_NOTES", visible(note))
     except SteerError as error:
         status, wrong = error.status, [str(error)]
-        leave_refusal(status)
+        if status in (BAD_PLAN, CANNOT):
+            leave("STEERLAB_REFUSALS", str(status))
     except Exception as error:
         status, wrong = FAILED, [f"{options.verb}: {unforeseen(error)}"]
     signals.ignore()
@@ -186,14 +190,14 @@ def allow_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def leave_refusal(status: int) -> None:
-    """Tell whoever started a stack's engine why it failed: an engine passes on text alone."""
-    path = os.environ.get("STEERLAB_REFUSALS")
-    if path and status in (BAD_PLAN, CANNOT):
+def leave(variable: str, line: str) -> None:
+    """Leave a line for the process that started a stack's engine, which passes on no text of a success."""
+    path = os.environ.get(variable)
+    if path:
         with suppress(OSError):
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
             with os.fdopen(descriptor, "w") as file:
-                file.write(f"{status}\n")
+                file.write(f"{line}\n")
 
 
 def notify(words: str) -> None:

@@ -295,6 +295,7 @@ class Machine:
         for pid in tried("/proc", lambda _: self._processes()):
             (foreign if self._is_foreign(pid) else own).append(f"/proc/{pid}")
         yield from ((path, False) for path in self._kept(own, tried))
+        yield from ((path, False) for path in self._kept_by_sockets(own))
         deadline = time.monotonic() + SEARCH_SECONDS
         for path in self._kept(foreign, partial(self._tried, {}), deadline):
             if time.monotonic() > deadline:
@@ -349,6 +350,25 @@ class Machine:
                     # one that was opened by a name is shown as / once that is unmounted
                     if target.startswith("net:[") or target == "/":
                         yield path
+
+    def _kept_by_sockets(self, processes: Iterable[str]) -> Iterator[str]:
+        """Paths of the network namespaces of sockets, for SEARCH_SECONDS; what fails is left out."""
+        kernel = Kernel()
+        deadline = time.monotonic() + SEARCH_SECONDS
+        for process in processes:
+            for number in self._tried({}, f"{process}/fd", listing):
+                if time.monotonic() > deadline:
+                    return
+                with suppress(OSError):
+                    if not os.readlink(self.root / f"{process[1:]}/fd/{number}").startswith(
+                        "socket:"
+                    ):
+                        continue
+                    inside = kernel.namespace_of_socket(int(process[6:]), int(number))
+                    try:
+                        yield f"/proc/self/fd/{inside}"
+                    finally:
+                        os.close(inside)
 
     def _glob(self, path: str) -> list[str]:
         """The paths that a pattern means now; any other path as it is."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.cli.terminal import show_json
 from infra import untrusted
-from infra.errors import InvalidInput, Refusal
+from infra.errors import InvalidInput, Refusal, leave_notes
 
 if TYPE_CHECKING:
     from infra.kubernetes.finalizer import Finalizer
@@ -56,7 +56,9 @@ def _restore(said: Any) -> dict[str, Any]:
     """Restore a node of a cluster."""
     from experiments.targets.kubernetes import agents
 
-    return agents.restore(_node(said))
+    answer = agents.restore(_node(said))
+    leave_notes([*answer.get("left", ()), *answer.get("warnings", ())])
+    return answer
 
 
 def _node(said: Any) -> Finalizer:

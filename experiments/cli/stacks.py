@@ -157,7 +157,7 @@ def destroy(
     from experiments.engines import stacks, trust
     from experiments.engines.choice import choose
     from experiments.targets.lab import standing
-    from infra.errors import InvalidInput
+    from infra.errors import InvalidInput, noted
 
     if lab == bool(stack):
         raise InvalidInput("destroy: give either --stack STACK or --lab")
@@ -179,10 +179,13 @@ def destroy(
     finish = _how("destroy", stack, "finish")
     with target.busy(stack, f"destroy of {stack}"), _or_else(finish):
         started = time.monotonic()
-        with _progress(json) as listen:
+        with _progress(json) as listen, noted() as notes:
             outcome = chosen.destroy(ref, on_step=listen)
             target.finish(ref)
+            left = notes()
     _conclude(outcome, chosen, json, f"in {time.monotonic() - started:.1f} s")
+    for words in left:
+        note(words)
     if kept := stacks.kept(stack):
         note(f"{kept} is kept for the next up of {stack}; delete it to use the name alone")
 

@@ -31,7 +31,8 @@ LINK = f"{UNITS}/multi-user.target.wants/{SERVICE}"
 # (CAP_SYS_ADMIN), writing (CAP_NET_ADMIN), files of pods in user namespaces, which are not root's
 # (CAP_DAC_OVERRIDE), and /proc/PID/ns/net of processes with more capabilities than it
 # (CAP_SYS_PTRACE), where a namespace has no name any more. System calls: fsopen, fsconfig and fsmount
-# make a sysfs, fspick finds the one of a pod whose runtime made it read-only.
+# make a sysfs, fspick finds the one of a pod whose runtime made it read-only, pidfd_getfd takes the
+# socket of a process to find a network namespace that nothing else keeps.
 _SERVICE = """\
 [Unit]
 Description=Packet steering {configuration} of owner {owner}, kept by steerlab
@@ -81,7 +82,7 @@ RestrictNamespaces=net
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
-SystemCallFilter=@system-service fsopen fsconfig fsmount fspick
+SystemCallFilter=@system-service fsopen fsconfig fsmount fspick pidfd_getfd
 SystemCallErrorNumber=EPERM
 """
 

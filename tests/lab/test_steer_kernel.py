@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from steer_faults import Endless, Fault, faults, hold
-from steer_tree import eventually, plan, rule, steer
+from steer_tree import LATER, eventually, plan, rule, steer
 
 pytestmark = pytest.mark.lab
 
@@ -144,9 +144,9 @@ class Kernel:
         with steer.Machine() as machine:
             seen, _ = machine.visit([NODE_PATH, POD_PATH])
             for path, device in ((NODE_PATH, "eth1"), (POD_PATH, "eth0")):
-                for queue, _ in seen[path].queues(device):
+                for held in seen[path].holdings(device, steer.RX_QUEUE):
                     for knob in KNOBS:
-                        found[f"{path} {device} {queue.queue} {knob}"] = queue.values[knob]
+                        found[f"{path} {device} {held.place.queue} {knob}"] = held.values[knob]
         return found
 
     def reset(self) -> None:
@@ -240,6 +240,45 @@ def test_a_device_in_another_namespace_goes_back() -> None:
     assert [Value(OTHER, "ens9", "rx-1", knob)() for knob in KNOBS] == ["2", "64"]
 
 
+BUDGET = Path("/proc/sys/net/core/netdev_budget")
+
+
+@pytest.mark.usefixtures("node")
+def test_a_knob_of_each_scope_on_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a device that moves, of a namespace that loses its name, and of the machine."""
+    for knob in LATER:
+        monkeypatch.setitem(steer.KNOBS, knob.name, knob)
+    budget = BUDGET.read_text()
+    nic = {"gro_flush_timeout": 20000, "rps_default_mask": "all"}
+    document = plan(
+        {"role": "nic", "namespace": NODE_PATH, "devices": ["eth1"], "set": nic},
+        owner=OWNER,
+        machine={"netdev_budget": int(budget) + 1},
+    )
+    answer = apply(document)
+    assert answer["changed"] == 3
+    assert [row["gro_flush_timeout"] for row in answer["devices"]] == [20000]
+    (mask,) = (int(row["rps_default_mask"].replace(",", ""), 16) for row in answer["namespaces"])
+    assert mask == 2 ** (os.cpu_count() or 1) - 1
+    assert BUDGET.read_text() == f"{int(budget) + 1}\n"
+    assert verify()["drift"] == []
+    assert Path("/proc/sys/net/core/rps_default_mask").read_text().strip("0\n") == ""
+    ip("-n", NODE, "link", "set", "eth1", "netns", OTHER, "name", "ens9")
+    with Path(NODE_PATH).open() as kept:
+        subprocess.run(["umount", "-l", NODE_PATH], check=True)
+        Path(NODE_PATH).unlink()
+        back = restore()
+        assert (back["gone"], back["failed"], back["restored"]) == ([], [], 3)
+        inside = ["nsenter", f"--net=/proc/self/fd/{kept.fileno()}"]
+        said = subprocess.run(
+            [*inside, "cat", "/proc/sys/net/core/rps_default_mask"],
+            pass_fds=[kept.fileno()], capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    assert said.stdout.strip("0,\n") == ""
+    assert Value(OTHER, "ens9", "..", "gro_flush_timeout")() == "0"
+    assert BUDGET.read_text() == budget
+
+
 @pytest.mark.usefixtures("node")
 def test_a_queue_that_was_taken_away_and_given_again_is_another() -> None:
     apply(RPS)
@@ -296,6 +335,31 @@ def test_a_namespace_in_which_only_a_thread_is_left_is_found() -> None:
         try:
             assert keeper.stdout
             assert keeper.stdout.readline() == "in\n"
+            ip("netns", "del", POD)
+            answer = restore()
+            assert (answer["gone"], answer["failed"], answer["restored"]) == ([], [], 7)
+        finally:
+            keeper.kill()
+
+
+@pytest.mark.usefixtures("node")
+def test_a_namespace_that_only_a_socket_keeps_is_found() -> None:
+    apply(RFS)
+    code = (
+        "import ctypes, os, socket, time\n"
+        "libc, home = ctypes.CDLL(None), os.open('/proc/self/ns/net', 0)\n"
+        f"inside = os.open('{POD_PATH}', 0)\n"
+        "libc.setns(inside, 0)\n"
+        "kept = socket.socket()\n"
+        "libc.setns(home, 0)\n"
+        "os.close(inside)\n"
+        "print('kept', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(["python3", "-c", code], stdout=subprocess.PIPE, text=True) as keeper:
+        try:
+            assert keeper.stdout
+            assert keeper.stdout.readline() == "kept\n"
             ip("netns", "del", POD)
             answer = restore()
             assert (answer["gone"], answer["failed"], answer["restored"]) == ([], [], 7)

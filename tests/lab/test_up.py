@@ -91,6 +91,18 @@ def test_destroy_puts_back_what_the_machine_had(either: Project) -> None:
         TABLE.write_text(found)
 
 
+def test_destroy_tells_what_somebody_else_has_written(either: Project) -> None:
+    found = TABLE.read_text().strip()
+    try:
+        either.up(STACK, ONLY_CONVERGE)
+        TABLE.write_text("1024")
+        gone = either.destroy(STACK)
+        assert "rps_sock_flow_entries" in gone.err
+        assert TABLE.read_text().strip() == "1024"
+    finally:
+        TABLE.write_text(found)
+
+
 @pytest.mark.parametrize(
     ("setting", "stays"),
     [

@@ -83,6 +83,9 @@ class Imitation(Machine):
     def _inode(self, namespace: Path) -> str:
         return read_text(namespace / "cookie").strip()
 
+    def _kept_by_sockets(self, _: Any) -> Iterator[str]:
+        yield from ()
+
     def _kept(self, processes: Any, *_: Any) -> Iterator[str]:
         yield from (f"{process}/ns/net" for process in processes)
 

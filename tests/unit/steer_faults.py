@@ -114,7 +114,7 @@ class Calls:
 
     def _open(self, real: Callable[..., int], path: Any, flags: int, *more: Any, **m: Any) -> int:
         """A value of the kernel is not truncated before it is written."""
-        value = Path(os.fsdecode(path)).name.startswith("rps_")
+        value = Path(os.fsdecode(path)).name in steer.KNOBS
         file = real(path, flags & ~os.O_TRUNC if value else flags, *more, **m)
         self._files[file] = value and flags & os.O_WRONLY
         return file

@@ -45,6 +45,35 @@ def replace(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
             monkeypatch.setattr(module, name, value)
 
 
+# One entry each, as a later version may add it to KNOBS.
+LATER = [
+    steer.Knob(
+        "gro_flush_timeout",
+        steer.DEVICE,
+        steer.SysfsFile("gro_flush_timeout"),
+        steer.Count(0, 10**9),
+        "nanoseconds that GRO waits",
+        "4.13",
+    ),
+    steer.Knob(
+        "rps_default_mask",
+        steer.NAMESPACE,
+        steer.Sysctl("net/core/rps_default_mask"),
+        steer.Mask(),
+        "rps_cpus of new devices",
+        "6.3",
+    ),
+    steer.Knob(
+        "netdev_budget",
+        steer.MACHINE,
+        steer.Sysctl("net/core/netdev_budget"),
+        steer.Count(1, 10**6),
+        "packets of one NET_RX softirq",
+        "2.6.12",
+    ),
+]
+
+
 def on_tree(root: Path, *words: str, agent: Path = AGENT) -> list[str]:
     """The command of an agent that works on a tree."""
     return [sys.executable, str(HERE / "on_tree.py"), str(agent), str(root), *words]
@@ -156,12 +185,12 @@ class Tree:
 
     def values(self) -> dict[str, str]:
         """Every value of steering in the tree."""
-        files = [*self.root.rglob("rps_*")]
+        files = [f for name in steer.KNOBS for f in self.root.rglob(name)]
         return {str(f.relative_to(self.root)): f.read_text().strip() for f in files if f.is_file()}
 
     def stamps(self) -> dict[str, int]:
         """When each value was last written."""
-        files = [*self.root.rglob("rps_*")]
+        files = [f for name in steer.KNOBS for f in self.root.rglob(name)]
         return {str(f): f.stat().st_mtime_ns for f in files}
 
     def snapshot(self, owner: str = "rfs-plus-4/server") -> Path:

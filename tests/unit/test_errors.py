@@ -14,7 +14,7 @@ import pytest
 from embedded_project import Project
 from pulumi import automation
 from pulumi.automation import errors as automation_errors
-from steer_tree import Tree, on_tree
+from steer_tree import Tree, on_tree, plan, rule
 
 from experiments.engines import EngineError, StackRef, locks, pulumi_cli, trust
 from infra import errors
@@ -63,6 +63,23 @@ def test_the_program_leaves_its_refusal(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no cores") as failure:
         project.engine.preview(project.stack)
     assert failure.value.exit_code == 3
+
+
+def test_a_destroy_tells_what_a_restore_left_to_others(tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "root")
+    tree.device("eth1")
+    tree.apply(plan(rule("nic", "eth1", cpus="all"), owner="x"))
+    (tree.queue("eth1") / "rps_cpus").write_text("2\n")
+    project = Project(tmp_path)
+    restore = shlex.join(on_tree(tree.root, "restore", "--owner", "x"))
+    project.write(f"thing('a', create='true', delete={restore!r})")
+    project.engine.up(project.stack)
+    with errors.noted() as notes:
+        project.engine.destroy(project.stack)
+        (left,) = notes()
+    assert "rps_cpus of eth1 rx-0" in left
+    assert "somebody else" in left
+    assert errors.NOTES not in os.environ
 
 
 def test_without_an_engine_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from steer_faults import Endless, Fault, faults, hold, one_each
-from steer_tree import Tree, plan, rule, steer
+from steer_tree import LATER, Tree, plan, rule, steer
 from switched_tree import counting, document, episode, receiving
 
 POD = "/run/netns/x-server-1"
@@ -20,9 +20,20 @@ UID = "0a1b2c3d-0000-4000-8000-0123456789ab"
 OWNER = "rfs-plus-4/server"
 RFS = plan(
     rule("nic", "eth1", flows=32768),
-    rule("pod", "eth0", cpus="all", namespace=POD),
+    {
+        "role": "pod",
+        "namespace": POD,
+        "devices": ["eth0"],
+        "set": {
+            "rps_cpus": "all",
+            "rps_flow_cnt": 0,
+            "gro_flush_timeout": 20000,
+            "rps_default_mask": "all",
+        },
+    },
     rule("pod", "eth0", cpus="all", namespace=f"pod:{UID}", flows=128),
     sock_flow_entries=32768,
+    machine={"netdev_budget": 600},
 )
 RPS = plan(rule("nic", "eth1", cpus="all"), rule("pod", "eth0", cpus="1", namespace=POD))
 
@@ -135,12 +146,13 @@ class Bench:
         found = {}
         for file in self.snapshots():
             for entry in json.loads(file.read_text())["entries"]:
-                name = f"proc/sys/net/core/{entry['knob']}"
+                within = "proc/sys/net/core"
                 if entry["device"]:
-                    place = PLACES.get(entry["namespace"], entry["namespace"] or "").lstrip("/")
-                    queue = f"{entry['device']}/queues/{entry['queue']}"
-                    name = f"{place}/sys/class/net/{queue}/{entry['knob']}".lstrip("/")
-                found[name] = entry["reason"]
+                    within = f"sys/class/net/{entry['device']}"
+                if entry["queue"]:
+                    within += f"/queues/{entry['queue']}"
+                place = PLACES.get(entry["namespace"], entry["namespace"] or "").lstrip("/")
+                found[f"{place}/{within}/{entry['knob']}".lstrip("/")] = entry["reason"]
         return found
 
 
@@ -149,10 +161,15 @@ PLACES = {f"pod:{UID}": "/proc/77/ns/net"}
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    for knob in LATER:  # of all scopes
+        monkeypatch.setitem(steer.KNOBS, knob.name, knob)
     tree = Tree(tmp_path, sock_flow_entries=4096)
+    tree.write("proc/sys/net/core/netdev_budget", 300)
     tree.device("eth1", queues=2, mask="2", flows=64)
     tree.namespace(POD, cookie=11)
     tree.device("eth0", POD, mask="2", flows=64)
+    tree.write(f"{POD}/sys/class/net/eth0/gro_flush_timeout", 0)
+    tree.write(f"{POD}/proc/sys/net/core/rps_default_mask", 1)
     tree.namespace("/proc/77/ns/net", cookie=12)
     tree.write("proc/77/cgroup", f"0::/kubepods/pod{UID}/abc")
     tree.device("eth0", "/proc/77/ns/net", mask="1", flows=16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from steer_tree import Tree, plan, steer
+from steer_tree import LATER, Tree, plan, steer
 
 OWNER = "rfs-plus-4/server"
 
@@ -56,33 +56,6 @@ def test_old_keys_and_new_ones_mean_the_same(tree: Tree) -> None:
     assert tree.verify(document=plan(old))["drift"] == []
 
 
-# One entry each, as a later version may add it to KNOBS.
-LATER = [
-    steer.Knob(
-        "gro_flush_timeout",
-        steer.DEVICE,
-        steer.SysfsFile("gro_flush_timeout"),
-        steer.Count(0, 10**9),
-        "nanoseconds that GRO waits",
-        "4.13",
-    ),
-    steer.Knob(
-        "rps_default_mask",
-        steer.NAMESPACE,
-        steer.Sysctl("net/core/rps_default_mask"),
-        steer.Mask(),
-        "rps_cpus of new devices",
-        "6.3",
-    ),
-    steer.Knob(
-        "netdev_budget",
-        steer.MACHINE,
-        steer.Sysctl("net/core/netdev_budget"),
-        steer.Count(1, 10**6),
-        "packets of one NET_RX softirq",
-        "2.6.12",
-    ),
-]
 POD = "/run/netns/x-pod"
 
 
