@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from statistics import fmean
 from typing import Literal
 
@@ -69,13 +70,26 @@ class Metric:
 
 def over_pairs(name: str, how: Callable[[Sequence[float]], float | None]) -> OfRun:
     """The pairs' values of one name, aggregated; None unless every pair has one."""
+    return lambda record: _over([pair.values.get(name) for pair in record.pairs], how)
 
-    def value(record: Record) -> float | None:
-        values = [pair.values.get(name) for pair in record.pairs]
-        known = [one for one in values if one is not None]
-        return how(known) if known and len(known) == len(values) else None
 
-    return value
+def over_cores(
+    percent: Callable[[Core], float | None], how: Callable[[Sequence[float]], float | None]
+) -> OfRun:
+    """Percentages of the server's cores, aggregated; None unless every core has one."""
+    return lambda record: _over([percent(core) for core in server_cores(record)], how)
+
+
+def _over(
+    values: Sequence[float | None], how: Callable[[Sequence[float]], float | None]
+) -> float | None:
+    known = [one for one in values if one is not None]
+    return how(known) if known and len(known) == len(values) else None
+
+
+def in_cores(percentages: Sequence[float]) -> float:
+    """Percentages of several cores as a number of cores."""
+    return math.fsum(percentages) / 100
 
 
 def slowest_share(values: Sequence[float]) -> float | None:
@@ -97,26 +111,6 @@ def server_cores(record: Record) -> list[Core]:
     steered = record.steering_before.queues if record.steering_before else []
     nodes = {queue.node for queue in steered if queue.role == "nic"}
     return [core for core in record.cores if core.node in nodes] or list(record.cores)
-
-
-def core_time(field: Literal["soft", "idle"]) -> OfRun:
-    """Time that the server's cores spent in a state, in cores; None unless every core has it."""
-
-    def value(record: Record) -> float | None:
-        percent = [getattr(core, field) for core in server_cores(record)]
-        return math.fsum(percent) / 100 if percent and None not in percent else None
-
-    return value
-
-
-def core_mean(field: Literal["soft", "idle"]) -> OfRun:
-    """The same as the mean over the server's cores, percent."""
-
-    def value(record: Record) -> float | None:
-        time = core_time(field)(record)
-        return None if time is None else 100 * time / len(server_cores(record))
-
-    return value
 
 
 def softnet(count: Callable[[Softnet], int]) -> OfRun:
@@ -200,18 +194,20 @@ METRICS: dict[str, Metric] = {
             "Times that NET_RX on the server nodes used up its budget or time.",
         ),
         Metric(
-            "softirq_cores", "softirq time", "cores", "lower", "ratio", core_time("soft"),
+            "softirq_cores", "softirq time", "cores", "lower", "ratio",
+            over_cores(attrgetter("soft"), in_cores),
             "Softirq time of the server's cores together.",
         ),
         Metric(
             "softirq_s_per_gbit", "softirq time", "core-seconds per Gbit", "lower", "ratio",
-            per_gbit(core_time("soft"), each_second),
+            per_gbit(over_cores(attrgetter("soft"), in_cores), each_second),
             "Softirq time of the server's cores per Gbit received.", digits=3,
             aliases=("softirq",),
         ),
         Metric(
             "idle_percent", "idle time", "% of the server's cores", "higher", "difference",
-            core_mean("idle"), "Idle time, mean over the server's cores.", digits=1,
+            over_cores(attrgetter("idle"), fmean),
+            "Idle time, mean over the server's cores.", digits=1,
         ),
     )
 }  # fmt: skip

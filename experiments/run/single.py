@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from shlex import quote
+from statistics import fmean
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from analysis.metrics import core_mean
+from analysis.metrics import over_cores
 from analysis.schema import Machine, Record
 from experiments import targets
 from experiments.engines import Engine, EngineError, stacks
@@ -123,7 +125,7 @@ def _summed(done: Sequence[Record]) -> dict[str, Any]:
 
 def _per_run(done: Sequence[Record], state: Literal["soft", "idle"]) -> list[float]:
     """The mean over the server's cores, of each run."""
-    means = map(core_mean(state), done)
+    means = map(over_cores(attrgetter(state), fmean), done)
     return [mean for mean in means if mean is not None]
 
 
