@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import get_args
+from typing import Annotated, get_args
 
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 _WIDTH = 80
 _DIGITS = re.compile(r"-?[0-9]{1,18}")
@@ -22,7 +22,7 @@ def whole(low: int, high: int) -> BeforeValidator:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return number
 
-    return BeforeValidator(read)
+    return BeforeValidator(read, json_schema_input_type=Annotated[int, Field(ge=low, le=high)])
 
 
 def like(pattern: str, words: str) -> BeforeValidator:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from infra import configurations, cores, keys
+from infra import configurations, keys
 from infra.complaints import complaint, shown, unknown_key
 from infra.configurations import Configuration
 from infra.errors import InvalidInput
@@ -80,10 +80,6 @@ def state(
         )
     if (steering := known.get(str(name))) is None:
         raise InvalidInput(f"configuration: {shown(name)} is unknown (known: {', '.join(known)})")
-    on_lab = fields.get("target", "lab") == "lab"
-    if on_lab and keys.at(fields, ("lab", "cpus")) is None:
-        share = cores.share(online or cores.usable())
-        keys.put(fields, ("lab", "cpus"), share.model_dump())
     try:
         result = StackSettings.model_validate({**fields, "stack": stack, "steering": steering})
     except ValidationError as error:
@@ -92,14 +88,9 @@ def state(
         raise InvalidInput(
             f"duration: {result.duration} s must be longer than omit, {result.omit} s"
         )
+    result = result.model_copy(update={result.target: result.section.complete(online)})
+    result.section.check(result, online)
     _check_lease(result)
-    if on_lab:
-        machine = online or cores.online()
-        cores.check(result.cores, machine)
-        cores.check_masks(result.steering, machine)
-        cores.check_allowed(result.cores, online or cores.allowed())
-    else:
-        _check_cluster(result)
     return result
 
 
@@ -125,29 +116,13 @@ def _from_name(
 
 def _check_lease(state: StackSettings) -> None:
     """A run renews its lease before and after its traffic, never during it."""
-    around: int = getattr(state, state.target).AROUND_A_RUN_S
+    around = state.section.AROUND_A_RUN_S
     needed = state.omit + state.duration + around
     if state.lease_seconds is not None and state.lease_seconds < needed:
         raise InvalidInput(
             f"lease: {state.lease} is shorter than a run: {state.omit} + {state.duration} s of "
             f"traffic (omit, duration) and {around} s to start and end it: give at least "
             f"{needed}s, or none"
-        )
-
-
-def _check_cluster(state: StackSettings) -> None:
-    """What the lab has and a cluster has not."""
-    if state.lab.path == "host":
-        raise InvalidInput(
-            "lab.path: host exists on target lab only; on kubernetes it must be overlay"
-        )
-    if state.lab.cpus is not None:
-        raise InvalidInput("lab.cpus: applies to target lab only; remove it for kubernetes")
-    if state.kubernetes.images is None:
-        raise InvalidInput(
-            "kubernetes.images: is missing; there is no default. Build and push the images with "
-            "docker/build --repository REGISTRY/NAME --push, and pass what it prints: "
-            '-c kubernetes.images=\'{"iperf3": ..., "steering": ...}\''
         )
 
 

@@ -72,7 +72,7 @@ def put(found: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
             raise InvalidInput(f"{'.'.join(path[:depth])}: must be a mapping, not {shown(inner)}")
         found[part] = inner = dict(inner)
         found = inner
-    found[last] = value
+    found[last] = structure(value) if above else value
 
 
 def structure(value: Any) -> Any:

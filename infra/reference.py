@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -71,7 +71,8 @@ def _row(model: type[BaseModel], key: str, prefix: str = "") -> str:
     default = field.get_default()
     plain = isinstance(default, str | int) and default != ""
     shown = f"`{default}`" if plain else ""
-    return f"| `{prefix}{key}` | {shown} | {_allowed(field)} | {_words(field)} |\n"
+    schema = model.model_json_schema()["properties"][key]
+    return f"| `{prefix}{key}` | {shown} | {_allowed(field, schema)} | {_words(field)} |\n"
 
 
 def _words(field: FieldInfo) -> str:
@@ -82,12 +83,12 @@ def _field(model: type[BaseModel], key: str) -> FieldInfo:
     return next(one for one in model.model_fields.values() if one.alias == key)
 
 
-def _allowed(field: FieldInfo) -> str:
+def _allowed(field: FieldInfo, schema: dict[str, Any]) -> str:
     if field.examples:
         return f"such as `{field.examples[0]}`"
-    if get_origin(field.annotation) is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(field.annotation))
-    return "whole number" if field.annotation is int else "text"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    return f"{schema['minimum']} to {schema['maximum']}" if "minimum" in schema else "text"
 
 
 def program() -> str:

@@ -14,10 +14,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from pydantic.alias_generators import to_camel
 
 from agent.values import MAX_CPUS
-from infra import keys, lease
+from infra import cores, keys, lease
 from infra.complaints import like, whole
 from infra.configurations import Configuration
 from infra.cores import Cores
+from infra.errors import InvalidInput
 
 MOST_REPLICAS = 1024
 
@@ -86,6 +87,18 @@ class Lab(_Model):
     """Cores of the server node, of the client node, and the one that takes the interrupts; by
     default the cores of this machine are shared out"""
 
+    def complete(self, online: tuple[int, ...] | None) -> Lab:
+        """With the default cores of this machine; `online` where the caller knows its cores."""
+        default = self.cpus or cores.share(online or cores.usable())
+        return self.model_copy(update={"cpus": default})
+
+    def check(self, settings: StackSettings, online: tuple[int, ...] | None) -> None:
+        """Raise `InvalidInput` for cores that the machine lacks, `PrerequisiteMissing` for others' cores."""
+        machine = online or cores.online()
+        cores.check(settings.cores, machine)
+        cores.check_masks(settings.steering, machine)
+        cores.check_allowed(settings.cores, online or cores.allowed())
+
 
 class Kubernetes(_Model):
     """Settings of target kubernetes."""
@@ -117,6 +130,26 @@ class Kubernetes(_Model):
         str, like(r"auto|[^-/\s][^/\s]{0,14}", "must be auto or a device's name")
     ] = "auto"
     """Overlay device of the nodes; auto finds it"""
+
+    def complete(self, online: tuple[int, ...] | None) -> Kubernetes:
+        del online  # a cluster's nodes use all of their cores
+        return self
+
+    def check(self, settings: StackSettings, online: tuple[int, ...] | None) -> None:
+        """Raise `InvalidInput` for settings of the lab, and where the images are missing."""
+        del online
+        if settings.lab.path == "host":
+            raise InvalidInput(
+                "lab.path: host exists on target lab only; on kubernetes it must be overlay"
+            )
+        if settings.lab.cpus is not None:
+            raise InvalidInput("lab.cpus: applies to target lab only; remove it for kubernetes")
+        if self.images is None:
+            raise InvalidInput(
+                "kubernetes.images: is missing; there is no default. Build and push the images "
+                "with docker/build --repository REGISTRY/NAME --push, and pass what it prints: "
+                '-c kubernetes.images=\'{"iperf3": ..., "steering": ...}\''
+            )
 
 
 # What a stack and a sweep have in common.
@@ -177,6 +210,12 @@ class StackSettings(_Model):
                 f"to {MAX_CPUS}, or empty for no limit"
             )
         return value
+
+    @property
+    def section(self) -> Lab | Kubernetes:
+        """The settings of the target."""
+        section: Lab | Kubernetes = getattr(self, self.target)
+        return section
 
     @property
     def cores(self) -> Cores:

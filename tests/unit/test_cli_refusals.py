@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from experiments import cli, signals
 from experiments.engines import EngineError, Outcome, StackRef, choice, stacks
@@ -130,6 +131,21 @@ def test_a_name_that_its_file_overrules_is_told(steerlab: Cli, project: Path) ->
         assert "replicas is 2, not 4" in err
     _, _, err = steerlab("destroy", "-s", "rfs-plus-4")
     assert "Pulumi.rfs-plus-4.yaml (configuration=rps replicas=2) is kept" in err
+
+
+def test_an_old_key_is_noted_once_and_not_in_json(steerlab: Cli, project: Path) -> None:
+    (project / "Pulumi.rfs-plus-4.yaml").write_text("config:\n  steerlab:path: host\n")
+    for verb in ("preview", "up"):
+        code, out, err = steerlab(verb, "-s", "rfs-plus-4", "-c", "path=host", "--json")
+        assert out == "" if code else json.loads(out)  # the engine of these tests refuses an up
+        assert err.count("path is now lab.path") == 1
+    assert yaml.safe_load((project / "Pulumi.rfs-plus-4.yaml").read_text())["config"] == {
+        "steerlab:path": "host"
+    }
+    steerlab("up", "-s", "rfs-plus-4", "-c", "path=overlay")
+    assert yaml.safe_load((project / "Pulumi.rfs-plus-4.yaml").read_text())["config"] == {
+        "steerlab:lab": {"path": "overlay"}
+    }
 
 
 @pytest.fixture

@@ -259,6 +259,8 @@ def test_a_part_of_an_old_mapping_moves_with_it(file: Write) -> None:
     stacks.save("rps-4", {"lab.cpus.irq": "1", "lab.cpus.server": "[0, 1]"})
     config = yaml.safe_load(path.read_text())["config"]
     assert config["steerlab:lab"] == {"cpus": {"server": [0, 1], "client": [0], "irq": "1"}}
+    cores = stacks.load("rps-4", {"lab.cpus.client": "[1]"})[1].cores
+    assert (cores.server, cores.client, cores.irq) == ((0, 1), (1,), 1)
     assert "steerlab:cpus" not in config
 
 
