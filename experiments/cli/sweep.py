@@ -231,9 +231,10 @@ def _run(
 ) -> None:
     from experiments.engines.choice import choose
     from experiments.run.sweep import Sweep
+    from experiments.targets import TARGETS
 
+    TARGETS[plan.target or "lab"].require()
     sweep = Sweep(directory, plan, choose(engine), limit)
-    sweep.target.require()
     note(_summary(plan))
     note(f"results         {directory.absolute()}")
     bar = _bar()
