@@ -41,8 +41,8 @@ class NothingToCompare(ValueError):
 class Comparison(Contrast):
     """The answer: B against A in one metric.
 
-    `p_holm` decides; it is adjusted over a `family` of so many comparisons, those that the report
-    makes of the same records. `exit_code`: 4 where B is worse, 5 where the runs are inconclusive,
+    `p_holm` decides; it is adjusted over the `family`, the number of comparisons in the report of
+    the same records. `exit_code`: 4 where B is worse, 5 where the runs are inconclusive,
     0 where B is better or there is no significant difference.
     """
 
@@ -213,7 +213,7 @@ def _sides(
 
 
 def _between(left: _Side, right: _Side, differences: Sequence[str], force: bool) -> Contrast:
-    """One comparison of two sweeps, which is a family of its own."""
+    """One comparison of two sweeps, judged alone."""
     relative = left.reference is not None
     metric = left.evidence.metric
     measured = [

@@ -79,7 +79,7 @@ def load(directory: Path) -> Loaded:
 
 
 def text_of(path: Path, largest: int = LARGEST) -> bytes | Fault:
-    """The bytes of a file of UTF-8 text, or what is wrong with it."""
+    """The bytes of a file of UTF-8 text, or its fault."""
     try:
         # opening a FIFO or a device must not wait for its other end
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -100,7 +100,7 @@ def text_of(path: Path, largest: int = LARGEST) -> bytes | Fault:
 
 
 def read(path: Path) -> Record | Fault:
-    """One record, or what is wrong with its file."""
+    """The record of a file, or its fault."""
     data = text_of(path)
     if isinstance(data, Fault):
         return data

@@ -1,4 +1,4 @@
-"""The registry of metrics: what a run's value is, in words, and which direction is better.
+"""The registry of metrics: value of a run, title, unit and direction.
 
 A metric is one entry in `METRICS`. The run table, comparisons, report, plots, `--metric` and the
 page docs/record.md iterate over it.
@@ -222,5 +222,5 @@ def find(name: str) -> Metric:
 
 
 def described(names: Iterable[str]) -> dict[str, MetricWords]:
-    """What a record states about the metrics of its pairs' values."""
+    """The description of the metrics of the pairs' values, for a record."""
     return {name: METRICS[name].words for name in names if name in METRICS}

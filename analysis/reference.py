@@ -45,12 +45,12 @@ def _metrics() -> str:
 
 
 def _table(name: str, part: dict[str, Any]) -> str:
-    said = part.get("description", "").replace("\n", " ")
+    about = part.get("description", "").replace("\n", " ")
     rows = "".join(
         f"| `{field}` | {_type(what)} | {what.get('description', '')} |\n"
         for field, what in part["properties"].items()
     )
-    return f"\n## {name}\n\n{said}\n\n| field | type | what |\n|---|---|---|\n{rows}"
+    return f"\n## {name}\n\n{about}\n\n| field | type | what |\n|---|---|---|\n{rows}"
 
 
 def _type(what: dict[str, Any]) -> str:

@@ -71,7 +71,7 @@ class MetricWords(Model):
 
 
 class Pair(Model):
-    """One client and its server, and what was measured between them."""
+    """One client and its server, with the values measured between them."""
 
     index: Number = Field(description="From 1.")
     values: dict[Text, Value | None] = Field(
@@ -286,7 +286,7 @@ class Record(Model):
 def upgraded(document: dict[str, Any]) -> dict[str, Any]:
     """A document of any known schema version in the form of the current one (pure).
 
-    What is not of the expected shape stays as it is, for the model to refuse.
+    Values of an unexpected shape stay as they are; the model refuses them.
     """
     if document.get("schema_version") != 1:
         return document

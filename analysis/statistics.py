@@ -51,7 +51,7 @@ class Effect:
     80 % of cases (see `with_power`): relative for a ratio (0.08 is x1.08 or /1.08), otherwise in
     the unit of the values. `mean_a` is A's mean, for a difference. `median` is that of the paired
     effects (of all runs where unpaired), `check` the bootstrap's interval, `lag1` the
-    autocorrelation of what the interval is built from. None is "not known"; `problem` is the
+    autocorrelation of the values behind the interval. None is "not known"; `problem` is the
     reason.
     """
 

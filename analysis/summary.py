@@ -72,7 +72,7 @@ class Summary:
         return None if chosen == self.baseline else chosen
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the tables of runs, as JSON carries it (None for what is not known)."""
+        """Everything but the tables of runs, for JSON; unknown values are None."""
         return {
             "metric": self.metric.name,
             "baseline": self.baseline,

@@ -62,7 +62,7 @@ def run_table(records: Iterable[Record]) -> pd.DataFrame:
 def core_table(records: Iterable[Record]) -> pd.DataFrame:
     """One row a core of a valid run: `soft` and `idle` in percent.
 
-    `run` is the index of `run_table`; `server` says whether the core receives.
+    `run` is the index of `run_table`; `server` tells whether the core works for a server.
     """
     rows: list[tuple[object, ...]] = []
     records = list(records)

@@ -64,7 +64,7 @@ def bars(
 ) -> Figure | None:
     """Mean of each core with its interval at the smallest and the largest replica count.
 
-    None beyond 16 cores, where bars cannot be told apart: the heat map has them.
+    None beyond 16 cores, where bars are too narrow; the heat map has them.
     """
     panels = _extremes(summary, state)
     if not panels or any(len(_places(table)) > MOST_BARS for _, table in panels):

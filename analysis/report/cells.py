@@ -26,7 +26,7 @@ from analysis.verdict import (
 
 DASH = "–"
 _FEWEST_COLUMNS = 3
-# Columns below this rank are left out before a text is cut to what is still readable.
+# Columns below this rank are left out before texts are shortened to a readable length.
 _MAJOR = 10
 _READABLE = 17
 _SHORTEST = 8
@@ -309,7 +309,7 @@ def fixed(value: float | None, places: int) -> str:
 
 
 def text_table(summary: Summary, width: int | None = None) -> str:
-    """The states as a plain text table, a row each; what is not known is a dash.
+    """The states as a plain text table; unknown values are dashes.
 
     Where `width` is too small, the least important columns are left out.
     """

@@ -103,7 +103,7 @@ def sections(summary: Summary) -> list[Section]:
     """The tables of a report in reading order; those without rows are left out."""
     level = f"{summary.confidence * 100:g} %"
     every = [
-        Section("States", cells.states(summary),
+        Section("Results", cells.states(summary),
                 f"Means of {summary.metric.heading} over valid runs ± {level} t interval. MDE: the smallest "
                 "difference, in this configuration alone, that the adjusted test would find in "
                 "80 % of such experiments. Softirq and idle are of the server's cores."),
@@ -114,7 +114,7 @@ def sections(summary: Summary) -> list[Section]:
                 "share blocks, else Welch's. Median: of paired effects. Bootstrap: "
                 "of blocks, shown for comparison; no verdict uses it. p Holm: adjusted over this "
                 "table; verdicts and MDE use it, while intervals are not adjusted. Lag-1: "
-                "autocorrelation of what the interval is built from."),
+                "autocorrelation of the values behind the interval."),
         Section("Against each other", cells.contrasts(summary, summary.pairwise),
                 "The same between steered configurations; p Holm is adjusted at each replica "
                 "count and path."),

@@ -118,7 +118,7 @@ def test_page_holds_every_part_and_escapes_what_it_quotes(
     assert "sweep --seed 0" in text
     assert len(page.every("svg")) == len(PLOTS)
     assert text.index('class="headline"') < text.index("<svg")
-    for part in ("Figures", "States", "Other metrics", "Against the baseline", "Against each other",
+    for part in ("Figures", "Results", "Other metrics", "Against the baseline", "Against each other",
                  "Overlay over host network", "Validity of runs", "Invalid runs", "Warnings",
                  "Machine", "How to reproduce"):  # fmt: skip
         if part != "Warnings" or summary.warnings:
