@@ -205,6 +205,15 @@ METRICS: dict[str, Metric] = {
             aliases=("softirq",),
         ),
         Metric(
+            "cpu_s_per_gbit", "CPU time", "core-seconds per Gbit", "lower", "ratio",
+            per_gbit(
+                over_cores(lambda core: None if core.idle is None else 100 - core.idle, in_cores),
+                each_second,
+            ),
+            "Time of the server's cores that is not idle, other programs included, per Gbit "
+            "received.", digits=3, aliases=("cpu", "idle"),
+        ),
+        Metric(
             "idle_percent", "idle time", "% of the server's cores", "higher", "difference",
             over_cores(attrgetter("idle"), fmean),
             "Idle time, mean over the server's cores.", digits=1,

@@ -9,7 +9,7 @@ import pytest
 from analysis.compare import compare
 from analysis.metrics import METRICS, Metric, UnknownMetric, described, find, slowest_share
 from analysis.report.pages import write_report
-from analysis.schema import Record, Softnet
+from analysis.schema import Core, Pair, Record, Softnet
 from analysis.summary import summarise
 from benchmarks.synthetic import sweep, valued
 
@@ -121,3 +121,23 @@ def test_fairness_of_one_pair_or_of_silence_is_not_known() -> None:
     assert slowest_share([5.0]) is None
     assert slowest_share([0.0, 0.0]) is None
     assert slowest_share([1.0, 4.0]) == 0.25
+
+
+def test_cpu_time_is_all_that_is_not_idle_per_gbit_and_less_of_it_is_better() -> None:
+    metric = METRICS["cpu_s_per_gbit"]
+    pairs = [
+        Pair(index=1, values={"bitrate_mbps": 500}),
+        Pair(index=2, values={"bitrate_mbps": 1500}),
+    ]
+    cores = [
+        Core(node="a", core=0, idle=25, side="server"),
+        Core(node="a", core=1, idle=75, side="server"),
+        Core(node="b", core=0, idle=0, side="client"),
+    ]
+    record = RECORDS[0].model_copy(update={"pairs": pairs, "cores": cores})
+    assert metric.value(record) == pytest.approx((0.75 + 0.25) / 2)
+    (one,) = summarise(
+        sweep({"baseline": 1.0, "rfs": 1.5}, blocks=8, seed=1), metric=metric
+    ).contrasts
+    assert one.verdict == "better"  # more traffic for the same CPU time
+    assert find("cpu") is find("idle") is metric
