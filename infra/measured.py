@@ -20,25 +20,17 @@ RESULTS = (
 )  # fmt: skip
 
 
-def describe(state: StackSettings) -> dict[str, Any]:
-    """The stack outputs that are known before anything runs."""
-    return {
-        "configuration": state.configuration,
-        "replicas": state.replicas,
-        "path": state.lab.path,
-        "target": state.target,
-    }
-
-
 def declare(
     state: StackSettings, of: Callable[[], str], *, stands_on: Sequence[pulumi.Resource]
 ) -> None:
     """Declare the stack's outputs and, where `runs` asks for one, its measurement.
 
-    `of` gives the measurement's stdin, asked for only where there is one.
+    `of` returns the stdin of the measurement.
     """
-    for name, value in describe(state).items():
-        pulumi.export(name, value)
+    pulumi.export("configuration", state.configuration)
+    pulumi.export("replicas", state.replicas)
+    pulumi.export("path", state.lab.path)
+    pulumi.export("target", state.target)
     if state.runs == 0:
         return
     measured = local.Command(

@@ -159,13 +159,13 @@ def _max_seconds(words: str | None) -> float | None:
 
 
 @contextlib.contextmanager
-def _events(path: Path | None, plan: SweepPlan) -> Iterator[Events | None]:
+def _events(path: Path | None, plan: SweepPlan) -> Iterator[Events]:
     from analysis import files
     from experiments.run.events import Events
     from infra.errors import InvalidInput
 
     if path is None:
-        yield None
+        yield Events(None, plan)
         return
     try:
         stream = path.open("a", encoding="utf-8")
@@ -227,7 +227,7 @@ def _run(
     engine: str,
     json: bool,
     limit: float | None,
-    events: Events | None,
+    events: Events,
 ) -> None:
     from experiments.engines.choice import choose
     from experiments.run.sweep import Sweep
@@ -247,8 +247,7 @@ def _run(
         def started(run: Run) -> None:
             cell = f"{run.configuration} x {run.replicas}"
             bar.update(task, description=f"block {run.block} {cell:<12}")
-            if events:
-                events.started(run)
+            events.started(run)
 
         def finished(done: Done) -> None:
             nonlocal ran
@@ -257,20 +256,17 @@ def _run(
             bar.update(task, completed=done.finished, last=last)
             if not drawn() or not done.record.valid:
                 bar.console.print(Text(safe(_line(done))))
-            if events:
-                events.recorded(done)
+            events.recorded(done)
 
         def restoring() -> None:
             bar.update(task, description="restoring", last="")
-            if events:
-                events.restoring()
+            events.restoring()
 
         sweep.on_run, sweep.on_done, sweep.on_cleanup = started, finished, restoring
         why: Why = "failed"
         missing = len(left)
         go_on = f"continue with {command('sweep', '--resume', '--out', directory)}"
-        if events:
-            events.planned(missing)
+        events.planned(missing)
         try:
             missing = sweep.run(left)
             why = "time" if missing else "complete"
@@ -282,8 +278,7 @@ def _run(
                 note(leftover)
             raise
         finally:
-            if events:
-                events.ended(why, missing)
+            events.ended(why, missing)
     if missing:
         note(f"time limit reached with {missing} runs left: {go_on}")
     conclude(directory, json=json)

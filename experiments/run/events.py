@@ -22,9 +22,9 @@ Why = Literal["complete", "time", "interrupted", "failed"]
 
 
 class Events:
-    """Writes one sweep's events to a stream."""
+    """Writes one sweep's events to a stream, where there is one."""
 
-    def __init__(self, stream: TextIO, plan: SweepPlan) -> None:
+    def __init__(self, stream: TextIO | None, plan: SweepPlan) -> None:
         self._stream = stream
         self._plan = plan
 
@@ -53,6 +53,8 @@ class Events:
         self._write("ended", why=why, left=left)
 
     def _write(self, event: str, **fields: Any) -> None:
+        if self._stream is None:
+            return
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._stream.write(json.dumps({"event": event, "at": at, **fields}) + "\n")
         self._stream.flush()

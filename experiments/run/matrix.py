@@ -25,11 +25,6 @@ _FILE = Path(__file__).with_name("matrices.yaml")
 NO_BASELINE = "none"
 
 
-def names() -> dict[str, str]:
-    """The named matrices and their summaries."""
-    return {name: str(one.get("summary", "")) for name, one in _read(_FILE).items()}
-
-
 def named(name: str) -> dict[str, Any]:
     """The options of a named matrix, or of a file of one.
 

@@ -25,9 +25,7 @@ def test_the_study_s_matrix_is_the_study_s() -> None:
 
 
 def test_every_named_matrix_makes_a_plan() -> None:
-    assert set(matrix.names()) >= {"usual", "quick", "study"}
-    for name, summary in matrix.names().items():
-        assert summary
+    for name in ("usual", "quick", "study"):
         assert matrix.plan(matrix.named(name) | {"seed": 1}).runs
 
 
