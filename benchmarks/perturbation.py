@@ -23,9 +23,10 @@ from benchmarks import show
 from experiments.engines import stacks
 from experiments.engines.embedded import Embedded
 from experiments.host import lock
+from experiments.targets.lab import clients
 from experiments.targets.lab.backend import LabBackend
-from experiments.traffic import iperf3
 from infra.lab import measurement
+from infra.traffic.contract import Values
 
 PAIRS, BLOCKS, DURATION, OMIT, MARGIN, SEED = 4, 30, 3, 1, 0.05, 7
 
@@ -61,11 +62,12 @@ def _figures(what: Any) -> dict[str, Any]:
                 driven = site.drive(PAIRS)
                 (edges,) = driven.edges.values()
                 own.append((edges[1].own_cpu - edges[0].own_cpu) / (edges[1].at - edges[0].at))
-                pairs = [one.pair for one in driven.results]
+                results = driven.results
             else:
-                pairs = [one.pair for one in iperf3.run(what, what.pairs[:PAIRS], lambda *_: None)]
+                results = clients.run(what, what.pairs[:PAIRS], lambda *_: None)
             rates[reading] = statistics.mean(
-                pair.values["bitrate_mbps"] or math.nan for pair in pairs
+                one.outcome.numbers["bitrate_mbps"] if isinstance(one.outcome, Values) else math.nan
+                for one in results
             )
         logs.append(math.log(rates[True] / rates[False]))
     interval = stats.t.interval(0.90, BLOCKS - 1, statistics.mean(logs), stats.sem(logs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from analysis.schema import Core
 
@@ -34,10 +34,10 @@ REMEDIES: Mapping[Cause, str] = {
     Cause.FOREIGN: "end the other programs, or choose other cores or nodes",
     Cause.MACHINE: "see what this machine or cluster lacks: ./steerlab doctor",
     Cause.RECORD: "this is a fault of steerlab: report it with the record",
-    Cause.RESULT: "run iperf3 by hand between the same pods to see what it prints",
+    Cause.RESULT: "run the client by hand between the same pods to see what it prints",
     Cause.START: "see whether client and server can run: ./steerlab doctor",
     Cause.STEERING: "find what else writes these values (tuned, a boot script, another stack)",
-    Cause.STREAMS: "use one version of iperf3 on both sides",
+    Cause.STREAMS: "use one version of the traffic's program on both sides",
     Cause.TOPOLOGY: "converge the stack again, or resume the sweep",
     Cause.TRAFFIC: "check that the client reaches the server (network policy, firewall, MTU)",
     Cause.WINDOW: "give longer runs (duration), or reduce the load on the machine",
@@ -51,33 +51,9 @@ class Reason(NamedTuple):
     text: str
 
 
-class Asked(Protocol):
-    """How long and with how many streams a run was to be."""
-
-    @property
-    def duration(self) -> int: ...
-
-    @property
-    def omit(self) -> int: ...
-
-    @property
-    def streams(self) -> int: ...
-
-
-class Tolerance(NamedTuple):
-    """How far a length may be from the one that was asked: seconds, and a share of it."""
-
-    seconds: float
-    share: float
-
-    def holds(self, length: float, asked: float) -> bool:
-        return abs(length - asked) <= self.seconds + self.share * asked
-
-
-# A reader that may use SCHED_FIFO wakes up at most 3 ms late with 16 pairs, another one up to 0.6 s
-# (p99). iperf3's own clock is late where all cores are busy; its rate is over the seconds it had.
-WINDOW = Tolerance(0.1, 0.05)
-TRAFFIC = Tolerance(0.25, 0.1)
+# Allowed difference of the CPU window: seconds, and a share of it. A reader that may use SCHED_FIFO
+# wakes up at most 3 ms late with 16 pairs, another one up to 0.6 s (p99).
+WINDOW_S, WINDOW_SHARE = 0.1, 0.05
 
 # Other programs, and the hypervisor: share of the experiment's cores, mean over the window. One
 # busy core is enough to slow all, so a warning also has a limit in cores.
@@ -87,7 +63,7 @@ STEAL_WARN, STEAL_LIMIT = 0.02, 0.25
 
 def window_reasons(node: str, seconds: float, asked: float) -> list[Reason]:
     """Why a node's CPU figures are not those of the traffic."""
-    if WINDOW.holds(seconds, asked):
+    if abs(seconds - asked) <= WINDOW_S + WINDOW_SHARE * asked:
         return []
     text = f"the CPU window of node {node} has {seconds:.3f} s instead of {asked:g} s"
     return [Reason(Cause.WINDOW, text)]

@@ -14,6 +14,8 @@ from pydantic.fields import FieldInfo
 
 from infra import configurations
 from infra.settings import KEYS, SECTIONS, Ssh, StackSettings
+from infra.traffic import TRAFFIC
+from infra.traffic.contract import Traffic
 
 _ROOT = Path(__file__).resolve().parent.parent
 PAGE, PROGRAM = _ROOT / "docs/configuration.md", _ROOT / "Pulumi.yaml"
@@ -40,6 +42,14 @@ as a mapping `{name}:`. Without `{name}.` these keys still work, with a note.
 |---|---|---|---|
 """
 _EXAMPLES = {"lab": ("path", "host"), "kubernetes": ("context", "NAME")}
+_TRAFFIC = """
+## Traffic
+
+The kinds of `traffic`; options follow as `kind:name=value,name=value`:
+
+| kind | description | metrics | options |
+|---|---|---|---|
+"""
 _CONFIGURATIONS = """
 ## Configurations
 
@@ -61,9 +71,18 @@ def page() -> str:
         if name == "kubernetes":
             inner = (one.alias or "" for one in Ssh.model_fields.values())
             parts += [_row(Ssh, key, "kubernetes.ssh.") for key in inner]
-    parts.append(_CONFIGURATIONS)
+    parts += [_TRAFFIC, *map(_kind, TRAFFIC.values()), _CONFIGURATIONS]
     parts += [f"| `{name}` | {one.summary} |\n" for name, one in configurations.load().items()]
     return "".join(parts)
+
+
+def _kind(kind: type[Traffic]) -> str:
+    metrics = ", ".join(f"`{name}`" for name in kind.metrics)
+    options = "; ".join(
+        f"`{name}`: {field.description}" + (f" (`{field.default}`)" if field.default else "")
+        for name, field in kind.model_fields.items()
+    )
+    return f"| `{kind.name}` | {kind.summary} | {metrics} | {options} |\n"
 
 
 def _row(model: type[BaseModel], key: str, prefix: str = "") -> str:

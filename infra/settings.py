@@ -19,6 +19,7 @@ from infra.complaints import like, whole
 from infra.configurations import Configuration
 from infra.cores import Cores
 from infra.errors import InvalidInput
+from infra.traffic import DEFAULT, Named
 
 MOST_REPLICAS = 1024
 
@@ -156,7 +157,7 @@ class Kubernetes(_Model):
 Replicas = Annotated[int, whole(1, MOST_REPLICAS)]
 Seconds = Annotated[int, whole(1, 86_400), Field(description="Measured seconds of a run")]
 Omit = Annotated[int, whole(0, 60), Field(description="Seconds of traffic before the measurement")]
-Streams = Annotated[int, whole(1, 128), Field(description="TCP streams of each pair")]
+Streams = Annotated[int, whole(1, 128), Field(description="Connections of each pair")]
 Quota = Annotated[
     str, Field(description="CPU quota of each pod as Kubernetes writes it (200m); empty: no quota")
 ]
@@ -183,6 +184,7 @@ class StackSettings(_Model):
     duration: Seconds = 10
     omit: Omit = 1
     streams: Streams = 1
+    traffic: Named = DEFAULT
     pod_cpu_limit: Quota = ""
     steer_nodes: Literal["server", "both"] = "server"
     """Nodes that are steered: the server nodes, or both sides"""

@@ -118,7 +118,7 @@ def states(summary: Summary) -> Table:
 
 
 def others(summary: Summary) -> Table:
-    """One row a state: its means in every other metric."""
+    """One row a state: its means in every other metric that was measured."""
     return table(
         (one for one in summary.states if one.runs),
         _CONFIGURATION,
@@ -128,6 +128,7 @@ def others(summary: Summary) -> Table:
             Column(metric.heading, lambda one, m=metric: fixed(one.means[m.name], m.digits))  # type: ignore[misc]
             for metric in METRICS.values()
             if metric != summary.metric
+            and any(one.means[metric.name] is not None for one in summary.states)
         ),
     )
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from agent.values import MAX_CPUS
 from analysis.schema import Confounders, Machine
 from experiments.host import proc_reader
-from infra import cores, untrusted
+from infra import cores, traffic, untrusted
 from infra.lab.measurement import Measurement
 
 PROC = Path("/proc")
@@ -61,7 +61,9 @@ def seen(printed: str, where: str) -> dict[str, Any]:
         return _Seen.model_validate(untrusted.parsed(printed)).model_dump()
 
 
-def described(said: Mapping[str, Any], devices: Iterable[str], iperf_version: str) -> Machine:
+def described(
+    said: Mapping[str, Any], devices: Iterable[str], versions: Mapping[str, str]
+) -> Machine:
     """A node from its files and from what ethtool prints of its devices (pure).
 
     A device that this node does not have, as nodes with other NICs, is left out.
@@ -77,7 +79,7 @@ def described(said: Mapping[str, Any], devices: Iterable[str], iperf_version: st
             mtu={name: untrusted.whole(files[_mtu(name)].strip()) for name in here},
             offloads={name: offloads(printed[" ".join(_features(name))]) for name in here},
             queues={name: queues.count(name) for name in here},
-            versions={"iperf3": iperf_version},
+            versions=dict(versions),
         )
 
 
@@ -97,7 +99,9 @@ def describe(measurement: Measurement) -> Machine:
         "ip", "netns", "exec", measurement.server_node,
         sys.executable, proc_reader.__file__, json.dumps(about(devices)),
     )  # fmt: skip
-    found = described(seen(said, measurement.server_node), devices, _iperf3_version())
+    tools = traffic.of(measurement.traffic).tools
+    versions = {tool: version(_output(tool, "--version")) for tool in tools}
+    found = described(seen(said, measurement.server_node), devices, versions)
     return Machine.model_validate(
         found.model_dump()
         | {
@@ -162,9 +166,10 @@ def irq_time_accounting() -> bool | None:
     return b"CONFIG_IRQ_TIME_ACCOUNTING=y" in text
 
 
-def _iperf3_version() -> str:
-    words = _output("iperf3", "--version").split()
-    return words[1] if len(words) > 1 else "unknown"
+def version(printed: str) -> str:
+    """The version in what a program prints of itself; `?` where there is none (pure)."""
+    match = re.search(r"\d+\.\d+(\.\d+)*", printed)
+    return match[0] if match else "?"
 
 
 def _output(*command: str) -> str:

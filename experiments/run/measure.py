@@ -27,10 +27,18 @@ from experiments import validity
 from experiments.host import machine, procstat
 from experiments.run import background
 from experiments.targets import TARGETS
-from experiments.targets.contract import AnyMeasurement, Backend, Standing, TrafficResult
-from experiments.traffic.iperf3 import BarrierBroken, failed
+from experiments.targets.contract import (
+    AnyMeasurement,
+    Backend,
+    BarrierBroken,
+    PairResult,
+    Standing,
+    TrafficResult,
+)
 from experiments.validity import Cause, Reason
+from infra import traffic
 from infra.errors import Refusal
+from infra.traffic.contract import Failure, Values
 
 T = TypeVar("T")
 
@@ -83,7 +91,7 @@ def run(
 ) -> tuple[Record, list[bytes]]:
     """Measure a converged stack once with its first `replicas` pairs, the others idle.
 
-    Returns the record and the raw output of the traffic tool. Errors make the run invalid, with
+    Returns the record and the raw output of the clients. Errors make the run invalid, with
     the reason; only an interrupt is raised.
     """
     at = TARGETS[what.target].backend(what)
@@ -111,17 +119,23 @@ def run(
     steering_after = _verified(at, verdict, "after the run")
     described = on or verdict.attempt(Cause.MACHINE, "machine", at.describe, None)
 
+    failures = {
+        one.index: one.outcome for one in driven.results if isinstance(one.outcome, Failure)
+    }
     verdict.add(
         [
-            Reason(one.reason.cause, f"pair {one.pair.index}: {one.reason.text}")
-            for one in driven.results
-            if one.reason is not None and one.reason not in driven.reasons
+            Reason(Cause(failure.cause), f"pair {index}: {failure.text}")
+            for index, failure in failures.items()
+            if failure.text not in {reason.text for reason in driven.reasons}
         ]
     )
     verdict.warnings += [
-        f"pair {one.pair.index}: iperf3: {line}" for one in driven.results for line in one.warnings
+        f"pair {one.index}: {line}" for one in driven.results for line in one.outcome.warnings
     ]
-    congestion = sorted({one.congestion for one in driven.results if one.congestion})
+    outcomes = [one.outcome for one in driven.results]
+    congestion = sorted(
+        {one.congestion for one in outcomes if isinstance(one, Values) and one.congestion}
+    )
     if len(congestion) > 1:
         verdict.warnings.append(f"senders use several congestion controls: {', '.join(congestion)}")
     verdict.warnings += machine.moved_interrupts(confounders_before, confounders_after)
@@ -136,8 +150,10 @@ def run(
     if described and accounts.get("cores"):
         verdict.add(_same_machine(described, driven))
     periods = _throttled(throttled_before, throttled_after, verdict)
-    pairs = [_completed(one.pair, driven.nodes, periods) for one in driven.results]
+    metrics = traffic.of(what.traffic).metrics
+    pairs = [_pair(one, metrics, driven.nodes, periods) for one in driven.results]
     fields = {
+        "traffic": what.traffic,
         "target": what.target,
         "stack": what.stack,
         "configuration": what.configuration,
@@ -207,7 +223,9 @@ def _driven(at: Backend, count: int, verdict: _Verdict) -> TrafficResult:
         known = isinstance(error, BarrierBroken)
         text = str(error) if known else in_words(error)
         reason = Reason(Cause.START if known else Cause.TRAFFIC, text)
-        driven = TrafficResult([failed(pair, reason) for pair in range(1, count + 1)], {}, [reason])
+        failure = Failure("start" if known else "traffic", text)
+        results = [PairResult(pair, failure) for pair in range(1, count + 1)]
+        driven = TrafficResult(results, {}, [reason])
     verdict.add(driven.reasons)
     if not driven.edges and not driven.reasons:
         verdict.add([Reason(Cause.WINDOW, "/proc was not read at both ends of the window")])
@@ -333,17 +351,24 @@ def _throttled(
     return {index: count for index, count in periods.items() if count >= 0}
 
 
-def _completed(
-    pair: Pair, nodes: Mapping[int, tuple[str, str]], throttled: Mapping[int, int]
+def _pair(
+    result: PairResult,
+    metrics: Sequence[str],
+    nodes: Mapping[int, tuple[str, str]],
+    throttled: Mapping[int, int],
 ) -> Pair:
-    """The pair with its nodes and throttled periods."""
-    server, client = nodes.get(pair.index, (None, None))
-    known = {
-        "server_node": server,
-        "client_node": client,
-        "throttled_periods": throttled.get(pair.index),
-    }
-    return Pair.model_validate(pair.model_dump() | known)
+    """The pair with a value for each metric of its traffic, its nodes and throttled periods."""
+    outcome = result.outcome
+    server, client = nodes.get(result.index, (None, None))
+    numbers = outcome.numbers if isinstance(outcome, Values) else {}
+    return Pair(
+        index=result.index,
+        values={**dict.fromkeys(metrics), **numbers},
+        reason=outcome.text if isinstance(outcome, Failure) else None,
+        server_node=server,
+        client_node=client,
+        throttled_periods=throttled.get(result.index),
+    )
 
 
 def _unique(words: list[str]) -> list[str]:

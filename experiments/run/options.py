@@ -17,6 +17,7 @@ from experiments.engines import stacks
 from infra.complaints import complaint, unknown_key, whole
 from infra.errors import InvalidInput
 from infra.settings import Omit, Quota, Replicas, Seconds, Streams
+from infra.traffic import DEFAULT, Named
 
 
 class Option(NamedTuple):
@@ -69,6 +70,7 @@ class Options(BaseModel):
     duration: Annotated[Seconds, Option("SECONDS")]
     omit: Annotated[Omit, Option("SECONDS")]
     streams: Annotated[Streams, Option("N")] = 1
+    traffic: Annotated[Named, Option("TRAFFIC", key="traffic")] = DEFAULT
     paths: Annotated[tuple[Literal["overlay", "host"], ...], Listed, Option("PATHS")] = Field(
         default=("overlay",), alias="path"
     )

@@ -1,4 +1,4 @@
-"""Run records on disk: whole or not at all, with iperf3's raw JSON compressed beside them."""
+"""Run records on disk: whole or not at all, with the clients' raw output compressed beside them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from infra import untrusted
 
 
 def write(directory: Path, name: str, record: Record, raw: Sequence[bytes]) -> Path:
-    """Write `run-NAME.json` and `run-NAME.iperf3.json.gz`; the record's path is returned.
+    """Write `run-NAME.json` and `run-NAME.traffic.json.gz`; the record's path is returned.
 
     The record is the last to appear: where it stands, everything of its run does.
     """
     files.folder(directory)
     compressed = gzip.compress(json.dumps([_traffic(one) for one in raw]).encode(), mtime=0)
-    files.write(directory / f"run-{name}.iperf3.json.gz", compressed)
+    files.write(directory / f"run-{name}.traffic.json.gz", compressed)
     path = directory / f"run-{name}.json"
     files.write(path, (record.model_dump_json(indent=1) + "\n").encode())
     return path

@@ -10,13 +10,26 @@ from typing import Any, Protocol
 from analysis.schema import Confounders, Machine
 from experiments.engines import StackRef
 from experiments.host.procstat import CounterSample
-from experiments.traffic.iperf3 import Result
 from experiments.validity import Reason
 from infra.kubernetes.measurement import ClusterMeasurement
 from infra.lab.measurement import Measurement
 from infra.settings import StackSettings
+from infra.traffic.contract import Failure, Values
 
 AnyMeasurement = Measurement | ClusterMeasurement
+
+
+class BarrierBroken(RuntimeError):
+    """A client ended before the common start; the message has the pair and the client's output."""
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """The result of one pair, and the raw output of its client."""
+
+    index: int
+    outcome: Values | Failure
+    raw: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ class TrafficResult:
     the site itself knows.
     """
 
-    results: Sequence[Result]
+    results: Sequence[PairResult]
     edges: Mapping[str, tuple[CounterSample, CounterSample]]
     reasons: Sequence[Reason] = ()
     using: Mapping[str, Collection[int] | None] = field(default_factory=dict)

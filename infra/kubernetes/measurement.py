@@ -10,6 +10,7 @@ from infra.configurations import Configuration
 from infra.kubernetes.names import Address, Names
 from infra.kubernetes.nodes import Node, Nodes, owners_of_table
 from infra.settings import Ssh, StackSettings
+from infra.traffic import DEFAULT, Named
 
 
 class NodeOf(BaseModel):
@@ -46,6 +47,7 @@ class ClusterMeasurement(BaseModel):
     duration: int
     omit: int
     streams: int
+    traffic: Named = DEFAULT
     pod_cpu_limit: str | None
     via: Literal["service", "pod"]
     overlay_device: str
@@ -88,6 +90,7 @@ def of(state: StackSettings, nodes: Nodes) -> ClusterMeasurement:
         duration=state.duration,
         omit=state.omit,
         streams=state.streams,
+        traffic=state.traffic,
         pod_cpu_limit=state.pod_cpu_limit or None,
         via=of.via,
         overlay_device=of.overlay_device,

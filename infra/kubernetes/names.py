@@ -1,4 +1,4 @@
-"""Names, labels and ports of a stack's objects in a cluster (pure)."""
+"""Names and labels of a stack's objects in a cluster (pure)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-IPERF_PORT = 5201
-MEASURED = "iperf3"  # the container of a measured pod
 OVERLAY_LEVEL, NODE_LEVEL = "restricted", "privileged"  # pod-security levels of the namespaces
 
 _LONGEST = 36  # below 63 with a hash, prefixes and the suffix of a Deployment

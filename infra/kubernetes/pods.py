@@ -1,4 +1,4 @@
-"""The measured pods: one iperf3 server, its Service and one idle client for each pair."""
+"""The measured pods: one server, its Service and one idle client for each pair."""
 
 from __future__ import annotations
 
@@ -8,40 +8,53 @@ import pulumi
 from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.core.v1 import Service
 
-from infra.kubernetes.names import IPERF_PORT, MEASURED, Names
+from infra.kubernetes.names import Names
 from infra.kubernetes.nodes import HOSTNAME, Node
 from infra.settings import StackSettings
+from infra.traffic import of
+from infra.traffic.contract import PORT, Traffic
 
 # What a pod may ask of its node: little, so that the scheduler refuses none for its neighbours.
 REQUESTS = {"cpu": "10m", "memory": "16Mi"}
 
 
 def server_spec(state: StackSettings, names: Names, index: int, node: Node) -> dict[str, Any]:
-    """The server's Deployment: ready when iperf3 listens."""
-    port = {"containerPort": IPERF_PORT, "name": "iperf3"}
-    probe = {"tcpSocket": {"port": IPERF_PORT}, "periodSeconds": 1, "failureThreshold": 60}
+    """The server's Deployment: ready when the server listens."""
+    traffic = of(state.traffic)
+    probe = {"tcpSocket": {"port": PORT}, "periodSeconds": 1, "failureThreshold": 60}
     container = {
-        "command": ["iperf3", "--server", "--port", str(IPERF_PORT)],
-        "ports": [port],
+        "command": traffic.server(PORT),
+        "ports": _ports(traffic, {"containerPort": PORT}),
         "readinessProbe": probe,
     }
     return _deployment(state, names.labels("server", index), node, container)
 
 
 def client_spec(state: StackSettings, names: Names, index: int, node: Node) -> dict[str, Any]:
-    """The client's Deployment: idle until a run starts iperf3 in it."""
+    """The client's Deployment: idle until a run starts the client in it."""
     container = {"command": ["sleep", "infinity"]}
     return _deployment(state, names.labels("client", index), node, container)
 
 
-def service_spec(names: Names, index: int) -> dict[str, Any]:
-    port = {"name": "iperf3", "port": IPERF_PORT, "targetPort": IPERF_PORT}
-    return {"selector": names.labels("server", index), "ports": [port]}
+def service_spec(state: StackSettings, names: Names, index: int) -> dict[str, Any]:
+    ports = _ports(of(state.traffic), {"port": PORT, "targetPort": PORT})
+    return {"selector": names.labels("server", index), "ports": ports}
+
+
+def _ports(traffic: Traffic, numbers: dict[str, int]) -> list[dict[str, Any]]:
+    """The server's port once for each protocol; TCP is the default and not written."""
+    return [
+        {"name": traffic.image, **numbers}
+        if protocol == "TCP"
+        else {"name": f"{traffic.image}-{protocol.lower()}", **numbers, "protocol": protocol}
+        for protocol in traffic.protocols
+    ]
 
 
 def _deployment(
     state: StackSettings, labels: dict[str, str], node: Node, container: dict[str, Any]
 ) -> dict[str, Any]:
+    image = of(state.traffic).image
     limits = {"limits": {"cpu": state.pod_cpu_limit}} if state.pod_cpu_limit else {}
     return {
         "replicas": 1,
@@ -62,8 +75,8 @@ def _deployment(
                 },
                 "containers": [
                     {
-                        "name": MEASURED,
-                        "image": state.images.iperf3,
+                        "name": image,
+                        "image": getattr(state.images, image),
                         "imagePullPolicy": "IfNotPresent",
                         **container,
                         "resources": {"requests": REQUESTS, **limits},
@@ -118,7 +131,7 @@ class PodPair(pulumi.ComponentResource):
         self.service = Service(
             service,
             metadata=meta,
-            spec=service_spec(names, index),
+            spec=service_spec(state, names, index),
             opts=pulumi.ResourceOptions.merge(
                 own, pulumi.ResourceOptions(depends_on=[self.server])
             ),

@@ -10,6 +10,7 @@ from infra import measured
 from infra.lab import claim, layout, measurement, node, overlay, plan, steering, wire
 from infra.lab.pods import PodPair
 from infra.settings import StackSettings
+from infra.traffic import of
 
 
 class Lab(pulumi.ComponentResource):
@@ -28,6 +29,7 @@ class Lab(pulumi.ComponentResource):
         pairs = [
             PodPair(
                 layout.pair(state.stack, index, host=state.lab.path == "host"),
+                of(state.traffic),
                 cores=state.cores.server,
                 limit=state.pod_cpu_limit,
                 stands_on=nodes,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
+from infra.traffic.contract import PORT
+
 Side = Literal["server", "client"]
 
 WIRE = "eth1"
@@ -20,7 +22,6 @@ VXLAN_PORT = 4789
 WIRE_MTU = 1500
 OVERLAY_MTU = WIRE_MTU - 50  # outer Ethernet, IPv4, UDP and VXLAN headers (RFC 7348)
 GATEWAY = IPv4Address("169.254.1.1")  # Calico's: answered by proxy ARP on the host's veth
-IPERF_PORT = 5201
 
 RUN = "/run/steerlab"
 NETNS = "/run/netns"
@@ -93,7 +94,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Pair:
-    """One iperf3 server and client: in their pods, or on the nodes where the path is `host`."""
+    """One server and its client: in their pods, or on the nodes where the path is `host`."""
 
     server: Pod
     client: Pod
@@ -110,7 +111,7 @@ class Pair:
     @property
     def port(self) -> int:
         """The port of the server: each pod has its own ports, servers on a node share them."""
-        return IPERF_PORT + (self.index if self.host else 0)
+        return PORT + (self.index if self.host else 0)
 
     @property
     def server_namespace(self) -> str:
@@ -122,7 +123,7 @@ class Pair:
 
     @property
     def pidfile(self) -> str:
-        """The file with the pid and the start time of the iperf3 server."""
+        """The file with the pid and the start time of the server."""
         return f"{RUN}/lab/{self.server.node.stack}/{self.server.name}"
 
 

@@ -10,10 +10,11 @@ from infra.cores import Cores
 from infra.lab import layout
 from infra.lab.plan import node_plan, steered_nodes
 from infra.settings import StackSettings
+from infra.traffic import DEFAULT, Named
 
 
 class Endpoint(BaseModel):
-    """One pair to drive: `iperf3 -c address -p port` in the client's namespace."""
+    """One pair: where its client runs, and the address and port of its server."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,7 +28,7 @@ class Endpoint(BaseModel):
 
 
 class Measurement(BaseModel):
-    """A converged lab and how long to measure it; seconds are whole, as iperf3 counts them.
+    """A converged lab and how long to measure it; seconds are whole.
 
     `plans` are the steering of each steered node, which the agent holds the machine against.
     """
@@ -44,6 +45,7 @@ class Measurement(BaseModel):
     duration: int
     omit: int
     streams: int
+    traffic: Named = DEFAULT
     cores: Cores
     pod_cpu_limit: str | None
     server_node: str
@@ -68,6 +70,7 @@ def of(state: StackSettings) -> Measurement:
         duration=state.duration,
         omit=state.omit,
         streams=state.streams,
+        traffic=state.traffic,
         cores=state.cores,
         pod_cpu_limit=state.pod_cpu_limit or None,
         server_node=server.namespace,

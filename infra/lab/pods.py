@@ -1,9 +1,9 @@
-"""The pods of one pair and their iperf3 server: two commands, and none of another pair's."""
+"""The pods of one pair and their server: two commands, and none of another pair's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from shlex import quote
+from shlex import join, quote
 
 import pulumi
 
@@ -19,10 +19,11 @@ from infra.lab.script import (
     remove_namespace,
     settings,
 )
+from infra.traffic.contract import Traffic
 
 
 class PodPair(pulumi.ComponentResource):
-    """A server pod and a client pod, and the iperf3 server in the first.
+    """A server pod and a client pod, and the traffic's server in the first.
 
     Where the path is `host` there are no pods, only the server on its node.
     """
@@ -30,6 +31,7 @@ class PodPair(pulumi.ComponentResource):
     def __init__(
         self,
         pair: Pair,
+        traffic: Traffic,
         *,
         cores: Sequence[int],
         limit: str,
@@ -41,9 +43,10 @@ class PodPair(pulumi.ComponentResource):
         )
         self.pods = None if pair.host else self._pods(pair, limit, stands_on)
         undo = stop_server(pair)
+        start = _start(pair, traffic.server(pair.port), cores, limit)
         self.server = lab_command(
             f"iperf-server-{pair.index}",
-            create=create_script(_start(pair, cores, limit), undo, {"process": pair.pidfile}),
+            create=create_script(start, undo, {"process": pair.pidfile}),
             delete=delete_script(undo),
             triggers=stands_on if self.pods is None else [self.pods.id],
             parent=self,
@@ -115,17 +118,17 @@ def remove_pods(pair: Pair) -> list[str]:
     return lines
 
 
-def _start(pair: Pair, cores: Sequence[int], limit: str) -> list[str]:
-    """Start the server detached; it writes its own pid and start time before it becomes iperf3."""
+def _start(pair: Pair, server: Sequence[str], cores: Sequence[int], limit: str) -> list[str]:
+    """Start the server detached; its shell writes pid and start time before it becomes the server."""
     pidfile = pair.pidfile
     folder = pidfile.rsplit("/", 1)[0]
-    join = ""
+    enter = ""
     if limit and not pair.host:
         v1, v2 = (f"{root}/{pair.server.cgroup}" for root in CGROUPS)
-        join = f"for g in {v1} {v2}; do [ ! -e $g ] || echo $$ > $g/cgroup.procs; done; "
+        enter = f"for g in {v1} {v2}; do [ ! -e $g ] || echo $$ > $g/cgroup.procs; done; "
     become = (
-        f'{join}umask 077; echo "$$ $(cut -d" " -f22 /proc/$$/stat)" > {pidfile}; '
-        f"exec iperf3 --server --version4 --port {pair.port}"
+        f'{enter}umask 077; echo "$$ $(cut -d" " -f22 /proc/$$/stat)" > {pidfile}; '
+        f"exec {join(server)}"
     )
     listening = f"00000000:{pair.port:04X} 00000000:0000 0A"
     return [
@@ -139,7 +142,7 @@ def _start(pair: Pair, cores: Sequence[int], limit: str) -> list[str]:
         f" && grep -q '{listening}' /proc/$pid/net/tcp 2>/dev/null; do",
         "  tries=$((tries + 1))",
         "  if [ $tries -gt 250 ]; then",
-        f"    echo 'iperf3 does not listen on port {pair.port} of {pair.server_namespace}' >&2",
+        f"    echo '{server[0]} does not listen on port {pair.port} of {pair.server_namespace}' >&2",
         "    exit 1",
         "  fi",
         "  sleep 0.02",
@@ -155,7 +158,7 @@ def _start(pair: Pair, cores: Sequence[int], limit: str) -> list[str]:
 
 
 def stop_server(pair: Pair) -> list[str]:
-    """End the recorded iperf3 server, if it still is that process, and wait until it is gone."""
+    """End the recorded server, if it still is that process, and wait until it has ended."""
     pidfile = pair.pidfile
     return [
         f"pid= start= tries=0; [ ! -e {pidfile} ] || read -r pid start <{pidfile} || true",

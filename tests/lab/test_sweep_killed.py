@@ -20,7 +20,7 @@ RUNS = 12
 
 def orders(project: Project) -> Counter[int]:
     paths = (project.folder / "out/records").glob("run-*[a-z].json")
-    whole = [json.loads(path.read_text()) for path in paths if ".iperf3" not in path.name]
+    whole = [json.loads(path.read_text()) for path in paths if ".traffic" not in path.name]
     return Counter(record["order"] for record in whole)
 
 

@@ -27,7 +27,7 @@ RESUME = ("sweep", "--resume", "--engine", "embedded", "--out", "out")
 
 def _records(project: Project) -> list[dict[str, Any]]:
     paths = sorted((project.folder / "out/records").glob("run-*.json"))
-    return [json.loads(path.read_text()) for path in paths if ".iperf3" not in path.name]
+    return [json.loads(path.read_text()) for path in paths if ".traffic" not in path.name]
 
 
 def _when(holds: Callable[[], object], process: subprocess.Popen[str]) -> None:

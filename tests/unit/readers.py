@@ -39,12 +39,12 @@ from experiments.targets.kubernetes import backend, drift, shell
 from experiments.targets.kubernetes import doctor as cluster_doctor
 from experiments.targets.lab import drift as verify
 from experiments.targets.lab import standing
-from experiments.traffic import iperf3
-from infra import checkpoint, config, configurations, cores
+from infra import checkpoint, config, configurations, cores, traffic
 from infra.errors import Refusal
 from infra.kubernetes import access
 from infra.kubernetes.nodes import cpus_of
 from infra.lab import claim
+from infra.traffic import TRAFFIC
 
 NOTHING = ()
 
@@ -543,22 +543,18 @@ _ODD_IPERF = '{"end": 1e3, "error": "\\ud800"}'
 _IPERFS = json_like(_IPERF) | json_like({"error": "unable to connect", "end": {}})
 
 
-def _cluster_result(data: bytes) -> object:
-    return backend._result(1, shell.Answer(0, _text(data), ""), _Asked())
-
-
-class _Asked:
+class _Window:
     """The run that `_IPERF` answers."""
 
     duration, omit, streams = 2, 1, 1
 
 
-def _lab_result(data: bytes) -> object:
-    return iperf3.parse(1, data, b"", 0, _Asked())
+for _kind in TRAFFIC:
 
+    def _traffic(data: bytes, kind: str = _kind) -> object:
+        return traffic.of(kind).parse(data, b"", 0, _Window())
 
-add("iperf3, on the lab", _lab_result, _IPERFS, json.dumps(_IPERF), _ODD_IPERF)
-add("iperf3, on a cluster", _cluster_result, _IPERFS, json.dumps(_IPERF))
+    add(f"output of {_kind}", _traffic, _IPERFS, json.dumps(_IPERF), _ODD_IPERF)
 
 _REPORT = {
     "owner": "mine/server",
@@ -693,9 +689,10 @@ class FakeSite:
         return {} if count is None else dict.fromkeys(range(1, pairs + 1), count)
 
     def drive(self, pairs: int) -> Any:
-        raw = self._answer("iperf3", json.dumps(_IPERF).encode())
+        raw = self._answer("traffic", json.dumps(_IPERF).encode())
         both = self._answer("edges", (_edge(1.0), _edge(3.0)))
-        results = [iperf3.parse(index, raw, b"", 0, WHAT) for index in range(1, pairs + 1)]
+        outcome = traffic.of(WHAT.traffic).parse(raw, b"", 0, WHAT)
+        results = [contract.PairResult(index, outcome) for index in range(1, pairs + 1)]
         return contract.TrafficResult(results, {"lab": both})
 
 
@@ -711,13 +708,13 @@ def _of_run(name: str) -> Callable[[bytes], object]:
 
 
 add(
-    "iperf3 of a run",
-    lambda data: measured(iperf3=lambda: data),
+    "traffic of a run",
+    lambda data: measured(traffic=lambda: data),
     _IPERFS,
     json.dumps(_IPERF),
     errors=(Refusal,),
 )
-add("iperf3 beside a record", records._traffic, _IPERFS, json.dumps(_IPERF))
+add("traffic beside a record", records._traffic, _IPERFS, json.dumps(_IPERF))
 add(
     "cpu.stat of a pod",
     _of_run("throttled"),
@@ -796,7 +793,7 @@ add(
 
 
 def _described(data: bytes) -> object:
-    return machine.described(_node_files(data), ["eth0"], "3.12")
+    return machine.described(_node_files(data), ["eth0"], {"iperf3": "3.12"})
 
 
 _ABOUT = {
@@ -815,7 +812,7 @@ add("a node described", _described, json_like(_ABOUT), json.dumps(_ABOUT), error
 def _about_text(path: str) -> Callable[[bytes], object]:
     def read(data: bytes) -> object:
         files = {**_ABOUT["files"], path: _text(data)}
-        return machine.described({**_ABOUT, "files": files}, ["eth0"], "3.12")
+        return machine.described({**_ABOUT, "files": files}, ["eth0"], {"iperf3": "3.12"})
 
     return read
 
@@ -832,7 +829,7 @@ _FEATURES = "Features for eth0:\nrx-checksumming: on\ngeneric-receive-offload: o
 
 def _ethtool(data: bytes) -> object:
     printed = {**_ABOUT["commands"], "ethtool --show-features eth0": _text(data)}
-    return machine.described({**_ABOUT, "commands": printed}, ["eth0"], "3.12")
+    return machine.described({**_ABOUT, "commands": printed}, ["eth0"], {"iperf3": "3.12"})
 
 
 add("ethtool's features", _ethtool, text_like([_FEATURES]), _FEATURES, errors=(Refusal,))

@@ -12,8 +12,10 @@ from analysis.report.pages import write_report
 from analysis.schema import Core, Pair, Record, Softnet
 from analysis.summary import summarise
 from benchmarks.synthetic import sweep, valued
+from infra.traffic import TRAFFIC
 
 RATIOS = {"baseline": 1.0, "costly": 1.2}
+OF_PAIRS = {name for kind in TRAFFIC.values() for name in kind.metrics} - {"bitrate_mbps"}
 ALL = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 
 
@@ -27,9 +29,11 @@ def measured(record: Record) -> Record:
             squeezed=(90 if costly else 10) + turn, received_rps=0, flow_limit=0,
         )
     ]  # fmt: skip
-    pairs = [valued(pair, retransmits=(8000 if costly else 50) + turn) for pair in record.pairs]
+    values = dict.fromkeys(OF_PAIRS, (8000 if costly else 50) + turn)
+    pairs = [valued(pair, **values) for pair in record.pairs]
     pairs[0] = valued(pairs[0], bitrate_mbps=(pairs[0].values["bitrate_mbps"] or 0) * 0.9)
-    return record.model_copy(update={"softnet": rows, "pairs": pairs})
+    words = described(pairs[0].values)
+    return record.model_copy(update={"softnet": rows, "pairs": pairs, "metrics": words})
 
 
 RECORDS = [measured(record) for record in sweep(RATIOS, blocks=8)]
@@ -95,6 +99,13 @@ def test_two_sweeps_are_compared_by_difference_too() -> None:
     assert (answer.effect.method, answer.effect.scale) == ("unpaired", "difference")
     same = compare(RECORDS, other, "costly", "costly", metric=metric)
     assert (same.effect.method, same.verdict) == ("relative", "no significant difference")
+
+
+def test_a_metric_that_was_not_measured_is_no_column(tmp_path: Path) -> None:
+    records = sweep(RATIOS, blocks=2)  # without softnet counters
+    text = write_report(records, summarise(records), tmp_path).markdown.read_text()
+    assert METRICS["total_mbps"].heading in text
+    assert METRICS["dropped_per_gbit"].heading not in text
 
 
 def test_metrics_of_zero_everywhere_are_inconclusive_and_no_crash() -> None:

@@ -19,6 +19,8 @@ from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node, Nodes, choose, owners_of_table
 from infra.kubernetes.plan import node_plan
 from infra.settings import StackSettings
+from infra.traffic import TRAFFIC
+from infra.traffic.contract import PORT
 
 IMAGES = '{"iperf3": "registry.example/iperf3:1", "steering": "registry.example/steering:1"}'
 POD_UID = "0a1b2c3d-0000-4000-8000-00000000000{}"
@@ -146,6 +148,20 @@ def test_measured_pods_are_restricted_and_hold_no_token(graph: Graph) -> None:
 def test_the_agent_s_account_holds_nothing(graph: Graph) -> None:
     assert graph.inputs["steering"]["automountServiceAccountToken"] is False
     assert not {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"} & kinds(graph).keys()
+
+
+@pytest.mark.parametrize("name", TRAFFIC)
+def test_pods_and_services_are_those_of_the_traffic(name: str) -> None:
+    graph, kind = declared(state(traffic=name)), TRAFFIC[name]()
+    (container,) = graph.inputs["iperf-server-1"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == kind.server(PORT)
+    assert container["readinessProbe"]["tcpSocket"] == {"port": PORT}
+    assert container["image"] == json.loads(IMAGES)[kind.image]
+    ports = graph.inputs["iperf-service-1"]["spec"]["ports"]
+    for found in (ports, container["ports"]):
+        assert tuple(one.get("protocol", "TCP") for one in found) == kind.protocols
+        assert len({one["name"] for one in found}) == len(found)
+    assert {(one["port"], one["targetPort"]) for one in ports} == {(PORT, PORT)}
 
 
 def test_limits_are_the_pods_own() -> None:

@@ -20,7 +20,7 @@ from experiments.host import proc_reader
 from experiments.host.calls import AgentFailed
 from experiments.host.machine import described
 from experiments.targets.kubernetes import agents, drift
-from experiments.targets.kubernetes.backend import command, moved, read_edges, running, standing
+from experiments.targets.kubernetes.backend import moved, read_edges, running, standing
 from experiments.targets.kubernetes.doctor import (
     _HASH_OF_AGENT,
     NodeFindings,
@@ -109,13 +109,6 @@ def test_words_for_ssh_that_could_become_others_are_refused(key: str, word: str)
             {"target": "kubernetes", "nodeAccess": "ssh", "ssh": json.dumps({key: word})},
             online=(0, 1),
         )
-
-
-def test_a_client_s_command_is_the_state_s() -> None:
-    words = command(WHAT, "10.0.0.9")
-    assert words[:3] == ["iperf3", "--json", "--version4"]
-    assert words[words.index("--client") + 1] == "10.0.0.9"
-    assert words[words.index("--time") + 1] == str(STATE.duration)
 
 
 # --- the agent's answers ---
@@ -219,8 +212,8 @@ def pod(index: int, role: str = "server", uid: str = "u", restarts: int = 0, **m
 
 def test_pods_that_run_are_ready_and_not_going() -> None:
     listed = [pod(1), pod(2, ready="False"), pod(3, going="now"), pod(4, role="client")]
-    assert running(listed, "server").keys() == {1}
-    assert running(listed, "client")[4].address == "10.0.0.4"
+    assert running(listed, "server", "iperf3").keys() == {1}
+    assert running(listed, "client", "iperf3")[4].address == "10.0.0.4"
 
 
 @pytest.mark.parametrize(
@@ -233,8 +226,8 @@ def test_pods_that_run_are_ready_and_not_going() -> None:
     ],
 )
 def test_pods_that_moved_spoil_a_run(after: list[Any], said: list[str]) -> None:
-    client = running([pod(1, role="client")], "client")
-    before, now = running([pod(1)], "server"), running(after, "server")
+    client = running([pod(1, role="client")], "client", "iperf3")
+    before, now = running([pod(1)], "server", "iperf3"), running(after, "server", "iperf3")
     reasons = moved((before, client), (now, client), 1)
     assert [reason.text for reason in reasons] == said
     assert {reason.cause for reason in reasons} <= {Cause.TOPOLOGY}
@@ -259,14 +252,17 @@ def test_the_quota_is_that_of_the_pods_and_their_nodes_are_held_against_the_clai
     values = {"target": "kubernetes", "images": IMAGES, "podCpuLimit": asked}
     state = config.state("rfs-1", values, online=(0, 1))
     what = measurement.of(state, NODES)
-    there = running([pod(1, **server)], "server"), running([pod(1, "client", **client)], "client")
+    there = (
+        running([pod(1, **server)], "server", "iperf3"),
+        running([pod(1, "client", **client)], "client", "iperf3"),
+    )
     found = standing(what, there, 1)
     assert found.pod_cpu_limit == limit
     assert [reason.text for reason in found.reasons] == ([] if wrong is None else [wrong])
 
 
 def test_a_pod_that_does_not_run_is_named() -> None:
-    [reason] = standing(WHAT, (running([pod(1)], "server"), {}), 1).reasons
+    [reason] = standing(WHAT, (running([pod(1)], "server", "iperf3"), {}), 1).reasons
     assert reason.text == "pod iperf-client-1 does not run in steerlab-rfs-plus-2"
 
 
@@ -350,7 +346,7 @@ def test_a_node_is_described_by_its_files() -> None:
         "ethtool --show-features eth1": "generic-receive-offload: on\nother: off\n",
         "ethtool --show-features enp3s0": "",
     }
-    found = described({"files": files, "commands": printed}, ["enp3s0", "eth1"], "3.12")
+    found = described({"files": files, "commands": printed}, ["enp3s0", "eth1"], {"iperf3": "3.12"})
     assert (found.cores, found.cpu, found.kernel) == (2, "X", "6.1.0")
     assert found.mtu == {"eth1": 1500}
     assert found.queues == {"eth1": 2}

@@ -479,6 +479,7 @@ ANOTHER = {
     "images": IMAGES,
     "via": "pod",
     "overlayDevice": "flannel.1",
+    "traffic": "stream:congestion=cubic",
 }
 
 
@@ -508,6 +509,12 @@ def test_one_state_has_one_digest_however_it_was_said(name, replicas, order):
     defaults = {"runs": "1", "omit": "1", "lease": "2h"}
     spelled = {key: defaults[key] for key in order}
     assert state("lab", **said, **spelled).digest() == state("lab", **said).digest()
+
+
+def test_a_stack_without_traffic_keeps_its_digest():
+    assert state(traffic="stream").digest() == state().digest()
+    assert "traffic" not in state().model_dump()
+    assert state(traffic="stream:congestion=bbr").model_dump()["traffic"]
 
 
 def test_the_digest_is_a_short_word():

@@ -17,10 +17,11 @@ LONGEST = 420
 ROOMS = [
     ["agent"],
     ["infra", "analysis"],
+    ["infra.traffic"],
     ["infra.lab", "infra.kubernetes", "analysis.plots", "analysis.report"],
     ["analysis.study"],
     ["experiments"],
-    ["experiments.engines", "experiments.host", "experiments.traffic"],
+    ["experiments.engines", "experiments.host"],
     ["experiments.targets"],
     ["experiments.run"],
     ["experiments.cli"],
@@ -30,6 +31,7 @@ LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 DOORS = {
     ("infra", "infra.lab"),
     ("infra", "infra.kubernetes"),
+    ("infra", "infra.traffic"),
     ("experiments", "experiments.cli"),
     ("analysis.report", "analysis.plots"),
 }

@@ -14,18 +14,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis import schema
-from analysis.schema import Confounders, Machine, Pair, Record
+from analysis.schema import Confounders, Machine, Record
 from experiments.host import calls, machine, proc_reader
 from experiments.host.calls import AgentFailed
 from experiments.run import measure
-from experiments.targets.contract import Standing
+from experiments.targets.contract import BarrierBroken, PairResult, Standing
+from experiments.targets.lab import clients
 from experiments.targets.lab.backend import LabBackend
-from experiments.traffic import iperf3
-from experiments.traffic.iperf3 import BarrierBroken, Result
-from experiments.validity import Cause, Reason
 from infra import config
 from infra.lab import measurement
 from infra.lab.measurement import Endpoint, Measurement
+from infra.traffic.contract import Failure, Values
+from infra.traffic.stream import Stream
 
 SCHEMA = json.loads((Path(schema.__file__).parent / "record.schema.json").read_text())
 DATA = Path(__file__).parent / "data"
@@ -35,7 +35,7 @@ QUEUE = {
     "rps_cpus": "1", "rps_flow_cnt": 0,
 }  # fmt: skip
 
-Results = list[Result]
+Results = list[PairResult]
 
 
 READ = proc_reader.counters
@@ -48,12 +48,10 @@ class Lab:
         self.asked: list[tuple[str, ...]] = []
         self.drift: list[list[Any] | Exception] = []
         self.pairs: Callable[[Sequence[Endpoint]], Results] = lambda active: [
-            Result(
-                Pair(
-                    index=pair.index, values={"bitrate_mbps": 100.0 * pair.index, "retransmits": 2}
-                ),
+            PairResult(
+                pair.index,
+                Values({"bitrate_mbps": 100.0 * pair.index, "retransmits": 2}, "cubic"),
                 b"{}",
-                congestion="cubic",
             )
             for pair in active
         ]
@@ -104,7 +102,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(proc_reader, "others", lab.others)
     monkeypatch.setattr(proc_reader, "sleep_until", lab.sleep_until)
     monkeypatch.setattr(calls, "call", lab.call)
-    monkeypatch.setattr(iperf3, "run", lab.run)
+    monkeypatch.setattr(clients, "run", lab.run)
     monkeypatch.setattr(machine, "confounders", lab.confounders)
     monkeypatch.setattr(machine, "describe", lambda _: MACHINE)
     monkeypatch.setattr(LabBackend, "_server", lambda *_: 1)
@@ -133,7 +131,7 @@ def test_a_sound_run(lab: Lab, what: Measurement) -> None:
     assert measure.mean_bitrate(record) == 250
     assert raw == [b"{}"] * 4
     assert {(pair.server_node, pair.client_node) for pair in record.pairs} == {("lab", "lab")}
-    assert list(record.metrics) == ["bitrate_mbps", "retransmits"]
+    assert (record.traffic, list(record.metrics)) == ("stream", ["bitrate_mbps", "retransmits"])
     # the accounts of the two edges, under the name of the one kernel
     assert [(core.node, core.core, core.soft, core.server) for core in record.cores] == [
         ("lab", 0, 70.995, True),
@@ -201,15 +199,15 @@ def test_drift_makes_a_run_invalid(
 def test_a_pair_that_fails_makes_the_run_invalid_and_is_not_zero(
     lab: Lab, what: Measurement
 ) -> None:
-    dead = iperf3.failed(2, Reason(Cause.TRAFFIC, "iperf3: control socket has closed"))
-    lab.pairs = lambda _: [Result(Pair(index=1, values={"bitrate_mbps": 90}), b"{}"), dead]
+    dead = PairResult(2, Failure("traffic", "iperf3: control socket has closed"))
+    lab.pairs = lambda _: [PairResult(1, Values({"bitrate_mbps": 90}), b"{}"), dead]
     record, raw = measure.run(what, replicas=2)
     assert (record.valid, record.reasons, record.causes) == (
         False,
         ["pair 2: iperf3: control socket has closed"],
         ["traffic"],
     )
-    assert record.pairs[1].values["bitrate_mbps"] is None
+    assert record.pairs[1].values == {"bitrate_mbps": None, "retransmits": None}
     assert measure.mean_bitrate(record) is None
     assert raw == [b"{}", b""]
 
@@ -221,7 +219,7 @@ def test_a_broken_barrier_is_one_reason_and_no_number(
     def broken(*_: object) -> Results:
         raise BarrierBroken("the client of pair 2 did not start")
 
-    monkeypatch.setattr(iperf3, "run", broken)
+    monkeypatch.setattr(clients, "run", broken)
     record, _ = measure.run(what)
     assert (record.valid, record.reasons) == (False, ["the client of pair 2 did not start"])
     assert [(pair.values["bitrate_mbps"], pair.reason) for pair in record.pairs] == [
@@ -241,7 +239,7 @@ def test_throttling_of_limited_pods(
 ) -> None:
     """cpu.stat as cgroup v2 has it; what had no number before has none now."""
     what = measurement.of(config.state("rfs-2", {"podCpuLimit": "200m"}, (0, 1)))
-    monkeypatch.setattr(iperf3, "cgroup_directory", lambda path: tmp_path / Path(path).name)
+    monkeypatch.setattr(clients, "cgroup_directory", lambda path: tmp_path / Path(path).name)
     stat = tmp_path / "iperf-server-1/cpu.stat"
     stat.parent.mkdir()
     stat.write_text("usage_usec 7\nnr_periods 9\nnr_throttled 5\nthrottled_usec 1\n")
@@ -265,7 +263,7 @@ def test_a_counter_that_went_back_is_a_reason_and_no_negative_number(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     what = measurement.of(config.state("rfs-1", {"podCpuLimit": "200m", "duration": "2"}, (0, 1)))
-    monkeypatch.setattr(iperf3, "cgroup_directory", lambda _: tmp_path)
+    monkeypatch.setattr(clients, "cgroup_directory", lambda _: tmp_path)
     (tmp_path / "cpu.stat").write_text("nr_throttled 500\n")
     pairs = lab.pairs
 
@@ -352,7 +350,7 @@ def test_whatever_a_site_raises_is_a_reason(
 
 def test_senders_of_unlike_congestion_control_are_a_warning(lab: Lab, what: Measurement) -> None:
     lab.pairs = lambda _: [
-        Result(Pair(index=index, values={"bitrate_mbps": 9}), b"{}", congestion=name)
+        PairResult(index, Values({"bitrate_mbps": 9}, name), b"{}")
         for index, name in ((1, "bbr"), (2, "cubic"))
     ]
     record, _ = measure.run(what, replicas=2)
@@ -362,15 +360,15 @@ def test_senders_of_unlike_congestion_control_are_a_warning(lab: Lab, what: Meas
 
 def test_a_line_beside_the_result_is_a_warning(lab: Lab, what: Measurement) -> None:
     lab.pairs = lambda _: [
-        Result(
-            Pair(index=1, values={"bitrate_mbps": 9}),
+        PairResult(
+            1,
+            Values({"bitrate_mbps": 9}, warnings=("warning: JSON data length overflow",)),
             b"{}",
-            warnings=("warning: JSON data length overflow",),
         )
     ]
     record, _ = measure.run(what, replicas=1)
     assert record.valid
-    assert "pair 1: iperf3: warning: JSON data length overflow" in record.warnings
+    assert "pair 1: warning: JSON data length overflow" in record.warnings
 
 
 TEXTS = st.text() | st.sampled_from(["veth\udcff", "\udc80", "a\x1b[2J", "\0"])
@@ -397,7 +395,7 @@ def test_a_record_that_is_written_can_be_read(
                 "sender_tcp_congestion": data.draw(TEXTS | st.none()),
             }
         }
-        return [iperf3.parse(1, json.dumps(report).encode(), b"", 0, what)]
+        return [PairResult(1, Stream().parse(json.dumps(report).encode(), b"", 0, what))]
 
     def answer(*_: str, **__: object) -> dict[str, Any]:
         queue = {**QUEUE, "device": data.draw(TEXTS), "rps_flow_cnt": data.draw(NUMBERS)}

@@ -29,6 +29,7 @@ OTHER = {
     "duration": "4",
     "omit": "0",
     "streams": "2",
+    "traffic": "stream:congestion=cubic",
     "paths": "host",
     "own": "{folder}/mine here.yaml",
     "pod_cpu_limit": "200m",
@@ -107,6 +108,12 @@ def test_a_yaml_matrix_says_the_same(
     assert by_file.digest == planned([*base, options.flag(field), value]).digest
 
 
+def test_the_default_traffic_is_the_same_sweep(
+    planned: Callable[[list[str]], plan.SweepPlan],
+) -> None:
+    assert planned([*BASE, "--traffic", "stream:"]).digest == planned(BASE).digest
+
+
 asked = st.fixed_dictionaries(
     {
         "configurations": st.permutations(["baseline", "rps", "rfs", "rps-7"]).map(tuple),
@@ -118,6 +125,7 @@ asked = st.fixed_dictionaries(
     },
     optional={
         "streams": st.integers(1, 128),
+        "traffic": st.sampled_from(["stream", "stream:congestion=cubic"]),
         "paths": st.permutations(["overlay", "host"]),
         "pod_cpu_limit": st.sampled_from(["200m", "1", "0.5"]),
         "until_ci": st.floats(0.001, 1),

@@ -32,10 +32,10 @@ def test_a_record_and_its_traffic_have_the_runs_name(tmp_path: Path, record: Rec
     path = records.write(tmp_path / "records", "00003-rfs-4-overlay", record, raw)
     assert path == tmp_path / "records/run-00003-rfs-4-overlay.json"
     assert names(path.parent) == [
-        "run-00003-rfs-4-overlay.iperf3.json.gz",
         "run-00003-rfs-4-overlay.json",
+        "run-00003-rfs-4-overlay.traffic.json.gz",
     ]
-    with gzip.open(path.with_suffix(".iperf3.json.gz")) as traffic:
+    with gzip.open(path.with_suffix(".traffic.json.gz")) as traffic:
         assert json.load(traffic) == [{"end": {"x": 1}}, "", "iperf3: � broken"]
     assert load(tmp_path).records == [record]
     assert path.stat().st_mode & 0o777 == 0o644  # written by root, read by its user
@@ -44,7 +44,7 @@ def test_a_record_and_its_traffic_have_the_runs_name(tmp_path: Path, record: Rec
 def test_the_same_run_is_the_same_bytes(tmp_path: Path, record: Record) -> None:
     first, second = (records.write(tmp_path / at, "x", record, [b"{}"]) for at in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
-    packed = [(tmp_path / at / "run-x.iperf3.json.gz").read_bytes() for at in ("a", "b")]
+    packed = [(tmp_path / at / "run-x.traffic.json.gz").read_bytes() for at in ("a", "b")]
     assert packed[0] == packed[1]
     assert packed[0][4:8] == bytes(4)  # gzip's field for the time
 
@@ -95,5 +95,5 @@ def test_the_record_is_the_last_to_appear(
     monkeypatch.setattr(os, "rename", only_traffic)
     with pytest.raises(OSError, match="No space"):
         records.write(tmp_path, "x", record, [b"{}"])
-    assert names(tmp_path) == ["run-x.iperf3.json.gz"]
+    assert names(tmp_path) == ["run-x.traffic.json.gz"]
     assert load(tmp_path).records == []

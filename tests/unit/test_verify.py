@@ -72,7 +72,7 @@ def test_a_lost_server_or_file_does_not_hide_drifted_steering(tmp_path: Path) ->
     server = command("iperf-server-1", {"process": str(tmp_path / "none")})
     claim = command("claim-file", {"file": str(tmp_path / "owner")})
     assert found(server, claim, STEERING, drift={"rps-1/server": ["off"]}) == [
-        "iperf-server-1: the iperf3 server is gone",
+        "iperf-server-1: the server of the pair has ended",
         f"claim-file: {tmp_path / 'owner'} is gone",
         "steer-server: off",
     ]

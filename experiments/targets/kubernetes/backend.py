@@ -1,4 +1,4 @@
-"""A cluster as the place of a run: iperf3 in its pods, /proc of its nodes, steering by its agents."""
+"""The Kubernetes backend: traffic in its pods, /proc of its nodes, steering by its agents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from analysis.schema import Confounders, Machine
 from experiments.host import machine
 from experiments.host.procstat import CounterSample
-from experiments.targets.contract import Standing, TrafficResult
+from experiments.targets.contract import BarrierBroken, PairResult, Standing, TrafficResult
 from experiments.targets.kubernetes import agents
 from experiments.targets.kubernetes.shell import (
     LOOK,
@@ -28,23 +28,15 @@ from experiments.targets.kubernetes.shell import (
     looked,
     run,
 )
-from experiments.traffic.iperf3 import (
-    CONNECT_MS,
-    GRACE_S,
-    BarrierBroken,
-    Result,
-    failed,
-    interval,
-    parse,
-)
-from experiments.validity import Asked, Cause, Reason
-from infra import untrusted
+from experiments.validity import Cause, Reason
+from infra import traffic, untrusted
 from infra.errors import PrerequisiteMissing
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.measurement import ClusterMeasurement, NodeOf
-from infra.kubernetes.names import IPERF_PORT, MEASURED, Names
+from infra.kubernetes.names import Names
 from infra.kubernetes.plan import by_node, node_plan
 from infra.settings import cpu_limit
+from infra.traffic.contract import GRACE_S, PORT, Failure
 
 # How long a command may take to say that it is ready, seconds.
 READY_S = 15.0
@@ -70,6 +62,7 @@ class KubernetesBackend:
 
     def __init__(self, what: ClusterMeasurement) -> None:
         self._what = what
+        self._traffic = traffic.of(what.traffic)
         self._names = Names(what.stack)
         self._connect = cache(lambda: connect(what.kubeconfig, what.context))
         self._shells: dict[str, Shell] = {}
@@ -132,12 +125,16 @@ class KubernetesBackend:
             self.verify()
         devices = sorted(self._devices)
         said = looked(self._shell(server), machine.about(devices))
-        return machine.described(said, devices, self._iperf_version())
+        return machine.described(said, devices, self._versions())
 
-    def _iperf_version(self) -> str:
+    def _versions(self) -> dict[str, str]:
+        """Of the programs that the first server pod runs."""
         servers, _ = self._pods()
-        words = run(self._pod_shell(servers[1]), ("iperf3", "--version")).out.split()
-        return words[1] if len(words) > 1 else "unknown"
+        shell = self._pod_shell(servers[1])
+        return {
+            tool: machine.version(run(shell, (tool, "--version")).out)
+            for tool in self._traffic.tools
+        }
 
     # --- pods ---
 
@@ -153,7 +150,8 @@ class KubernetesBackend:
     def _pods(self) -> tuple[dict[int, Running], dict[int, Running]]:
         """The running servers and clients, by pair."""
         listed = self._listed()
-        return running(listed, "server"), running(listed, "client")
+        container = self._traffic.image
+        return running(listed, "server", container), running(listed, "client", container)
 
     def standing(self, pairs: int) -> Standing:
         return standing(self._what, self._pods(), pairs)
@@ -164,7 +162,7 @@ class KubernetesBackend:
             lambda: connect(what.kubeconfig, what.context),
             self._names.pods,
             pod.name,
-            MEASURED,
+            self._traffic.image,
         )
 
     def _addresses(self, servers: Mapping[int, Running]) -> dict[int, str]:
@@ -210,7 +208,13 @@ class KubernetesBackend:
                 index: stack.enter_context(
                     _ready(
                         self._pod_shell(clients[index]),
-                        ("sh", "-c", _WAIT, "sh", *command(what, addresses[index])),
+                        (
+                            "sh",
+                            "-c",
+                            _WAIT,
+                            "sh",
+                            *self._traffic.client(addresses[index], PORT, what),
+                        ),
                         f"the client of pair {index}",
                     )
                 )
@@ -231,7 +235,7 @@ class KubernetesBackend:
                 session.say("go")
             time.sleep(what.omit + what.duration)
             deadline = time.monotonic() + GRACE_S
-            results = [_result(i, one.finish(deadline), what) for i, one in sessions.items()]
+            results = [self._result(i, one.finish(deadline)) for i, one in sessions.items()]
             answers = {node: one.finish(deadline) for node, one in readers.items()}
         edges, reasons = read_edges(answers)
         reasons += moved((servers, clients), self._pods(), pairs)
@@ -244,6 +248,13 @@ class KubernetesBackend:
             serving={node: None if node in serving else () for node in edges},
             nodes={i: (servers[i].node, clients[i].node) for i in range(1, pairs + 1)},
         )
+
+    def _result(self, index: int, answer: Answer | None) -> PairResult:
+        if answer is None:
+            return PairResult(index, Failure("traffic", "the client did not end in time"))
+        out = answer.out.encode()
+        outcome = self._traffic.parse(out, answer.err.encode(), answer.status, self._what)
+        return PairResult(index, outcome, out)
 
     def _window(self, node: NodeOf, measured: Iterable[Running]) -> str:
         """What a node's reader is asked: the window, and the pods whose processes it may see."""
@@ -342,28 +353,8 @@ def _ready(shell: Shell, words: Sequence[str], who: str) -> Iterator[Session]:
         session.close()
 
 
-def _result(index: int, answer: Answer | None, asked: Asked) -> Result:
-    if answer is None:
-        return failed(index, Reason(Cause.TRAFFIC, "iperf3 did not end in time"))
-    return parse(index, answer.out.encode(), answer.err.encode(), answer.status, asked)
-
-
-def command(what: ClusterMeasurement, address: str) -> list[str]:
-    """The client's command line (pure)."""
-    return [
-        "iperf3", "--json", "--version4",
-        "--client", address,
-        "--port", str(IPERF_PORT),
-        "--time", str(what.duration),
-        "--omit", str(what.omit),
-        "--parallel", str(what.streams),
-        "--interval", str(interval(what.duration, what.streams)),
-        "--connect-timeout", str(CONNECT_MS),
-    ]  # fmt: skip
-
-
-def running(listed: Sequence[Any], role: str) -> dict[int, Running]:
-    """The ready pods of one role, by pair (pure)."""
+def running(listed: Sequence[Any], role: str, container: str) -> dict[int, Running]:
+    """The ready pods of one role, by pair, with the quota of their measured container (pure)."""
     found = {}
     for pod in listed:
         labels = pod.metadata.labels or {}
@@ -381,15 +372,15 @@ def running(listed: Sequence[Any], role: str) -> dict[int, Running]:
             pod.spec.node_name,
             pod.status.pod_ip,
             sum(one.restart_count for one in pod.status.container_statuses or []),
-            _limit(pod),
+            _limit(pod, container),
         )
     return found
 
 
-def _limit(pod: Any) -> str | None:
-    """The CPU quota of a pod's measured container, whoever set it."""
+def _limit(pod: Any, name: str) -> str | None:
+    """The CPU quota of a container, whoever set it."""
     for container in pod.spec.containers or []:
-        if container.name == MEASURED and container.resources:
+        if container.name == name and container.resources:
             return (container.resources.limits or {}).get("cpu")
     return None
 

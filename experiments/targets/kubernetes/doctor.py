@@ -23,11 +23,11 @@ from experiments.host.nodes import uppers
 from experiments.targets.kubernetes import agents
 from experiments.targets.kubernetes.shell import PodShell, Shell, SshShell, looked
 from experiments.targets.lab.doctor import hints, in_use
-from infra import steering, untrusted
+from infra import steering, traffic, untrusted
 from infra.errors import Refusal
 from infra.kubernetes import agent, pods, rights
 from infra.kubernetes.access import CALL_S, connect, explained
-from infra.kubernetes.names import MEASURED, NODE_LEVEL, OVERLAY_LEVEL, Names, admits
+from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names, admits
 from infra.kubernetes.nodes import Node, Nodes, find, owners_of_table
 from infra.settings import StackSettings
 from infra.steering import Device
@@ -165,8 +165,9 @@ def _probe(
     by_job = state.kubernetes.node_access == "job"
     with ExitStack() as stack:
         stack.enter_context(_namespace(api, names.pods, OVERLAY_LEVEL))
+        image = traffic.of(state.traffic).image
         wanted = [
-            _pod(names.pods, f"measured-{i}", _measured(state, names, node), node, MEASURED)
+            _pod(names.pods, f"measured-{i}", _measured(state, names, node), node, image)
             for i, node in enumerate((*nodes.servers, *nodes.clients))
         ]
         if by_job:

@@ -1,4 +1,4 @@
-"""The lab as the place of a run: namespaces of this machine, whose /proc is read directly."""
+"""The lab backend: clients in namespaces of this machine, whose /proc is read directly."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from analysis.schema import Confounders, Machine
 from experiments.host import calls, machine, proc_reader
 from experiments.host.procstat import CounterSample
 from experiments.targets.contract import Standing, TrafficResult
-from experiments.targets.lab import drift
-from experiments.traffic import iperf3
+from experiments.targets.lab import clients, drift
 from experiments.validity import Cause, Reason
 from infra.lab import layout
 from infra.lab.measurement import Endpoint, Measurement
@@ -48,7 +47,7 @@ class LabBackend:
 
     def _wrong(self, pair: Endpoint) -> list[str]:
         """What of a pair's server is not as the measurement claims."""
-        name = f"the iperf3 server of pair {pair.index}"
+        name = f"the server of pair {pair.index}"
         pid = self._server(pair)
         if pid is None:
             return [f"{name} does not run"]
@@ -63,7 +62,7 @@ class LabBackend:
         if here != wanted:
             wrong.append(f"{name} does not run in {pair.server_namespace}")
         if pair.server_cgroup is not None and self._what.pod_cpu_limit is not None:
-            quota = _quota(iperf3.cgroup_directory(pair.server_cgroup))
+            quota = _quota(clients.cgroup_directory(pair.server_cgroup))
             if quota != cpu_limit(self._what.pod_cpu_limit):
                 wrong.append(f"{name} has a quota of {quota} CPUs, not {self._what.pod_cpu_limit}")
         return wrong
@@ -79,7 +78,7 @@ class LabBackend:
             if endpoint.server_cgroup is None:
                 continue
             try:
-                text = (iperf3.cgroup_directory(endpoint.server_cgroup) / "cpu.stat").read_text()
+                text = (clients.cgroup_directory(endpoint.server_cgroup) / "cpu.stat").read_text()
             except OSError:
                 continue
             if (count := machine.throttled(text)) is not None:
@@ -92,12 +91,12 @@ class LabBackend:
         servers = [self._server(pair) for pair in what.pairs[:pairs]]
         known = [pid for pid in servers if pid is not None]
 
-        def read(start: float, clients: Sequence[int]) -> None:
-            own = [os.getpid(), *clients, *known] if len(known) == len(servers) else None
+        def read(start: float, pids: Sequence[int]) -> None:
+            own = [os.getpid(), *pids, *known] if len(known) == len(servers) else None
             both = proc_reader.both_edges(start, (what.omit, what.duration), own)
             edges.extend(map(CounterSample.of, both))
 
-        results = iperf3.run(what, what.pairs[:pairs], read)
+        results = clients.run(what, what.pairs[:pairs], read)
         cores = what.cores
         return TrafficResult(
             results,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -198,8 +197,7 @@ def version(tool: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return "?"
-    match = re.search(r"\d+\.\d+(\.\d+)*", done.stdout + done.stderr)
-    return match[0] if match else "?"
+    return machine.version(done.stdout + done.stderr)
 
 
 def _steering() -> dict[str, Any] | str:

@@ -83,7 +83,7 @@ def _missing(facts: _Facts, look: Callable[[str], set[str] | None]) -> str:
         if absent := set(devices) - standing:
             return f"{sorted(absent)[0]} of {namespace} is gone"
     if facts.process and not alive(Path(facts.process)):
-        return "the iperf3 server is gone"
+        return "the server of the pair has ended"
     if facts.file and not Path(facts.file).exists():
         return f"{facts.file} is gone"
     return ""

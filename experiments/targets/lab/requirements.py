@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from experiments.host.privileges import become_root
+from infra import traffic
 from infra.cores import allowed
 from infra.errors import PrerequisiteMissing
 
@@ -18,9 +19,9 @@ TOOLS = {
     "ip": "iproute2",
     "bridge": "iproute2",
     "ethtool": "ethtool",
-    "iperf3": "iperf3",
     "nsenter": "util-linux",
     "taskset": "util-linux",
+    **traffic.TOOLS,
 }
 # For the tests only.
 TESTED_WITH = {"mpstat": "sysstat"}

@@ -1,0 +1,141 @@
+"""The lab's clients: processes in the pods' namespaces that wait at a barrier and start together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.targets.contract import BarrierBroken, PairResult
+from infra import traffic
+from infra.lab.layout import netns
+from infra.lab.measurement import Endpoint, Measurement
+from infra.traffic.contract import GRACE_S, Failure
+
+# The shell prints `ready`, waits for the pipe to close, and becomes the client: closing one pipe
+# starts all. "$1" is a cgroup.procs file or empty.
+_WAIT = '[ -z "$1" ] || echo $$ > "$1" || exit; shift; echo ready; read -r _; exec "$@" </dev/null'
+
+
+@dataclass
+class Client:
+    """One client, waiting at the barrier or running."""
+
+    endpoint: Endpoint
+    process: subprocess.Popen[bytes]
+
+    def finish(self, deadline: float, measurement: Measurement) -> PairResult:
+        """The pair's result; waits until `deadline` (monotonic seconds)."""
+        index = self.endpoint.index
+        try:
+            out, err = self.process.communicate(timeout=max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return PairResult(index, Failure("traffic", "the client did not end in time"))
+        kind = traffic.of(measurement.traffic)
+        return PairResult(index, kind.parse(out, err, self.process.returncode, measurement), out)
+
+    def kill(self) -> None:
+        """End the client and all that it started (its own session)."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Barrier:
+    """Clients that start together. Leaving the context ends all of them."""
+
+    def __init__(self, measurement: Measurement, endpoints: Sequence[Endpoint]) -> None:
+        self._measurement = measurement
+        self._endpoints = endpoints
+        self.clients: list[Client] = []
+        self._gate: int | None = None
+
+    def __enter__(self) -> Barrier:
+        waiting, self._gate = os.pipe()
+        try:
+            for endpoint in self._endpoints:
+                # one by one, so that an interrupt finds every client that waits
+                self.clients.append(Client(endpoint, _spawn(self._measurement, endpoint, waiting)))
+            for client in self.clients:
+                _await_ready(client)
+        except BaseException:
+            self.__exit__()
+            raise
+        finally:
+            os.close(waiting)
+        return self
+
+    def release(self) -> float:
+        """Start all clients; returns the time (monotonic seconds)."""
+        if self._gate is not None:
+            os.close(self._gate)
+            self._gate = None
+        return time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        for client in self.clients:
+            if client.process.poll() is None:
+                client.kill()
+            for stream in (client.process.stdout, client.process.stderr):
+                if stream:
+                    stream.close()
+        self.release()
+
+
+def _spawn(measurement: Measurement, endpoint: Endpoint, waiting: int) -> subprocess.Popen[bytes]:
+    cgroup = endpoint.client_cgroup
+    kind = traffic.of(measurement.traffic)
+    return subprocess.Popen(
+        [
+            "nsenter", f"--net={netns(endpoint.client_namespace)}",
+            "taskset", "--cpu-list", ",".join(map(str, measurement.cores.client)),
+            "sh", "-c", _WAIT, "sh", str(cgroup_directory(cgroup) / "cgroup.procs") if cgroup else "",
+            *kind.client(endpoint.address, endpoint.port, measurement),
+        ],
+        stdin=waiting,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def cgroup_directory(cgroup: str) -> Path:
+    """The pod's directory under the cpu controller, cgroup v1 or v2."""
+    v1 = Path("/sys/fs/cgroup/cpu") / cgroup
+    return v1 if v1.is_dir() else Path("/sys/fs/cgroup") / cgroup
+
+
+def _await_ready(client: Client) -> None:
+    stdout, stderr = client.process.stdout, client.process.stderr
+    assert stdout and stderr  # noqa: S101 both are pipes
+    first = stdout.readline()
+    if first != b"ready\n":
+        client.kill()
+        words = (first + stdout.read() + stderr.read()).decode(errors="replace").strip()
+        raise BarrierBroken(
+            f"the client of pair {client.endpoint.index} did not start in "
+            f"{client.endpoint.client_namespace}: {words or 'no output'}"
+        )
+
+
+def run(
+    measurement: Measurement,
+    endpoints: Sequence[Endpoint],
+    at: Callable[[float, Sequence[int]], None],
+) -> list[PairResult]:
+    """Drive the pairs once.
+
+    `at(start, pids)` is called while the traffic of these clients flows and must return at the end
+    of the window.
+    """
+    with Barrier(measurement, endpoints) as barrier:
+        start = barrier.release()
+        at(start, [client.process.pid for client in barrier.clients])
+        deadline = start + measurement.omit + measurement.duration + GRACE_S
+        return [client.finish(deadline, measurement) for client in barrier.clients]

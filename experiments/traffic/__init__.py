@@ -1,1 +1,0 @@
-"""What the pairs do: one file for each kind of traffic."""

@@ -1,0 +1,44 @@
+"""Kinds of traffic: a kind is one file and one entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from infra.complaints import complaint, shown
+from infra.errors import InvalidInput
+from infra.traffic.contract import Traffic
+from infra.traffic.stream import Stream
+
+TRAFFIC: Mapping[str, type[Traffic]] = {kind.name: kind for kind in (Stream,)}
+TOOLS = {tool: package for kind in TRAFFIC.values() for tool, package in kind.tools.items()}
+DEFAULT = str(Stream())
+
+
+def of(text: str) -> Traffic:
+    """The traffic of a value of the key `traffic`: a kind, with options as `kind:name=value,...`.
+
+    Raises `InvalidInput` for an unknown kind or option.
+    """
+    name, _, options = text.partition(":")
+    if name not in TRAFFIC:
+        raise InvalidInput(f"traffic: must be one of {', '.join(TRAFFIC)}, not {shown(name)}")
+    pairs = [option.partition("=") for option in options.split(",") if option]
+    try:
+        return TRAFFIC[name].model_validate({key: value for key, _, value in pairs})
+    except ValidationError as error:
+        raise InvalidInput(f"traffic: {name}: {complaint(error, TRAFFIC[name])}") from None
+
+
+# The value of the key in its shortest form, so that one traffic has one name. The default is left
+# out of documents: the digest of a stack from before the key stays the same.
+Named = Annotated[
+    str,
+    AfterValidator(lambda text: str(of(text))),
+    Field(
+        description="What each pair does: a kind of traffic, with options as kind:name=value,...",
+        exclude_if=lambda text: text == DEFAULT,
+    ),
+]
