@@ -32,7 +32,7 @@ from experiments.targets.contract import (
     Backend,
     BarrierBroken,
     PairResult,
-    Standing,
+    Topology,
     TrafficResult,
 )
 from experiments.validity import Cause, Reason
@@ -107,11 +107,11 @@ def run(
         return verdict.attempt(Cause.MACHINE, "quotas", lambda: at.throttled(count), unknown)
 
     steering_before = _verified(at, verdict, "before the run")
-    standing = verdict.attempt(
-        Cause.TOPOLOGY, "pods and servers", lambda: at.standing(count),
-        Standing(pod_cpu_limit=what.pod_cpu_limit),
+    topology = verdict.attempt(
+        Cause.TOPOLOGY, "pods and servers", lambda: at.topology(count),
+        Topology(pod_cpu_limit=what.pod_cpu_limit),
     )  # fmt: skip
-    verdict.add(standing.reasons)
+    verdict.add(topology.reasons)
     confounders_before, throttled_before = confounders(), throttled()
     started = datetime.now(UTC)
     driven = _driven(at, count, verdict)
@@ -139,9 +139,9 @@ def run(
     if len(congestion) > 1:
         verdict.warnings.append(f"senders use several congestion controls: {', '.join(congestion)}")
     verdict.warnings += machine.moved_interrupts(confounders_before, confounders_after)
-    if standing.pod_cpu_limit != what.pod_cpu_limit:
+    if topology.pod_cpu_limit != what.pod_cpu_limit:
         verdict.warnings.append(
-            f"the pods have a CPU quota of {standing.pod_cpu_limit or 'none'}; the stack declares "
+            f"the pods have a CPU quota of {topology.pod_cpu_limit or 'none'}; the stack declares "
             f"{what.pod_cpu_limit or 'none'} (a LimitRange?)"
         )
     accounts: dict[str, Any] = verdict.attempt(
@@ -173,7 +173,7 @@ def run(
         "omit": what.omit,
         "streams": what.streams,
         "congestion": ", ".join(congestion) or None,
-        "pod_cpu_limit": standing.pod_cpu_limit,
+        "pod_cpu_limit": topology.pod_cpu_limit,
         "steering_before": steering_before,
         "steering_after": steering_after,
         "machine": described,

@@ -1,4 +1,4 @@
-"""Where a run is made: what measuring needs of the lab, or of a cluster."""
+"""Contract of a backend: what a measurement needs of the lab or of a cluster."""
 
 from __future__ import annotations
 
@@ -34,12 +34,11 @@ class PairResult:
 
 @dataclass(frozen=True)
 class TrafficResult:
-    """What came of the traffic: each pair's result, and each node's edge reads.
+    """The result of each pair, and the counters of each node at both edges of the window.
 
-    `using` are the cores of each node that the experiment uses, `serving` those that serve a
-    measured pair; None means all of the node's. `nodes` are those of the server and the client of
-    each pair. `reasons` are why the run is not valid, as far as
-    the site itself knows.
+    `using` are the cores of each node that the experiment uses, `serving` those that work for a
+    measured server; None means all cores of the node. `nodes` are the server's and the client's
+    node of each pair. `reasons` are the backend's own reasons against the run.
     """
 
     results: Sequence[PairResult]
@@ -51,8 +50,8 @@ class TrafficResult:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What stands, where it is not what the measurement claims; and the CPU quota of the pods."""
+class Topology:
+    """Differences between the pairs and the measurement's claim; and the CPU quota of the pods."""
 
     reasons: Sequence[Reason] = ()
     pod_cpu_limit: str | None = None
@@ -60,11 +59,11 @@ class Standing:
 
 @dataclass(frozen=True)
 class Drift:
-    """One resource that does not stand as recorded."""
+    """One resource that differs from the checkpoint."""
 
     urn: str
     why: str
-    owner: str = ""  # of the lab's steering that is to be applied again
+    owner: str = ""  # of the lab's steering that must be applied again
 
     @property
     def name(self) -> str:
@@ -72,7 +71,7 @@ class Drift:
 
 
 class Backend(Protocol):
-    """The machines of a measurement. What goes wrong in it is an exception, of any kind."""
+    """The machines of a measurement. Any exception of a method makes the run invalid."""
 
     def describe(self) -> Machine:
         """The server's machine, which does not change during a sweep."""
@@ -82,17 +81,17 @@ class Backend(Protocol):
     def verify(self) -> list[tuple[str, dict[str, Any]]]:
         """The agent's answer for each steered node, by name; renews the lease.
 
-        The machine is held against the steering that the measurement claims.
+        The agent compares the machine with the steering of the measurement.
         """
 
-    def standing(self, pairs: int) -> Standing:
-        """The first pairs as they stand."""
+    def topology(self, pairs: int) -> Topology:
+        """Where the first pairs run now."""
 
     def throttled(self, pairs: int) -> dict[int, int]:
         """nr_throttled of the first server pods that have a CPU quota, by pair."""
 
     def drive(self, pairs: int) -> TrafficResult:
-        """Run the first pairs once. Raises `BarrierBroken` where they could not start together."""
+        """Run the first pairs once. Raises `BarrierBroken` where they cannot start together."""
 
 
 class Findings(Protocol):

@@ -1,4 +1,4 @@
-"""What a measurement of a cluster must know: the contract between the stack and who measures it."""
+"""A cluster's measurement: the document that a stack declares and the measuring command reads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class NodeOf(BaseModel):
 class ClusterMeasurement(BaseModel):
     """A converged stack of a cluster and how long to measure it; seconds are whole.
 
-    `wanted` is the steering that each steered node is held against; it names the pods as they run.
+    `wanted` is the steering that the agent compares with each steered node and its running pods.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

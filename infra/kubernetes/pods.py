@@ -14,7 +14,7 @@ from infra.settings import StackSettings
 from infra.traffic import of
 from infra.traffic.contract import PORT, Traffic
 
-# What a pod may ask of its node: little, so that the scheduler refuses none for its neighbours.
+# Small requests: the scheduler finds room also on busy nodes.
 REQUESTS = {"cpu": "10m", "memory": "16Mi"}
 
 

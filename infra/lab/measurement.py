@@ -1,4 +1,4 @@
-"""What a measurement of the lab must know: the contract between the stack and who measures it."""
+"""The lab's measurement: the document that a stack declares and the measuring command reads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Endpoint(BaseModel):
 class Measurement(BaseModel):
     """A converged lab and how long to measure it; seconds are whole.
 
-    `plans` are the steering of each steered node, which the agent holds the machine against.
+    `plans` are the steering of each steered node, which the agent compares with the machine.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""The pods of one pair and their server: two commands, and none of another pair's."""
+"""The pods of one pair and their server: two commands for each pair."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class PodPair(pulumi.ComponentResource):
             build += [line for pod in both for line in quota.limit(pod, limit)]
         return lab_command(
             f"pods-{pair.index}",
-            # the kernel takes a deleted namespace's veths away later: in the way of a new build
+            # the kernel removes a deleted namespace's veths late: they would collide with new ones
             create=create_script(build, veths + remove, {"namespaces": stands}),
             delete=delete_script(remove),
             triggers=stands_on,
@@ -74,7 +74,7 @@ class PodPair(pulumi.ComponentResource):
 
 
 def _bring_up(both: Sequence[Pod]) -> list[str]:
-    """Namespaces, their settings, and then the devices, which take these over."""
+    """Namespaces, their settings, and then the devices, which inherit these."""
     return [
         ip_batch(f"netns add {pod.namespace}" for pod in both),
         *(settings(pod.namespace, {}) for pod in both),
@@ -110,7 +110,7 @@ def _connect(pod: Pod) -> list[str]:
 
 
 def remove_pods(pair: Pair) -> list[str]:
-    """The lines that take a pair's pods and their CPU quotas away, where they are there."""
+    """Lines that remove a pair's pods and CPU quotas, if they exist."""
     lines = []
     for pod in (pair.server, pair.client):
         lines.append(remove_namespace(pod.namespace))
@@ -132,7 +132,7 @@ def _start(pair: Pair, server: Sequence[str], cores: Sequence[int], limit: str) 
     )
     listening = f"00000000:{pair.port:04X} 00000000:0000 0A"
     return [
-        # the claim has closed the folder above to everybody else
+        # the claim has made the folder above private
         f"[ -d {folder} ] || mkdir -p -m 0700 {folder}",
         f"setsid nsenter --net={netns(pair.server_namespace)}"
         f" taskset --cpu-list {','.join(map(str, cores))}"
@@ -147,7 +147,7 @@ def _start(pair: Pair, server: Sequence[str], cores: Sequence[int], limit: str) 
         "  fi",
         "  sleep 0.02",
         "done",
-        # sched_setaffinity binds to those of the CPUs asked for that the process may use
+        # sched_setaffinity leaves out CPUs that the process may not use
         'while read -r key bound && [ "$key" != Cpus_allowed_list: ]; do :; done </proc/$pid/status',
         f'if [ "$bound" != {as_list(cores)} ]; then',
         f'  echo "the server of pair {pair.index} may use CPUs $bound, not {as_list(cores)}: the'

@@ -681,8 +681,8 @@ class FakeSite:
     def verify(self) -> list[tuple[str, dict[str, Any]]]:
         return [("server", self._answer("verify", {**_REPORT, "drift": []}))]
 
-    def standing(self, _: int) -> contract.Standing:
-        return contract.Standing((), WHAT.pod_cpu_limit)
+    def topology(self, _: int) -> contract.Topology:
+        return contract.Topology((), WHAT.pod_cpu_limit)
 
     def throttled(self, pairs: int) -> dict[int, int]:
         count = machine.throttled(self._answer("throttled", "nr_periods 3\nnr_throttled 1\n"))

@@ -20,7 +20,7 @@ from experiments.host import proc_reader
 from experiments.host.calls import AgentFailed
 from experiments.host.machine import described
 from experiments.targets.kubernetes import agents, drift
-from experiments.targets.kubernetes.backend import moved, read_edges, running, standing
+from experiments.targets.kubernetes.backend import moved, read_edges, running, topology
 from experiments.targets.kubernetes.doctor import (
     _HASH_OF_AGENT,
     NodeFindings,
@@ -256,13 +256,13 @@ def test_the_quota_is_that_of_the_pods_and_their_nodes_are_held_against_the_clai
         running([pod(1, **server)], "server", "iperf3"),
         running([pod(1, "client", **client)], "client", "iperf3"),
     )
-    found = standing(what, there, 1)
+    found = topology(what, there, 1)
     assert found.pod_cpu_limit == limit
     assert [reason.text for reason in found.reasons] == ([] if wrong is None else [wrong])
 
 
 def test_a_pod_that_does_not_run_is_named() -> None:
-    [reason] = standing(WHAT, (running([pod(1)], "server", "iperf3"), {}), 1).reasons
+    [reason] = topology(WHAT, (running([pod(1)], "server", "iperf3"), {}), 1).reasons
     assert reason.text == "pod iperf-client-1 does not run in steerlab-rfs-plus-2"
 
 

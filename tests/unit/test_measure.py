@@ -18,7 +18,7 @@ from analysis.schema import Confounders, Machine, Record
 from experiments.host import calls, machine, proc_reader
 from experiments.host.calls import AgentFailed
 from experiments.run import measure
-from experiments.targets.contract import BarrierBroken, PairResult, Standing
+from experiments.targets.contract import BarrierBroken, PairResult, Topology
 from experiments.targets.lab import clients
 from experiments.targets.lab.backend import LabBackend
 from infra import config
@@ -107,7 +107,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(machine, "describe", lambda _: MACHINE)
     monkeypatch.setattr(LabBackend, "_server", lambda *_: 1)
     monkeypatch.setattr(
-        LabBackend, "standing", lambda self, _: Standing((), self._what.pod_cpu_limit)
+        LabBackend, "topology", lambda self, _: Topology((), self._what.pod_cpu_limit)
     )
     return lab
 
@@ -330,7 +330,7 @@ def test_a_server_core_that_was_never_there_is_a_reason(lab: Lab, what: Measurem
 
 
 @pytest.mark.usefixtures("lab")
-@pytest.mark.parametrize("method", ["drive", "confounders", "throttled", "standing", "describe"])
+@pytest.mark.parametrize("method", ["drive", "confounders", "throttled", "topology", "describe"])
 @pytest.mark.parametrize(
     "error", [TypeError("x"), ValueError("y"), KeyError("enp3s0"), OSError(5, "Input/output error")]
 )

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from analysis.schema import Confounders, Machine
 from experiments.host import machine
 from experiments.host.procstat import CounterSample
-from experiments.targets.contract import BarrierBroken, PairResult, Standing, TrafficResult
+from experiments.targets.contract import BarrierBroken, PairResult, Topology, TrafficResult
 from experiments.targets.kubernetes import agents
 from experiments.targets.kubernetes.shell import (
     LOOK,
@@ -38,10 +38,10 @@ from infra.kubernetes.plan import by_node, node_plan
 from infra.settings import cpu_limit
 from infra.traffic.contract import GRACE_S, PORT, Failure
 
-# How long a command may take to say that it is ready, seconds.
+# Time in which a command must print `ready`, seconds.
 READY_S = 15.0
 
-# The shell says that it is there, waits for a line, and becomes the client.
+# The shell prints `ready`, waits for a line, and becomes the client.
 _WAIT = 'echo ready; read -r _ || exit 1; exec "$@" </dev/null'
 
 
@@ -153,8 +153,8 @@ class KubernetesBackend:
         container = self._traffic.image
         return running(listed, "server", container), running(listed, "client", container)
 
-    def standing(self, pairs: int) -> Standing:
-        return standing(self._what, self._pods(), pairs)
+    def topology(self, pairs: int) -> Topology:
+        return topology(self._what, self._pods(), pairs)
 
     def _pod_shell(self, pod: Running) -> PodShell:
         what = self._what
@@ -204,33 +204,18 @@ class KubernetesBackend:
         addresses = self._addresses(servers)
         measured = [pods[index] for pods in (servers, clients) for index in range(1, pairs + 1)]
         with ExitStack() as stack:
-            sessions = {
-                index: stack.enter_context(
-                    _ready(
-                        self._pod_shell(clients[index]),
-                        (
-                            "sh",
-                            "-c",
-                            _WAIT,
-                            "sh",
-                            *self._traffic.client(addresses[index], PORT, what),
-                        ),
-                        f"the client of pair {index}",
-                    )
-                )
-                for index in range(1, pairs + 1)
-            }
-            # after the clients' shells, which become the clients: a reader looks for its own
-            readers = {
-                node.name: stack.enter_context(
-                    _ready(
-                        self._shell(node),
-                        ("python3", "-I", "-c", LOOK, self._window(node, measured)),
-                        f"node {node.name}",
-                    )
-                )
-                for node in self._measured()
-            }
+            sessions = {}
+            for index in range(1, pairs + 1):
+                client = self._traffic.client(addresses[index], PORT, what)
+                words, who = ("sh", "-c", _WAIT, "sh", *client), f"the client of pair {index}"
+                ready = _ready(self._pod_shell(clients[index]), words, who)
+                sessions[index] = stack.enter_context(ready)
+            # the readers start later: they look for the processes of the clients' shells
+            readers = {}
+            for node in self._measured():
+                words = ("python3", "-I", "-c", LOOK, self._window(node, measured))
+                ready = _ready(self._shell(node), words, f"node {node.name}")
+                readers[node.name] = stack.enter_context(ready)
             for session in (*readers.values(), *sessions.values()):
                 session.say("go")
             time.sleep(what.omit + what.duration)
@@ -257,7 +242,7 @@ class KubernetesBackend:
         return PairResult(index, outcome, out)
 
     def _window(self, node: NodeOf, measured: Iterable[Running]) -> str:
-        """What a node's reader is asked: the window, and the pods whose processes it may see."""
+        """Request to a node's reader: the window, and the pods whose processes it counts as ours."""
         uids = [pod.uid for pod in measured if self._counted(pod.node) == node.name]
         return json.dumps({"window": [self._what.omit, self._what.duration, uids]})
 
@@ -271,7 +256,7 @@ class KubernetesBackend:
 def read_edges(
     answers: Mapping[str, Answer | None],
 ) -> tuple[dict[str, tuple[CounterSample, CounterSample]], list[Reason]]:
-    """The edges that the nodes' readers brought, and why one brought none (pure)."""
+    """The counters of each node at both edges, and reasons where there are none (pure)."""
     edges, reasons = {}, []
     for node, answer in answers.items():
         try:
@@ -289,12 +274,12 @@ def _last(answer: Answer) -> str:
     return answer.err.strip()[-300:] or f"exit {answer.status}"
 
 
-def standing(
+def topology(
     what: ClusterMeasurement, pods: tuple[Mapping[int, Running], ...], pairs: int
-) -> Standing:
-    """Where the pods run and what quota they have, held against what is claimed (pure).
+) -> Topology:
+    """Nodes and quota of the pods, compared with the measurement (pure).
 
-    A namespace's LimitRange may have given them a quota that the stack did not ask for.
+    A LimitRange of the namespace may set a quota that the stack does not declare.
     """
     texts = []
     limits = {}
@@ -309,14 +294,13 @@ def standing(
             if pod.node not in nodes:
                 texts.append(f"pod iperf-{side}-{index} runs on node {pod.node}, no {side} node")
     wanted = what.pod_cpu_limit
+    found = " and ".join(limit or "none" for limit in limits.values())
     if wanted and limits and set(limits) != {cpu_limit(wanted)}:
-        found = " and ".join(limit or "none" for limit in limits.values())
         texts.append(f"the pods have a CPU quota of {found}, not {wanted}")
     elif len(limits) > 1:
-        found = " and ".join(limit or "none" for limit in limits.values())
         texts.append(f"the pods have unlike CPU quotas: {found}")
     limit = next(iter(limits.values()), wanted)
-    return Standing([Reason(Cause.TOPOLOGY, text) for text in texts], limit)
+    return Topology([Reason(Cause.TOPOLOGY, text) for text in texts], limit)
 
 
 _WINDOW: TypeAdapter[tuple[CounterSample, CounterSample]] = TypeAdapter(
@@ -325,20 +309,20 @@ _WINDOW: TypeAdapter[tuple[CounterSample, CounterSample]] = TypeAdapter(
 
 
 def window_of(printed: str, node: str) -> tuple[CounterSample, CounterSample]:
-    """Both edges of a window, as `look` prints them on a node (pure). Raises `PrerequisiteMissing`."""
+    """Both edges of a window, from the output of `look` (pure). Raises `PrerequisiteMissing`."""
     with untrusted.reading(f"what look prints of /proc of node {node}"):
         return _WINDOW.validate_python(untrusted.parsed(printed[printed.index("[") :]))
 
 
 def pair_of(labels: Mapping[str, str] | None) -> int | None:
-    """The pair of a pod or service, by its label; None for one that is not of a stack."""
+    """The pair of a pod or service, by its label; None for a foreign object."""
     number = (labels or {}).get("steerlab/pair", "")
     return int(number) if re.fullmatch("[0-9]{1,4}", number) else None
 
 
 @contextmanager
 def _ready(shell: Shell, words: Sequence[str], who: str) -> Iterator[Session]:
-    """A command that waits for its line. Raises `BarrierBroken` where it does not come so far."""
+    """A command that waits for a line. Raises `BarrierBroken` where it is not ready in time."""
     try:
         session = shell.start(words)
     except PrerequisiteMissing as error:
@@ -378,7 +362,7 @@ def running(listed: Sequence[Any], role: str, container: str) -> dict[int, Runni
 
 
 def _limit(pod: Any, name: str) -> str | None:
-    """The CPU quota of a container, whoever set it."""
+    """The CPU quota of a container, also one that a LimitRange set."""
     for container in pod.spec.containers or []:
         if container.name == name and container.resources:
             return (container.resources.limits or {}).get("cpu")
@@ -388,7 +372,7 @@ def _limit(pod: Any, name: str) -> str | None:
 def moved(
     before: tuple[Mapping[int, Running], ...], after: tuple[Mapping[int, Running], ...], pairs: int
 ) -> list[Reason]:
-    """Why pods that were deleted, recreated or restarted spoil a run (pure)."""
+    """Reasons where pods were deleted, recreated or restarted during a run (pure)."""
     reasons = []
     for role, first, last in zip(("server", "client"), before, after, strict=True):
         for index in range(1, pairs + 1):

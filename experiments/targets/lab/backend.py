@@ -11,7 +11,7 @@ from typing import Any
 from analysis.schema import Confounders, Machine
 from experiments.host import calls, machine, proc_reader
 from experiments.host.procstat import CounterSample
-from experiments.targets.contract import Standing, TrafficResult
+from experiments.targets.contract import Topology, TrafficResult
 from experiments.targets.lab import clients, drift
 from experiments.validity import Cause, Reason
 from infra.lab import layout
@@ -40,13 +40,13 @@ class LabBackend:
             for plan in self._what.plans
         ]
 
-    def standing(self, pairs: int) -> Standing:
+    def topology(self, pairs: int) -> Topology:
         what = self._what
         wrong = [text for one in what.pairs[:pairs] for text in self._wrong(one)]
-        return Standing([Reason(Cause.TOPOLOGY, text) for text in wrong], what.pod_cpu_limit)
+        return Topology([Reason(Cause.TOPOLOGY, text) for text in wrong], what.pod_cpu_limit)
 
     def _wrong(self, pair: Endpoint) -> list[str]:
-        """What of a pair's server is not as the measurement claims."""
+        """Differences between a pair's server and the measurement."""
         name = f"the server of pair {pair.index}"
         pid = self._server(pair)
         if pid is None:
