@@ -183,6 +183,17 @@ METRICS: dict[str, Metric] = {
             cost=Cost(floor=100.0, times=2.0),
         ),
         Metric(
+            "loss_percent", "datagram loss", "% of datagrams", "lower", "difference",
+            over_pairs("loss_percent", fmean),
+            "UDP datagrams that did not arrive, mean over the pairs.",
+            cost=Cost(floor=1.0, times=2.0),
+        ),
+        Metric(
+            "out_of_order", "reordering", "datagrams per run", "lower", "difference",
+            over_pairs("out_of_order", math.fsum),
+            "UDP datagrams that arrived after a later one, sum over the pairs.", digits=0,
+        ),
+        Metric(
             "dropped_per_gbit", "backlog drops", "packets per Gbit", "lower", "difference",
             per_gbit(softnet(lambda row: row.dropped + row.flow_limit), window_seconds),
             "Packets that a full backlog or the flow limit dropped on the server nodes.",

@@ -11,8 +11,9 @@ from infra.complaints import complaint, shown
 from infra.errors import InvalidInput
 from infra.traffic.contract import Traffic
 from infra.traffic.stream import Stream
+from infra.traffic.udp import Udp
 
-TRAFFIC: Mapping[str, type[Traffic]] = {kind.name: kind for kind in (Stream,)}
+TRAFFIC: Mapping[str, type[Traffic]] = {kind.name: kind for kind in (Stream, Udp)}
 TOOLS = {tool: package for kind in TRAFFIC.values() for tool, package in kind.tools.items()}
 DEFAULT = str(Stream())
 
