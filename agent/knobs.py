@@ -62,10 +62,6 @@ class Knob(NamedTuple):
         return self.codec.is_mask and bool(parse_mask(text) & unusable)
 
 
-def _several_queues(facts: Facts) -> str:
-    return "" if facts.queues > 1 else "XPS needs more than one transmit queue"
-
-
 KNOBS = {
     knob.name: knob
     for knob in (
@@ -85,15 +81,6 @@ KNOBS = {
             "entries of a receive queue's RFS table; rounded up to a power of two",
             "2.6.35, CONFIG_RPS",
             entry_bytes=12,  # struct rps_dev_flow; 8 before Linux 6.18
-        ),
-        Knob(
-            "xps_cpus",
-            TX_QUEUE,
-            SysfsFile("xps_cpus"),
-            Mask(),
-            "CPUs that send through a transmit queue, on devices with several",
-            "2.6.38, CONFIG_XPS",
-            _several_queues,
         ),
         Knob(
             "rps_sock_flow_entries",

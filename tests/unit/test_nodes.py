@@ -246,25 +246,6 @@ def test_apply_and_restore_say_what_was_done(node: Node) -> None:
     )
 
 
-def test_show_has_transmit_queues_and_every_scope() -> None:
-    rows = [
-        {"namespace": None, "device": "eth1", "queue": f"{kind}-{n}", **values}
-        for kind, values in (
-            ("rx", {"rps_cpus": "1", "rps_flow_cnt": 0}),
-            ("tx", {"xps_cpus": "3"}),
-        )
-        for n in (0, 1)
-    ]
-    answer = {"queues": rows, "devices": [], "namespaces": [], "machine": {}}
-    assert nodes._tables(answer, ("device", "namespace")) == [
-        "DEVICE  NAMESPACE  QUEUES  RPS_CPUS  RPS_FLOW_CNT",
-        "eth1    -          rx 0-1  1         0",
-        "",
-        "DEVICE  NAMESPACE  QUEUES  XPS_CPUS",
-        "eth1    -          tx 0-1  3",
-    ]
-
-
 def test_preview_says_what_an_apply_would_write_and_writes_nothing(node: Node) -> None:
     before, choice = node.values(), Choice("rfs", ["eth1"], "none", [])
     said = nodes.preview_text(nodes.preview(choice)).splitlines()

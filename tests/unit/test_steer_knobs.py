@@ -26,27 +26,25 @@ def held(tree: Tree, queue: str, knob: str) -> str:
 
 
 def test_a_knob_is_steered_alone_and_comes_back(tree: Tree) -> None:
-    before = {str(file): file.read_text() for file in tree.root.rglob("queues/*/*")}
-    answer = tree.apply(setting(xps_cpus="all"))
+    before = tree.values()
+    answer = tree.apply(setting(rps_flow_cnt=128))
     assert (answer["changed"], answer["drift"]) == (2, [])
-    assert [held(tree, f"tx-{n}", "xps_cpus") for n in (0, 1)] == ["f", "f"]
+    assert [held(tree, f"rx-{n}", "rps_flow_cnt") for n in (0, 1)] == ["128", "128"]
     assert [held(tree, f"rx-{n}", "rps_cpus") for n in (0, 1)] == ["1", "1"]
-    assert {row["queue"] for row in answer["queues"]} == {"tx-0", "tx-1"}
-    assert {entry["knob"] for entry in tree.saved()["entries"]} == {"xps_cpus"}
+    assert {entry["knob"] for entry in tree.saved()["entries"]} == {"rps_flow_cnt"}
     assert tree.verify()["drift"] == []
-    (tree.root / "sys/class/net/eth1/queues/tx-1/xps_cpus").write_text("3\n")
+    (tree.queue("eth1", 1) / "rps_flow_cnt").write_text("32\n")
     (drift,) = tree.verify()["drift"]
-    assert (drift["kind"], drift["queue"]) == ("value", "tx-1")
-    (tree.root / "sys/class/net/eth1/queues/tx-1/xps_cpus").write_text("f\n")
+    assert (drift["kind"], drift["queue"]) == ("value", "rx-1")
+    (tree.queue("eth1", 1) / "rps_flow_cnt").write_text("128\n")
     assert tree.restore()["restored"] == 2
-    assert {str(file): file.read_text() for file in tree.root.rglob("queues/*/*")} == before
+    assert tree.values() == before
 
 
 def test_what_the_next_plan_does_not_name_goes_back(tree: Tree) -> None:
-    tree.apply(setting(rps_cpus="c", rps_flow_cnt=128, xps_cpus="2"))
+    tree.apply(setting(rps_cpus="c", rps_flow_cnt=128))
     tree.apply(setting(rps_flow_cnt=256))
     assert [held(tree, "rx-0", knob) for knob in ("rps_cpus", "rps_flow_cnt")] == ["1", "256"]
-    assert held(tree, "tx-0", "xps_cpus") == "1"
 
 
 def test_old_keys_and_new_ones_mean_the_same(tree: Tree) -> None:
@@ -142,8 +140,6 @@ def test_show_has_every_knob(tree: Tree) -> None:
     assert [row["queue"] for row in shown["queues"] if row["device"] == "eth1"] == [
         "rx-0",
         "rx-1",
-        "tx-0",
-        "tx-1",
     ]
     assert held["values"] == {
         "gro_flush_timeout": 1,
@@ -211,20 +207,13 @@ def test_a_recreated_device_does_not_get_the_old_one_s_value(
     assert texts(later)["device"] == "20000"
 
 
-def test_one_transmit_queue_has_no_xps(tree: Tree) -> None:
-    tree.device("eth2", transmit=1)
-    with pytest.raises(steer.SteerError, match="eth2: XPS needs more") as refused:
-        tree.apply(plan({"role": "nic", "devices": ["eth2"], "set": {"xps_cpus": "all"}}))
-    assert refused.value.status == steer.CANNOT
-
-
 @pytest.mark.parametrize(
     ("values", "named"),
     [
         ({}, "set is {}"),
         ({"rps_cpus": 3}, "set.rps_cpus is 3"),
-        ({"xps_cpus": "some"}, "set.xps_cpus is"),
-        ({"xps_cpus": "10"}, r"set.xps_cpus is \"10\": CPU 4"),
+        ({"rps_cpus": "some"}, "set.rps_cpus is"),
+        ({"rps_cpus": "10"}, r"set.rps_cpus is \"10\": CPU 4"),
         ({"rps_flow_cnt": -1}, "set.rps_flow_cnt is -1"),
         ({"rps_sock_flow_entries": 1}, "set.rps_sock_flow_entries is unknown"),
         ({"mtu": 9000}, "set.mtu is unknown"),
