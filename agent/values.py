@@ -76,7 +76,3 @@ def place(word: str, cores: Sequence[int]) -> list[int]:
 def agrees_mask(wanted: str, got: str, unusable: int) -> bool:
     want, have = parse_mask(wanted), parse_mask(got)
     return have & ~want == 0 and want & ~have & ~unusable == 0
-
-
-def agrees_count(wanted: str, got: str, _: int) -> bool:
-    return int(got) == rounded_flows(int(wanted))

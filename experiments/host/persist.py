@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from agent.archive import archive
@@ -26,89 +27,6 @@ SERVICE = "steerlab-steering.service"
 AGAIN = "steerlab-steering-again.service"
 TIMER = "steerlab-steering-again.timer"
 LINK = f"{UNITS}/multi-user.target.wants/{SERVICE}"
-
-# What the agent needs of root: setns, a sysfs of each namespace and its read-only flag
-# (CAP_SYS_ADMIN), writing (CAP_NET_ADMIN), files of pods in user namespaces, which are not root's
-# (CAP_DAC_OVERRIDE), and /proc/PID/ns/net of processes with more capabilities than it
-# (CAP_SYS_PTRACE), where a namespace has no name any more. System calls: fsopen, fsconfig and fsmount
-# make a sysfs, fspick finds the one of a pod whose runtime made it read-only, pidfd_getfd takes the
-# socket of a process to find a network namespace that nothing else keeps.
-_SERVICE = """\
-[Unit]
-Description=Packet steering {configuration} of owner {owner}, kept by steerlab
-Documentation=https://docs.kernel.org/networking/scaling.html
-Wants=network-online.target {timer}
-After=network-online.target
-# for as long as it takes: at boot the NIC may come late
-StartLimitIntervalSec=0
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-# the agent's words, for systemctl status and ./steerlab nodes show
-NotifyAccess=exec
-ExecStart={apply}
-ExecReload={apply}
-ExecStop={restore}
-Restart=on-failure
-RestartSec=15s
-# 2: the plan does not fit this machine, and will not fit it later
-RestartPreventExitStatus=2
-TimeoutStartSec=2min
-TimeoutStopSec=2min
-StandardOutput=null
-
-# The snapshot of what stood before outlives the service.
-RuntimeDirectory=steerlab
-RuntimeDirectoryMode=0700
-RuntimeDirectoryPreserve=yes
-UMask=0077
-
-CapabilityBoundingSet=CAP_SYS_ADMIN CAP_NET_ADMIN CAP_DAC_OVERRIDE CAP_SYS_PTRACE
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-# no ProtectKernelTunables: net.core.rps_sock_flow_entries is one; no PrivateNetwork
-LockPersonality=yes
-RestrictAddressFamilies=AF_UNIX
-RestrictNamespaces=net
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service fsopen fsconfig fsmount fspick pidfd_getfd
-SystemCallErrorNumber=EPERM
-"""
-
-_AGAIN = """\
-[Unit]
-Description=Packet steering of the devices that came since
-PartOf={service}
-After={service}
-
-[Service]
-Type=oneshot
-# nothing where the steering is stopped
-ExecStart=systemctl try-reload-or-restart {service}
-"""
-
-_TIMER = """\
-[Unit]
-Description=Packet steering of the devices that came since, every minute
-PartOf={service}
-After={service}
-
-[Timer]
-OnActiveSec=1min
-OnUnitInactiveSec=1min
-AccuracySec=10s
-"""
 
 
 @dataclass(frozen=True)
@@ -131,24 +49,27 @@ class Kept:
 
 def files(plan: dict[str, Any], configuration: str) -> list[File]:
     """All that keeps a plan (pure but for the agent's sources); none of it is secret."""
-    owner = plan["owner"]
-    agent = f"{PYTHON} -I {COPY}"
-    service = _SERVICE.format(
-        configuration=configuration,
-        owner=owner,
-        timer=TIMER,
-        apply=f"{agent} apply --plan @{PLAN}",
-        restore=f"{agent} restore --owner {owner}",
-    )
-    install = "\n[Install]\nWantedBy=multi-user.target\n"
+    owner, agent = plan["owner"], f"{PYTHON} -I {COPY}"
+    words = {
+        "configuration": configuration,
+        "owner": owner,
+        "service": SERVICE,
+        "timer": TIMER,
+        "apply": f"{agent} apply --plan @{PLAN}",
+        "restore": f"{agent} restore --owner {owner}",
+    }
     return [
         File(COPY, archive()),
         File(PLAN, f"{json.dumps(plan, indent=1)}\n".encode()),
-        File(f"{UNITS}/{AGAIN}", _AGAIN.format(service=SERVICE).encode()),
-        File(f"{UNITS}/{TIMER}", _TIMER.format(service=SERVICE).encode()),
-        # last, so that what it calls is there
-        File(f"{UNITS}/{SERVICE}", (service + install).encode()),
+        # the service last, so that what it calls exists
+        *(File(f"{UNITS}/{unit}", template(unit, words)) for unit in (AGAIN, TIMER, SERVICE)),
     ]
+
+
+def template(name: str, words: Mapping[str, str]) -> bytes:
+    """A file of templates/, with `$name` replaced by words."""
+    text = (Path(__file__).parent / "templates" / name).read_text()
+    return Template(text).substitute(words).encode()
 
 
 def printable(file: File) -> str:
