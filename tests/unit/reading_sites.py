@@ -143,5 +143,6 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("infra/reference.py", "program"): OWN,
     ("infra/errors.py", "_first_code"): OWN,
     ("infra/errors.py", "collected"): OWN,
-    ("infra/errors.py", "leave"): "opens a file to write",
+    ("infra/errors.py", "_append"): "opens a file to write",
+    ("infra/errors.py", "noted"): "lines of text that are shown",
 }  # fmt: skip
