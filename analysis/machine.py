@@ -47,6 +47,7 @@ CONDITIONS: dict[str, Read] = {
     "XPS": _of_confounders(lambda one: _counts(one.xps)),
     "duration": lambda record: f"{record.duration:g} s",
     "omit": lambda record: f"{record.omit:g} s",
+    "traffic": lambda record: record.traffic,
     "streams": lambda record: str(record.streams),
     "idle pairs": lambda record: str(record.idle_pairs),
     "pod CPU limit": lambda record: record.pod_cpu_limit or "none",
@@ -138,7 +139,8 @@ def describe(records: Sequence[Record]) -> list[str]:
             lines.append("Imported from published raw text, without a description of the machine.")
         lines.append(
             f"Each run measured {_either(own['duration'])} after {_either(own['omit'])} omitted, "
-            f"{_either(own['streams'])} stream(s) a pair, pod CPU limit "
+            f"traffic {_either(own['traffic'])} with {_either(own['streams'])} connection(s) a "
+            "pair, pod CPU limit "
             f"{_either(own['pod CPU limit'])}."
         )
         lines += _versions(some)

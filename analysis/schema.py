@@ -183,7 +183,9 @@ class Machine(Model):
         default={}, description="By device, as ethtool -k names them."
     )
     queues: dict[Text, Count] = Field(default={}, description="Receive queues in use, by device.")
-    versions: dict[Text, Text] = Field(default={}, description="Of iperf3 and Python.")
+    versions: dict[Text, Text] = Field(
+        default={}, description="Of the traffic's programs and Python."
+    )
 
 
 class Confounders(Model):
@@ -257,9 +259,9 @@ class Record(Model):
     window: Annotated[float, Field(ge=1e-3, le=1e9)] | None = Field(
         default=None, description="Seconds between the two reads of the counters."
     )
-    streams: Number = Field(default=1, description="TCP streams per pair.")
+    streams: Number = Field(default=1, description="Connections of each pair.")
     congestion: Text | None = Field(
-        default=None, description="TCP congestion control of the senders, as iperf3 reports it."
+        default=None, description="TCP congestion control of the senders."
     )
     foreign_cpu: Seconds | None = Field(
         default=None,

@@ -104,6 +104,7 @@ CHANGES: list[dict[str, object]] = [
     {"duration": 9.0},
     {"omit": 3.0},
     {"streams": 4},
+    {"traffic": "udp"},
     {"pod_cpu_limit": "500m"},
     {"idle_pairs": 12},
     {"congestion": "bbr"},

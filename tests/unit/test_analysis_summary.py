@@ -465,6 +465,7 @@ def test_overlay_over_host_is_inconclusive_where_the_runs_are_not_alike() -> Non
     assert [one.doubt for one in summarise(records).paths] == [""]
     for changed in (
         {"streams": 4},
+        {"traffic": "udp"},
         {"machine": records[0].machine and records[0].machine.model_copy(update={"mtu": {}})},
     ):
         mixed = [records[0].model_copy(update=changed), *records[1:]]
