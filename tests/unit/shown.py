@@ -35,6 +35,9 @@ LAB: dict[str, str | None] = {
     "./steerlab sweep --matrix study --max-time 8h": (
         f"./steerlab sweep --matrix study --max-time 8h --out results/again {SOME}"
     ),
+    "./steerlab sweep --traffic udp:rate=500M": (
+        f"./steerlab sweep --traffic udp:rate=500M --out results/udp {SOME}"
+    ),
     "./steerlab sweep --path overlay,host": (
         f"./steerlab sweep --path overlay,host --out results/host {SOME}"
     ),
