@@ -135,6 +135,7 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("experiments/host/persist.py", "printable"): OWN,
     ("experiments/host/persist.py", "install"): "bytes that are put back as they are",
     ("experiments/run/single.py", "_interval"): COMPUTES,
+    ("experiments/engines/remeasured.py", "keep"): "a checkpoint that state.load has read",
     ("experiments/targets/lab/drift.py", "_visit"): "opens a namespace and reads nothing",
     ("infra/lab/__init__.py", "Lab.__init__"): KERNEL,
     ("experiments/run/plan.py", "SweepPlan.asked"): "options that were read",
