@@ -39,7 +39,10 @@ def found(*resources: dict[str, Any], drift: Mapping[str, list[str]] | None = No
 NODE = command("server-namespace", {"namespaces": {"server": ["lo"]}})
 WIRE = command("wire-veth", {"namespaces": {"server": ["eth1"]}})
 POD = command("pods-1", {"namespaces": {"pod-1": ["eth0"]}})
-STEERING = command("steer-server", {"owner": "rps-1/server", "queues": []})
+STEERING = command(
+    "steer-server",
+    {"owner": "rps-1/server", "changed": 1, "queues": [], "devices": [], "namespaces": []},
+)
 
 
 def test_what_stands_is_left_alone() -> None:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from experiments.host import calls
 from experiments.targets.contract import Drift
@@ -42,7 +42,7 @@ def drifted(
     for resource in resources:
         facts = _facts(resource)
         urn = resource["urn"]
-        if facts.owner is not None and facts.queues is not None:
+        if isinstance(facts, _Steered):
             steering.append((urn, facts.owner))
         elif why := _missing(facts, look):
             found.append(Drift(urn, why))
@@ -55,27 +55,35 @@ def drifted(
     return found
 
 
-def _facts(resource: Mapping[str, Any]) -> _Facts:
+def _facts(resource: Mapping[str, Any]) -> _Created | _Steered:
     stdout = resource.get("outputs", {}).get("stdout")
     if resource.get("type") != "command:local:Command" or resource.get("delete") or not stdout:
-        return _Facts()
+        return _Created()
     try:
-        return _Facts.model_validate(untrusted.parsed(str(stdout)))
+        return _FACTS.validate_python(untrusted.parsed(str(stdout)))
     except ValueError:
-        return _Facts()
+        return _Created()
 
 
-class _Facts(BaseModel):
-    """Output of a lab command (what it created) or of the agent (what it steers)."""
+class _Created(BaseModel):
+    """Output of a lab command: what it created."""
 
     namespaces: dict[str, list[str]] = {}
     process: str | None = None
     file: str | None = None
-    owner: str | None = None
-    queues: list[Any] | None = None
 
 
-def _missing(facts: _Facts, look: Callable[[str], set[str] | None]) -> str:
+class _Steered(BaseModel):
+    """Output of the agent: whose steering it applied, and to which queues."""
+
+    owner: str
+    queues: list[Any]
+
+
+_FACTS: TypeAdapter[_Steered | _Created] = TypeAdapter(_Steered | _Created)
+
+
+def _missing(facts: _Created, look: Callable[[str], set[str] | None]) -> str:
     for namespace, devices in facts.namespaces.items():
         standing = look(namespace)
         if standing is None:
