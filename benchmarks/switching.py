@@ -165,7 +165,7 @@ def switching(state: StackSettings) -> dict[str, Any]:
     spoiled = [reason for window in windows for reason in window["spoiled"]]
     return {
         "windows": len(windows),
-        "writes": statistics.mean(window["writes"] for window in windows),
+        "writes": round(statistics.mean(window["writes"] for window in windows), 1),
         "fifo": all(answer["fifo"] for answer in answers),
         "switch_ms": spread(times),
         "late_ms": spread(late),
