@@ -1,4 +1,4 @@
-"""Bad input in words: the key, what is allowed and what was given (pure)."""
+"""Messages for invalid input: the key, what is allowed and the given value (pure)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DIGITS = re.compile(r"-?[0-9]{1,18}")
 
 
 def whole(low: int, high: int) -> BeforeValidator:
-    """A whole number, as such or in digits; whatever is wrong with it, both bounds are named."""
+    """A whole number or its digits; the message names both bounds."""
 
     def read(value: object) -> int:
         number = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
@@ -26,7 +26,7 @@ def whole(low: int, high: int) -> BeforeValidator:
 
 
 def like(pattern: str, words: str) -> BeforeValidator:
-    """A text of a certain form; what is wrong with any other is said in `words`."""
+    """A text that matches a pattern; `words` is the message for others."""
 
     def read(value: object) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
@@ -37,7 +37,7 @@ def like(pattern: str, words: str) -> BeforeValidator:
 
 
 def shown(value: object) -> str:
-    """A value as it was given, cut to what a line of text can bear."""
+    """A given value, cut to the length of a line."""
     text = repr(value)
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
 

@@ -20,7 +20,7 @@ def call(verb: str) -> None:
     """Print a hook's result, or `{"error": {"code": 3, "message": ...}}` and raise."""
     try:
         if verb not in HOOKS:
-            raise InvalidInput(f"hook: {verb or 'no word'} is none of {', '.join(HOOKS)}")
+            raise InvalidInput(f"hook: {verb or 'no verb'} is none of {', '.join(HOOKS)}")
         try:
             said = untrusted.parsed(sys.stdin.read(untrusted.MOST_BYTES + 1))
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""The measurement of one converged stack: its runs, their records, and the outputs of the stack."""
+"""The measurement of one stack: its runs, their records and its outputs."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def of_stack(name: str, engine: Callable[[], Engine]) -> AnyMeasurement:
 
 
 def measure(what: AnyMeasurement) -> dict[str, Any]:
-    """Make the runs, each with a second attempt, and summarise those that are valid.
+    """Make the runs, each with a second attempt, and summarise the valid ones.
 
-    Every attempt leaves a record. Raises `EngineError` where no run is valid, or three in a row
-    are invalid for one cause.
+    Every attempt has a record. Raises `EngineError` if no run is valid, or after three invalid
+    runs in a row with one cause.
     """
     directory = RESULTS / what.stack
     on: Machine | None = None
@@ -100,7 +100,7 @@ def measure(what: AnyMeasurement) -> dict[str, Any]:
 
 def _explained(what: AnyMeasurement, record: Record) -> str:
     """Why the run is invalid and, where the stack drifted, the command that repairs it."""
-    words = f"the run of {what.stack} is not valid: {'; '.join(record.reasons)}"
+    words = f"the run of {what.stack} is invalid: {'; '.join(record.reasons)}"
     recorded = stacks.recorded(what.stack)
     drift = targets.of(recorded).drifted(recorded)
     if not drift:
