@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -166,7 +167,9 @@ def test_a_full_disk_ends_a_sweep_that_later_goes_on(project: Project) -> None:
 
 def test_the_example_of_a_sweep_from_python_runs(project: Project) -> None:
     source = (project.folder / "experiments/run/sweep.py").read_text()
-    example = textwrap.dedent(source.split("record by record.\n")[1].split("The stack is")[0])
+    example = textwrap.dedent(
+        "\n".join(re.findall(r"^(?:    .*)?$", source.split('"""')[1], re.MULTILINE))
+    )
     short = example.replace('"seed": 7', '"seed": 7, "runs": 1, "duration": 1, "omit": 0')
     assert short != example
     done = subprocess.run(
