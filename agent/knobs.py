@@ -83,6 +83,15 @@ KNOBS = {
             entry_bytes=12,  # struct rps_dev_flow; 8 before Linux 6.18
         ),
         Knob(
+            "xps_cpus",
+            TX_QUEUE,
+            SysfsFile("xps_cpus"),
+            Mask(),
+            "CPUs that send through a transmit queue, on devices with several",
+            "2.6.38, CONFIG_XPS",
+            lambda facts: "" if facts.queues > 1 else "XPS needs more than one transmit queue",
+        ),
+        Knob(
             "rps_sock_flow_entries",
             MACHINE,
             Sysctl("net/core/rps_sock_flow_entries"),

@@ -399,3 +399,15 @@ def test_a_device_with_a_name_of_any_bytes_hides_nothing() -> None:
     assert verify()["drift"] == []
     answer = restore()
     assert (answer["gone"], answer["failed"], answer["restored"]) == ([], [], 7)
+
+
+@pytest.mark.usefixtures("node")
+def test_transmit_queues_are_steered_and_restored() -> None:
+    queues = [Value(NODE, "eth1", f"tx-{number}", "xps_cpus") for number in (0, 1)]
+    before = [read() for read in queues]
+    wanted = {"role": "nic", "namespace": NODE_PATH, "devices": ["eth1"], "set": {"xps_cpus": "1"}}
+    assert apply(plan(wanted, owner=OWNER))["changed"] == 2
+    assert [read() for read in queues] == ["1", "1"]
+    assert verify()["drift"] == []
+    assert restore()["restored"] == 2
+    assert [read() for read in queues] == before
