@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from analysis.schema import Core
+from infra.traffic.contract import Failure, Values
 
 
 class Cause(StrEnum):
@@ -59,6 +60,14 @@ WINDOW_S, WINDOW_SHARE = 0.1, 0.05
 # busy core is enough to slow all, so a warning also has a limit in cores.
 FOREIGN_WARN, FOREIGN_WARN_CORES, FOREIGN_LIMIT = 0.05, 0.5, 0.75
 STEAL_WARN, STEAL_LIMIT = 0.02, 0.25
+
+
+def unreached(outcomes: Iterable[Values | Failure], metric: str) -> list[Reason]:
+    """Why a run without any data is none: an overloaded node starves some pairs, never all."""
+    received = [one.numbers[metric] for one in outcomes if isinstance(one, Values)]
+    if not received or any(received):
+        return []
+    return [Reason(Cause.TRAFFIC, "no pair received data in the measured seconds")]
 
 
 def window_reasons(node: str, seconds: float, asked: float) -> list[Reason]:

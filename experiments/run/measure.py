@@ -133,6 +133,7 @@ def run(
         f"pair {one.index}: {line}" for one in driven.results for line in one.outcome.warnings
     ]
     outcomes = [one.outcome for one in driven.results]
+    verdict.add(validity.unreached(outcomes, traffic.of(what.traffic).metrics[0]))
     congestion = sorted(
         {one.congestion for one in outcomes if isinstance(one, Values) and one.congestion}
     )

@@ -63,11 +63,15 @@ def read(out: bytes, err: bytes, status: int, window: Window) -> Report | Failur
     if isinstance(rate, Failure):
         text = ": ".join([rate.text, *([" ".join(beside)] if beside else [])])
         return Failure(rate.cause, text[:1000], beside)
-    return Report(mapping(report), rate, beside)
+    starved = () if rate else ("no data arrived in the measured seconds",)
+    return Report(mapping(report), rate, (*starved, *beside))
 
 
 def _rate(report: dict[str, Any] | None, status: int, window: Window) -> float | Failure:
-    """Bits per second at the receiver."""
+    """Bits per second at the receiver; 0 where a full node let nothing of this pair through.
+
+    Such a run counts: without those of the slowest configuration its bitrate would be too high.
+    """
     if report is None:
         return Failure("result", f"iperf3 (exit {status}) printed no result")
     if error := report.get("error"):
@@ -79,11 +83,11 @@ def _rate(report: dict[str, Any] | None, status: int, window: Window) -> float |
     rate, size, seconds = (
         number(received.get(key)) for key in ("bits_per_second", "bytes", "seconds")
     )
-    if not rate or rate < 1 or not size or seconds is None:
-        return Failure("traffic", "iperf3 reports no received bytes")
+    if rate is None or size is None or seconds is None or (rate < 1) != (size == 0):
+        return Failure("traffic", "iperf3 reports no count of received bytes")
     if late := lasted(seconds, window):
         return late
-    if abs(rate - 8 * size / seconds) > 0.01 * rate:
+    if size and abs(rate - 8 * size / seconds) > 0.01 * rate:
         return Failure(
             "result", f"iperf3 reports {rate:.0f} bit/s but {size:.0f} bytes in {seconds:.3f} s"
         )
@@ -91,7 +95,7 @@ def _rate(report: dict[str, Any] | None, status: int, window: Window) -> float |
     count = len(streams) if isinstance(streams, list) else 0
     if count != window.streams:
         return Failure("streams", f"iperf3 reports {count} streams instead of {window.streams}")
-    return rate
+    return rate if size else 0.0
 
 
 # Where an object may begin, and how many are tried: it prints one, or two.

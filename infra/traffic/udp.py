@@ -46,6 +46,8 @@ class Udp(Traffic):
         report = iperf3.read(out, err, status, window)
         if isinstance(report, Failure):
             return report
+        if not report.rate:  # the control connection, TCP, may pass where UDP does not
+            return Failure("traffic", "no datagram arrived", report.warnings)
         end = iperf3.mapping(iperf3.mapping(report.document.get("server_output_json")).get("end"))
         streams = end.get("streams")
         rows = streams if isinstance(streams, list) else []

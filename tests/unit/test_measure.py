@@ -372,6 +372,20 @@ def test_a_line_beside_the_result_is_a_warning(lab: Lab, what: Measurement) -> N
 
 
 TEXTS = st.text() | st.sampled_from(["veth\udcff", "\udc80", "a\x1b[2J", "\0"])
+
+
+@pytest.mark.parametrize(("rates", "valid"), [((0.0, 90.0), True), ((0.0, 0.0), False)])
+def test_a_starved_pair_counts_and_a_run_without_data_does_not(
+    lab: Lab, what: Measurement, rates: tuple[float, float], valid: bool
+) -> None:
+    lab.pairs = lambda _: [
+        PairResult(index, Values({"bitrate_mbps": rate})) for index, rate in enumerate(rates, 1)
+    ]
+    record, _ = measure.run(what)
+    assert record.valid == valid
+    assert [pair.values["bitrate_mbps"] for pair in record.pairs] == list(rates)
+
+
 NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=True, allow_infinity=True)
 
 

@@ -77,6 +77,13 @@ def test_a_rate_is_not_rounded() -> None:
     assert parsed(slow).numbers["bitrate_mbps"] == 0.0004
 
 
+def test_a_starved_pair_received_nothing() -> None:
+    """As iperf3 3.12 prints it of a pair of an overloaded node."""
+    result = parsed(received(bytes=0, bits_per_second=0))
+    assert result.numbers["bitrate_mbps"] == 0
+    assert result.warnings
+
+
 WARNING = b"warning: JSON data length overflow\n"
 
 
@@ -138,17 +145,16 @@ def test_a_result_without_a_congestion_control_has_none() -> None:
         (b'{"end": ' * 2_000, 0, "no result", "result"),
         (CAPTURED, 1, "exit status 1", "result"),
         (WARNING + REFUSED, 1, "Connection refused.*JSON data length overflow", "traffic"),
-        (b'{"start": {}, "end": {}}', 0, "no received bytes", "traffic"),
-        (received(bytes=0, bits_per_second=0), 0, "no received bytes", "traffic"),
-        (received(bytes=0), 0, "no received bytes", "traffic"),
-        (b'{"end": {"sum_received": []}}', 0, "no received bytes", "traffic"),
-        (received(bits_per_second="1"), 0, "no received bytes", "traffic"),
-        (received(bits_per_second=True), 0, "no received bytes", "traffic"),
-        (received(bits_per_second=float("nan")), 0, "no received bytes", "traffic"),
-        (received(bits_per_second=-5.0), 0, "no received bytes", "traffic"),
+        (b'{"start": {}, "end": {}}', 0, "no count of received bytes", "traffic"),
+        (received(bytes=0), 0, "no count of received bytes", "traffic"),
+        (b'{"end": {"sum_received": []}}', 0, "no count of received bytes", "traffic"),
+        (received(bits_per_second="1"), 0, "no count of received bytes", "traffic"),
+        (received(bits_per_second=True), 0, "no count of received bytes", "traffic"),
+        (received(bits_per_second=float("nan")), 0, "no count of received bytes", "traffic"),
+        (received(bits_per_second=-5.0), 0, "no count of received bytes", "traffic"),
         (received(seconds=0.2), 0, "0.200 s of traffic instead of 1 s", "window"),
         (received(seconds=1.4), 0, "1.400 s of traffic instead of 1 s", "window"),
-        (received(seconds=None), 0, "no received bytes", "traffic"),
+        (received(seconds=None), 0, "no count of received bytes", "traffic"),
         (received(bytes=10**9), 0, "1000000000 bytes in", "result"),
         (changed(lambda end: end.update(streams=[])), 0, "0 streams instead of 1", "streams"),
         (changed(lambda end: end["streams"].append({})), 0, "2 streams instead of 1", "streams"),
