@@ -93,6 +93,7 @@ def test_destroy_puts_back_what_the_machine_had(either: Project) -> None:
 
 def test_destroy_tells_what_somebody_else_has_written(either: Project) -> None:
     found = TABLE.read_text().strip()
+    TABLE.write_text("4096")
     try:
         either.up(STACK, ONLY_CONVERGE)
         TABLE.write_text("1024")
