@@ -988,7 +988,7 @@ def _pods(data: bytes) -> object:
             container_statuses=[],
         ),
     )
-    return backend.running([pod], "server")
+    return backend.running([pod], "server", "iperf3")
 
 
 add("labels of pods", _pods, text_like(["7\n"]), "7")

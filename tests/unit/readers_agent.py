@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
@@ -277,14 +276,13 @@ add(
 
 def _line(data: bytes) -> object:
     """A schedule on a line of stdin."""
-    read, write = os.pipe()
-    fcntl.fcntl(write, 1031, max(4096, len(data)))  # F_SETPIPE_SZ
-    os.write(write, data)
-    os.close(write)
+    stdin = os.memfd_create("stdin")
     try:
-        return steer.Driver(read).schedule(None)
+        os.write(stdin, data)
+        os.lseek(stdin, 0, os.SEEK_SET)
+        return steer.Driver(stdin).schedule(None)
     finally:
-        os.close(read)
+        os.close(stdin)
 
 
 add(
@@ -336,4 +334,5 @@ for _file, _text in (
         errors=(steer.SteerError,),
         file=_file,
         around=_populated,
+        plain=True,
     )
