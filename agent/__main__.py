@@ -1,4 +1,4 @@
-"""The command line of the node agent: `python3 -I agent VERB`, where no steer.pyz is at hand."""
+"""The command line of the node agent: `python3 -I agent VERB`, without a steer.pyz."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The agent as one file, the same bytes wherever it is made: `python3 agent/archive.py steer.pyz`."""
+"""The agent as one file, with the same bytes on every machine: `python3 agent/archive.py steer.pyz`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAIN = "import sys\n\nfrom agent.cli import main\n\nsys.exit(main())\n"
 
 @lru_cache(maxsize=None)
 def archive() -> bytes:
-    """A zipapp (PEP 441) of this package; it is stored, for compressors differ."""
+    """A zipapp (PEP 441) of this package; it is not compressed, because compressors differ."""
     sources = {"__main__.py": _MAIN.encode()}
     for name in sorted(os.listdir(_FOLDER)):
         if name.endswith(".py") and name != "__main__.py":

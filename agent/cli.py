@@ -1,7 +1,7 @@
 """The node agent: applies, verifies and restores a node's receive packet steering (RPS, RFS).
 
-A plan comes in as JSON, one JSON document goes out. What `apply` finds is safe in a snapshot file
-before its first write; `restore` goes back to it. Standard library only; Python 3.8, Linux 5.2.
+Input is a plan as JSON, output is one JSON document. `apply` saves the old values in a snapshot file
+before its first write; `restore` restores them. Standard library only; Python 3.8, Linux 5.2.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from agent.transaction import apply, preview
 from agent.verify import verify
 from agent.watchdog import stand_watch
 
-BACK = ("restore", "watch", "switchback")  # verbs whose warnings are for whoever reads no JSON
+BACK = ("restore", "watch", "switchback")  # verbs whose warnings also go to stderr
 
 
 def read_plan(argument: str | None, owner: str | None) -> Plan | None:
-    """The plan of --plan, else of stdin; None where there is no text."""
+    """The plan of --plan, else of stdin; None if there is no text."""
     try:
         if argument is None:
             piped = sys.stdin is not None and not sys.stdin.isatty()
@@ -47,7 +47,7 @@ def read_plan(argument: str | None, owner: str | None) -> Plan | None:
     except OSError as error:
         raise SteerError(f"plan: {error.filename}: {error.strerror}", BAD_PLAN) from None
     except ValueError as error:
-        raise SteerError(f"plan: it is not JSON in UTF-8: {error}", BAD_PLAN) from None
+        raise SteerError(f"plan: not JSON in UTF-8: {error}", BAD_PLAN) from None
     if owner and isinstance(document, dict) and document.setdefault("owner", owner) != owner:
         raise SteerError(f"plan: owner is {document['owner']!r}, not {owner!r}", BAD_PLAN)
     return None if document is None else parse_plan(document)
@@ -56,32 +56,49 @@ def read_plan(argument: str | None, owner: str | None) -> Plan | None:
 def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="steer", description=(__doc__ or "").split("\n")[0])
     planned = argparse.ArgumentParser(add_help=False)
-    planned.add_argument("--owner", help="who steers; by default the plan's owner")
-    planned.add_argument("--plan", metavar="JSON|@FILE", help="the plan, instead of stdin")
+    planned.add_argument(
+        "--owner", help="name of the snapshot's owner; by default that of the plan"
+    )
+    planned.add_argument(
+        "--plan", metavar="JSON|@FILE", help="the plan; by default it is read from stdin"
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verb = verbs.add_parser("show", help="print the steering that stands")
-    verb.add_argument("--namespace", action="append", default=[], metavar="PATH|PATTERN")
-    verbs.add_parser("apply", parents=[planned], help="bring the machine to the plan")
+    verb = verbs.add_parser("show", help="print the present steering")
+    verb.add_argument(
+        "--namespace",
+        action="append",
+        default=[],
+        metavar="PATH|PATTERN",
+        help="also show this network namespace; may be repeated",
+    )
+    verbs.add_parser("apply", parents=[planned], help="apply the plan")
     verbs.add_parser("preview", parents=[planned], help="print what apply would write")
-    verb = verbs.add_parser("verify", parents=[planned], help="compare; write no steering")
+    verb = verbs.add_parser(
+        "verify", parents=[planned], help="compare the machine with the plan; write no steering"
+    )
     verb.add_argument("--saved", action="store_true", help="use the plan that was applied last")
-    verb.add_argument("--renew", action="store_true", help="where all is well, renew the lease")
+    verb.add_argument("--renew", action="store_true", help="renew the lease if nothing has drifted")
     verb = verbs.add_parser(
         "switchback",
-        help="measure plans in turn under live connections; then all is as before",
-        description="Print `ready`, start with a line on stdin, print what was measured.",
+        help="measure several plans in turn under live connections, then restore the present values",
+        description="Print `ready`, start when a line arrives on stdin, print the measurement.",
     )
     verb.add_argument(
-        "--schedule", metavar="JSON|@FILE", help="plans and windows, instead of a line of stdin"
+        "--schedule",
+        metavar="JSON|@FILE",
+        help="plans and windows; by default they are read from stdin",
     )
-    verb = verbs.add_parser("watch", help="see to the lease; restore at the end")
+    verb = verbs.add_parser(
+        "watch",
+        help="stay in the foreground; restore when the lease expires or when this process ends",
+    )
     verb.add_argument("--owner", required=True)
-    verb = verbs.add_parser("restore", help="go back to the snapshot")
+    verb = verbs.add_parser("restore", help="restore the values of the snapshot")
     which = verb.add_mutually_exclusive_group(required=True)
     which.add_argument("--owner")
     which.add_argument("--all", action="store_true", help="every owner of this machine")
     verb.add_argument(
-        "--force", action="store_true", help="write the old values over what others wrote meanwhile"
+        "--force", action="store_true", help="also replace values that others have written since"
     )
     return parser.parse_args(words)
 
@@ -89,7 +106,7 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
 def dispatch(
     options: argparse.Namespace, machine: Machine, signals: Signals
 ) -> tuple[dict[str, Any], list[str]]:
-    """What a verb says, and what of it is wrong, in words."""
+    """The answer of a verb, and its failures as messages."""
     if options.verb == "show":
         return show(machine, options.namespace), []
     if options.verb == "watch":
@@ -110,13 +127,13 @@ def dispatch(
         with signals.at_once():
             plan = read_plan(options.plan, options.owner)
         if plan is None:
-            raise SteerError("plan: there is none: give it on stdin or with --plan", BAD_PLAN)
+            raise SteerError("plan: missing: give it on stdin or with --plan", BAD_PLAN)
         return (apply if options.verb == "apply" else preview)(machine, plan), []
     with signals.at_once():
         plan = None if options.saved else read_plan(options.plan, options.owner)
     owner = plan.owner if plan else options.owner
     if owner is None:
-        raise SteerError("verify: there is neither a plan nor --owner: give one", BAD_PLAN)
+        raise SteerError("verify: give a plan or --owner", BAD_PLAN)
     done = verify(machine, owner, plan, options.renew)
     return done, [item["message"] for item in done["drift"]]
 
@@ -147,11 +164,14 @@ def main(words: Sequence[str] | None = None, on: Callable[..., Machine] = Machin
     unprinted = printed(said) if said else ""
     if unprinted:
         status = status or FAILED
-        wrong = [*wrong, f"{options.verb} was done, but its answer is lost: {unprinted}"]
+        wrong = [
+            *wrong,
+            f"{options.verb} was done, but its answer could not be printed: {unprinted}",
+        ]
         if options.verb == "apply":
-            wrong[-1] += f"; owner {said['owner']} steers this machine until a restore"
+            wrong[-1] += f"; owner {said['owner']} steers this machine until it is restored"
     if wrong:
-        with suppress(Exception):  # nobody reads it: the status remains
+        with suppress(Exception):  # stderr is closed: the exit status remains
             sys.stderr.write(f"steer: {visible('; '.join(wrong))}\n")
     words = "; ".join(wrong or ["done", *said.get("warnings", ())])
     notify(f"{options.verb}: {visible(words)}")
@@ -159,39 +179,39 @@ def main(words: Sequence[str] | None = None, on: Callable[..., Machine] = Machin
 
 
 def unforeseen(error: Exception) -> str:
-    """An error that no part of the agent has expected, in words."""
+    """The message of an unexpected error."""
     known = isinstance(error, OSError)
     return explain(error) if known else f"unexpected {shortened(repr(error), 1000)}"
 
 
 def printed(answer: dict[str, Any]) -> str:
-    """Print an answer; why that failed, if it did."""
+    """Print an answer; returns the message of a failure, or an empty string."""
     try:
         sys.stdout.write(json.dumps(answer, indent=1) + "\n")
         sys.stdout.flush()
     except Exception as error:
-        with suppress(Exception):  # else Python tries once more when it ends
+        with suppress(Exception):  # otherwise Python tries again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return explain(error)
     return ""
 
 
 def visible(words: str) -> str:
-    """Words in which names of devices and processes cannot do anything to a terminal."""
+    """The text with control characters escaped, so that no name can affect a terminal."""
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in words
     )
 
 
 def allow_descriptors() -> None:
-    """As many as may be: a view of each namespace stays open, and a node can have hundreds."""
+    """Raise the limit of open files: each namespace stays open, and a node can have hundreds."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def leave(variable: str, line: str) -> None:
-    """Leave a line for the process that started a stack's engine, which passes on no text of a success."""
+    """Append a line to a file for the caller of the engine, which drops the output of a success."""
     path = os.environ.get(variable)
     if path:
         with suppress(OSError):
@@ -201,7 +221,7 @@ def leave(variable: str, line: str) -> None:
 
 
 def notify(words: str) -> None:
-    """Tell systemd, where it runs this, what its status of the unit is to show; see sd_notify(3)."""
+    """Set the status text of the systemd unit, if there is one; see sd_notify(3)."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

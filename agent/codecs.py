@@ -26,11 +26,11 @@ class Mask(NamedTuple):
         return f"one of {', '.join(WORDS)} or a hexadecimal mask (7 or 1,00000000)"
 
     def check(self, word: Any) -> bool:
-        """Whether a plan may have this word."""
+        """Whether this is a valid value in a plan."""
         return isinstance(word, str) and (word in WORDS or self.fits(word))
 
     def fits(self, text: str) -> bool:
-        """Whether the kernel may print this text."""
+        """Whether this is a value as the kernel prints it."""
         return (
             len(text) <= MAX_CPUS
             and re.fullmatch(MASK, text) is not None

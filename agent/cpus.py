@@ -37,7 +37,7 @@ class Cpus(NamedTuple):
 
     @property
     def unusable(self) -> int:
-        """The mask of those that take no packets: offline, or isolated for other work."""
+        """The mask of CPUs that process no packets: offline, or isolated for other work."""
         return mask_of({*self.present} - {*self.online} | {*self.isolated})
 
     @property
@@ -45,7 +45,7 @@ class Cpus(NamedTuple):
         return [cpu for cpu in self.online if cpu not in self.isolated]
 
     def faults(self, mask: int) -> str:
-        """Why each unusable CPU of a mask is that, in words."""
+        """The reasons why CPUs of a mask are unusable."""
         offline = sorted({*self.present} - {*self.online} - {*self.isolated})
         states = (("offline", offline), ("isolated", sorted({*self.isolated})))
         found = ((state, [cpu for cpu in cpus if mask >> cpu & 1]) for state, cpus in states)

@@ -16,7 +16,7 @@ from agent.procstat import Counters, Sample
 from agent.settings import Setting
 from agent.signals import Signals
 
-if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     from agent.schedule import Window
 
     Write = tuple[Setting, int, bytes]  # the value, its open file, what is written

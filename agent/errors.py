@@ -6,7 +6,7 @@ FAILED, BAD_PLAN, CANNOT = 1, 2, 3
 
 
 class SteerError(Exception):
-    """What ends a verb, with the exit status; says what was wrong, where, and what to do."""
+    """Ends a verb, with an exit status; the message contains the fault, its place and the remedy."""
 
     def __init__(self, message: str, status: int = FAILED) -> None:
         super().__init__(message)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.errors import BAD_PLAN, SteerError, shortened
 
-if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     Check = Callable[[Any], bool]
 
 
@@ -26,7 +26,7 @@ def each(check: Check, least: int = 1, most: int = 2**16) -> Check:
 
 
 class Field(NamedTuple):
-    """What a key may hold, that in words, and whether null (or no key) will do too."""
+    """Check of a key's value, its description, and whether null (or no key) is allowed."""
 
     fits: Check
     words: str

@@ -1,4 +1,4 @@
-"""Files: the kernel's and the agent's own, read within bounds."""
+"""Reads files of the kernel and of the agent, within limits."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def listing(path: Path | str) -> list[str]:
 
 
 def exists(path: Path | str) -> bool:
-    """Unlike `Path.exists` never false because of another error."""
+    """Whether a path exists; unlike `Path.exists` it raises other errors."""
     try:
         os.stat(path)
     except OSError as error:
@@ -74,7 +74,7 @@ def read_json(
     """The value of a JSON text; ValueError for any other, and for one too large to work on."""
     counts = ((sum(map(text.count, signs)), most) for signs, most in limits.items())
     if len(text) > longest or any(count > most for count, most in counts):
-        raise ValueError("it is too long")
+        raise ValueError("too long")
     try:
         value = json.loads(text, parse_constant=refuse_number)
     except RecursionError:
@@ -90,4 +90,4 @@ def read_json(
 
 
 def refuse_number(word: str) -> None:
-    raise ValueError(f"{word} is not a number of JSON")
+    raise ValueError(f"{word} is not a valid number in JSON")

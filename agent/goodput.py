@@ -1,4 +1,4 @@
-"""Goodput of receiving processes: the bytes that they read, and those that wait in their sockets.
+"""Goodput of receiving processes: the bytes that they have read, and those that wait in their sockets.
 
 `rchar` of /proc/PID/io counts what read(2) returned, which lags behind what has arrived by up to a
 socket's buffer; together with what waits it is what TCP has delivered.
@@ -74,7 +74,7 @@ def receiver(machine: Machine, name: str | int, stack: ExitStack) -> Receiver:
     except OSError as error:
         raise SteerError(f"{words}: {explain(error)}", CANNOT) from None
     if diag is None:
-        raise SteerError(f"{words}: it has no process on this node", CANNOT)
+        raise SteerError(f"{words}: no process of it is on this node", CANNOT)
     stack.callback(diag.close)
     return Receiver(words, files, diag)
 

@@ -1,4 +1,4 @@
-"""Known faults of Linux releases, and how to keep clear of them (pure)."""
+"""Known faults of Linux releases, and how to avoid them (pure)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     from agent.settings import Change
 
 

@@ -1,4 +1,4 @@
-"""The knobs: every value of the kernel that the agent can set (pure). A new one is one entry of KNOBS.
+"""The knobs: every kernel setting that the agent can write (pure). A new one is one entry of KNOBS.
 
 Sources: https://docs.kernel.org/networking/scaling.html and net/core/net-sysfs.c.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.codecs import Codec, Count, Mask
 from agent.values import parse_mask
 
-if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     from collections.abc import Callable
 
 # Scopes: what has one value of a knob. Queues are named rx-N and tx-N.

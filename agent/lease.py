@@ -1,4 +1,4 @@
-"""The lease: how long steering may stand without being renewed."""
+"""The lease: how long steering stays in force without a renewal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent.store import Damaged, Store
 
 
 def watch_file(store: Store, owner: str) -> Path:
-    """Names the process of `watch`, as `pid start-time`."""
+    """The file with the process of `watch`, as `pid start-time`."""
     return store.path(owner, ".watch")
 
 

@@ -1,4 +1,4 @@
-"""The machine: its files, and every network namespace that something keeps alive."""
+"""The machine: its files and all its network namespaces."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Machine:
 
     def require(self) -> None:
         if os.geteuid() != 0:
-            raise SteerError("only root may steer: use sudo", CANNOT)
+            raise SteerError("only root may read or write steering: use sudo", CANNOT)
 
     def afresh(self) -> Machine:
         """The same machine as it is now, for who waits long."""
@@ -105,7 +105,7 @@ class Machine:
         return Setting(KNOBS[knob], path, str(THE_MACHINE))
 
     def own(self) -> Held:
-        """What the machine holds; without what only the first network namespace can see."""
+        """The settings of the machine that are visible in this network namespace."""
         settings = {knob.name: self.setting(knob.name) for knob in of_scope(MACHINE)}
         values = {}
         for name, setting in settings.items():
@@ -226,7 +226,7 @@ class Machine:
         for pod, paths in {**deeper, **found}.items():
             if len(paths) > 1:
                 words = ", ".join(paths.values())
-                unread[pod] = f"its processes have different network namespaces: {words}"
+                unread[pod] = f"its processes are in different network namespaces: {words}"
             elif own.intersection(paths):
                 unread[pod] = "its network namespace is that of the node: steer the node itself"
             else:

@@ -1,4 +1,4 @@
-"""A network namespace: its devices, what of each can be set, and what receives for what."""
+"""A network namespace: its devices, their settings, and the lower devices that receive for them."""
 
 from __future__ import annotations
 
@@ -165,12 +165,12 @@ class Namespace(NamedTuple):
                     values[knob.name] = settings[knob.name].read()
                 elif knob.name in wanted:
                     if not self._is_there(place):
-                        raise Gone(f"{place}: it is gone")
-                    words = f"{place}: this kernel has no {knob.name} (Linux {knob.since})"
+                        raise Gone(f"{place}: it no longer exists")
+                    words = f"{place}: this kernel has no {knob.name} (needs Linux {knob.since})"
                     raise SteerError(words, CANNOT)
         except (OSError, Gone) as error:
             if not self._is_there(place):
-                raise Gone(f"{place}: it is gone") from None
+                raise Gone(f"{place}: it no longer exists") from None
             raise SteerError(f"{place}: {explain(error)}") from None
         return Held(place, values, settings)
 

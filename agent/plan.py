@@ -50,7 +50,7 @@ PLAN_FIELDS = {
     "queue_core": Field(whole(0, 2**16), "a CPU", nullable=True),
     "machine": _values([MACHINE]),
     **_aliased(MACHINE_ALIASES, nullable=True),
-    "lease_seconds": Field(whole(1, 2**31), "a whole number of seconds from 1", nullable=True),
+    "lease_seconds": Field(whole(1, 2**31), "a whole number of seconds, at least 1", nullable=True),
     "rules": Field(
         each(lambda v: isinstance(v, dict), 0, MAX_RULES), f"a list of at most {MAX_RULES} rules"
     ),
@@ -59,7 +59,7 @@ _RULE_FIELDS = {
     "role": Field(lambda v: v in ROLES, f"one of {', '.join(ROLES)}"),
     "namespace": Field(
         like(rf"/[ -~]+|{POD}{POD_UID}"),
-        f"the path of network namespaces, it may have *, or {POD} and the uid of a pod",
+        f"the path of a network namespace, * allowed, or {POD} and the uid of a pod",
         nullable=True,
     ),
     "devices": Field(each(like(r"[^/\0]+")), "a list of device names, patterns or auto"),
@@ -74,7 +74,7 @@ RULE_FIELDS_SET = {**_RULE_FIELDS, "set": _values(OF_RULES)._replace(nullable=Fa
 class Rule(NamedTuple):
     """The steering of one kind of device in one network namespace (None: the agent's own).
 
-    The namespace may be a pattern: /run/netns/cni-* are the pods that there are when it is read.
+    The namespace may be a pattern: /run/netns/cni-* matches the pods that exist when the plan is applied.
     """
 
     role: str
@@ -120,7 +120,7 @@ def parse_plan(document: Any) -> Plan:
     for index, item in enumerate(values["rules"]):
         rule = _rule(item, f"rules[{index}].")
         if rule.role == "pod" and "auto" in rule.devices:
-            words = f'plan: rules[{index}].devices is ["auto"]: name the devices of a pod'
+            words = f'plan: rules[{index}].devices is ["auto"]: for role pod, name the devices'
             raise SteerError(words, BAD_PLAN)
         if rule.optional is None:
             rule = rule._replace(optional=rule.role == "veth")
@@ -137,21 +137,24 @@ def _rule(item: dict[str, Any], where: str) -> Rule:
 def _words(
     values: dict[str, Any], aliases: dict[str, str], key: str, scopes: Iterable[str], where: str
 ) -> dict[str, Any]:
-    """A word for each knob, by their names below `key` or by their first keys, which are taken out."""
+    """A word for each knob, from the mapping `key` or from the keys of the first version."""
     old = {name: values.pop(alias, None) for alias, name in aliases.items()}
     words = read_fields(values.get(key) or {}, _knob_fields(scopes), f"{where}{key}.")
     for alias, name in aliases.items():
         if old[name] is not None and words[name] is not None:
-            raise SteerError(f"plan: {where}{alias} and {key}.{name}: give one of them", BAD_PLAN)
+            raise SteerError(
+                f"plan: {where}{alias} and {key}.{name} are the same setting: give one of them",
+                BAD_PLAN,
+            )
     words.update({name: word for name, word in old.items() if word is not None})
     return {name: word for name, word in words.items() if word is not None}
 
 
 def wanted_values(plan: Plan, cpus: Cpus) -> Values:
-    """What each knob is to hold; masks without offline and isolated CPUs.
+    """The wanted value of each knob; masks without offline and isolated CPUs.
 
-    Refuses a CPU that this machine does not have, and a mask of unusable CPUs alone: that is no
-    steering (the kernel would make it 0, or refuse it).
+    Refuses a CPU that this machine does not have, and a mask with unusable CPUs only: the kernel
+    would make it 0, or refuse it.
     """
 
     def known(mask: int, where: str, value: Any) -> int:
@@ -180,8 +183,8 @@ def wanted_values(plan: Plan, cpus: Cpus) -> Values:
             asked = mask_of(place(word, usable or cores))
         left = asked & ~cpus.unusable
         if asked and not left:
-            words = f"plan: {where} is {json.dumps(word)}, which means {as_list(cpus_of(asked))}: "
-            words += f"{cpus.faults(asked)}: steer to some of {as_list(cpus.usable)}"
+            words = f"plan: {where} is {json.dumps(word)}, CPUs {as_list(cpus_of(asked))}: "
+            words += f"{cpus.faults(asked)}: use CPUs of {as_list(cpus.usable)}"
             raise SteerError(words, CANNOT)
         return Wanted(codec.render(left), asked)
 
@@ -202,11 +205,11 @@ def path(plan: Plan, index: int, name: str) -> str:
 
 
 def reductions(plan: Plan, cpus: Cpus) -> list[str]:
-    """What the masks of a plan lose on this machine, and why."""
+    """Warnings about CPUs that were removed from the masks of a plan."""
     words = []
     cores = mask_of(plan.cores or ())
     if cores & cpus.unusable:
-        words.append(f"cores: left out: {cpus.faults(cores)}")
+        words.append(f"cores: some are not used: {cpus.faults(cores)}")
     values = wanted_values(plan, cpus)
     places = [
         (f"{rule.role} {', '.join(rule.devices)}", one)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from agent.plan import POD_UID
 
 # Where a kubelet keeps its pods: at the root, in a cgroup of its own, or in a container of Docker's.
-# Whoever may write elsewhere, such as a user below user.slice, could name any pod.
+# Users can create other cgroups, for example below user.slice, with the name of any pod.
 _KUBELET = (
     r"(?:system\.slice|kubelet(?:\.slice)?|k3s|docker|docker-[0-9a-f]{64}\.scope|[0-9a-f]{64})"
 )

@@ -1,4 +1,4 @@
-"""Processes of this machine, told from later ones with the same id; and the agent's own."""
+"""Identities of processes, although ids are reused; and the agent's own program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agent.files import ABSENT, read_text
 
 
 def start_time(pid: int) -> str | None:
-    """Field 22 of proc_pid_stat(5), which tells a process from a later one of the same id."""
+    """Field 22 of proc_pid_stat(5), the start time: distinguishes a process from a later one with its id."""
     try:
         state, *fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
     except OSError as error:

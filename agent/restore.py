@@ -1,4 +1,4 @@
-"""Restore: every value as it was, unless somebody else has written it since."""
+"""Restore: writes the old values, except where somebody else has written a value since."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def restore_all(machine: Machine, force: bool = False) -> dict[str, Any]:
     for owner in machine.store.owners():
         try:
             answers.append(restore(machine, owner, force))
-        except Exception as error:  # the other owners' values go back
+        except Exception as error:  # the other owners' values are restored
             answers.append(restored(owner, failed=[explain(error)]))
 
     def of_all(key: str) -> list[str]:
@@ -48,10 +48,10 @@ def restore_all(machine: Machine, force: bool = False) -> dict[str, Any]:
 
 
 def put_back(machine: Machine, snapshot: Snapshot, force: bool = False) -> dict[str, Any]:
-    """Write a snapshot's values, each whatever happens to the others; called under the lock.
+    """Write a snapshot's values, each independent of the others; called under the lock.
 
-    What is certainly gone and what somebody else has written meanwhile leaves the snapshot; what
-    failed stays, with its reason.
+    Values that no longer exist, or that somebody else has written since, are removed from the
+    snapshot. Values that could not be restored stay, with the reason.
     """
     unusable = machine.cpus.unusable
     survey = Survey(machine, (), snapshot.entries)
@@ -60,7 +60,7 @@ def put_back(machine: Machine, snapshot: Snapshot, force: bool = False) -> dict[
     if has_table_fault(machine.release()):
         for entry in snapshot.entries:
             if entry.knob == RFS_TABLE:
-                with suppress(Exception):  # told below, where it fails again
+                with suppress(Exception):  # it fails again below, with a message
                     survey.located(entry, partial(empty, entry, unusable=unusable, force=force))
     kept = []
     for entry in snapshot.entries:
@@ -69,7 +69,7 @@ def put_back(machine: Machine, snapshot: Snapshot, force: bool = False) -> dict[
         except Gone as error:
             answer["gone"].append(str(error))
             continue
-        except Exception as error:  # the others go back
+        except Exception as error:  # the others are restored
             done = Done(0, reason=explain(error))
         answer["restored"] += done.written
         answer["left"] += [done.left] if done.left else []
@@ -91,15 +91,15 @@ def put_back(machine: Machine, snapshot: Snapshot, force: bool = False) -> dict[
     except (OSError, SteerError) as error:
         answer["failed"].append(explain(error))
     if not answer["failed"] and snapshot.lease:
-        with suppress(OSError):  # it also ends by itself: there is no file any more
+        with suppress(OSError):  # it also ends by itself, because its file no longer exists
             end_watchdog(machine.store, snapshot.owner, snapshot.lease)
     return answer
 
 
 def announce(machine: Machine, snapshot: Snapshot, failed: list[str]) -> Snapshot:
-    """Record what this restore may write besides the old values, before the first write.
+    """Before the first write, record the values that this restore may write besides the old ones.
 
-    That is what the kernel makes of a mask while some of its CPUs are offline, and an empty table.
+    These are masks that the kernel reduces while some CPUs are offline, and empty tables.
     """
     fault = has_table_fault(machine.release())
     entries = [
@@ -113,13 +113,13 @@ def announce(machine: Machine, snapshot: Snapshot, failed: list[str]) -> Snapsho
         snapshot = snapshot._replace(entries=entries)
         try:
             machine.store.save(snapshot._replace(old=False))
-        except (OSError, SteerError) as error:  # what matters more is that values go back
+        except (OSError, SteerError) as error:  # the restore is more important
             failed.append(explain(error))
     return snapshot
 
 
 class Done(NamedTuple):
-    """What became of one value: written or not, left to somebody else, or not restored and why."""
+    """The result for one value: written or not, left as it is, or not restored with the reason."""
 
     written: int
     left: str = ""
@@ -127,7 +127,7 @@ class Done(NamedTuple):
 
 
 def give_back(entry: Entry, setting: Setting, unusable: int, force: bool) -> Done:
-    """Write what a value was before, unless somebody else has written it meanwhile."""
+    """Write the old value, unless somebody else has written this setting since."""
     found = setting.read()
     if setting.knob.equal(entry.before, found):
         return Done(0)
@@ -137,7 +137,7 @@ def give_back(entry: Entry, setting: Setting, unusable: int, force: bool) -> Don
     try:
         setting.put(entry.before, unusable)
     except SteerError:
-        if possible != ["0"]:  # a mask of nothing but isolated CPUs is refused
+        if possible != ["0"]:  # the kernel refuses a mask with isolated CPUs only
             raise
         setting.put("0", unusable)
     got = setting.read()
@@ -156,7 +156,7 @@ def empty(entry: Entry, setting: Setting, unusable: int, force: bool) -> None:
 
 
 def reduced_by(entry: Entry, unusable: int) -> list[str]:
-    """What the kernel makes of an old mask while some of its CPUs are unusable; none are, none."""
+    """The old mask without its unusable CPUs; empty if all are usable."""
     if not KNOBS[entry.knob].lost(entry.before, unusable):
         return []
     return [format_mask(parse_mask(entry.before) & ~unusable)]
@@ -164,16 +164,16 @@ def reduced_by(entry: Entry, unusable: int) -> list[str]:
 
 def reduced_words(setting: Setting, before: str, got: str) -> str:
     lost = as_list(cpus_of(parse_mask(before) & ~parse_mask(got)))
-    words = f"{setting} was {before}, of which the kernel made {got}: it takes no CPU {lost} now"
-    return f"{words}, offline or isolated; restore again when it does"
+    words = f"{setting} was {before} and is {got}: the kernel refuses CPU {lost}"
+    return f"{words}, which is offline or isolated; restore again when it is online"
 
 
 def left_words(entry: Entry, setting: Setting, found: str) -> str:
-    words = f"{setting} is {found}, which somebody else wrote: left as it is"
-    return f"{words}; before it was steered it was {entry.before}"
+    words = f"{setting} is {found}, written by somebody else: not changed"
+    return f"{words}; the value before steering was {entry.before}"
 
 
 def overwritten_words(entry: Entry) -> str:
     others = ", ".join(entry.overwritten)
-    words = f"{entry} is {entry.before} as at first; somebody else had meanwhile written {others}"
-    return f"{words}, which apply replaced"
+    words = f"{entry} is {entry.before} as before steering; somebody else had written {others}"
+    return f"{words}, which an apply replaced"

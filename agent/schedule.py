@@ -1,4 +1,4 @@
-"""The schedule of an episode, as JSON: which plan stands when (pure)."""
+"""The schedule of an episode, as JSON: which plan is in force at which time (pure)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from agent.errors import BAD_PLAN, SteerError
 from agent.fields import Field, each, like, read_fields, whole
 from agent.plan import POD, POD_UID, Plan, parse_plan
 
-if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     from agent.fields import Check
 
 MAX_PLANS, MAX_WINDOWS, MAX_RECEIVERS = 256, 512, 1024
 MAX_READINGS = 250_000  # of one receiver each; they are kept until the end
 MAX_SECONDS = 600  # of an episode: no other owner can apply or restore meanwhile
-START_PATIENCE = 60  # seconds until the start signal must have come
+START_PATIENCE = 60  # timeout of the start signal, seconds
 
 
 def number(low: float, high: float) -> Check:
@@ -35,7 +35,7 @@ FIELDS = {
         each(lambda v: whole(1, 2**22)(v) or like(POD + POD_UID)(v), 1, MAX_RECEIVERS),
         f"a list of 1 to {MAX_RECEIVERS} pids, or {POD} and the uid of a pod",
     ),
-    "lease_seconds": Field(whole(1, 2**31), "a whole number of seconds from 1"),
+    "lease_seconds": Field(whole(1, 2**31), "a whole number of seconds, at least 1"),
     "every": Field(number(0.005, 10), "0.005 to 10 seconds", nullable=True),
     "tolerance": Field(number(0.001, 10), "0.001 to 10 seconds", nullable=True),
 }
@@ -65,7 +65,7 @@ class Window(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """An episode: plans of one owner, by name, and the windows in which they stand."""
+    """An episode: plans of one owner, by name, and the windows in which they are in force."""
 
     plans: dict[str, Plan]
     windows: list[Window]
@@ -86,7 +86,7 @@ def parse_schedule(document: Any) -> Schedule:
     if len(owners) > 1:
         (one, first), (other, second), *_ = owners.items()
         raise _wrong(
-            f"plans.{first}.owner is {one!r}, plans.{second}.owner {other!r}: let all be one"
+            f"plans.{first}.owner is {one!r}, plans.{second}.owner {other!r}: all plans need the same owner"
         )
     windows: list[Window] = []
     for index, item in enumerate(values["windows"]):

@@ -1,4 +1,4 @@
-"""One value of the kernel: read, written and read back."""
+"""One setting of the kernel: read, written and read back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent.files import opened, read_to_end
 from agent.kernel import Kernel
 from agent.knobs import DEVICE, Knob
 
-if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     Change = tuple["Setting", str, str]  # found, wanted
 
 
@@ -44,7 +44,7 @@ class Setting(NamedTuple):
         """What was read, as a value."""
         value = raw.decode("ascii", "replace").strip()
         if not self.knob.codec.fits(value):
-            raise SteerError(f"{self}: reads {raw[:40]!r}, which is no value of it")
+            raise SteerError(f"{self}: reads {raw[:40]!r}, which is not a valid value")
         return value
 
     def put(self, wanted: str, unusable: int) -> None:
@@ -54,7 +54,7 @@ class Setting(NamedTuple):
             self._open(os.O_WRONLY | os.O_TRUNC, lambda file: os.write(file, line))
         got = self.read()
         if not self.knob.equal(wanted, got, unusable):
-            raise SteerError(f"{self}: {wanted} was written, {got} reads back")
+            raise SteerError(f"{self}: {wanted} was written, but the kernel has {got}")
 
     @contextmanager
     def held(self) -> Iterator[int]:
@@ -68,7 +68,7 @@ class Setting(NamedTuple):
                     os.close(file)
 
     def _open(self, flags: int, work: Callable[[int], Any]) -> Any:
-        """Through the folder that was held against the queue: a later one is never reached."""
+        """Opens the file through the folder whose identity was checked, so never that of a later device."""
         try:
             with opened(self.path.parent, os.O_PATH | os.O_DIRECTORY) as folder:
                 self._identify(folder)
@@ -89,7 +89,7 @@ class Setting(NamedTuple):
         else:
             return
         if not same:
-            raise Gone(f"{self}: another device has taken its name")
+            raise Gone(f"{self}: another device now has its name")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Show: the values of this machine, and who steers them."""
+"""Show: the settings of this machine, and their owners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals: remembered until nothing is half done."""
+"""Signals: handled only between operations, never in the middle of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agent.errors import SteerError
 
 
 class Signals:
-    """Remembers a signal until the agent asks, where nothing is half done."""
+    """Records signals; `check` raises between operations."""
 
     ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -27,7 +27,7 @@ class Signals:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Let a signal end the block, which may wait for long and does nothing by halves."""
+        """Let a signal end the block at once; the block may wait long and changes nothing."""
         self._at_once = True
         try:
             self.check()
@@ -40,7 +40,7 @@ class Signals:
             raise SteerError(f"interrupted by {signal.Signals(number).name}", 128 + number)
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but not through a signal."""
+        """Sleep; a signal ends the sleep."""
         signal.pthread_sigmask(signal.SIG_BLOCK, self.ALL)
         got = signal.sigtimedwait(self.ALL, seconds)
         if got:
@@ -48,6 +48,6 @@ class Signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self.ALL)
 
     def ignore(self) -> None:
-        """From here on the exit status says what was done: an ending Python resets handlers."""
+        """Ignore further signals: Python resets handlers at exit, and the exit status must stay."""
         for number in self.ALL:
             signal.signal(number, signal.SIG_IGN)

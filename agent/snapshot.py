@@ -1,4 +1,4 @@
-"""The snapshot: the values before an owner's first write, and its last plan (pure)."""
+"""The snapshot: the values before an owner's first write, and the owner's last plan (pure)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agent.knobs import DEVICE, KNOBS, MACHINE, NAMESPACE
 from agent.plan import POD, POD_UID
 from agent.processes import start_time
 
-if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     from agent.fields import Check
 
     Key = tuple[str, int, str, int]

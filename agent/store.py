@@ -1,4 +1,4 @@
-"""The snapshot files: each whole or not there, under one lock."""
+"""The snapshot files: written atomically, under one lock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOCK_PATIENCE = 60.0
 
 
 class Damaged(SteerError):
-    """A snapshot whose text is not one."""
+    """A snapshot file that cannot be used."""
 
 
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
@@ -33,7 +33,7 @@ def as_bytes(words: str) -> bytes:
 
 
 class Store:
-    """The snapshot files of this boot, each whole or not there, under one lock."""
+    """The snapshot files of this boot, written atomically, under one lock."""
 
     SUFFIX = ".snapshot"
     TRACE = ".watchdog"
@@ -52,9 +52,9 @@ class Store:
         return sorted(unquote(name[: -len(suffix)], errors="surrogateescape") for name in names)
 
     def secure(self, create: bool = False) -> None:
-        """Only root may write here: root would write into the kernel whatever stands in a snapshot.
+        """Refuse a folder that others than root can write: a restore writes its snapshots to the kernel.
 
-        The mode is repaired where the folder is the agent's own; anything else is refused.
+        The mode of the agent's own folder is corrected; anything else is refused.
         """
         if create:
             with suppress(FileExistsError):
@@ -69,7 +69,7 @@ class Store:
         elif status.st_uid != os.geteuid():
             wrong = f"belongs to user {status.st_uid}, not to {os.geteuid()}"
         if wrong:
-            words = f"{self.directory} {wrong}: nothing there can be trusted, so remove it"
+            words = f"{self.directory} {wrong}: its contents cannot be trusted, so remove it"
             raise SteerError(words, CANNOT)
         if stat.S_IMODE(status.st_mode) != 0o700:
             os.chmod(self.directory, 0o700)
@@ -87,7 +87,7 @@ class Store:
                 return None
             if error.errno != errno.ELOOP:
                 raise
-        raise Damaged(f"{path} is not a file of this agent: look at it, then move it away")
+        raise Damaged(f"{path} is not a file of this agent: examine it, then move it away")
 
     def load(self, owner: str) -> Snapshot | None:
         """An owner's snapshot; None if there is none, or if it is from an earlier boot and so no longer valid."""
@@ -101,25 +101,25 @@ class Store:
                 raise ValueError(f"its owner is {snapshot.owner}")
         except UNREADABLE as error:
             raise Damaged(
-                f"snapshot {path} is damaged ({error!r}) and stays as it is: "
-                "put the values that it names back by hand, then move it away"
+                f"snapshot {path} is damaged ({error!r}) and is not changed: "
+                "restore its values by hand, then move it away"
             ) from None
         return snapshot if snapshot.boot_id == self.boot_id else None
 
     def others(self, owner: str) -> tuple[list[Snapshot], list[str]]:
-        """The other owners' snapshots, and what is to be said of those that are damaged."""
+        """The other owners' snapshots, and a message for each damaged one."""
         snapshots, damaged = [], []
         for other in self.owners():
             try:
                 snapshot = None if other == owner else self.load(other)
             except Damaged as error:
-                damaged.append(f"{error}; what that owner steers may be steered by two now")
+                damaged.append(f"{error}; two owners may now steer the same values")
             else:
                 snapshots += [snapshot] if snapshot else []
         return snapshots, damaged
 
     def save(self, snapshot: Snapshot) -> None:
-        """Replace the owner's file: after a power cut the old one stands or the new one does."""
+        """Replace the owner's file: after a power cut it is the old or the new one."""
         path = self.path(snapshot.owner)
         text = snapshot.to_text()
         try:
@@ -127,17 +127,20 @@ class Store:
                 raise ValueError("it is too long")
             saved = Snapshot.from_text(as_bytes(text).decode())
         except UNREADABLE as error:
-            words = f"snapshot {path}: it could not be read again ({error!r})"
-            raise SteerError(f"{words}: let the plan mean fewer queues", CANNOT) from None
+            words = f"snapshot {path}: too large or not readable again ({error!r})"
+            raise SteerError(f"{words}: use a plan with fewer queues", CANNOT) from None
         if saved != snapshot._replace(old=False):
-            raise SteerError(f"snapshot {path}: it would be read otherwise than it is", CANNOT)
+            raise SteerError(
+                f"snapshot {path}: reading it back gave other values, so nothing was changed",
+                CANNOT,
+            )
         try:
             self.write(path, text)
         except OSError as error:
-            raise SteerError(f"snapshot {path}: {error.strerror}: make room for it") from None
+            raise SteerError(f"snapshot {path}: {error.strerror}: free space there") from None
 
     def write(self, path: Path, words: str) -> None:
-        """Replace a file; its draft is locked until then, and nobody else's."""
+        """Replace a file; its draft is locked until the rename."""
         draft = self.directory / f"{os.getpid()}-{os.urandom(8).hex()}{self.DRAFT}"
         try:
             with opened(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as file:
@@ -168,14 +171,14 @@ class Store:
             os.unlink(path)
 
     def discard(self, owner: str) -> None:
-        """Remove an owner's snapshot, and what its watchdog had to tell."""
+        """Remove an owner's snapshot, and the messages of its watchdog."""
         for suffix in (self.SUFFIX, self.TRACE):
             with suppress(FileNotFoundError):
                 os.unlink(self.path(owner, suffix))
                 self._sync()
 
     def trace(self, owner: str, words: str) -> None:
-        """Leave a word for `show` and `verify`, which nobody else would hear; never fails."""
+        """Write a message of the watchdog for `show` and `verify`; never fails."""
         with suppress(Exception):
             self.secure(create=True)
             self.write(self.path(owner, self.TRACE), f"{utc()}: {words}\n")
@@ -192,15 +195,15 @@ class Store:
         return None if raw is None else shortened(raw.decode("utf-8", "replace").strip(), 2000)
 
     def _sync(self) -> None:
-        """What was renamed or removed counts for this boot, whatever this says of the next one."""
+        """Make renames and removals durable. Errors are ignored: snapshots are valid for this boot only."""
         with suppress(OSError), opened(self.directory, os.O_RDONLY | os.O_DIRECTORY) as folder:
             os.fsync(folder)
 
     @contextmanager
     def locked(self, check: Callable[[], None] | None = None) -> Iterator[None]:
-        """Keep every other agent out while the block runs.
+        """Hold the lock of all agents while the block runs.
 
-        With a `check`, which ends the wait by raising, it waits for the lock only so long.
+        With a `check`, which can end the wait by raising, the wait also has a timeout.
         """
         self.secure(create=True)
         path = self.directory / "lock"
@@ -215,7 +218,9 @@ class Store:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        words = f"another agent holds {path}: find it with `fuser -v {path}`"
+                        words = (
+                            f"another agent holds the lock {path}: find it with `fuser -v {path}`"
+                        )
                         raise SteerError(words) from None
                     time.sleep(0.01)
             self.tidy()

@@ -11,7 +11,7 @@ from agent.namespaces import Namespace
 from agent.settings import Setting
 from agent.snapshot import THE_MACHINE, Entry, Place
 
-if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     from agent.snapshot import Key
 
     Found = tuple[Namespace, Place]  # where a place of a snapshot is now
@@ -75,8 +75,8 @@ class Survey:
         unread = [f"{path or 'this namespace'}: {why}" for path, why in self.unread.items()]
         if unclear or unread:
             words = "; ".join(([unclear] if unclear else []) + unread[:3])
-            raise SteerError(f"{place}: not found, but not all could be read: {words}")
-        raise Gone(f"{place}: it is gone")
+            raise SteerError(f"{place}: not found, but some namespaces could not be read: {words}")
+        raise Gone(f"{place}: it no longer exists")
 
     def _search(self) -> dict[Key, Found]:
         """All places that are in any other namespace than they were."""

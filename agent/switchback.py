@@ -29,13 +29,13 @@ from agent.transaction import Intent, refuse_exhaustion, refuse_foreign, undo, u
 from agent.watchdog import start_lease
 from agent.windows import read_back, row
 
-if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     from agent.settings import Change
     from agent.snapshot import Key
 
 
 class Switches(NamedTuple):
-    """What an episode is about to write, and what the snapshot has to hold for that."""
+    """The writes of an episode, and the contents that the snapshot needs for them."""
 
     plan: Plan  # of the snapshot: the first, with the lease
     mine: Snapshot | None
@@ -53,7 +53,7 @@ class Switches(NamedTuple):
         return [change for steps in self.steps for change in steps]
 
     def from_found(self) -> list[Change]:
-        """The changes as if each had been made from what was found."""
+        """The changes as if each had been made from the values at the start."""
         found = {setting: text for setting, text, _ in self.intent.values}
         return list(dict.fromkeys((s, found[s], text) for s, _, text in self.changes()))
 
@@ -61,10 +61,10 @@ class Switches(NamedTuple):
 def switchback(
     machine: Machine, schedule: Schedule, signals: Signals, driver: Driver
 ) -> dict[str, Any]:
-    """Run an episode; then every value is as it was before, and so is the owner's snapshot.
+    """Run an episode, then restore every value and the owner's snapshot.
 
-    What a window's plan does not set, but another plan of the episode does, or one that was applied
-    before, is at its original value in that window: as after an apply of the plan.
+    A value that another plan sets, but not the plan of the window, has its original value in that
+    window, as after an apply of the plan.
     """
     with machine.store.locked(machine.check), ExitStack() as stack:
         switches = prepare_switches(machine, schedule)
@@ -123,7 +123,7 @@ def switchback(
 
 
 def prepare_switches(machine: Machine, schedule: Schedule) -> Switches:
-    """Hold all plans against the machine, and everything that can be refused before a write."""
+    """Compare all plans with the machine, and refuse what is invalid before any write."""
     plans = schedule.plans
     mine = machine.store.load(schedule.owner)
     others, warnings = machine.store.others(schedule.owner)
@@ -182,7 +182,7 @@ def values_of_plan(targets: Iterable[Target]) -> dict[Setting, str]:
 def switched(
     machine: Machine, stands: Mapping[Setting, str], wanted: Mapping[Setting, str]
 ) -> list[Change]:
-    """The writes that lead from what stands to what is wanted."""
+    """The writes from the present values to the wanted ones."""
     changes = [
         (setting, stands[setting], text)
         for setting, text in wanted.items()
@@ -192,9 +192,9 @@ def switched(
 
 
 def snapshot(machine: Machine, switches: Switches) -> Snapshot:
-    """What is safe before the first write: every value that any window may touch, and the lease.
+    """The snapshot before the first write: every value that any window may change, and the lease.
 
-    The watchdog of an apply before sees to it too: it looks at the file at least once a minute.
+    A watchdog of an earlier apply also watches it: it reads the file at least once a minute.
     """
     plan, mine = switches.plan, switches.mine
     if mine and mine.lease and mine.lease.watched() and not mine.old:
@@ -219,7 +219,7 @@ def refuse_changed(values: Sequence[Change], raw: Sequence[bytes]) -> None:
 def steering(
     machine: Machine, plan: Plan, targets: Iterable[Target], stands: Mapping[Setting, str]
 ) -> dict[str, Any]:
-    """What stood in a window of a plan, as the answer of its apply has it."""
+    """The values in a window of a plan, in the form of the answer of `apply`."""
     answer = report(machine, plan, [target.holding(stands) for target in targets])
     names = ("sock_flow_entries", "machine", *ROWS.values(), "warnings")
     return {name: answer[name] for name in names}

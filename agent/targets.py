@@ -1,4 +1,4 @@
-"""What a plan means on this machine, place by place."""
+"""The places of a plan on this machine: queues, devices, namespaces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agent.settings import Setting
 from agent.snapshot import Place
 from agent.values import format_mask
 
-if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     from agent.snapshot import Key
 
 
@@ -25,7 +25,7 @@ ROWS = {RX_QUEUE: "queues", TX_QUEUE: "queues", DEVICE: "devices", NAMESPACE: "n
 
 
 class Target(NamedTuple):
-    """One place: what it holds, and what it is to hold."""
+    """One place with its present and its wanted values."""
 
     rule: Rule | None  # None: of the machine
     named: str  # the device that the rule means; the place is its own, or of one below it
@@ -131,7 +131,7 @@ def find_targets(
     wanted: Values,
     by_path: Mapping[str | None, Namespace],
 ) -> tuple[list[Target], list[Absent]]:
-    """Every place that the plan means, in order, and what of the plan means none."""
+    """Every place of the plan, in order, and the rules that match none."""
     found: dict[Key, Target] = {}
     absent: list[Absent] = []
     for index, rule in enumerate(plan.rules):
@@ -157,7 +157,7 @@ def find_targets(
                 if target.wanted != one.wanted and target.rule:
                     twin = plan.rules.index(target.rule)
                     words = f"plan: rules[{twin}] and rules[{index}] want different values for"
-                    words += f" {one.held.place}: let only one of them match it"
+                    words += f" {one.held.place}: change one of them so that it does not match"
                     raise SteerError(words, BAD_PLAN)
     targets = sorted(found.values(), key=_in_order)
     if plan.machine:
@@ -198,7 +198,7 @@ def _in_order(target: Target) -> tuple[int, str, str, int]:
 
 
 def report(machine: Machine, plan: Plan, targets: Sequence[Target]) -> dict[str, Any]:
-    """What the plan's places hold, in its order; nothing in it differs from run to run."""
+    """The values of the plan's places, in a fixed order that is the same in each run."""
     warnings = reductions(plan, machine.cpus)
     release = machine.release()
     own: dict[str, str] = {}
@@ -207,7 +207,9 @@ def report(machine: Machine, plan: Plan, targets: Sequence[Target]) -> dict[str,
         if target.rule is None:
             own = {name: held[name] for name in wanted}
         if target.held.place.cookie.startswith("inode"):
-            warnings.append("before Linux 5.14 a recreated namespace may pass for the old one")
+            warnings.append(
+                "before Linux 5.14 a recreated namespace cannot be distinguished from the old one"
+            )
         sizes = [held.get(RFS_TABLE, "0"), wanted.get(RFS_TABLE, Wanted("0")).text]
         if any(map(int, sizes)) and has_table_fault(release):
             warnings.append(table_fault_words(release))

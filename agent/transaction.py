@@ -1,4 +1,4 @@
-"""Apply: the snapshot first, then the writes, whole or not at all."""
+"""Apply: saves the snapshot, then writes; after a failure every value is rolled back."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from agent.targets import Target, find_targets, other_overlays, report
 from agent.values import rounded_flows
 from agent.watchdog import start_lease
 
-if TYPE_CHECKING:  # Python 3.8 reads such types only where it need not evaluate them
+if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     from agent.settings import Change
 
 
-MEMORY_SHARE = 10  # the flow tables of a plan may take one part in so many of the free memory
+MEMORY_SHARE = 10  # the flow tables of a plan may take 1/10 of the available memory
 
 
 def refuse_exhaustion(changes: Iterable[Change], available: int | None) -> None:
-    """Refuse flow tables that would take a large share of the node's free memory (in bytes)."""
+    """Refuse flow tables that would take a large share of the node's available memory (bytes)."""
     growth = 0
     largest = 0
     for setting, found, wanted in changes:
@@ -45,15 +45,15 @@ def refuse_exhaustion(changes: Iterable[Change], available: int | None) -> None:
         return
     limit = available // MEMORY_SHARE
     raise SteerError(
-        f"plan: its flow tables take {growth / 1e6:.1f} MB more memory, of which {available / 1e6:.1f}"
-        f" MB are available and a plan may use one part in {MEMORY_SHARE} ({limit / 1e6:.1f} MB): "
-        f"lower flows or sock_flow_entries, the largest is {largest} entries",
+        f"plan: its flow tables take {growth / 1e6:.1f} MB more memory; {available / 1e6:.1f} MB are "
+        f"available, and a plan may use 1/{MEMORY_SHARE} of them ({limit / 1e6:.1f} MB): "
+        f"reduce rps_flow_cnt or rps_sock_flow_entries, the largest is {largest}",
         CANNOT,
     )
 
 
 class Prepared(NamedTuple):
-    """A plan held against the machine: all that can be refused has been, and nothing is written."""
+    """A plan compared with the machine and checked; nothing is written yet."""
 
     mine: Snapshot | None
     targets: list[Target]
@@ -63,7 +63,7 @@ class Prepared(NamedTuple):
 
 
 def apply(machine: Machine, plan: Plan) -> dict[str, Any]:
-    """Bring the machine from any plan of this owner to this one; whole or not at all."""
+    """Replace the owner's plan, if there is one, with this plan; completely or not at all."""
 
     def work(left_out: Mapping[str | None, str]) -> dict[str, Any]:
         with machine.store.locked(machine.check):
@@ -73,7 +73,7 @@ def apply(machine: Machine, plan: Plan) -> dict[str, Any]:
 
 
 def preview(machine: Machine, plan: Plan) -> dict[str, Any]:
-    """What an apply of the plan would write; writes nothing."""
+    """The changes that an apply of the plan would make; writes nothing."""
     prepared = leaving_out(plan, lambda left_out: prepare(machine, plan, left_out))
     changes = [
         {"where": setting.where, "knob": setting.knob.name, "found": found, "wanted": wanted}
@@ -84,10 +84,10 @@ def preview(machine: Machine, plan: Plan) -> dict[str, Any]:
 
 
 def leaving_out(plan: Plan, work: Callable[[Mapping[str | None, str]], T]) -> T:
-    """Do the work without the namespaces in which it cannot be done, by path with the reason.
+    """Do the work; leave out namespaces in which it fails, by path with the reason.
 
-    That is for those that a pattern of an optional rule finds: one must not keep all others
-    unsteered.
+    Only namespaces that a pattern of an optional rule matches are left out: one that fails must
+    not prevent the steering of all others.
     """
     left_out: dict[str | None, str] = {}
     while True:
@@ -100,14 +100,14 @@ def leaving_out(plan: Plan, work: Callable[[Mapping[str | None, str]], T]) -> T:
 
 
 def may_lack(plan: Plan, path: str | None) -> bool:
-    """Whether the plan does not name this very namespace."""
+    """Whether the namespace is matched by a pattern only, not named by the plan."""
     patterns = [r.namespace or "" for r in plan.rules if r.optional and is_pattern(r.namespace)]
     named = any(rule.namespace == path for rule in plan.rules)
     return not named and any(is_like(path or "", pattern) for pattern in patterns)
 
 
 def prepare(machine: Machine, plan: Plan, left_out: Mapping[str | None, str]) -> Prepared:
-    """Hold a plan against the machine, and refuse what cannot be done."""
+    """Compare a plan with the machine, and refuse what cannot be done."""
     wanted = wanted_values(plan, machine.cpus)
     mine = machine.store.load(plan.owner)
     others, warnings = machine.store.others(plan.owner)
@@ -123,7 +123,7 @@ def prepare(machine: Machine, plan: Plan, left_out: Mapping[str | None, str]) ->
     refuse_foreign(targets, others)
     intent = Intent(machine, plan, survey, mine)
     intent.steer(targets, left_out)
-    # What is wanted has no unusable CPU, so a mask that has lost one is written again.
+    # Wanted masks have no unusable CPU, so a mask that the kernel has reduced is written again.
     changes = [change for change in intent.values if not change[0].knob.equal(change[2], change[1])]
     refuse_exhaustion(changes, machine.memory_available())
     return Prepared(mine, targets, intent, changes, warnings)
@@ -138,19 +138,19 @@ def _apply(machine: Machine, plan: Plan, prepared: Prepared) -> dict[str, Any]:
     empty = Snapshot(plan.owner, machine.boot_id, since, os.getpid(), plan.document, lease, [])
     stands = commit(machine, mine, empty, intent, steps)
     if mine and mine.lease:
-        with suppress(OSError):  # it also ends by itself: the file no longer names it
+        with suppress(OSError):  # it also ends by itself, because the file names another one
             end_watchdog(machine.store, plan.owner, mine.lease)
     machine.store.forget_trace(plan.owner)
     answer = report(machine, plan, [target.holding(stands) for target in targets])
     warnings = [*warnings, *intent.warnings, *answer["warnings"]]
     if mine and mine.lease and plan.lease_seconds is None:
-        lost = f"the lease of {mine.lease.seconds} s is gone with this plan, which has none"
+        lost = f"the plan has no lease and replaces the lease of {mine.lease.seconds} s"
         warnings.append(f"{lost}: the steering stays until it is restored")
     return {**answer, "changed": len(changes), "warnings": list(dict.fromkeys(warnings))}
 
 
 class Intent:
-    """What an apply is about to write, and what the snapshot has to hold for that."""
+    """The writes of an apply, and the contents that the snapshot needs for them."""
 
     def __init__(self, machine: Machine, plan: Plan, survey: Survey, mine: Snapshot | None) -> None:
         self._machine = machine
@@ -159,8 +159,8 @@ class Intent:
         self._known = {entry.value_key: entry for entry in mine.entries} if mine else {}
         self.values: list[Change] = []
         self.warnings: list[str] = []
-        self._kept: list[tuple[Entry, Setting, str]] = []  # of the plan, and what it wants
-        self._dropped: list[tuple[Entry, Setting]] = []  # of the plan before, going back
+        self._kept: list[tuple[Entry, Setting, str]] = []  # of the plan, with the wanted value
+        self._dropped: list[tuple[Entry, Setting]] = []  # of the previous plan only, to restore
         self._stuck: list[Entry] = []  # not found, and not known to be gone
 
     def steer(self, targets: Iterable[Target], left_out: Mapping[str | None, str]) -> None:
@@ -180,22 +180,22 @@ class Intent:
 
     def _take(self, entry: Entry, setting: Setting, found: str, wanted: str) -> None:
         if not entry.explains(found, self._machine.cpus.unusable):
-            back = f"a restore goes back to {entry.before}, which was there at first"
+            back = f"a restore writes {entry.before}, the value before steering"
             self.warnings.append(
-                f"{setting} was {found}, which {self._plan.owner} had not written; {back}"
+                f"{setting} was {found}, written by somebody else, and is replaced; {back}"
             )
             entry = entry._replace(overwritten=[*dict.fromkeys([*entry.overwritten, found])])
         self._kept.append((entry._replace(reason=None), setting, wanted))
         self.values.append((setting, found, wanted))
 
     def _drop(self, entry: Entry) -> None:
-        """A value of the plan before that this one does not want."""
+        """A value that the previous plan set and this one does not."""
         try:
             setting, found = self._survey.located(entry, lambda setting: (setting, setting.read()))
         except Gone:
             return
         except (OSError, SteerError) as error:
-            self.warnings.append(f"not put back, and kept in the snapshot: {explain(error)}")
+            self.warnings.append(f"not restored, kept in the snapshot: {explain(error)}")
             self._stuck.append(entry._replace(reason=explain(error)))
             return
         if entry.explains(found, self._machine.cpus.unusable):
@@ -205,7 +205,7 @@ class Intent:
             self.warnings.append(left_words(entry, setting, found))
 
     def originals(self) -> dict[Setting, str]:
-        """What each value was before this owner steered it, as far as the kernel takes that now."""
+        """Each value before this owner steered it, as far as the kernel accepts it now."""
         places = [(entry, setting) for entry, setting, _ in self._kept] + self._dropped
         unusable = self._machine.cpus.unusable
         return {s: (reduced_by(e, unusable) or [e.before])[0] for e, s in places}
@@ -217,7 +217,7 @@ class Intent:
         return next(entry.place.namespace for entry, kept, _ in self._kept if kept == setting)
 
     def during(self, steps: Iterable[Change]) -> list[Entry]:
-        """What the snapshot holds until the last write is made: for the old plan and the new."""
+        """The entries of the snapshot until the last write: for the old plan and the new."""
         writes: dict[Setting, list[str]] = {}
         for setting, _, wanted in steps:
             writes.setdefault(setting, []).append(wanted)
@@ -228,7 +228,7 @@ class Intent:
         return entries + self._stuck
 
     def final(self, stands: Mapping[Setting, str]) -> list[Entry]:
-        """What it holds from then on."""
+        """The entries of the snapshot after the last write."""
         entries = [entry._replace(written=[wanted]) for entry, _, wanted in self._kept]
         for entry, setting in self._dropped:
             got = stands.get(setting, entry.before)
@@ -239,14 +239,14 @@ class Intent:
         return entries + self._stuck
 
     def failing(self, stuck: Mapping[Setting, str], entries: Iterable[Entry]) -> list[Entry]:
-        """The entries with the reasons why their values could not be put back."""
+        """The entries with the reasons why their values could not be restored."""
         places = [(entry, setting) for entry, setting, _ in self._kept] + self._dropped
         reasons = {e.value_key: stuck[setting] for e, setting in places if setting in stuck}
         return [e._replace(reason=reasons.get(e.value_key, e.reason)) for e in entries]
 
 
 def refuse_foreign(targets: Iterable[Target], others: Iterable[Snapshot]) -> None:
-    """Two owners of one value could not both restore it."""
+    """Refuse values that another owner steers: both could not restore them."""
     holders = {entry.value_key: other for other in others for entry in other.entries}
     for target in targets:
         place = target.held.place
@@ -266,15 +266,15 @@ def commit(
     intent: Intent,
     steps: Sequence[Change],
 ) -> dict[Setting, str]:
-    """Make the snapshot durable and then the changes, or put back what was found.
+    """Save the snapshot, then make the changes; roll back after an error.
 
-    The answer is what then stands, of the values that were written.
+    Returns the values that were written, as read back.
     """
     store, unusable = machine.store, machine.cpus.unusable
     during = empty._replace(entries=intent.during(steps))
     started: list[Change] = []
     stands: dict[Setting, str] = {}
-    at: Setting | None = None  # where it fails, if it does
+    at: Setting | None = None  # the setting at which it fails
     try:
         if mine is None or during._replace(pid=mine.pid) != mine:
             store.save(during)
@@ -284,7 +284,9 @@ def commit(
             setting = at
             now = setting.read()
             if not setting.knob.equal(found, now):
-                words = f"{setting} was {found} a moment ago and is {now}: somebody else writes it"
+                words = (
+                    f"{setting} changed from {found} to {now} meanwhile: somebody else writes it"
+                )
                 raise SteerError(f"{words}: apply again")
             started.append(change)
             setting.put(wanted, unusable)
@@ -312,9 +314,9 @@ def undo(
     intent: Intent,
     started: Sequence[Change],
 ) -> tuple[list[str], list[str]]:
-    """Put back what was found, and the snapshot that was there.
+    """Roll back the changes, and restore the previous snapshot.
 
-    What could not be put back, with why; then the snapshot stays. And what others wrote meanwhile.
+    Returns the failures, after which the snapshot stays, and the values that others have written.
     """
     store = machine.store
     stuck, left = roll_back(started, machine.cpus.unusable)
@@ -325,39 +327,39 @@ def undo(
         except (OSError, SteerError) as failure:
             failed.append(explain(failure))
     else:
-        # Should this fail, the file of both plans stays: it holds all that a restore needs.
+        # If this fails, the file for both plans stays: a restore needs nothing more.
         with suppress(OSError, SteerError):
             store.save(mine) if mine else store.discard(during.owner)
     return failed, left
 
 
 def undone_words(verb: str, why: str, failed: Sequence[str], left: Sequence[str]) -> str:
-    kept = f"not put back, so the snapshot stays: {'; '.join(failed)}"
-    return "; ".join([why, kept if failed else f"steering is as {verb} found it", *left])
+    kept = f"not rolled back, so the snapshot stays: {'; '.join(failed)}"
+    return "; ".join([why, kept if failed else f"steering is as before {verb}", *left])
 
 
 def roll_back(started: Sequence[Change], unusable: int) -> tuple[dict[Setting, str], list[str]]:
-    """Undo changes in reverse: what could not be put back, with why; what others wrote meanwhile."""
+    """Undo changes in reverse order; returns the failures, and the values that others have written."""
     written: dict[Setting, list[str]] = {}
     for setting, _, wanted in started:
         written.setdefault(setting, []).append(wanted)
     stuck: dict[Setting, str] = {}
     left = []
     for setting, found, _ in reversed(started):
-        stuck.pop(setting, None)  # of the step after this one: this value is what counts
+        stuck.pop(setting, None)  # the reason of the step after this one; this value counts
         knob = setting.knob
         try:
             now = setting.read()
             if knob.equal(found, now):
                 continue
             if not any(knob.comes_from(wanted, now, unusable) for wanted in written[setting]):
-                left.append(f"{setting} is {now}, which somebody else wrote: left as it is")
+                left.append(f"{setting} is {now}, written by somebody else: not changed")
                 continue
             setting.put(found, unusable)
             got = setting.read()
             if not knob.equal(found, got):
                 stuck[setting] = reduced_words(setting, found, got)
-        except Exception as error:  # whatever it is, the others go back
+        except Exception as error:  # the others are rolled back in any case
             with suppress(OSError):
                 if isinstance(error, Gone) and not exists(setting.path):
                     continue

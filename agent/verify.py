@@ -1,4 +1,4 @@
-"""Verify: the machine held against the plan."""
+"""Verify: compares the machine with the plan."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = ("namespace", "device", "queue")  # of a place, in the rows of drift
 
 
 def verify(machine: Machine, owner: str, plan: Plan | None, renew: bool) -> dict[str, Any]:
-    """Hold the machine against a plan, by default the one applied last; writes no steering."""
+    """Compare the machine with a plan, by default the one applied last; writes no steering."""
     if not renew:
         return inspect(machine, owner, plan, machine.store.load(owner))
     with machine.store.locked(machine.check):
@@ -63,7 +63,10 @@ def inspect(
     trace = machine.store.traced(owner)
     traced = [f"the watchdog of {owner}: {trace}"] if trace else []
     if snapshot is None:
-        note("snapshot", f"owner {owner} steers nothing here: restored, or its lease has lapsed")
+        note(
+            "snapshot",
+            f"owner {owner} steers nothing here: it was restored, or its lease has expired",
+        )
     entries = snapshot.entries if snapshot else []
     plan = plan or (saved_plan(machine, snapshot) if snapshot else None)
     if plan is None:
@@ -84,7 +87,7 @@ def inspect(
         place = target.held.place
         if snapshot and place != THE_MACHINE and not known.intersection(place.keys):
             recreated = place.names in names
-            words = "is not the device that apply steered" if recreated else "is new"
+            words = "was recreated since the last apply" if recreated else "is new and not steered"
             kind = "recreated" if recreated else "unsteered"
             note(kind, f"{place} {words}: apply again", place)
             continue
@@ -94,7 +97,7 @@ def inspect(
 
     met = {key for target in targets for key in target.held.place.keys} | {THE_MACHINE.key}
     seen = {target.held.place.names for target in targets}
-    # What a pattern finds may go, with its pod; a rule that then finds nothing has said so above.
+    # A match of a pattern may disappear with its pod; a rule without a match is reported above.
     rules = [rule for rule in plan.rules if rule.namespace in survey.by_path]
     named = {(rule.namespace, device) for rule in rules for device in rule.devices}
     for place in {entry.place.key: entry.place for entry in entries}.values():
@@ -104,13 +107,15 @@ def inspect(
             survey.find(place)
         except Gone:
             if place.names not in seen and (place.namespace, place.device) in named:
-                note("missing", f"{place} is gone", place)
+                note("missing", f"{place} no longer exists", place)
         except (OSError, SteerError) as error:
             note("unread", explain(error), place)
         else:
             note("unplanned", f"{place} is steered but not in this plan", place)
     answer = report(machine, plan, targets)
     if snapshot and snapshot.lease and not snapshot.lease.watched():
-        answer["warnings"].append("the lease has lost its watchdog: verify --renew starts another")
+        answer["warnings"].append(
+            "the watchdog of the lease does not run: verify --renew starts another"
+        )
     answer["warnings"] += [*survey.all_unread(), *traced]
     return {**answer, "drift": sorted(drift, key=lambda item: json.dumps(item))}

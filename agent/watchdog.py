@@ -32,10 +32,10 @@ def start_lease(machine: Machine, plan: Plan) -> Lease | None:
 
 
 def start_watchdog(machine: Machine, owner: str) -> tuple[int, str]:
-    """Fork a detached watchdog, where none stands; returns its process id and start time.
+    """Fork a detached watchdog if none runs; returns its process id and start time.
 
     It first waits for the lock, which the caller holds, and ends if the file then does not name
-    it: so nobody need tell it that apply failed or was killed.
+    it. So it also ends when apply failed or was killed.
     """
     standing = standing_watch(machine.store, owner)
     if standing:
@@ -68,7 +68,7 @@ def start_watchdog(machine: Machine, owner: str) -> tuple[int, str]:
 
 
 def detach(answer: int) -> int:
-    """Let go of all that was inherited but `answer`: pipes, the lock, views of namespaces."""
+    """Close all inherited descriptors except `answer`: pipes, the lock, namespaces."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -83,22 +83,22 @@ def detach(answer: int) -> int:
 
 
 def watch(machine: Machine, owner: str) -> None:
-    """Restore when the lease lapses unrenewed; end when the file no longer names this process."""
+    """Restore when the lease expires; end when the file no longer names this process."""
     me = myself()
     while (nap := attend(machine, owner, me, standing=False)) is not None:
         time.sleep(nap)
 
 
 def stand_watch(machine: Machine, owner: str, signals: Signals) -> dict[str, Any]:
-    """See to an owner's leases until a signal comes, and then restore.
+    """Watch an owner's leases until a signal arrives, and then restore.
 
-    For where a forked watchdog could not stay: the containers of a Job end with it.
+    For containers of a Job, in which a forked watchdog would end with the Job.
     """
     me, store = myself(), machine.store
     with store.locked():
         standing = standing_watch(store, owner)
         if standing and standing != me:
-            raise SteerError(f"pid {standing[0]} watches owner {owner} already", CANNOT)
+            raise SteerError(f"pid {standing[0]} already watches owner {owner}", CANNOT)
         store.write(watch_file(store, owner), f"{me[0]} {me[1]}")
     while not signals.caught:
         nap = attend(machine, owner, me, standing=True)
@@ -114,18 +114,18 @@ def myself() -> tuple[int, str]:
 
 
 def attend(machine: Machine, owner: str, me: tuple[int, str], *, standing: bool) -> float | None:
-    """One look at the lease, and how long to sleep; None where there is nothing to watch any more."""
+    """Check the lease once; returns the seconds to sleep, None if there is no lease any more."""
     longest = WATCH_NAP if standing else WATCHDOG_NAP
     try:
         left = _look(machine, owner, me, standing=standing)
-    except Exception as error:  # nothing may end the lease but its end
+    except Exception as error:  # an error must not end the watch
         machine.store.trace(owner, explain(error))
         return longest
     return None if left is None else min(left, longest)
 
 
 def _look(machine: Machine, owner: str, me: tuple[int, str], *, standing: bool) -> float | None:
-    """Seconds until the lease lapses; what has lapsed is restored."""
+    """Seconds until the lease expires; restores if it has expired."""
     with machine.afresh() as now, now.store.locked():
         snapshot = now.store.load(owner)
         lease = snapshot and snapshot.lease
@@ -146,17 +146,17 @@ def _look(machine: Machine, owner: str, me: tuple[int, str], *, standing: bool) 
 
 
 def lapse(machine: Machine, snapshot: Snapshot) -> bool:
-    """Restore because a lease has lapsed; whether all is done. Nobody hears, so it is written."""
+    """Restore after a lease has expired; whether all is done. Messages go to a file."""
     answer = put_back(machine, snapshot)
     words = [*answer["failed"], *answer["left"], *answer["warnings"]]
     if words:
-        said = f"the lease lapsed: {'; '.join(words)}"
+        said = f"the lease expired: {'; '.join(words)}"
         machine.store.trace(snapshot.owner, said)
     return not answer["failed"]
 
 
 def last_restore(machine: Machine, owner: str, signals: Signals) -> dict[str, Any]:
-    """A watch that ends is the last that restores: what fails is tried again."""
+    """The last restore of a watch that ends: failures are retried."""
     for attempt in reversed(range(LAST_TRIES)):
         try:
             with machine.afresh() as now:

@@ -1,4 +1,4 @@
-"""What the windows of an episode have shown, as JSON (pure)."""
+"""The results of the windows of an episode, as JSON (pure)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def moment(edge: Edge) -> float:
 def read_back(
     settings: Sequence[Setting], raw: Sequence[bytes], wanted: Mapping[Setting, str], unusable: int
 ) -> tuple[dict[Setting, str], list[str]]:
-    """The values at the end of a window, and in words those that are not what was written."""
+    """The values at the end of a window, and messages for those that differ from the written ones."""
     values, differences = {}, []
     for setting, text in zip(settings, raw):
         try:

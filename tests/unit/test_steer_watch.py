@@ -75,7 +75,7 @@ def test_a_new_watch_takes_over_from_a_killed_one(tree: Tree, watch: subprocess.
     tree.run("apply", plan=leased(600))
     watch.kill()
     watch.wait()
-    assert "lost its watchdog" in tree.run("verify", plan=leased(600)).stdout
+    assert "verify --renew" in tree.run("verify", plan=leased(600)).stdout
     words = tree.command("watch", "--owner", OWNER)
     with subprocess.Popen(words, stdout=subprocess.PIPE) as second:
         eventually(lambda: tree.saved(OWNER)["lease"]["pid"] == second.pid)

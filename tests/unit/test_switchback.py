@@ -377,7 +377,7 @@ def test_a_write_that_fails_restores_all(tree: Tree, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Imitation, "overwrite", failing)
     with pytest.raises(steer.SteerError, match=r"rps_flow_cnt of eth1.*: Cannot allocate") as error:
         episode(tree, document("rps", "rfs-plus"))
-    assert "steering is as switchback found it" in str(error.value)
+    assert "steering is as before" in str(error.value)
     assert not tree.snapshot().exists()
 
 
@@ -393,7 +393,7 @@ def test_a_value_that_cannot_be_restored_stays_in_the_snapshot(
 
     with monkeypatch.context() as patch:
         patch.setattr(steer.Setting, "put", failing)
-        with pytest.raises(steer.SteerError, match="not put back, so the snapshot stays: no way"):
+        with pytest.raises(steer.SteerError, match="snapshot stays: no way"):
             episode(tree, document("rps"))
     assert any(entry["reason"] == "no way" for entry in tree.saved()["entries"])
     lease = lease_of(tree)
@@ -457,7 +457,7 @@ def test_a_signal_restores_at_once(tree: Tree, number: int, started: bool) -> No
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 128 + number
-    assert "steering is as switchback found it" in err
+    assert "steering is as before" in err
     assert not tree.snapshot().exists()
 
 
