@@ -1,4 +1,4 @@
-"""The Pulumi program: declares the state that the stack's name and configuration say."""
+"""The Pulumi program: declares the resources of the stack from its name and configuration."""
 
 from infra import deploy
 

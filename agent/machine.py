@@ -27,12 +27,12 @@ from agent.sockdiag import SockDiag
 from agent.store import RUN, Store
 
 T = TypeVar("T")
-NAMED = ("/run/netns", "/run/docker/netns")  # where network namespaces have names
-SEARCH_SECONDS = 20.0  # for what users of the machine keep in user namespaces of their own
+NAMED = ("/run/netns", "/run/docker/netns")  # directories with named network namespaces
+SEARCH_SECONDS = 20.0  # timeout of the search in user namespaces of unprivileged users
 
 
 class Machine:
-    """This machine; `check` ends a verb by raising, where nothing is half done."""
+    """This machine; `check` is called between operations and ends a verb by raising."""
 
     NEEDS = ": Linux 5.2 and CAP_SYS_ADMIN are needed"
 
@@ -148,7 +148,7 @@ class Machine:
 
     @contextmanager
     def _inside(self) -> Iterator[Callable[[str | None, str | None], Namespace | None]]:
-        """How to look into a namespace: its path, and where that leads."""
+        """A function that enters a namespace, by its path and the resolved path."""
         kernel = Kernel()
         with opened("/proc/thread-self/ns/net", os.O_RDONLY) as home:
 
@@ -160,7 +160,7 @@ class Machine:
     def _namespace(
         self, kernel: Kernel, home: int, path: str | None, place: str | None
     ) -> Namespace | None:
-        """None where there is no network namespace at the path."""
+        """None if there is no network namespace at the path."""
         try:
             inside = open_namespace(place, home) if place else home
         except OSError as error:
@@ -192,8 +192,8 @@ class Machine:
     def _sysctls(files: list[int]) -> dict[str, Path]:
         """Files of the network namespace that this process is in, by knob; `files` gets the descriptors.
 
-        /proc/sys shows the namespace of whoever opens a file, so each is opened here, as a place
-        that can be opened again from anywhere. It does not keep the namespace alive.
+        A file of /proc/sys belongs to the namespace of the process that opens it. Each is opened here
+        with O_PATH and can be opened again from any namespace. It does not keep the namespace alive.
         """
         found = {}
         for knob in of_scope(NAMESPACE):
@@ -203,12 +203,12 @@ class Machine:
         return found
 
     def _pods(self, unread: dict[str | None, str], wanted: Collection[str]) -> dict[str, str]:
-        """The network namespace of each wanted pod that has a process, whose cgroup names the pod.
+        """The network namespace of each wanted pod, found by the cgroups of its processes.
 
-        What is not certain is left out, with the reason in `unread`.
+        Uncertain pods are left out, with the reason in `unread`.
         """
         own = {self._identity(f"/proc/{process}/ns/net") for process in ("self", "1")}
-        found: dict[str, dict[str, str]] = {}  # a path of each of its namespaces
+        found: dict[str, dict[str, str]] = {}  # by pod: one path for each of its namespaces
         deeper: dict[str, dict[str, str]] = {}
         for pid in self._processes():
             try:
@@ -234,7 +234,7 @@ class Machine:
         return places
 
     def _identity(self, path: str) -> str | None:
-        """What tells a network namespace from all others; None where it cannot be seen."""
+        """The identity of a network namespace; None if it is not visible."""
         place = self.root / path[1:]
         try:
             return self._inode(place)
@@ -248,13 +248,13 @@ class Machine:
         return [name for name in listing(self.root / "proc") if name.isdigit()]
 
     def search(self, unread: dict[str | None, str]) -> Iterator[Namespace]:
-        """Every network namespace that something keeps alive, each until the next one.
+        """All network namespaces of the machine; each is valid until the next one.
 
-        `unread` gets what it could not look into, so that it may have missed one. A process that
-        even root may not look into is none of these where its namespace is known from elsewhere.
+        `unread` gets the places that could not be read, where a namespace may be missed. A process
+        that even root cannot read does not count if its namespace is known from elsewhere.
 
-        What a user keeps in a user namespace of his own comes last, for a limited time, and nothing
-        that fails there counts: else any user could keep every restore from its end.
+        User namespaces of unprivileged users come last, for a limited time, and their errors do not
+        count. Otherwise any user could prevent a restore from completing.
         """
         seen: set[int] = set()
         denied = {}
@@ -283,9 +283,9 @@ class Machine:
                 unread[path] = why
 
     def _everywhere(self, unread: dict[str | None, str]) -> Iterator[tuple[str, bool]]:
-        """Paths of what keeps a namespace, and whether the keeper is of a foreign user namespace.
+        """Paths of network namespaces, and whether each is kept from a foreign user namespace.
 
-        Mounts and descriptors of processes that even root may not look into are left out.
+        Mounts and descriptors of processes that even root cannot read are left out.
         """
         tried = partial(self._tried, unread)
         for folder in NAMED:

@@ -20,7 +20,7 @@ from agent.settings import Setting
 from agent.snapshot import Place
 
 OVERLAYS = "vxlan.calico flannel.1 cilium_vxlan geneve_sys_* genev_sys_* antrea-* vxlan* geneve*"
-# What stands on another device and passes its packets through RPS once more, unpacked.
+# Devices on top of others that decapsulate packets, after which RPS decides again.
 DECIDE_AGAIN = ("vxlan", "geneve", "wireguard", "macsec")
 RTF_UP, RTF_REJECT = 0x1, 0x200  # linux/route.h
 IFF_UP = 0x1  # linux/if.h
@@ -30,10 +30,10 @@ VETHS = "cali* veth* lxc* azv* eni*"
 def default_route_device(routes: str) -> str | None:
     """The device of the default route of least metric in the text of /proc/net/route.
 
-    A route that rejects has none. The lower half of a default route in two halves counts where no
-    whole one exists: a VPN adds such halves to one that it keeps.
+    Reject routes do not count. If there is no default route, the lower half of one in two halves
+    counts: a VPN adds such halves and keeps the default route.
     """
-    # a device's name may hold whatever Python takes for white space or the end of a line
+    # a device's name may contain characters that Python treats as white space or line ends
     row = (
         r"^([^ \t\n]+)[ \t]+00000000[ \t]+[^ \t\n]+[ \t]+([0-9A-Fa-f]{1,8})[ \t]+"
         r"(?:[^ \t\n]+[ \t]+){2}([0-9]{1,10})[ \t]+(0{8}|0{6}80|80{7})[ \t]"
@@ -50,7 +50,7 @@ _QUEUES = {RX_QUEUE: "receive", TX_QUEUE: "transmit"}
 
 
 class Held(NamedTuple):
-    """A place and what it holds now, by knob."""
+    """A place with its present values, by knob."""
 
     place: Place
     values: dict[str, str]
@@ -69,9 +69,9 @@ class Namespace(NamedTuple):
     foreign: bool = False  # of a user namespace that is not the agent's
 
     def devices(self) -> list[str]:
-        """All but lo; /sys/class/net also holds files that are none, such as bonding_masters.
+        """All devices but lo; /sys/class/net also contains other files, such as bonding_masters.
 
-        What cannot be looked at is a device: it must not disappear from a listing.
+        An unreadable entry counts as a device, so that it is not missing in a listing.
         """
         return [name for name in listing(self.net) if name != "lo" and self._is_device(name)]
 
@@ -82,7 +82,7 @@ class Namespace(NamedTuple):
             return error.errno not in ABSENT
 
     def number(self, device: str, name: str = "ifindex") -> int:
-        """An attribute of a device; 0 where the device is gone."""
+        """An attribute of a device; 0 if the device does not exist."""
         try:
             return int(read_text(self.net / device / name))
         except (OSError, ValueError):
@@ -91,9 +91,9 @@ class Namespace(NamedTuple):
     def receivers(self, device: str) -> list[str]:
         """The devices that receive the packets of a device first: itself, or some below it.
 
-        A bond's slave, a VLAN's parent or a virtual function below Azure's synthetic device hands
-        a packet on within its own receive function, after the only decision of RPS. Of a bridge
-        these are its hardware ports, where it has some.
+        A bond's slave, a VLAN's parent or a virtual function below Azure's synthetic device passes a
+        packet on in its own receive function, after the only decision of RPS. For a bridge these
+        are its hardware ports, if it has any.
         """
         links = (name for name in listing(self.net / device) if name.startswith("lower_"))
         below = [name[len("lower_") :] for name in links]
@@ -117,9 +117,9 @@ class Namespace(NamedTuple):
         return found.group(1) if found else ""
 
     def holdings(self, device: str, scope: str, wanted: Collection[str] = ()) -> Iterator[Held]:
-        """What the queues of a device hold, or the device itself; nothing where it is gone.
+        """The values of a device's queues, or of the device itself; empty if it does not exist.
 
-        `wanted` knobs that cannot be set there are an error; others are left out.
+        A `wanted` knob that the device does not have is an error; other knobs are left out.
         """
         folder = self.net / device
         queues = scope in _QUEUES
@@ -148,12 +148,12 @@ class Namespace(NamedTuple):
                 yield self._held(place, knobs, wanted)
 
     def own(self, wanted: Collection[str] = ()) -> Held:
-        """What the namespace itself holds."""
+        """The values of the namespace itself."""
         place = Place(self.path, self.cookie, "", 0, "", 0)
         return self._held(place, of_scope(NAMESPACE), wanted)
 
     def _held(self, place: Place, knobs: Sequence[Knob], wanted: Collection[str]) -> Held:
-        """What one place holds; `Gone` where it has disappeared."""
+        """The values of one place. Raises `Gone` if it no longer exists."""
         try:
             if place.device:
                 place = place._replace(inode=self.inode(self.folder(place)))
@@ -180,12 +180,12 @@ class Namespace(NamedTuple):
         return not place.device or place.device in self.devices()
 
     def folder(self, place: Place) -> Path:
-        """Of a queue or a device."""
+        """The folder of a queue or a device."""
         folder = self.net / place.device
         return folder / "queues" / place.queue if place.queue else folder
 
     def setting(self, place: Place, knob: str, where: str = "") -> Setting:
-        """One value of a place."""
+        """The setting of a knob at a place."""
         if place.device:
             path = self.folder(place) / KNOBS[knob].access.path
         else:
@@ -196,10 +196,10 @@ class Namespace(NamedTuple):
         return os.stat(folder).st_ino if self.numbered else 0
 
     def find(self, place: Place) -> Place | None:
-        """A place under the names that it has now; None where it is not in this namespace."""
+        """A place with its present names; None if it is not in this namespace."""
         if place.scope == NAMESPACE:
             return place._replace(namespace=self.path) if self.cookie == place.cookie else None
-        with suppress(OSError, ValueError):  # most often it has kept its name
+        with suppress(OSError, ValueError):  # usually its name is unchanged
             if self._is(place):
                 return place._replace(namespace=self.path, cookie=self.cookie)
         return self._search(place)
@@ -233,7 +233,7 @@ class Namespace(NamedTuple):
         return self.path or "this namespace"
 
     def chosen(self, rule: Rule, named: Collection[str]) -> list[str]:
-        """The devices that a rule means; `auto` finds none of those `named` by other rules."""
+        """The devices that match a rule; `auto` matches none that other rules name."""
         names = self.devices()
         found: set[str] = set()
         for pattern in rule.devices:
@@ -257,7 +257,7 @@ class Namespace(NamedTuple):
         return [name for name in names if name == default_route_device(self.routes)] or below
 
     def overlays(self, names: Sequence[str]) -> list[str]:
-        """Devices of overlays, those that are up first: a CNI that was removed leaves its own."""
+        """Devices of overlays, with those that are up first: a removed CNI may leave its device."""
         return sorted(matching(OVERLAYS.split(), names), key=lambda name: not self.is_up(name))
 
     def is_up(self, device: str) -> bool:

@@ -12,7 +12,7 @@ def matching(patterns: Iterable[str], names: Sequence[str]) -> list[str]:
 
 
 def is_like(path: str, pattern: str) -> bool:
-    """Whether a pattern of paths means a path: part by part, so that * stands for no /."""
+    """Whether a path matches a pattern, part by part: * does not match /."""
     names, parts = path.strip("/").split("/"), pattern.strip("/").split("/")
     return len(names) == len(parts) and all(
         fnmatch.fnmatchcase(name, part) if is_pattern(part) else name == part

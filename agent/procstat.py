@@ -1,4 +1,4 @@
-"""Counters of the kernel at a moment, read through descriptors that stay open."""
+"""Counters of the kernel at one time, read through descriptors that stay open."""
 
 from __future__ import annotations
 

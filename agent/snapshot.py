@@ -22,18 +22,18 @@ if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     Key = tuple[str, int, str, int]
 
 
-# Of a snapshot: it holds the plan, and of each value several masks. What is larger is not applied.
+# Limits of a snapshot, which contains the plan and several masks for each value.
 MAX_SAVED = 2**25
 SAVED_LIMITS = {",": 2**21, "[{": 2**18, '"': 2**21}
 SNAPSHOT_VERSION = 2
 
 
 class Place(NamedTuple):
-    """What has one value of each knob of a scope: a queue, a device, a network namespace or the machine.
+    """A queue, a device, a network namespace or the machine: it has one value for each knob of its scope.
 
-    sysfs uses no inode number twice, and a queue or device keeps its own when it is renamed or moved
-    to another namespace. It is 0 where files only imitate a machine: there the namespace's cookie
-    and the device's ifindex tell one from another.
+    sysfs uses no inode number twice, and a queue or device keeps its number when it is renamed or
+    moved to another namespace. In tests with plain files the number is 0; there the namespace's
+    cookie and the device's ifindex identify a place.
     """
 
     namespace: str | None
@@ -57,7 +57,7 @@ class Place(NamedTuple):
 
     @property
     def keys(self) -> list[Key]:
-        """By either of them a snapshot may know this place."""
+        """The keys under which a snapshot may have this place."""
         return list(dict.fromkeys([self.key, self._replace(inode=0).key]))
 
     @property
@@ -76,15 +76,15 @@ THE_MACHINE = Place(None, "", "", 0, "", 0)
 
 
 class Entry(NamedTuple):
-    """One value that an owner steers: its place, its value before, and what the owner wrote."""
+    """One value that an owner steers: its place, the old value, and the owner's values."""
 
     place: Place
     knob: str
     before: str
-    # what this owner may have written, durable before the write; None: by an agent that kept none
+    # values that this owner may have written, saved before the write; None: an earlier agent's entry
     written: list[str] | None = []  # noqa: RUF012 - it is replaced, never changed
     overwritten: list[str] = []  # noqa: RUF012 - others' values that the owner replaced since
-    reason: str | None = None  # why a restore has left it
+    reason: str | None = None  # why a restore failed
 
     @classmethod
     def of_row(cls, row: dict[str, Any]) -> Entry:
@@ -105,14 +105,14 @@ class Entry(NamedTuple):
         return f"{self.knob} of {self.place}"
 
     def writing(self, *values: str) -> Entry:
-        """With values that may be written from now on."""
+        """The entry with further values that may be written from now on."""
         if self.written is None:
             return self
         new = [value for value in dict.fromkeys(values) if value not in self.written]
         return self._replace(written=self.written + new)
 
     def explains(self, found: str, unusable: int) -> bool:
-        """Whether `found` is what was there before, or comes from this owner."""
+        """Whether `found` is the old value, or comes from this owner."""
         if self.written is None:
             return True
         values = (self.before, *self.written)
@@ -120,7 +120,7 @@ class Entry(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """Until when, on CLOCK_BOOTTIME, the steering may stand, and the process that sees to it."""
+    """The end of the lease (CLOCK_BOOTTIME, seconds), and the process that watches it."""
 
     seconds: int
     expires: float
@@ -157,7 +157,7 @@ class Snapshot(NamedTuple):
 
     @classmethod
     def from_text(cls, written: str) -> Snapshot:
-        """The inverse; an error for anything that no agent wrote whole."""
+        """The inverse of `to_text`; an error for any text that no agent wrote completely."""
         document = read_json(written, MAX_SAVED, SAVED_LIMITS)
         if "checksum" in document and document.pop("checksum") != checksum(document):
             raise ValueError("its checksum is that of another text")
@@ -187,7 +187,7 @@ class Snapshot(NamedTuple):
 
 
 def checksum(document: Mapping[str, Any]) -> str:
-    """Of what a document means, whatever its order and white space."""
+    """A checksum of a document that does not depend on key order and white space."""
     total = hashlib.sha256()
     for key in sorted(document):
         value = document[key]

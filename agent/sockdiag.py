@@ -65,7 +65,7 @@ class SockDiag:
 
 
 def request(found: list[Connection]) -> bytes:
-    """What asks for these connections again (pure)."""
+    """The request for these connections (pure)."""
     bodies = (
         _ONE_REQUEST.pack(one.family, socket.IPPROTO_TCP, 0, 0xFFF, one.identity) for one in found
     )

@@ -43,7 +43,7 @@ class Driver:
             raise SteerError("stdin was closed before the start signal")
 
     def line(self, most: int, seconds: float) -> bytes:
-        """The next line with its end, or what comes before the end of stdin."""
+        """The next line with its line end, or the rest of stdin."""
         deadline = time.monotonic() + seconds
         while b"\n" not in self._rest:
             left = max(0.0, deadline - time.monotonic())

@@ -1,4 +1,4 @@
-"""Where the values of a plan and of a snapshot are now."""
+"""Finds the present places of a plan and of a snapshot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
 
 
 class Survey:
-    """The namespaces of a plan and of a snapshot, and where the snapshot's values are now."""
+    """The namespaces of a plan and of a snapshot, and the present places of the snapshot."""
 
     def __init__(
         self, machine: Machine, paths: Iterable[str | None], entries: Iterable[Entry] = ()
@@ -79,12 +79,12 @@ class Survey:
         raise Gone(f"{place}: it no longer exists")
 
     def _search(self) -> dict[Key, Found]:
-        """All places that are in any other namespace than they were."""
+        """All places that are now in another namespace."""
         elsewhere: dict[Key, Found] = {}
         for namespace in self._machine.search(self.unread):
             keep = False
             for place in self._places:
-                # without an inode only its own namespace can tell it from a stranger
+                # without an inode, a place can be identified in its own namespace only
                 if place.key in elsewhere or not (place.inode or namespace.cookie == place.cookie):
                     continue
                 try:

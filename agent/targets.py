@@ -28,23 +28,23 @@ class Target(NamedTuple):
     """One place with its present and its wanted values."""
 
     rule: Rule | None  # None: of the machine
-    named: str  # the device that the rule means; the place is its own, or of one below it
+    named: str  # the device that matches the rule; the place is on it or on a lower device
     held: Held
     wanted: dict[str, Wanted]  # by knob
 
     def values(self) -> Iterator[tuple[Setting, str, str]]:
-        """Each of its settings, found and wanted."""
+        """Each setting with its present and its wanted value."""
         for knob, wanted in self.wanted.items():
             yield self.held.settings[knob], self.held.values[knob], wanted.text
 
     def holding(self, stands: Mapping[Setting, str]) -> Target:
-        """With what its settings hold after a commit."""
+        """The target with the values after a commit."""
         new = {s.knob.name: stands.get(s, found) for s, found, _ in self.values()}
         held = self.held._replace(values={**self.held.values, **new})
         return self._replace(held=held)
 
     def row(self) -> dict[str, Any]:
-        """Of an answer: the place, what it holds, and the masks that had to be reduced."""
+        """A row of an answer: the place, its values, and the masks that had to be reduced."""
         row: dict[str, Any] = {
             "role": self.rule.role if self.rule else MACHINE,
             "pod": self.rule.pod if self.rule else None,
@@ -59,7 +59,7 @@ class Target(NamedTuple):
 
 
 def row_of(held: Held) -> dict[str, Any]:
-    """What a place holds; without what differs from one recreation to the next."""
+    """The values of a place, without fields that change when it is recreated."""
     namespace, device, queue = held.place.names
     row = {"device": device, "queue": queue}
     return {
@@ -70,7 +70,7 @@ def row_of(held: Held) -> dict[str, Any]:
 
 
 def rows_of(rows: Iterable[tuple[Place, dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """The rows of an answer, by what they are of."""
+    """The rows of an answer, by kind of place."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in ROWS.values()}
     for place, row in rows:
         if place.scope in ROWS:
@@ -97,7 +97,7 @@ def named_elsewhere(plan: Plan, rule: Rule) -> set[str]:
 
 
 def other_overlays(plan: Plan, by_path: Mapping[str | None, Namespace]) -> list[str]:
-    """Of which overlays `auto` took one, and which it left out."""
+    """Warnings about further overlays, of which `auto` chose one."""
     words = []
     for rule in plan.rules:
         if "auto" not in rule.devices or rule.role not in ("nic", "overlay"):
@@ -119,7 +119,7 @@ def other_overlays(plan: Plan, by_path: Mapping[str | None, Namespace]) -> list[
 
 
 class Absent(NamedTuple):
-    """A rule of a plan that finds nothing, or a knob of the machine that is not there, and why."""
+    """A rule without a match, or a knob that the machine does not have, with the reason."""
 
     namespace: str | None
     words: str
@@ -177,7 +177,7 @@ def find_targets(
 def _of_rule(
     rule: Rule, namespace: Namespace, devices: Iterable[str], wanted: Mapping[str, Wanted]
 ) -> Iterator[Target]:
-    """The places of a rule in one namespace: queues and devices that receive, the namespace itself."""
+    """The places of a rule in one namespace: receiving queues and devices, the namespace itself."""
     scopes: dict[str, dict[str, Wanted]] = {}
     for name, value in wanted.items():
         scopes.setdefault(KNOBS[name].scope, {})[name] = value

@@ -150,7 +150,7 @@ def _mixed(valid: Sequence[Record]) -> list[str]:
         )
         if not (several and difference.startswith("idle pairs:"))
     ]
-    return [f"The runs are not alike in {difference}." for difference in dict.fromkeys(mixed)]
+    return [f"The runs differ in {difference}." for difference in dict.fromkeys(mixed)]
 
 
 def _of_runs(valid: Sequence[Record]) -> list[str]:

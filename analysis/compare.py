@@ -186,7 +186,7 @@ class _Side:
             yield self.evidence.doubt(self.reference, self.key, alike=alike)
             return
         unlike = self.evidence.unlike(self.key) if alike else []
-        yield from (f"the runs are not alike in {one}" for one in unlike)
+        yield from (f"the runs differ in {one}" for one in unlike)
         if machine.CHANGED_STEERING in self.conditions:
             yield f"the steering of {self.key[2]} changed during a run"
         yield self.evidence.lost(self.key)
@@ -237,7 +237,7 @@ def _between(left: _Side, right: _Side, differences: Sequence[str], force: bool)
     effect = statistics.exponential(effect) if ratio else effect
     effect = replace(effect, method="relative" if relative else "unpaired")
     effect = statistics.with_power(effect, family=1, kept=(1 - dependence.ALPHA) ** 2)
-    unlike = [f"the runs are not alike in {one}" for one in differences if not force]
+    unlike = [f"the runs differ in {one}" for one in differences if not force]
     doubts = [*unlike, *(side.doubt(alike=not force) for side in (left, right))]
     doubt = next(filter(None, doubts), "")
     return verdict.contrast(left.key, right.key, effect, effect.p, metric, doubt=doubt)

@@ -76,11 +76,11 @@ class Evidence:
         return next(filter(None, doubts), "")
 
     def _doubts(self, a: StateKey, b: StateKey, unlike: Sequence[str]) -> Iterator[str]:
-        yield from (f"the runs are not alike in {one}" for one in unlike)
+        yield from (f"the runs differ in {one}" for one in unlike)
         yield self._steered(a, b)
         yield not_randomised(self.series[a], self.series[b])
         for key in {a, b} & self.same_turn:
-            yield f"the order was not randomised ({key[2]} has the same turn in every block)"
+            yield f"the order was not randomised ({key[2]} has the same position in every block)"
         yield too_few(len(set(self.series[a].blocks) & set(self.series[b].blocks)))
         yield self.lost(a, b)
         if self.check.found:
@@ -153,7 +153,7 @@ def gather(
 
 
 def _same_turn(found: Mapping[StateKey, Series]) -> Iterator[StateKey]:
-    """The states with the same turn in each block, which is unlikely in a random order."""
+    """The states with the same position in each block, which is unlikely in a random order."""
     turns: dict[tuple[tuple[str, int], Block], list[tuple[float, StateKey]]] = {}
     sizes = Counter(key[:2] for key in found)
     for key, one in found.items():

@@ -1,4 +1,4 @@
-"""Reads a directory of run records and reports every file that is not one.
+"""Reads a directory of run records and reports every other file.
 
 The directory is not trusted: a file is read only if it is a regular file inside the directory,
 and only up to the size that a record can have.
@@ -21,7 +21,7 @@ from analysis.schema import Record
 
 # Largest file that is read, bytes: a record of 1,024 pairs on ten nodes of 256 cores has 3 MB.
 LARGEST = 4 * 2**20
-# A file with more faults than this is not described by the first of them.
+# Limit of faults, above which the message has their number instead of the first one.
 _MOST_FAULTS = 100
 # The window is about as long as the measured seconds; a busy machine reads its end late.
 _LONGEST_WINDOW = 2.0
@@ -120,7 +120,7 @@ def read(path: Path) -> Record | Fault:
 
 
 def _plain_object(pairs: list[tuple[str, object]]) -> None:
-    """Refuse an object with a repeated key, whose value is each reader's choice, or with too many
+    """Refuse an object with a repeated key, whose value is ambiguous, or with too many
     keys, which take more memory to refuse one by one than the file has."""
     if len(pairs) > _MOST_KEYS:
         raise ValueError(f"an object has more than {_MOST_KEYS} keys")

@@ -1,4 +1,4 @@
-"""The conditions of runs: one list for report, comparison and pooling, and their text."""
+"""The conditions of runs: one list for report, comparison and pooling, and their description."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ OF_A_PATH = ("path", "MTU", "offloads", "receive queues")
 
 
 def conditions(records: Iterable[Record]) -> Conditions:
-    """The values that each condition takes over the records; alike runs have one value each.
+    """The values of each condition over the records; one value if the runs agree.
 
     The definition of each configuration, and the steering that was read back before its runs, are
     conditions of their own.
@@ -85,7 +85,7 @@ def steering_of(configuration: str) -> str:
 
 
 def _steering(steering: Steering | None) -> str | None:
-    """The values of each kind of device, whatever the devices are called and however many."""
+    """The values of each kind of device, independent of names and number of devices."""
     if steering is None:
         return None
     queues = sorted({f"{q.role} {q.rps_cpus}/{q.rps_flow_cnt}" for q in steering.queues})

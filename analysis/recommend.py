@@ -12,7 +12,7 @@ from analysis.verdict import Contrast, amount, gain, joined, where
 
 # A configuration is not recommended where its estimate is below the baseline by more than this.
 MARGIN = 0.05
-# A gain of less is no reason to steer, however surely it is known.
+# A smaller gain is no reason to steer, even if it is certain.
 WORTHWHILE = 0.01
 _UNKNOWN = 10**6
 
@@ -21,7 +21,7 @@ Place = tuple[str, int]  # path, replicas
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to keep. `configuration` is None where no single one can be recommended.
+    """The recommended configuration. `configuration` is None where no single one can be recommended.
 
     The baseline is recommended where nothing is significantly better. `by_count` has the choice
     for each replica count where one for all does not exist; a count without comparisons has none.

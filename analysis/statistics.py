@@ -298,7 +298,7 @@ def _stretches(values: Floats) -> Floats:
 
 
 def _exp(value: float) -> float:
-    """Back from logarithms; the interval of two very unequal runs may overflow a float."""
+    """Converts logarithms back; the interval of two very unequal runs may overflow a float."""
     return math.exp(min(value, _LARGEST))
 
 

@@ -1,4 +1,4 @@
-"""Everything that is concluded from records: states, comparisons, warnings, sentences."""
+"""All conclusions from records: states, comparisons, warnings, sentences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from analysis.verdict import Contrast, PathRatio
 
 @dataclass(frozen=True)
 class Invalid:
-    """An attempt that does not count, and why."""
+    """An attempt that does not count, with the reason."""
 
     path: str
     replicas: int

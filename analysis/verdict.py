@@ -88,7 +88,7 @@ def judge(
 
 
 def gain(effect: Effect, metric: Metric) -> float:
-    """How much better B is than A: a logarithm for ratios; 0 is equal, unknown is the least."""
+    """How much better B is than A (a logarithm for ratios); 0 is equal, unknown sorts last."""
     if effect.estimate is None:
         return -math.inf
     size = math.log(effect.estimate) if effect.scale == "ratio" else effect.estimate

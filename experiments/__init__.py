@@ -1,3 +1,3 @@
-"""What is run: the matrix, the plan, the sweep, the measurement and its records."""
+"""Set-up and measurement: matrix, plan, sweep, runs and their records."""
 
 VERSION = "0.1.0"

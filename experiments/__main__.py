@@ -9,11 +9,11 @@ import signal
 import sys
 from pathlib import Path
 
-# Ctrl-C before the command line is there: nothing has begun, so there is nothing to undo.
+# Ctrl-C before the command line is loaded: nothing has started, so there is nothing to undo.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
-# Meant for builds; numpy cannot be imported where it is no number, and figures have no date.
+# For builds only. numpy cannot be imported if it is not a number, and figures have no date.
 os.environ.pop("SOURCE_DATE_EPOCH", None)
 
 ROOT = str(Path(__file__).resolve().parent.parent)

@@ -1,4 +1,4 @@
-"""What a valid run is (pure): its traffic, its window and its cores held against what was asked."""
+"""Validity of a run (pure): compares its traffic, window and cores with the requested ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infra.traffic.contract import Failure, Values
 
 
 class Cause(StrEnum):
-    """The kind of a reason: runs that fail for the same cause have a word in common."""
+    """The kind of a reason: runs that fail for the same cause have the same kind."""
 
     AGENT = "agent"
     CORES = "cores"
@@ -34,7 +34,7 @@ REMEDIES: Mapping[Cause, str] = {
     Cause.DEFINITION: "restore the configurations file",
     Cause.FOREIGN: "end the other programs, or choose other cores or nodes",
     Cause.MACHINE: "see what this machine or cluster lacks: ./steerlab doctor",
-    Cause.RECORD: "this is a fault of steerlab: report it with the record",
+    Cause.RECORD: "this is a bug of steerlab: report it with the record",
     Cause.RESULT: "run the client by hand between the same pods to see what it prints",
     Cause.START: "see whether client and server can run: ./steerlab doctor",
     Cause.STEERING: "find what else writes these values (tuned, a boot script, another stack)",
@@ -63,7 +63,7 @@ STEAL_WARN, STEAL_LIMIT = 0.02, 0.25
 
 
 def unreached(outcomes: Iterable[Values | Failure], metric: str) -> list[Reason]:
-    """Why a run without any data is none: an overloaded node starves some pairs, never all."""
+    """The reason against a run without any data: an overloaded node starves some pairs, never all."""
     received = [one.numbers[metric] for one in outcomes if isinstance(one, Values)]
     if not received or any(received):
         return []
@@ -71,7 +71,7 @@ def unreached(outcomes: Iterable[Values | Failure], metric: str) -> list[Reason]
 
 
 def window_reasons(node: str, seconds: float, asked: float) -> list[Reason]:
-    """Why a node's CPU figures are not those of the traffic."""
+    """The reason if a node's CPU figures do not cover the traffic."""
     if abs(seconds - asked) <= WINDOW_S + WINDOW_SHARE * asked:
         return []
     text = f"the CPU window of node {node} has {seconds:.3f} s instead of {asked:g} s"
@@ -79,7 +79,7 @@ def window_reasons(node: str, seconds: float, asked: float) -> list[Reason]:
 
 
 def core_reasons(node: str, before: set[int], after: set[int]) -> list[Reason]:
-    """Why a node's cores are not the same at both edges of the window."""
+    """The reason if a node's cores are not the same at both ends of the window."""
     return [
         Reason(Cause.CORES, f"core {core} of node {node} {what} during the run")
         for cores, what in ((before - after, "went offline"), (after - before, "came online"))
@@ -88,7 +88,7 @@ def core_reasons(node: str, before: set[int], after: set[int]) -> list[Reason]:
 
 
 def missing_cores(node: str, wanted: Iterable[int], seen: set[int]) -> list[Reason]:
-    """Why the cores that the run is said to use are not those that are online."""
+    """The reason if cores of the run are not online."""
     return [
         Reason(Cause.CORES, f"core {core} of node {node} is not online")
         for core in sorted(set(wanted) - seen)
@@ -96,7 +96,7 @@ def missing_cores(node: str, wanted: Iterable[int], seen: set[int]) -> list[Reas
 
 
 def foreign(node: str, used: float | None, cores: int, who: Sequence[str]) -> list[Reason | str]:
-    """What CPU time of other programs means: a reason above the limit, below it a warning."""
+    """CPU time of other programs: a reason above the limit, below it a warning."""
     if used is None or not cores:
         return []
     names = f" ({', '.join(who)})" if who else ""

@@ -1,4 +1,4 @@
-"""What is declared: `__main__.py` calls `deploy`, which reads the settings and declares their target."""
+"""Declared resources: `__main__.py` calls `deploy`, which reads the settings and declares the target."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def deploy() -> None:
-    """Declare the current stack. Bad input ends the program before any resource."""
+    """Declare the current stack. Invalid input ends the program before any resource is declared."""
     import pulumi
 
     from infra import config

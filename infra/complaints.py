@@ -1,4 +1,4 @@
-"""Messages for invalid input: the key, what is allowed and the given value (pure)."""
+"""Messages for invalid input: the key, the allowed values and the given value (pure)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def unknown_key(key: object, known: Iterable[str]) -> str:
 def complaint(error: ValidationError, model: type[BaseModel]) -> str:
     """Pydantic's first complaint about a document: `nic.flows: must be ..., not -1`."""
     found = error.errors()
-    # a key that is spelled wrong is also missing: its own name says more
+    # a misspelled key is also missing: the message names the misspelled one
     strange = [one for one in found if one["type"] == "extra_forbidden"]
     first = strange[0] if strange and found[0]["type"] == "missing" else found[0]
     place = [part for part in first["loc"] if isinstance(part, str)]

@@ -22,7 +22,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def stack_name(name: str, known: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """What a stack's name says: (configuration, replicas), each `None` where it says nothing.
+    """The parts of a stack's name: (configuration, replicas), each None if it is missing.
 
     `rps-7-16` is rps-7 at 16 pairs. `rps-7` reads as a configuration and as rps at 7 pairs:
     `InvalidInput` gives both readings.

@@ -60,7 +60,7 @@ def share(online: Sequence[int]) -> Cores:
 
     Disjoint halves from four cores on. With three the client has one of its own, with two it
     shares the server's second core: never the irq core, which is what is measured.
-    Raises `PrerequisiteMissing` for a single core, where steering has nowhere to steer to.
+    Raises `PrerequisiteMissing` for a single core, where steering is not possible.
     """
     cores = sorted(online)
     if len(cores) < 2:

@@ -1,9 +1,9 @@
-"""Refusals: why nothing was done, with the exit code of each, also through an engine.
+"""Refusals: reasons why nothing was done, each with an exit code, also across an engine.
 
-An engine reports a failed command as text. So that no code has to be read out of prose, whoever
-starts an engine names a file in the environment, and a command of the stack (the program, the node
-agent, `./steerlab hook`) that refuses leaves its exit code there. Notes of commands that succeed are
-passed on in the same way.
+An engine reports a failed command as text. To keep the exit code, the caller of an engine sets an
+environment variable with the path of a file. A command of the stack (the program, the node agent,
+`./steerlab hook`) that refuses writes its exit code to this file. Notes of successful commands use a
+second file in the same way.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ VARIABLE, NOTES = "STEERLAB_REFUSALS", "STEERLAB_NOTES"
 
 
 class Refusal(Exception):
-    """A clear no; `exit_code` is what the command line ends with."""
+    """A refusal; `exit_code` is that of the command line."""
 
     exit_code = FAILED
 
 
 class InvalidInput(Refusal):
-    """The user's words are off; the message names the key, the value and what is allowed."""
+    """Invalid input; the message names the key, the value and the allowed values."""
 
     exit_code = BAD_INPUT
 
 
 class PrerequisiteMissing(Refusal):
-    """This machine or cluster cannot; the message names what is missing and how to get it."""
+    """This machine or cluster lacks something; the message names it and the remedy."""
 
     exit_code = CANNOT
 
 
 def leave(code: int) -> None:
-    """Leave a refusal's exit code for the process that started the engine, if one did."""
+    """Write a refusal's exit code for the caller of the engine, if there is one."""
     if code in (BAD_INPUT, CANNOT):
         _append(VARIABLE, str(code))
 
 
 def leave_notes(notes: Iterable[str]) -> None:
-    """Leave what a user must read although nothing failed: an engine drops the text of a success."""
+    """Write a note for the user, because an engine drops the output of a success."""
     for note in notes:
         _append(NOTES, " ".join(note.split()))
 
@@ -61,9 +61,9 @@ def _append(variable: str, line: str) -> None:
 
 @contextmanager
 def collected() -> Iterator[Callable[[], int]]:
-    """Have the commands of an engine leave their refusals; the function gives the first one's code.
+    """Collect the refusals of an engine's commands; the function returns the first exit code.
 
-    It is 1 where there is none: the engine then failed for another reason.
+    It is 1 if there is none: the engine then failed for another reason.
     """
     with _named(VARIABLE) as path:
         yield lambda: _first_code(path.read_text())
@@ -71,14 +71,14 @@ def collected() -> Iterator[Callable[[], int]]:
 
 @contextmanager
 def noted() -> Iterator[Callable[[], list[str]]]:
-    """Have the commands of an engine leave their notes; the function gives them."""
+    """Collect the notes of an engine's commands; the function returns them."""
     with _named(NOTES) as path:
         yield lambda: list(dict.fromkeys(path.read_text(errors="replace").splitlines()))
 
 
 @contextmanager
 def _named(variable: str) -> Iterator[Path]:
-    """A file that a variable of the environment names while the block runs."""
+    """A file whose path is in an environment variable while the block runs."""
     before = os.environ.get(variable)
     with tempfile.NamedTemporaryFile("r", prefix="steerlab-") as file:
         os.environ[variable] = file.name

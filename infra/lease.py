@@ -1,4 +1,4 @@
-"""A lease in words: for how long steering may stand before it restores by itself."""
+"""Leases as text: the time after which a node restores itself."""
 
 from __future__ import annotations
 

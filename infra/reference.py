@@ -1,4 +1,4 @@
-"""What is derived from the model of settings: python -m infra.reference.
+"""Generates pages from the model of settings: python -m infra.reference.
 
 It writes `docs/configuration.md` and the section `config` of `Pulumi.yaml`.
 """
@@ -27,7 +27,7 @@ Generated from the model by `python -m infra.reference`.
 `./steerlab up -s STACK -c key=value` sets a key and keeps it in `Pulumi.STACK.yaml`, as
 `pulumi config set key value` does. `sweep -c key=value` sets keys that are not an option of `sweep`.
 A stack is called `<configuration>-<replicas>`. Unknown keys and invalid values are refused before
-anything changes.
+anything is changed.
 
 | key | default | allowed values | description |
 |---|---|---|---|
@@ -35,8 +35,8 @@ anything changes.
 _SECTION = """
 ## Keys of target {name}
 
-As `{name}.key`: `-c {name}.{example}`, or `pulumi config set --path {name}.{key} {value}`; in YAML
-as a mapping `{name}:`. Without `{name}.` these keys still work, with a note.
+Set them with `-c {name}.{example}`, with `pulumi config set --path {name}.{key} {value}`, or in YAML as a
+mapping `{name}:`. The spelling without `{name}.`, of the first version, still works and prints a note.
 
 | key | default | allowed values | description |
 |---|---|---|---|
@@ -53,8 +53,8 @@ The kinds of `traffic`; options follow as `kind:name=value,name=value`:
 _CONFIGURATIONS = """
 ## Configurations
 
-The configurations of [configurations.yaml](../infra/configurations.yaml), which also describes the
-format of your own:
+The built-in configurations of [configurations.yaml](../infra/configurations.yaml). That file also describes
+the format for your own configurations:
 
 | name | description |
 |---|---|
@@ -113,7 +113,7 @@ def _allowed(field: FieldInfo, schema: dict[str, Any]) -> str:
 def program() -> str:
     """`Pulumi.yaml` with its section `config`: the keys that have a default.
 
-    Pulumi has no type for a mapping, and a default would hide what the stack's name says.
+    Pulumi has no type for a mapping, and a default would override the stack's name.
     """
     head, mark, _ = PROGRAM.read_text().partition("\nconfig:\n")
     rows = [_declared(key) for key in KEYS if key not in SECTIONS]

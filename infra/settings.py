@@ -1,4 +1,4 @@
-"""The settings of a stack, as models: what a key may be, its default and what it is for.
+"""The settings of a stack, as models: allowed values, default and purpose of each key.
 
 `docs/configuration.md`, `Pulumi.yaml` and the options of a sweep are derived from them.
 """
@@ -85,8 +85,8 @@ class Lab(_Model):
     cpus: Annotated[Cores | None, JSON] = Field(
         default=None, examples=['{"server": [0, 1], "client": [2], "irq": 0}']
     )
-    """Cores of the server node, of the client node, and the one that takes the interrupts; by
-    default the cores of this machine are shared out"""
+    """Cores of the server node, cores of the client node, and the core that handles the interrupts;
+    by default this machine's cores are divided between the nodes"""
 
     def complete(self, online: tuple[int, ...] | None) -> Lab:
         """With the default cores of this machine; `online` where the caller knows its cores."""
@@ -187,11 +187,11 @@ class StackSettings(_Model):
     traffic: Named = DEFAULT
     pod_cpu_limit: Quota = ""
     steer_nodes: Literal["server", "both"] = "server"
-    """Nodes that are steered: the server nodes, or both sides"""
+    """Nodes that are steered: the server nodes, or server and client nodes"""
     configurations: str = ""
     """YAML file with further configurations, relative to the project's folder"""
     lease: str = "2h"
-    """Time after which a node restores itself if its steering was not renewed (90s, 30m, 2h), or
+    """Time after which a node restores itself, unless its steering is renewed: 90s, 30m, 2h, or
     none"""
     lab: Annotated[Lab, JSON] = Lab()
     kubernetes: Annotated[Kubernetes, JSON] = Kubernetes()

@@ -1,7 +1,7 @@
 """Configuration -> the plan of one node for its agent: which devices get what (pure).
 
-A plan speaks of kinds of devices and of placement words; the agent (`agent/`)
-finds the devices and turns the words into masks on the node itself, whose cores it knows.
+A plan contains kinds of devices and placement words. The agent (`agent/`) finds the devices and
+converts the words into masks on the node itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Device:
     """The receive devices of one kind in one network namespace.
 
     `namespace` is the path of an nsfs file, `None` the agent's own; `generation` changes when a
-    pod is made anew, so that the plan does too.
+    pod is recreated, so that the plan changes too.
     """
 
     role: Role
@@ -57,7 +57,7 @@ def plan(
 
 
 def _machine(knobs: Mapping[str, str | int]) -> dict[str, Any]:
-    """The machine's settings. A plan is part of a stack's state, so its first keys stay."""
+    """The machine's settings. A plan is part of a stack's state, so the keys of the first version stay."""
     first = {old: knobs.get(name) for old, name in MACHINE_ALIASES.items()}
     later = {name: word for name, word in knobs.items() if name not in MACHINE_ALIASES.values()}
     return {**first, **({"machine": later} if later else {})}

@@ -123,7 +123,7 @@ def _hook() -> None:
 def _run(command: Callable[[], int | None]) -> int:
     try:
         code = command() or 0
-        if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+        if code == INTERRUPTED:  # typer raises this for a KeyboardInterrupt
             complain("interrupted")
         return code
     except Refusal as refusal:

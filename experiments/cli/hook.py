@@ -24,7 +24,7 @@ def call(verb: str) -> None:
         try:
             said = untrusted.parsed(sys.stdin.read(untrusted.MOST_BYTES + 1))
         except ValueError as error:
-            raise InvalidInput(f"{verb}: stdin holds no JSON: {error}") from None
+            raise InvalidInput(f"{verb}: stdin contains no JSON: {error}") from None
         answer = HOOKS[verb](said)
     except Refusal as error:
         show_json({"error": {"code": error.exit_code, "message": str(error)}})
@@ -48,7 +48,7 @@ def _apply(said: Any) -> dict[str, Any]:
 
     node = _node(said)
     if not isinstance(said.get("plan"), dict):
-        raise InvalidInput("apply: stdin holds no plan")
+        raise InvalidInput("apply: stdin contains no plan")
     return agents.apply_over_ssh(node, said["plan"])
 
 
@@ -70,7 +70,7 @@ def _node(said: Any) -> Finalizer:
     try:
         return Finalizer.model_validate(said["guard"])
     except (KeyError, TypeError, ValidationError):
-        raise InvalidInput("stdin holds no node of a stack") from None
+        raise InvalidInput("stdin contains no node of a stack") from None
 
 
 HOOKS: dict[str, Callable[[Any], dict[str, Any]]] = {

@@ -40,13 +40,13 @@ def register(app: typer.Typer) -> None:
 def setup(
     pulumi: Annotated[bool, typer.Option("--pulumi", help="Install the Pulumi CLI too.")] = False,
 ) -> None:
-    """Install the lab's requirements, as root. Commands that need them do so by themselves."""
+    """Install the lab's requirements, as root. Commands of the lab also do this by themselves."""
     if pulumi:
         _install_pulumi()
     from experiments.targets.lab import requirements
 
     requirements.require_lab()
-    show("this machine is ready: ./steerlab sweep --quick")
+    show("this machine is ready; to measure it: ./steerlab sweep --quick")
 
 
 def _install_pulumi() -> None:
@@ -86,8 +86,9 @@ def doctor(
     ./steerlab doctor
     ./steerlab doctor --target kubernetes -c kubernetes.images="$IMAGES"
 
-    Of a cluster: the API, rights, labels, and by two short-lived namespaces with a pod of each
-    image on each node: images, overlay, kernel, offloads. Steering is read, never written.
+    For a cluster, doctor checks the API, rights and labels. It creates two temporary namespaces
+    with a pod of each image on each node, and checks images, overlay, kernel and offloads. It
+    reads steering and never writes it.
     """
     from experiments.engines import stacks
     from experiments.targets import TARGETS
@@ -114,37 +115,37 @@ Namespaces = Annotated[
     list[str] | None,
     typer.Option(
         "--namespace",
-        help="Network namespaces of pods, path or pattern, may be repeated (else /run/netns/cni-*).",
+        help="Network namespaces of pods: path or pattern; may be repeated. Default: /run/netns/cni-*.",
         metavar="PATH",
     ),
 ]
 
-Named = Annotated[str, typer.Argument(help="Such as rps or rfs-plus.")]
+Named = Annotated[str, typer.Argument(help="Name of a configuration, such as rps or rfs-plus.")]
 Nics = Annotated[
     list[str] | None,
     typer.Option(
         "--nic",
-        help="Device on the wire, may be repeated (else that of the overlay or of the default "
-        "route). Of a bond, VLAN or bridge the devices below it are steered.",
+        help="Device on the wire; may be repeated. Default: the device below the overlay, or that of the "
+        "default route. For a bond, VLAN or bridge, its lower devices are steered.",
         metavar="DEVICE",
     ),
 ]
 Overlay = Annotated[
-    str, typer.Option(help="Overlay device; auto finds one, none has none.", metavar="DEVICE")
+    str, typer.Option(help="Overlay device; auto finds it; none: no overlay.", metavar="DEVICE")
 ]
-Pods = Annotated[bool, typer.Option(help="Also the pods' devices: their veths here, eth0 within.")]
+Pods = Annotated[bool, typer.Option(help="Also steer the pods' devices: host veths and eth0 inside.")]
 Own = Annotated[str, typer.Option(help="YAML file with further configurations.", metavar="FILE")]
 
 
 class Form(StrEnum):
-    """What can keep the steering without this project."""
+    """Programs that can keep the steering without this project."""
 
     SYSTEMD = "systemd"
     DAEMONSET = "daemonset"
 
 
 def nodes_show(namespace: Namespaces = None, json: Json = False) -> None:
-    """Print the settings of every queue and device of this node, and who holds them.
+    """Print the settings of every queue and device of this node, and their owners.
 
     \b
     ./steerlab nodes show
@@ -171,7 +172,7 @@ def nodes_preview(
     owner: Owner = "nodes",
     json: Json = False,
 ) -> None:
-    """Print each value that `nodes apply` would write, now and then; write nothing.
+    """Print each value that `nodes apply` would write, with its present value; write nothing.
 
     \b
     ./steerlab nodes preview rfs-plus
@@ -226,7 +227,7 @@ def nodes_apply(
     lease: Annotated[
         str,
         typer.Option(
-            help="Restore automatically after this time (90s, 30m, 2h), or none (default: as now).",
+            help="Restore automatically after this time (90s, 30m, 2h), or none. Default: the present lease.",
             metavar="TIME",
         ),
     ] = "",
@@ -234,31 +235,32 @@ def nodes_apply(
     persist: Annotated[
         bool,
         typer.Option(
-            "--persist", help="Also at every boot and for new devices, with a systemd unit."
+            "--persist", help="Also apply it at every boot and to new devices, by a systemd unit."
         ),
     ] = False,
     form: Annotated[
         Form | None,
-        typer.Option("--print", help="Change nothing: print the files that would keep it."),
+        typer.Option("--print", help="Change nothing; print the files of --persist, or a DaemonSet."),
     ] = None,
     image: Annotated[
         str,
         typer.Option(
-            help="Image of the daemonset: any with sh and python3, such as steering of docker/build.",
+            help="Image of the DaemonSet: any with sh and python3, such as the image steering of docker/build.",
             metavar="IMAGE",
         ),
     ] = "",
     json: Json = False,
 ) -> None:
-    """Apply a configuration to this node's devices; `nodes restore` goes back.
+    """Apply a configuration to this node's devices; `nodes restore` undoes it.
 
     \b
     ./steerlab nodes apply rfs-plus --lease 2h   # try it; restored after two hours
-    ./steerlab nodes apply rfs-plus --persist    # keep it, also over reboots
+    ./steerlab nodes apply rfs-plus --persist    # keep it, also after reboots
     ./steerlab nodes apply rps --nic ens5 --nic ens6 --overlay none --no-pods
     ./steerlab nodes apply rfs-plus --print daemonset --image IMAGE | kubectl apply -f -
 
-    Applying again adds new devices; a restore still goes back to the values before the first apply.
+    A repeated apply also steers new devices. `nodes restore` restores the values before the first
+    apply.
     """
     from experiments.host import nodes
     from experiments.targets.lab import requirements
@@ -270,7 +272,7 @@ def nodes_apply(
         _print(form, choice, image, json)
         return
     if image:
-        raise InvalidInput("image: only --print daemonset has one")
+        raise InvalidInput("image: only with --print daemonset")
     requirements.require_root()
     answer = nodes.apply(choice, keep=persist)
     undo = command("nodes", "restore", *(["--owner", owner] if owner != "nodes" else []))
@@ -307,10 +309,10 @@ def _print(form: Form, choice: Choice, image: str, json: bool) -> None:
 def nodes_restore(
     owner: Owner = "nodes",
     everybody: Annotated[
-        bool, typer.Option("--all", help="For every owner, also labs and experiments.")
+        bool, typer.Option("--all", help="Restore the values of every owner, also of labs and experiments.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also replace values that others wrote meanwhile.")
+        bool, typer.Option("--force", help="Also replace values that others have written since.")
     ] = False,
     declared: Annotated[bool, typer.Option("--declared", hidden=True)] = False,
     json: Json = False,
@@ -321,13 +323,13 @@ def nodes_restore(
     ./steerlab nodes restore
     ./steerlab nodes restore --all
 
-    Safe to repeat. A value that somebody else has written meanwhile is reported and left, unless
-    --force. What --persist installed is removed.
+    It is safe to repeat. A value that somebody else has written since the apply is reported and
+    not changed, unless --force is given. The files of --persist are removed.
     """
     from experiments.host import nodes
     from experiments.targets.lab import requirements
 
-    if declared:  # what a stack of the first version runs when it goes
+    if declared:  # used by stacks of the first version on destroy
         hook.call("restore")
         return
     requirements.require_root()
@@ -340,12 +342,12 @@ def nodes_restore(
 
 def test(
     cluster: Annotated[
-        bool, typer.Option("--cluster", help="Also on a Kubernetes started here.")
+        bool, typer.Option("--cluster", help="Also test on a Kubernetes that the tests start on this machine.")
     ] = False,
-    long: Annotated[bool, typer.Option("--long", help="Also soak and full kill runs.")] = False,
-    words: Annotated[list[str] | None, typer.Argument(help="More words for pytest.")] = None,
+    long: Annotated[bool, typer.Option("--long", help="Also run the tests that take hours.")] = False,
+    words: Annotated[list[str] | None, typer.Argument(help="Further arguments for pytest.")] = None,
 ) -> None:
-    """Run ruff, mypy and pytest; skipped tests are listed with the reason."""
+    """Run ruff, mypy and pytest; list skipped tests with the reason."""
     from experiments.targets.lab import requirements
 
     requirements.prepare_tests()

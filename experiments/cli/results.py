@@ -49,11 +49,11 @@ def report(
 
 
 def compare(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Results with A and B.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Results directory with A and B.")],
     a: Annotated[str, typer.Argument(metavar="A", help="The configuration to compare with.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The configuration to judge.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The configuration that may be worse than A.")],
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="DIR", help="Take B from these results instead.")
+        Path | None, typer.Option("--to", metavar="DIR", help="Results directory of B, if it is another.")
     ] = None,
     at: Annotated[
         int | None,
@@ -112,7 +112,7 @@ def compare(
 
 def import_(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="<configuration>-<n>.txt files.")
+        Path, typer.Argument(metavar="DIR", help="Directory with files <configuration>-<n>.txt.")
     ],
     out: Annotated[Path, typer.Option(help="Results directory to write.")],
     duration: Annotated[float, typer.Option(min=0.1, help="Duration of a run, seconds.")] = 30.0,
@@ -120,7 +120,7 @@ def import_(
     """Convert the raw text of the study into run records.
 
     \b
-    ./steerlab import published --out results/study && ./steerlab report results/study
+    ./steerlab import raw-text --out results/study && ./steerlab report results/study
     """
     from analysis.study.published import import_study, write_records
     from infra.errors import InvalidInput
@@ -130,7 +130,7 @@ def import_(
     loaded = import_study(directory, duration=duration)
     _complain(loaded.faults)
     if not loaded.records:
-        raise InvalidInput(f"import: {directory} holds no run")
+        raise InvalidInput(f"import: {directory} contains no run")
     try:
         written = write_records(loaded, out)
     except FileExistsError as error:
@@ -141,7 +141,7 @@ def import_(
 
 
 def published(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Raw text and finalized_*.csv.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory with the raw text and finalized_*.csv.")],
     baseline: Annotated[str, typer.Option(help="The configuration to compare with.")] = "baseline",
     json: Json = False,
 ) -> None:
@@ -170,7 +170,7 @@ def _loaded(directory: Path) -> tuple[Loaded, SweepPlan | None]:
     plan, loaded = _plan(directory, load(directory))
     _complain(loaded.faults)
     if not loaded.records:
-        raise InvalidInput(f"{directory} holds no run record")
+        raise InvalidInput(f"{directory} contains no run record")
     return loaded, plan
 
 

@@ -45,7 +45,7 @@ Config = Annotated[
 Tried = Annotated[
     list[str] | None,
     typer.Option(
-        "--config", "-c", help="Configuration key to try; nothing is kept.", metavar="KEY=VALUE"
+        "--config", "-c", help="Configuration key for this preview only; may be repeated.", metavar="KEY=VALUE"
     ),
 ]
 EngineName = Annotated[
@@ -136,10 +136,10 @@ def destroy(
     ] = "",
     lab: Annotated[
         bool,
-        typer.Option("--lab", help="The lab on this machine, also if its stack's state is lost."),
+        typer.Option("--lab", help="Remove the lab of this machine, even if its state is lost."),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="With --lab: also the lab of another checkout.")
+        bool, typer.Option("--force", help="With --lab: also remove the lab of another checkout.")
     ] = False,
     engine: EngineName = "auto",
     json: Json = False,
@@ -246,7 +246,7 @@ def measure(
     ],
     json: Json = False,
 ) -> None:
-    """Measure a stack that is up again; records go to results/STACK.
+    """Repeat the measurement of a stack that is up; records go to results/STACK.
 
     \b
     ./steerlab measure -s rfs-plus-16

@@ -65,7 +65,7 @@ def _parameter(field: str, option: Option) -> inspect.Parameter:
 
 def sweep(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Six configurations x 1 and 4 pairs x 6 runs of 2 s.")
+        bool, typer.Option("--quick", help="Measure six configurations with 1 and 4 pairs, 6 runs of 2 s each.")
     ] = False,
     matrix: Annotated[
         str | None,
@@ -285,7 +285,7 @@ def _run(
 
 
 def _bar() -> Progress:
-    """Progress in one line; a narrow terminal has fewer parts of it, none of them cut."""
+    """Progress in one line; a narrow terminal shows fewer parts, and none is cut."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

@@ -121,7 +121,7 @@ def renamed(name: str, changes: Mapping[str, str]) -> str:
 
 
 def named_otherwise(stack: StackRef) -> list[str]:
-    """Where the configuration differs from what the stack's name says."""
+    """The settings that differ from the stack's name."""
     own = _own(stack.config)
     known = configurations.load(ROOT / own["configurations"] if own.get("configurations") else None)
     try:

@@ -1,4 +1,4 @@
-"""Ownership of a stack's state: it holds scripts, which run as the user of the command."""
+"""Ownership of a stack's state: it contains scripts, which run as the user of the command."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ COMMAND = [sys.executable, "-I", str(AGENT)]
 
 
 class AgentFailed(Refusal):
-    """The agent did not do what it was asked; the message is its own."""
+    """A verb of the agent failed; the message is the agent's."""
 
 
 def call(verb: str, *options: str, plan: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -78,7 +78,7 @@ _Machine = create_model("_Machine", **_knobs(MACHINE))
 
 
 class _Answer(BaseModel):
-    """What is used of the agent's answers; one of another version may have more keys."""
+    """The used parts of the agent's answers; other versions may have more keys."""
 
     sock_flow_entries: int | None = None
     machine: _Machine = _Machine()  # type: ignore[valid-type]
@@ -125,8 +125,8 @@ def read(verb: str, status: int, said: str, complaint: str, where: str = "") -> 
 
 
 def _run(verb: str, *options: str, words: str) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr; an interrupted agent is let put back what it had begun."""
-    # its refusal is the caller's to judge, not one of the stack's commands
+    """Exit status, stdout and stderr; an interrupted agent can still roll back its changes."""
+    # the caller handles its refusal; it is not a command of the stack
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     with subprocess.Popen(
         [*COMMAND, verb, *options],

@@ -1,7 +1,7 @@
 """The lock of this machine: one `up`, `destroy`, `sweep` or `measure` at a time.
 
-The kernel drops a flock with the process that holds it, so a lock is never stale; the words in
-the file are for whoever is refused. Ownership of a converged lab is another thing: see
+The kernel releases a flock when its process ends, so a lock is never stale. The text in the file
+is for the error messages of other commands. The owner of a lab is recorded in
 `infra/lab/claim.py`.
 """
 
@@ -20,13 +20,13 @@ from pathlib import Path
 from infra.errors import Refusal
 
 LOCK = Path("/run/steerlab/busy")
-# The variable by which a holder's own commands know that they may work under its lock. A pid
+# The variable that lets child processes of the holder work under its lock. A pid
 # would not do: two containers can have processes with one pid.
 TOKEN = "STEERLAB_LOCK"  # noqa: S105 no password
 
 
 class Busy(Refusal):
-    """Another process works on this machine; the message says which and since when."""
+    """Another process works on this machine; the message names it and its start time."""
 
 
 @contextlib.contextmanager
@@ -46,7 +46,7 @@ def machine(what: str, path: Path = LOCK) -> Iterator[None]:
             holder = os.pread(descriptor, 4096, 0).decode(errors="replace")
             words, _, token = holder.partition("\n")
             if not token or os.environ.get(TOKEN) != token.strip():
-                raise Busy(f"this machine is busy with {words}: wait or end it") from None
+                raise Busy(f"this machine is busy with {words}: wait for it, or end it") from None
             yield
             return
         with _held(descriptor, what):
@@ -56,18 +56,18 @@ def machine(what: str, path: Path = LOCK) -> Iterator[None]:
 
 
 def _refuse_open(folder: Path) -> None:
-    """Raise `Refusal` where others than root could have made, or could change, what is in it."""
+    """Raise `Refusal` if other users than root could have written, or can write, to the folder."""
     seen = folder.lstat()
     if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != 0 or seen.st_mode & 0o022:
         raise Refusal(
-            f"{folder} must be a folder of root's that nobody else can write: look at what is in it, "
+            f"{folder} must belong to root, and only root may write it: examine its contents, "
             f"then chown root {folder} && chmod 700 {folder}"
         )
 
 
 @contextlib.contextmanager
 def _held(descriptor: int, what: str) -> Iterator[None]:
-    """Say who holds the lock, and let what this process starts know that it may work."""
+    """Record the holder of the lock, and let child processes work under it."""
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     where = f"pid {os.getpid()} on {socket.gethostname()}"
     token = secrets.token_hex(16)

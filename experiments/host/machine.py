@@ -1,4 +1,4 @@
-"""What a run ran on, and what could move its result without being steering."""
+"""The machine of a run, and influences on its result other than steering."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ _ARCHITECTURE = ("uname", "-m")
 
 
 def about(devices: Iterable[str]) -> dict[str, Any]:
-    """What `look` must bring from a node so that `described` can describe it (pure)."""
+    """The files and commands that `described` needs from a node (pure)."""
     return {"files": _ABOUT, "commands": [_ARCHITECTURE, *map(_features, devices)]}
 
 
 class _Seen(BaseModel):
-    """What `look` prints: each file's text by its path, and what each command printed."""
+    """The output of `look`: each file's text by its path, and each command's output."""
 
     files: dict[str, str]
     commands: dict[str, str] = {}
 
 
 def seen(printed: str, where: str) -> dict[str, Any]:
-    """The files and the words that `look` brought from a node. Raises `PrerequisiteMissing`."""
+    """The files and outputs that `look` read on a node. Raises `PrerequisiteMissing`."""
     with untrusted.reading(f"what {where} prints of its files"):
         return _Seen.model_validate(untrusted.parsed(printed)).model_dump()
 
@@ -64,14 +64,14 @@ def seen(printed: str, where: str) -> dict[str, Any]:
 def described(
     said: Mapping[str, Any], devices: Iterable[str], versions: Mapping[str, str]
 ) -> Machine:
-    """A node from its files and from what ethtool prints of its devices (pure).
+    """The description of a node from its files and the output of ethtool (pure).
 
     A device that this node does not have, as nodes with other NICs, is left out.
     """
     files, printed = said["files"], said["commands"]
     queues = [path.split("/")[4] for path in files if "/queues/rx-" in path]
     here = [name for name in devices if _mtu(name) in files]
-    with untrusted.reading("what the node says of itself"):
+    with untrusted.reading("the description of the node"):
         return Machine(
             kernel=files["/proc/sys/kernel/osrelease"].strip(),
             cpu=cpu_model(files["/proc/cpuinfo"], printed[" ".join(_ARCHITECTURE)].strip()),
@@ -147,7 +147,7 @@ def cpu_model(cpuinfo: str, architecture: str) -> str:
 
 
 def irq_time_accounting() -> bool | None:
-    """Whether softirq time is exact (True) or sampled at the tick; None where nobody says."""
+    """Whether softirq time is exact (True) or sampled at the tick; None if unknown."""
     import gzip
     import zlib
 
@@ -167,7 +167,7 @@ def irq_time_accounting() -> bool | None:
 
 
 def version(printed: str) -> str:
-    """The version in what a program prints of itself; `?` where there is none (pure)."""
+    """The version in a program's output; `?` if there is none (pure)."""
     match = re.search(r"\d+\.\d+(\.\d+)*", printed)
     return match[0] if match else "?"
 
@@ -196,7 +196,7 @@ def confounders() -> Confounders:
 
 
 def confounders_in(files: Mapping[str, str]) -> Confounders:
-    """What the texts of `CONFOUNDERS` say (pure)."""
+    """The influences in the texts of `CONFOUNDERS` (pure)."""
 
     def text(path: str) -> str | None:
         return files[path].strip() if path in files else None

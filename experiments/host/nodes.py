@@ -18,8 +18,8 @@ from infra.configurations import Configuration
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.steering import Device
 
-# Where containerd's CNI keeps the pods' network namespaces. The agent looks when it runs, so a
-# plan that is applied again also finds the pods that came meanwhile.
+# Where containerd's CNI keeps the pods' network namespaces. The agent resolves it on each run,
+# so a repeated apply also steers new pods.
 PODS = "/run/netns/cni-*"
 
 # As the agent has it; here because the name also goes into units and scripts.
@@ -28,14 +28,14 @@ _OWNER = re.compile(r"[A-Za-z0-9._/][A-Za-z0-9._/-]{0,127}")
 
 @dataclass(frozen=True)
 class Choice:
-    """What `nodes apply` was asked for."""
+    """The arguments of `nodes apply`."""
 
     configuration: str
     nics: Sequence[str] = ("auto",)
     overlay: str = "auto"
     pods: Sequence[str] = (PODS,)
     own: str = ""
-    lease: str = ""  # none, a time, or whatever the owner has now
+    lease: str = ""  # none, a time, or empty: the owner's present lease
     owner: str = "nodes"
 
 
@@ -46,7 +46,7 @@ def show(namespaces: Sequence[str] = (PODS,), root: Path = Path("/")) -> dict[st
 
 
 def planned(choice: Choice) -> dict[str, Any]:
-    """The plan of a choice; refuses a configuration that nobody has described."""
+    """The plan of a choice; refuses an unknown configuration."""
     _check_owner(choice.owner)
     known = configurations.load(choice.own or None)
     if choice.configuration not in known:
@@ -65,23 +65,23 @@ def _check_owner(owner: str) -> None:
 
 
 def kept_plan(choice: Choice) -> dict[str, Any]:
-    """The same for steering that is to stay."""
+    """The plan for --persist."""
     document = planned(choice)
     if document["lease_seconds"] is not None:
-        raise InvalidInput("lease: steering that is kept has none: leave --lease out")
+        raise InvalidInput("lease: not with --persist, which keeps the steering: omit --lease")
     return document
 
 
 def plan(configuration: Configuration, choice: Choice) -> dict[str, Any]:
-    """What the agent is to do; it finds the devices by itself (pure)."""
-    # one rule each: every NIC that is named must be there
+    """The agent's plan; the agent finds the devices by itself (pure)."""
+    # one rule for each: every named NIC must exist
     devices = [Device("nic", (nic,)) for nic in dict.fromkeys(choice.nics)]
     if choice.overlay != "none":
         devices.append(Device("overlay", (choice.overlay,), optional=choice.overlay == "auto"))
     if choice.pods:
         devices.append(Device("veth", ("auto",), optional=True))
     devices += [
-        # a pattern may mean no namespace yet
+        # a pattern may match no namespace yet
         Device("pod", ("eth0",), path, optional=any(sign in path for sign in "*?["))
         for path in choice.pods
     ]
@@ -96,7 +96,7 @@ def plan(configuration: Configuration, choice: Choice) -> dict[str, Any]:
 
 
 def preview(choice: Choice) -> dict[str, Any]:
-    """What applying a choice would write."""
+    """The changes that `apply` would make."""
     return calls.call("preview", plan=planned(choice))
 
 
@@ -136,15 +136,15 @@ def _refuse_kept(kept: persist.Kept | None, owner: str, keep: bool) -> None:
         )
     if kept and not keep and kept.owner == owner:
         raise PrerequisiteMissing(
-            f"{persist.SERVICE} keeps the steering of owner {owner} and would bring it back: "
-            "add --persist to change what it keeps, or first run ./steerlab nodes restore"
+            f"{persist.SERVICE} keeps the steering of owner {owner} and would apply it again: "
+            "add --persist to change it, or first run ./steerlab nodes restore"
         )
 
 
 def restore(owner: str | None, root: Path = Path("/"), *, force: bool = False) -> dict[str, Any]:
-    """Give back what an owner (`None`: each) has steered, and end what keeps it.
+    """Restore the values of an owner (`None`: of all), and remove the unit that keeps them.
 
-    A value that somebody else has written meanwhile is left as it is, unless `force`.
+    A value that somebody else has written since is not changed, unless `force`.
     """
     if owner is not None:
         _check_owner(owner)
@@ -164,7 +164,7 @@ def restore(owner: str | None, root: Path = Path("/"), *, force: bool = False) -
 
 
 def show_text(answer: dict[str, Any]) -> str:
-    """The settings of this node and who holds them."""
+    """The settings of this node and their owners."""
     cpus = answer["cpus"]
     isolated = f", {as_list(cpus['isolated'])} isolated" if cpus["isolated"] else ""
     offline = as_list({*cpus["present"]} - {*cpus["online"]})
@@ -194,7 +194,7 @@ def apply_text(answer: dict[str, Any]) -> str:
 
 
 def preview_text(answer: dict[str, Any]) -> str:
-    """A row for each value that an apply would write: now and then."""
+    """A row for each value that an apply would write, with its present value."""
     lines = aligned(
         [
             [one["knob"], one["where"], one["found"], "->", one["wanted"]]
@@ -208,13 +208,13 @@ def preview_text(answer: dict[str, Any]) -> str:
 def uppers(rows: Iterable[dict[str, Any]]) -> list[str]:
     """A line for each device whose packets others receive: the kernel never reads its masks."""
     return [
-        f"{row['device']} receives on {', '.join(row['receives_on'])}: steering takes effect there"
+        f"{row['device']} receives on {', '.join(row['receives_on'])}: steering has its effect there"
         for row in rows
     ]
 
 
 def kept_by(health: Mapping[str, Any] | None) -> list[str]:
-    """The state of the unit that keeps the steering; nothing where none does."""
+    """The state of the unit that keeps the steering; empty if there is none."""
     if health is None:
         return []
     if health["why"]:
@@ -223,7 +223,7 @@ def kept_by(health: Mapping[str, Any] | None) -> list[str]:
 
 
 def restore_text(answer: dict[str, Any]) -> str:
-    """What was restored, what no longer exists, and what no longer keeps the steering."""
+    """The restored values, those that no longer exist, and the removed files."""
     answers = answer.get("owners", [answer])
     lines = [line for each in answers for line in _restored(each)]
     if answer["removed"]:
@@ -235,7 +235,7 @@ def _restored(answer: dict[str, Any]) -> list[str]:
     owner, machine = answer["owner"], answer["machine"]
     notes = [*answer["left"], *answer["warnings"]]
     if not answer["restored"] and not answer["gone"] and not machine and not notes:
-        return [f"{owner} held nothing to restore"]
+        return [f"nothing to restore for owner {owner}"]
     words = [f"restored {_values(answer['restored'])} of {owner}"]
     words += [f"{name} is {value}" for name, value in machine.items()]
     return ["; ".join(words), *(f"skipped {gone}" for gone in answer["gone"]), *notes]
@@ -247,7 +247,7 @@ def held(snapshots: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def _held(snapshot: dict[str, Any]) -> str:
-    who = f"held by {snapshot['owner']}"
+    who = f"owner {snapshot['owner']}"
     if "error" in snapshot:
         return f"{who}: {snapshot['error']}"
     what = ", ".join(f"{count} {name}" for name, count in snapshot["values"].items())
@@ -265,7 +265,7 @@ def _values(count: int) -> str:
 
 def _machine(answer: Mapping[str, Any]) -> str:
     values = ", ".join(f"{name} {value}" for name, value in answer["machine"].items())
-    return values or "not in this plan, or not visible in this network namespace"
+    return values or "no values in this plan, or none visible in this network namespace"
 
 
 def _tables(answer: Mapping[str, Any], keys: Sequence[str]) -> list[str]:

@@ -31,7 +31,7 @@ LINK = f"{UNITS}/multi-user.target.wants/{SERVICE}"
 
 @dataclass(frozen=True)
 class File:
-    """A file that keeps steering: an absolute path below whatever root."""
+    """A file that keeps steering; the path is absolute below a root."""
 
     path: str
     content: bytes
@@ -42,13 +42,13 @@ class File:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept now; the owner is unknown (None) where the plan cannot be read."""
+    """The kept steering; the owner is None if the plan cannot be read."""
 
     owner: str | None
 
 
 def files(plan: dict[str, Any], configuration: str) -> list[File]:
-    """All that keeps a plan (pure but for the agent's sources); none of it is secret."""
+    """All files that keep a plan (pure except for the agent's sources); none is secret."""
     owner, agent = plan["owner"], f"{PYTHON} -I {COPY}"
     words = {
         "configuration": configuration,
@@ -61,7 +61,7 @@ def files(plan: dict[str, Any], configuration: str) -> list[File]:
     return [
         File(COPY, archive()),
         File(PLAN, f"{json.dumps(plan, indent=1)}\n".encode()),
-        # the service last, so that what it calls exists
+        # the service last: the files that it runs then exist
         *(File(f"{UNITS}/{unit}", template(unit, words)) for unit in (AGAIN, TIMER, SERVICE)),
     ]
 
@@ -80,7 +80,7 @@ def printable(file: File) -> str:
 
 
 def in_words(written: list[File]) -> str:
-    """The files for somebody's configuration management, and what to do with them."""
+    """The files for a configuration management, with the commands to install them."""
     parts = []
     for file in written:
         copied = "# (made by: python3 agent/archive.py steer.pyz; --json has it in base64)\n"
@@ -93,7 +93,7 @@ def steps_to_start() -> list[list[str]]:
     return [
         ["systemctl", "daemon-reload"],
         ["systemctl", "enable", SERVICE],
-        # a reload takes no steering away in between
+        # a reload does not remove steering in between
         ["systemctl", "reload-or-restart", SERVICE],
     ]
 
@@ -102,7 +102,7 @@ def steps_to_start() -> list[list[str]]:
 
 
 def kept(root: Path = Path("/")) -> Kept | None:
-    """Who keeps the steering of this machine, also where that was installed by half."""
+    """The kept steering of this machine, also after an incomplete installation."""
     try:
         owner = untrusted.parsed(untrusted.content(root / PLAN.lstrip("/")))["owner"]
         return Kept(str(owner))
@@ -115,7 +115,7 @@ def kept(root: Path = Path("/")) -> Kept | None:
 
 @dataclass(frozen=True)
 class Health:
-    """How what keeps the steering is doing; `why` is empty where it does what it should."""
+    """The health of the unit that keeps the steering; `why` is empty if it works."""
 
     unit: str
     state: str
@@ -123,7 +123,7 @@ class Health:
 
 
 def health(root: Path = Path("/")) -> Health | None:
-    """None where nothing is kept here."""
+    """None if nothing is kept here."""
     if kept(root) is None:
         return None
     if not _runs(root):
@@ -137,7 +137,7 @@ def health(root: Path = Path("/")) -> Health | None:
 
 
 def judged(properties: Mapping[str, str]) -> Health:
-    """The health of the service by what systemd says of it (pure)."""
+    """The health of the service from its systemd properties (pure)."""
     state = f"{properties.get('ActiveState', '')} ({properties.get('SubState', '')})"
     results = {properties.get(name) or "success" for name in ("Result", "ReloadResult")}
     if properties.get("ActiveState") in ("active", "reloading") and results == {"success"}:
@@ -146,16 +146,16 @@ def judged(properties: Mapping[str, str]) -> Health:
     if properties.get("ActiveState") == "inactive" and results == {"success"}:
         return Health(SERVICE, state, f"it is stopped: systemctl start {SERVICE}")
     agent = properties.get("StatusText") or f"exit status {properties.get('ExecMainStatus', '?')}"
-    retried = "it is tried again every 15 seconds"
+    retried = "systemd retries every 15 seconds"
     if properties.get("ActiveState") == "failed":
-        retried = f"it is not tried again: systemctl restart {SERVICE}"
+        retried = f"systemd does not retry: systemctl restart {SERVICE}"
     elif properties.get("ActiveState") == "active":
-        retried = "what stood before stands still; it is tried again every minute"
+        retried = "the previous steering stays; systemd retries every minute"
     return Health(SERVICE, state, f"{agent}; {retried}; journalctl -u {SERVICE} has more")
 
 
 def require(root: Path = Path("/")) -> None:
-    """Raise `PrerequisiteMissing` where no systemd could keep anything."""
+    """Raise `PrerequisiteMissing` if systemd does not run here."""
     if not _runs(root):
         raise PrerequisiteMissing(
             "--persist: systemd does not run here (there is no /run/systemd/system): "
@@ -169,7 +169,7 @@ def require(root: Path = Path("/")) -> None:
 
 
 def install(plan: dict[str, Any], configuration: str, root: Path = Path("/")) -> str:
-    """Write the files and have systemd start from them; returns the service's name."""
+    """Write the files and start the service; returns its name."""
     already = kept(root) is not None
     wanted = [(file.below(root), file.content) for file in files(plan, configuration)]
     before = [(path, path.read_bytes()) for path, _ in wanted if path.exists()]
@@ -187,23 +187,23 @@ def install(plan: dict[str, Any], configuration: str, root: Path = Path("/")) ->
         if not isinstance(error, OSError | Refusal):
             raise
         state = (
-            f"{SERVICE} keeps what it kept before"
+            f"{SERVICE} still keeps the previous configuration"
             if already
-            else "the steering stands until the next boot: undo it with ./steerlab nodes restore"
+            else "the steering stays until the next boot; to undo it: ./steerlab nodes restore"
         )
         raise Refusal(f"--persist: {error}; {state}") from None
     return SERVICE
 
 
 def pause(root: Path = Path("/")) -> None:
-    """Stop what would apply again while somebody restores."""
+    """Stop the units that would apply the plan again during a restore."""
     if _runs(root):
         with _tolerant():
             _run(["systemctl", "stop", TIMER, AGAIN])
 
 
 def remove(root: Path = Path("/")) -> list[str]:
-    """Stop, disable and delete whatever of it there is; returns the paths."""
+    """Stop, disable and delete the existing parts; returns the paths."""
     if _runs(root):
         for step in (["disable", SERVICE], ["stop", SERVICE]):
             with _tolerant():
@@ -216,7 +216,7 @@ def remove(root: Path = Path("/")) -> list[str]:
             file.unlink()
             removed.append(path)
     for folder in (PLAN, COPY):
-        with _tolerant():  # something else may lie there
+        with _tolerant():  # it may be something else
             (root / folder.lstrip("/")).parent.rmdir()
     if _runs(root):
         for step in (["daemon-reload"], ["reset-failed", SERVICE, AGAIN]):
@@ -242,7 +242,7 @@ def _run(command: list[str]) -> str:
 
 @contextmanager
 def _tolerant() -> Iterator[None]:
-    """What cannot be done here must not keep the rest from being undone."""
+    """Run a step; its failure must not prevent the other steps."""
     try:
         yield
     except (OSError, Refusal):

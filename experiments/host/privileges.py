@@ -1,4 +1,4 @@
-"""Root, where a command needs it: the same command again under sudo, with a clean environment."""
+"""Root for commands that need it: runs the same command under sudo, with a clean environment."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from infra.errors import PrerequisiteMissing
 
 ENTRY = Path(__file__).resolve().parents[1] / "__main__.py"
 
-# What root's command may take over: how its terminal is written to, and how packages are fetched.
-# Nothing that makes a program load code (PYTHONPATH, PATH, LD_PRELOAD, HOME).
+# Variables that the command keeps as root: for the terminal, and for downloads of packages.
+# None that makes a program load code (PYTHONPATH, PATH, LD_PRELOAD, HOME).
 _KEPT = {
     "TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "LANG", "LC_ALL",
     "LC_CTYPE", "LC_MESSAGES", "TZ", "CI", "GOPROXY", "STEERLAB_DEBUG", "http_proxy",
@@ -24,7 +24,7 @@ _KEPT = {
 def become_root(why: str) -> None:
     """Return as root, or start this command again under sudo. Raises `PrerequisiteMissing` where neither can be.
 
-    To be called before anything was done.
+    Call it before any change.
     """
     if os.geteuid() == 0:
         return
@@ -37,7 +37,7 @@ def become_root(why: str) -> None:
 
 
 def command(argv: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """The sudo that runs `argv` with what may be kept of an environment (pure)."""
+    """The sudo command for `argv`, with the allowed variables of an environment (pure)."""
     kept = [f"{name}={environment[name]}" for name in sorted(_KEPT & environment.keys())]
     # -B: caches of root's in a user's checkout could only be deleted by root
     python = [argv[0], "-B", *argv[1:]]

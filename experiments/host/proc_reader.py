@@ -24,7 +24,7 @@ EDGE = {"stat": "stat", "softirqs": "softirqs", "softnet": "net/softnet_stat"}
 def read_files(patterns: Iterable[str], root: Path = Path("/")) -> dict[str, str]:
     """Each file by its path below `root`; a directory's text is the name of what it leads to.
 
-    A file that cannot be read, or is gone by then, is left out.
+    A file that cannot be read, or no longer exists, is left out.
     """
     found = {}
     for pattern in patterns:
@@ -38,7 +38,7 @@ def read_files(patterns: Iterable[str], root: Path = Path("/")) -> dict[str, str
 
 
 def edge(proc: Path = Path("/proc"), own: list[int] | None = None) -> dict[str, Any]:
-    """The counters of the kernel at this moment, and the CPU time of its processes.
+    """The counters of the kernel at this moment, and the CPU time of processes.
 
     `own` are the processes of the experiment, this one among them; None where they are not known.
     """
@@ -46,7 +46,7 @@ def edge(proc: Path = Path("/proc"), own: list[int] | None = None) -> dict[str, 
 
 
 def counters(proc: str, own: list[int] | None) -> dict[str, Any]:
-    """The kernel's counters and the experiment's own processes, read in as little time as it takes."""
+    """The kernel's counters and the experiment's own processes, read as fast as possible."""
     at = time.monotonic()
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
@@ -96,7 +96,7 @@ def task(pid: str, line: bytes) -> str:
 
 
 def first_of_all() -> None:
-    """Wake up in time also where all cores are busy, as far as this process may."""
+    """Use real-time scheduling if permitted, to wake up in time even if all cores are busy."""
     with suppress(OSError, AttributeError):
         flags = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
         os.sched_setscheduler(0, flags, os.sched_param(1))
@@ -163,7 +163,7 @@ def window(omit: float, duration: float, uids: Iterable[str] = ()) -> list[dict[
 
 
 def printed(words: list[str]) -> str:
-    """What a command prints; nothing where this node does not have it."""
+    """The output of a command; empty if the node does not have it."""
     try:
         done = subprocess.run(words, stdout=subprocess.PIPE, check=False)
     except OSError:

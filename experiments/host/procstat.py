@@ -1,6 +1,6 @@
-"""The two edges of a measured window: what /proc holds of every core, and the difference (pure).
+"""The counters of /proc at both ends of a measured window, and their differences (pure).
 
-Nothing runs between the edges: the kernel's own accounting is the average over the window, per
+Nothing is read in between: the kernel's own accounting is the average over the window, per
 tick where the kernel has no IRQ_TIME_ACCOUNTING. Sources: proc(5), Documentation/filesystems/proc,
 net/core/net-procfs.c for softnet_stat, and sysstat's definition of the percentages.
 """
@@ -63,7 +63,7 @@ class CounterSample:
 
     @classmethod
     def of(cls, read: Mapping[str, Any]) -> CounterSample:
-        """From what `look.edge` has read."""
+        """From the output of `proc_reader.edge`."""
         own = read.get("own")
         return cls(
             **{
@@ -75,7 +75,7 @@ class CounterSample:
 
     @classmethod
     def read(cls, proc: Path = Path("/proc"), own: Iterable[int] | None = None) -> CounterSample:
-        """Read this machine now."""
+        """The counters of this machine now."""
         return cls.of(proc_reader.edge(proc, None if own is None else list(own)))
 
     @cached_property
@@ -179,7 +179,7 @@ def softnet(before: CounterSample, after: CounterSample, node: str) -> list[Soft
 
 
 def backward(before: CounterSample, after: CounterSample, node: str) -> list[str]:
-    """The counters of which no difference is known: they went back during the window."""
+    """The counters without a difference: they decreased during the window."""
     times = {
         core: _spent(before.cores[core], after.cores[core])
         for core in before.cores.keys() & after.cores.keys()
@@ -190,7 +190,7 @@ def backward(before: CounterSample, after: CounterSample, node: str) -> list[str
         ("NET_RX", _net_rx_differences(before, after)),
     )
     return [
-        f"the counters of core {core} of node {node} in {name} went back: not measured"
+        f"the counters of core {core} of node {node} in {name} decreased: not measured"
         for name, differences in named
         for core, difference in sorted(differences.items())
         if difference is None

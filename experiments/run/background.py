@@ -1,11 +1,10 @@
-"""CPU time that was not the experiment's, from two edges of a window (pure).
+"""CPU time of other programs, from the counters at both ends of a window (pure).
 
-The kernel counts the time of cores by kind and that of processes by process. Processes that are
-not the experiment's have used what the cores counted as user, nice and system time, less what the
-experiment's processes used. Softirq time is traffic's. Without IRQ_TIME_ACCOUNTING a process is
-also charged for softirqs that ran on top of it: how much that is, is what all processes were
-charged beyond the cores' system time, and it is taken from the experiment's own, whose packets
-these are.
+The kernel counts the time of each core by kind, and the time of each process. The time of other
+programs is the user, nice and system time of the cores, minus the time of the experiment's
+processes. Softirq time belongs to the traffic. Without IRQ_TIME_ACCOUNTING the kernel charges
+softirqs to the interrupted process. Their total is the time charged to all processes beyond the
+cores' system time. It is subtracted from the experiment's processes, which cause these packets.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import NamedTuple
 
 from experiments.host.procstat import CounterSample, Task
 
-# Kernel threads that process packets: their time is the traffic's, however it is counted.
+# Kernel threads that process packets: their time always belongs to the traffic.
 _PACKETS = ("ksoftirqd/", "napi/", "backlog_napi/")
 
 _MOST_NAMED = 3
@@ -40,9 +39,9 @@ class _Used(NamedTuple):
 def measured(
     before: CounterSample, after: CounterSample, cores: Collection[int]
 ) -> Background | None:
-    """What other programs used on these cores; None where it cannot be told.
+    """CPU time of other programs on these cores; None if it is unknown.
 
-    That is where the experiment's own processes are not known, or ended before the window did.
+    It is unknown if the experiment's processes are unknown, or ended before the window did.
     """
     seconds = after.at - before.at
     if not before.own or not after.tasks or seconds <= 0:
@@ -76,14 +75,14 @@ def _ticks(
 
 
 def _used(before: CounterSample, after: CounterSample) -> list[_Used]:
-    """What each process used; one that ended is counted at its parent, which waited for it."""
+    """CPU time of each process; a process that ended is counted at the parent that waited for it."""
     found = {
         pid: (task, _time(task, before.processes.get(pid))) for pid, task in after.processes.items()
     }
     for pid, task in before.processes.items():
         if pid in after.processes and after.processes[pid].start == task.start:
             continue
-        # the parent was given all of its time, also what it had used before the window
+        # the parent also has the time that it used before the window
         heir = task.parent if task.parent in found else 1
         if heir in found:
             one, (user, system) = found[heir]

@@ -1,4 +1,4 @@
-"""The commands that apply a measured configuration to a node, or why there are none."""
+"""The commands that apply a measured configuration to a node, or the reason if there are none."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def plan(wanted: Mapping[str, Any]) -> SweepPlan:
     if asked.own:
         asked = asked.model_copy(update={"own": str(Path(asked.own).resolve())})
     path = "host" if "host" in asked.paths else "overlay"
-    # What is wrong with the target must show before a cluster is asked for its nodes.
+    # Invalid settings of the target must be reported before a cluster is contacted.
     state = config.state("sweep", asked.stack("baseline", 1, path))
     cpus = TARGETS[state.target].cpus(state)
     made = plans.make(asked, known=definitions.load(asked.own or None), cpus=cpus)

@@ -1,4 +1,4 @@
-"""The plan of a sweep: what is measured when, from a seed (pure).
+"""The plan of a sweep: its runs in their random order, from a seed (pure).
 
 A split plot: in each block the paths, the replica counts and, within one count, the
 configurations come in random order, so that a drift of the machine affects all of them alike.
@@ -38,7 +38,7 @@ class Run:
 
 
 class SweepPlan(Options):
-    """What a sweep will do; two plans with one `digest` are the same experiment.
+    """All runs of a sweep; two plans with the same `digest` are the same experiment.
 
     `definitions` has a hash of what each configuration's name meant: a user's file may change.
     With `until_ci`, `blocks` is the maximum. With `isolation` fresh each run has a new lab, as in

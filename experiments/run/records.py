@@ -16,7 +16,7 @@ from infra import untrusted
 def write(directory: Path, name: str, record: Record, raw: Sequence[bytes]) -> Path:
     """Write `run-NAME.json` and `run-NAME.traffic.json.gz`; the record's path is returned.
 
-    The record is the last to appear: where it stands, everything of its run does.
+    The record is written last: if it exists, the other file of its run also exists.
     """
     files.folder(directory)
     compressed = gzip.compress(json.dumps([_traffic(one) for one in raw]).encode(), mtime=0)
@@ -27,7 +27,7 @@ def write(directory: Path, name: str, record: Record, raw: Sequence[bytes]) -> P
 
 
 def _traffic(raw: bytes) -> Any:
-    """What a client printed: its JSON, or the text where it is none."""
+    """The output of a client: its JSON, or its text if it is not JSON."""
     try:
         return untrusted.parsed(raw)
     except ValueError:

@@ -31,12 +31,12 @@ _ANY: TypeAdapter[AnyMeasurement] = TypeAdapter(
 
 
 def declared(document: Any) -> AnyMeasurement:
-    """The measurement that a stack declares."""
+    """The measurement of a stack, as its program declared it."""
     try:
         what = _ANY.validate_python(document)
     except ValidationError as error:
         raise InvalidInput(
-            f"measure: stdin holds no measurement: {error.errors()[0]['msg']}"
+            f"measure: stdin contains no measurement: {error.errors()[0]['msg']}"
         ) from None
     TARGETS[what.target].require()
     return what

@@ -1,4 +1,4 @@
-"""The registry of targets: all that differs between the lab and a cluster is asked of one of them."""
+"""The registry of targets: everything that differs between the lab and a cluster."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ TARGETS: dict[str, Target] = {"lab": lab, "kubernetes": kubernetes}
 
 
 def of(resources: Sequence[dict[str, Any]]) -> Target:
-    """The target of what a stack's checkpoint holds; the lab where that is nothing."""
+    """The target of the resources in a checkpoint; the lab if there are none."""
     return next((one for one in TARGETS.values() if one.made(resources)), lab)

@@ -1,4 +1,4 @@
-"""Contract of a backend: what a measurement needs of the lab or of a cluster."""
+"""The contracts of a target and of its backend: the functions of lab and cluster."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Backend(Protocol):
 
 
 class Findings(Protocol):
-    """What `doctor` found; with anything `missing` no stack can be set up."""
+    """The findings of `doctor`; no stack can be set up if something is `missing`."""
 
     @property
     def missing(self) -> Sequence[str]: ...
@@ -104,7 +104,7 @@ class Findings(Protocol):
 
 
 class Target(Protocol):
-    """What a target provides; a module of these functions. `TARGETS` has them by name."""
+    """The functions of a target, which is a module. `TARGETS` has the targets by name."""
 
     def made(self, resources: Sequence[dict[str, Any]], /) -> bool:
         """Whether the resources of a checkpoint are those of this target."""
@@ -130,7 +130,7 @@ class Target(Protocol):
     def measurement(self, state: StackSettings, nodes: Any, /) -> AnyMeasurement: ...
 
     def require_up(self, what: AnyMeasurement, /) -> None:
-        """Raise `PrerequisiteMissing` where the stack is obviously not up."""
+        """Raise `PrerequisiteMissing` if the stack is not up."""
 
     def backend(self, what: Any, /) -> Backend:
         """The machines of a measurement."""
@@ -148,4 +148,4 @@ class Target(Protocol):
         """A note on what remains set up, with the command that removes it; else empty."""
 
     def examine(self, changes: dict[str, str], /) -> Findings:
-        """What `doctor` examines; `changes` are `-c key=value`. Writes no steering."""
+        """Run `doctor`; `changes` are `-c key=value`. Writes no steering."""

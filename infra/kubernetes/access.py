@@ -103,7 +103,7 @@ def words(status: int | None, reason: str | None, body: str | bytes | None) -> s
         said = reason or "no reason was given"
     hints = {
         401: "the kubeconfig's credentials are not accepted: log in again",
-        403: "the role of this kubeconfig does not allow it; what is needed: "
+        403: "the role of this kubeconfig does not allow it; required rights: "
         "./steerlab doctor --target kubernetes",
     }
     hint = hints.get(status or 0)

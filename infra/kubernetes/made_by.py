@@ -38,7 +38,7 @@ def refuse_other(stack: str, resources: Iterable[Mapping[str, Any]], engine: str
     made = recorded(resources)
     if made and made != engine:
         raise InvalidInput(
-            f"engine: stack {stack} was made on its cluster by the {made} engine: use "
+            f"engine: stack {stack} was created on its cluster by the {made} engine: use "
             f"--engine {made}, or destroy it with that first (./steerlab destroy -s {stack} "
             f"--engine {made})"
         )

@@ -1,4 +1,4 @@
-"""The plans of a cluster's steered nodes (pure): what is applied, and what a run is held against."""
+"""The plans of a cluster's steered nodes (pure): applied by `up`, and compared with each run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The steering of a cluster's nodes: one plan for each steered node, applied by a Job or over SSH.
 
-Deleting a Job undoes nothing. Each node has a finalizer (`guard-NODE`), a command whose `delete`
+Deleting a Job does not undo its writes. Each node has a finalizer (`guard-NODE`), a command whose `delete`
 restores the node; the Job depends on it.
 """
 

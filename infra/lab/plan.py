@@ -1,4 +1,4 @@
-"""The plans of the lab's steered nodes (pure): what is applied, and what a run is held against."""
+"""The plans of the lab's steered nodes (pure): applied by `up`, and compared with each run."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def node_plan(
 ) -> dict[str, Any]:
     """The plan of one node.
 
-    `generations` are the ids of what carries its devices, in order: the wire and, where there is
+    `generations` are the ids of the resources with its devices, in order: the wire and, if there is
     an overlay, the overlay and each pair's pods. A recreated device thus changes the plan. Without
-    them it is the plan of whatever devices stand.
+    them the plan applies to the present devices.
     """
     place = layout.netns(node.namespace)
     overlay = state.lab.path == "overlay"

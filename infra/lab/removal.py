@@ -11,9 +11,9 @@ from infra.lab.script import delete_script, remove_link, remove_namespace
 
 
 def script(stack: str, pairs: Sequence[Pair]) -> str:
-    """Takes away what `stack` and these pairs of it may have made; what is gone is passed over.
+    """Remove all parts of `stack` with these pairs; missing parts are skipped.
 
-    Steering is not part of it: the agent restores that first.
+    Steering is not included: the agent restores it first.
     """
     nodes = layout.nodes(stack)
     devices = (layout.OVERLAY, layout.WIRE)

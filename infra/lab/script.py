@@ -1,4 +1,4 @@
-"""Commands of the lab: scripts that remove their own leftovers and undo what they built in part."""
+"""Commands of the lab: scripts that remove leftovers and roll back after a failure."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ Named = Annotated[
     str,
     AfterValidator(lambda text: str(of(text))),
     Field(
-        description="What each pair does: a kind of traffic, with options as kind:name=value,...",
+        description="Traffic of each pair: a kind, and options as kind:name=value,name=value",
         exclude_if=lambda text: text == DEFAULT,
     ),
 ]

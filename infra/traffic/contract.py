@@ -1,4 +1,4 @@
-"""What a kind of traffic is: the commands of a pair, and how their output becomes numbers (pure)."""
+"""The contract of a kind of traffic: commands of a pair, and the parser of their output (pure)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Failure:
 
 
 class Traffic(BaseModel, ABC):
-    """What one pair does; the fields of a kind are its options, each with a default.
+    """One kind of traffic; its fields are its options, each with a default.
 
     A run may have pairs of different kinds: everything that starts, drives or reads a pair takes
     the kind of that pair. `metrics` are the numbers of a valid pair; the first is never missing.

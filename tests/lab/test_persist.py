@@ -194,7 +194,7 @@ def test_systemd_keeps_the_steering_within_its_sandbox(systemd: Booted, wire: li
     assert systemd("ip", "netns", "exec", "cni-a", "sh", "-c", files) == "32768\n"
 
     said = systemd.nodes("apply", "rps", "--nic", "stlb0", "--overlay", "none", status=3)
-    assert "would bring it back: add --persist" in said
+    assert "add --persist" in said
     systemd.nodes("apply", "rps", *keep)
     assert stands()[1:] == ["0", "0"]
 
@@ -281,6 +281,6 @@ def test_a_unit_that_cannot_steer_is_told_with_its_cause(systemd: Booted, wire: 
         systemd("systemctl", "start", SERVICE, status=1)
         said = systemd.nodes("show")
         assert "matches stlb0" in said
-        assert "tried again every 15 seconds" in said
+        assert "every 15 seconds" in said
     finally:
         subprocess.run(["ip", "link", "set", "stlb2", "name", "stlb0"], check=True)

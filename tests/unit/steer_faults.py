@@ -261,7 +261,7 @@ def _hold(bench: Bench, fault: Fault) -> None:
     assert not unknown
     if isinstance(answer, dict):
         assert not [*answer.get("gone", ()), *answer.get("left", ())]  # neither was the case
-        assert not [d for d in answer.get("drift", ()) if "is gone" in d["message"]]
+        assert not [d for d in answer.get("drift", ()) if "no longer exists" in d["message"]]
         unsaved = any("/run/steerlab/" in words for words in answer.get("failed", ()))
         if "failed" in answer and not unsaved:  # else these words are the reason
             assert all(listed.values())

@@ -202,7 +202,7 @@ def test_a_path_may_have_devices_of_its_own() -> None:
         for record in sweep({"baseline": 1}, paths={"overlay": 1, "host": 1.5})
         if record.machine
     ]
-    assert not any("not alike" in warning for warning in summarise(records).warnings)
+    assert not any("differ in" in warning for warning in summarise(records).warnings)
 
 
 def scaled(record: Record, factor: float) -> Record:
@@ -470,7 +470,7 @@ def test_overlay_over_host_is_inconclusive_where_the_runs_are_not_alike() -> Non
     ):
         mixed = [records[0].model_copy(update=changed), *records[1:]]
         (one,) = summarise(mixed).paths
-        assert "not alike" in one.doubt
+        assert "differ in" in one.doubt
 
 
 def test_summaries_keep_numbers_finite() -> None:

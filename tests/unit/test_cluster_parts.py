@@ -222,7 +222,7 @@ def test_pods_that_run_are_ready_and_not_going() -> None:
         ([pod(1)], []),
         ([pod(1, uid="v")], ["pod iperf-server-1 was recreated on node s1"]),
         ([pod(1, restarts=1)], ["pod iperf-server-1 was restarted"]),
-        ([], ["pod iperf-server-1 is gone or not ready"]),
+        ([], ["pod iperf-server-1 no longer exists or is not ready"]),
     ],
 )
 def test_pods_that_moved_spoil_a_run(after: list[Any], said: list[str]) -> None:
@@ -242,8 +242,8 @@ def test_pods_that_moved_spoil_a_run(after: list[Any], said: list[str]) -> None:
         ("", {"limits": {"cpu": "500m"}}, {"limits": {"cpu": "0.5"}}, "0.5", None),
         ("200m", {"limits": {"cpu": "200m"}}, {"limits": {"cpu": "0.2"}}, "0.2", None),
         ("200m", {}, {}, None, "the pods have a CPU quota of none, not 200m"),
-        ("", {"limits": {"cpu": "1"}}, {}, "1", "the pods have unlike CPU quotas: 1 and none"),
-        ("", {"node": "c1"}, {}, None, "pod iperf-server-1 runs on node c1, no server node"),
+        ("", {"limits": {"cpu": "1"}}, {}, "1", "the pods have different CPU quotas: 1 and none"),
+        ("", {"node": "c1"}, {}, None, "pod iperf-server-1 runs on node c1, which is not a server node"),
     ],
 )
 def test_the_quota_is_that_of_the_pods_and_their_nodes_are_held_against_the_claim(
@@ -390,7 +390,7 @@ def test_what_is_gone_and_what_is_not_steered_is_found() -> None:
     (one,) = drift.compare(stack(), THERE, lambda guard: [f"{guard.node} lost its masks"])
     assert (one.name, one.why) == ("steer-s1", "s1 lost its masks")
     gone = drift.compare(stack(), {("Namespace", "", "n")}, lambda _: ["and not steered"])
-    assert [(one.name, one.why) for one in gone] == [("steer-s1", "Job steer-s1 is gone")]
+    assert [(one.name, one.why) for one in gone] == [("steer-s1", "Job steer-s1 no longer exists")]
 
 
 def test_a_stack_of_the_lab_is_none_of_a_cluster() -> None:
@@ -466,7 +466,7 @@ def test_what_a_node_lacks() -> None:
     values = {"kind": "value", "message": "rps_cpus is 0, not 3"}
     found = examined(sock_flow_entries=None, drift=[missing, values])
     assert found.lacks[0] == "no overlay device matches auto"
-    assert "rps_sock_flow_entries is not offered" in found.lacks[1]
+    assert "rps_sock_flow_entries is not visible" in found.lacks[1]
     assert len(found.lacks) == 2
 
 

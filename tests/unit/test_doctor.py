@@ -71,9 +71,9 @@ def test_a_machine_in_words() -> None:
         "cgroup      v2",
         "tools       ip 6.1.0, iperf3 missing",
         "Pulumi      not on PATH: --engine embedded does without",
-        "steering    held by rps-2/server since 2026-01-01T00:00:00Z: 6 rps_cpus, "
+        "steering    owner rps-2/server since 2026-01-01T00:00:00Z: 6 rps_cpus, "
         "1 rps_sock_flow_entries, lease for another 1m",
-        "            held by old: of an earlier boot",
+        "            owner old: of an earlier boot",
         "in use      rps_cpus on 1 of 2, rps_flow_cnt on 0 of 2, rps_sock_flow_entries 0",
         f"try first   {doctor.advice({'ens5': 1}, 4)}",
         "lab         cannot run here; up: stack rps-2 in /srv/steerlab",
@@ -82,7 +82,7 @@ def test_a_machine_in_words() -> None:
     calm = {**NODE, "steering": {"snapshots": []}, "lab": None, "missing": [], "nics": {}}
     text = Findings(**calm).text()
     assert "\nqueues      no physical NIC\ninterrupts" in text
-    assert "\nsteering    no active snapshots\nin use      none can be seen" in text
+    assert "\nsteering    no active snapshots\nin use      none visible" in text
     assert text.endswith("\nlab         can run here; none is up")
     text = Findings(**{**calm, "steering": "unknown: why"}).text()
     assert "\nsteering    unknown: why\ntry first" in text

@@ -166,7 +166,7 @@ def test_refusal_of_the_program_is_passed_on_as_it_is(project):
     assert project.fails("raise pulumi.RunError('replicas must be 1 or more')") == (
         "replicas must be 1 or more"
     )
-    assert "ended itself with 2" in project.fails("raise SystemExit(2)")
+    assert "exited with 2" in project.fails("raise SystemExit(2)")
 
 
 def test_error_in_an_apply_fails_the_run(project):
@@ -282,7 +282,7 @@ def test_killed_create_is_done_again(project, caplog):
     assert project.latest["pending_operations"][0]["type"] == "creating"
     with caplog.at_level(logging.WARNING):
         outcome = project.up(program % "true")
-    assert "cut off while creating" in caplog.text
+    assert "while creating" in caplog.text
     assert "removed the lock of pid" in caplog.text
     assert project.diary == ["clear and create a"]
     assert done(outcome) == {"a": "create"}
@@ -357,8 +357,8 @@ def test_killed_delete_of_a_replaced_one_leaves_the_new_one_alone(project):
         (lambda _: "\udcff", "UnicodeDecodeError"),
         (lambda text: text.replace('"magic":"', '"magic":"0'), "magic"),
         (lambda text: text.replace("providers:command::default", "providers:command::x", 1),
-         "is not there before it"),
-        (lambda text: text.replace('"id":', '"di":'), "no type, or an"),
+         "depends on"),
+        (lambda text: text.replace('"id":', '"di":'), "no type"),
     ],
 )  # fmt: skip
 def test_damaged_checkpoint_is_named_and_left_as_it_is(project, damage, said):
@@ -394,9 +394,9 @@ def test_checkpoint_of_a_newer_format_or_compressed_is_refused(project):
     ("change", "said"),
     [
         ({"type": "aws:s3:Bucket"}, "aws:s3:Bucket"),
-        ({"external": True}, "was read and not created"),
+        ({"external": True}, "imported"),
         ({"inputs": {"create": {"4dabf18193072939515e22adb298388d":
-         "1b47061264138c4ac30d75fd1eb44270", "ciphertext": "v1:x"}}}, "holds a secret value"),
+         "1b47061264138c4ac30d75fd1eb44270", "ciphertext": "v1:x"}}}, "secret value"),
     ],
 )  # fmt: skip
 def test_state_that_this_engine_could_not_handle_is_refused(project, change, said):

@@ -53,8 +53,8 @@ def test_a_namespace_and_a_device_that_are_gone_are_named() -> None:
     gone = command("pods-2", {"namespaces": {"pod-1": ["eth0"], "pod-2": ["eth0"]}})
     bare = command("overlay-vxlan", {"namespaces": {"pod-1": ["vxlan.calico", "eth7"]}})
     assert found(NODE, gone, bare) == [
-        "pods-2: namespace pod-2 is gone",
-        "overlay-vxlan: eth7 of pod-1 is gone",
+        "pods-2: namespace pod-2 no longer exists",
+        "overlay-vxlan: eth7 of pod-1 no longer exists",
     ]
 
 
@@ -68,7 +68,7 @@ def test_drifted_steering_is_replaced_with_its_words() -> None:
 def test_steering_is_not_asked_for_where_its_devices_are_made_anew() -> None:
     """Its plan changes with the ids of what carries it; asking would find those devices gone."""
     lost = command("pods-2", {"namespaces": {"pod-2": ["eth0"]}})
-    assert found(STEERING, lost) == ["pods-2: namespace pod-2 is gone"]
+    assert found(STEERING, lost) == ["pods-2: namespace pod-2 no longer exists"]
 
 
 def test_a_lost_server_or_file_does_not_hide_drifted_steering(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_lost_server_or_file_does_not_hide_drifted_steering(tmp_path: Path) ->
     claim = command("claim-file", {"file": str(tmp_path / "owner")})
     assert found(server, claim, STEERING, drift={"rps-1/server": ["off"]}) == [
         "iperf-server-1: the server of the pair has ended",
-        f"claim-file: {tmp_path / 'owner'} is gone",
+        f"claim-file: {tmp_path / 'owner'} no longer exists",
         "steer-server: off",
     ]
     (tmp_path / "owner").touch()

@@ -75,7 +75,7 @@ class Deployment:
         self._olds = {r["urn"]: r for r in writer.left if not r.get("delete")}
         self._interrupted = {urn: doing for urn, (doing, _) in writer.interrupted.items()}
         for urn, doing in self._interrupted.items():
-            logger.warning("an earlier run was cut off while %s %s", doing, urn)
+            logger.warning("an earlier run was interrupted while %s %s", doing, urn)
 
         self._turn = threading.Condition()  # guards what follows
         self._registered: set[str] = set()

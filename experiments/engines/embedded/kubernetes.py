@@ -117,7 +117,7 @@ class Objects:
         return self.create(type_, inputs)
 
     def delete(self, type_: str, recorded: Properties) -> None:
-        """Delete an object with its dependents and wait until it is gone; a missing object is no failure."""
+        """Delete an object with its dependents and wait until it no longer exists; a missing object is no failure."""
         if self._preview:
             return
         kind, name, namespace = self._place(type_, recorded)
@@ -168,7 +168,7 @@ class Objects:
             last = live
             if live["metadata"].get("deletionTimestamp"):
                 raise OperationFailed(
-                    f"{kind.plural}/{name} is being deleted ({_state(live)}): wait until it is gone"
+                    f"{kind.plural}/{name} is being deleted ({_state(live)}): wait until it no longer exists"
                 )
             if said.get(_SKIP) == "true":
                 return True

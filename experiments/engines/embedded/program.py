@@ -1,4 +1,4 @@
-"""Runs a project's Pulumi program in this process, as often as one likes."""
+"""Runs a project's Pulumi program in this process, any number of times."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _run(stack: StackRef, deployment: Deployment, preview: bool, parallel: int) 
         except pulumi.RunError as error:
             raise EngineError(str(error)) from error
         except SystemExit as error:
-            raise EngineError(f"the program ended itself with {error.code!r}") from error
+            raise EngineError(f"the program exited with {error.code!r}") from error
         except Exception as error:
             what = f"{type(error).__name__}: {error}{_place(error, root)}"
             raise EngineError(f"the program failed: {what}") from error

@@ -65,16 +65,16 @@ def _fault(manifest: dict[str, str] | None, resources: Iterable[Resource]) -> st
     for resource in resources:
         urn, provider = resource["urn"], resource.get("provider", "")
         if not resource["type"] or bool(resource["custom"]) is not bool(resource.get("id")):
-            return f"{urn} has no type, or an id where it should not or none where it should"
+            return f"{urn} has no type, or its id is missing or unexpected"
         missing = planning.references(resource) - seen
         if resource.get("pendingReplacement"):
             missing.discard(provider.rpartition("::")[0])
         elif provider and not missing and provider not in providers:
             return f"{urn} names an unknown provider"
         if missing:
-            return f"{urn} depends on {', '.join(sorted(missing))}, which is not there before it"
+            return f"{urn} depends on {', '.join(sorted(missing))}, which does not precede it"
         if urn in live and not resource.get("delete"):
-            return f"{urn} is there twice"
+            return f"{urn} appears twice"
         if resource["type"].startswith(planning.PROVIDER):
             providers.add(f"{urn}::{resource['id']}")
         seen.add(urn)
@@ -89,12 +89,12 @@ def refuse_unsupported(stack: StackRef, loaded: Checkpoint) -> None:
         urn, kind = resource["urn"], resource["type"]
         if resource["custom"] and not known(kind):
             raise EngineError(
-                f"stack {stack.name} holds {urn}: this engine does not support {kind}"
+                f"stack {stack.name} contains {urn}: this engine does not support {kind}"
             )
         if resource.get("external"):
-            raise EngineError(f"stack {stack.name} holds {urn}, which was read and not created")
+            raise EngineError(f"stack {stack.name} contains {urn}, which was imported, not created")
         if _SECRET in json.dumps(resource):
-            raise EngineError(f"stack {stack.name} holds a secret value in {urn}")
+            raise EngineError(f"stack {stack.name} contains a secret value in {urn}")
 
 
 def known(kind: str) -> bool:

@@ -292,13 +292,13 @@ def topology(
                 continue
             limits[cpu_limit(pod.cpu_limit) if pod.cpu_limit else None] = pod.cpu_limit
             if pod.node not in nodes:
-                texts.append(f"pod iperf-{side}-{index} runs on node {pod.node}, no {side} node")
+                texts.append(f"pod iperf-{side}-{index} runs on node {pod.node}, which is not a {side} node")
     wanted = what.pod_cpu_limit
     found = " and ".join(limit or "none" for limit in limits.values())
     if wanted and limits and set(limits) != {cpu_limit(wanted)}:
         texts.append(f"the pods have a CPU quota of {found}, not {wanted}")
     elif len(limits) > 1:
-        texts.append(f"the pods have unlike CPU quotas: {found}")
+        texts.append(f"the pods have different CPU quotas: {found}")
     limit = next(iter(limits.values()), wanted)
     return Topology([Reason(Cause.TOPOLOGY, text) for text in texts], limit)
 
@@ -330,7 +330,7 @@ def _ready(shell: Shell, words: Sequence[str], who: str) -> Iterator[Session]:
     try:
         if session.await_line(READY_S).strip() != "ready":
             answer = session.finish(time.monotonic() + 1)
-            said = (answer.err or answer.out).strip()[-300:] if answer else "it is silent"
+            said = (answer.err or answer.out).strip()[-300:] if answer else "no output"
             raise BarrierBroken(f"{who} did not start: {said}")
         yield session
     finally:
@@ -379,7 +379,7 @@ def moved(
             old, new = first[index], last.get(index)
             name = f"pod iperf-{role}-{index}"
             if new is None:
-                reasons.append(f"{name} is gone or not ready")
+                reasons.append(f"{name} no longer exists or is not ready")
             elif new.uid != old.uid:
                 reasons.append(f"{name} was recreated on node {new.node}")
             elif new.restarts != old.restarts:

@@ -1,7 +1,7 @@
-"""What a cluster is, what it lacks for a stack, and what of its nodes could mislead a measurement.
+"""Examines a cluster: properties, missing prerequisites and sources of error.
 
-Two short-lived namespaces show that pods are admitted, images pulled and nodes entered; steering
-is read, never written.
+Probe pods in two temporary namespaces show whether pods are admitted, images can be pulled and
+nodes can be entered. Steering is read, never written.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from infra.steering import Device
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
-# A probe pod that does not run by then is said to lack something; seconds.
+# Timeout of the start of a probe pod; seconds.
 START_S = 60.0
-# What the outer headers of VXLAN over IPv4 add to a packet (RFC 7348, section 5), bytes.
+# Size of the outer headers of VXLAN over IPv4 (RFC 7348, section 5), bytes.
 VXLAN_OVERHEAD = 50
 
-# Of the agent that the image holds; over SSH the project's own is sent.
+# Hash of the agent in the image; over SSH the project's own is sent.
 _HASH_OF_AGENT = [
     "python3", "-I", "-c",
     f"import hashlib; print(hashlib.sha256(open('{agent.AGENT[-1]}', 'rb').read()).hexdigest())",
@@ -50,7 +50,7 @@ _ABOUT = ("sys/class/net/*/mtu", "proc/sys/kernel/osrelease", *machine.CONFOUNDE
 
 @dataclass
 class NodeFindings:
-    """One node; `lacks` keeps a stack from it, `cautions` are for whoever reads its results."""
+    """One node; `lacks` are missing prerequisites, `cautions` are possible sources of error."""
 
     name: str
     side: str
@@ -63,7 +63,7 @@ class NodeFindings:
 
 @dataclass
 class Findings:
-    """The result of an examination; empty `lacks` here and in every node: a stack can stand."""
+    """The result of an examination; a stack can be set up if all `lacks` are empty."""
 
     api: str = ""
     rights: str = ""
@@ -78,7 +78,7 @@ class Findings:
         return {**asdict(self), "missing": self.missing}
 
     def text(self) -> str:
-        """A row a subject."""
+        """One row for each subject."""
         rows = [("API", self.api), ("rights", self.rights)]
         for node in self.nodes:
             about = f"{node.side} node, {node.cpus} CPUs, kernel {node.kernel}"
@@ -86,13 +86,13 @@ class Findings:
             rows += [(node.name, about), *(("", words) for words in said)]
         rows += [("lacks", words) for words in self.missing]
         if not self.missing:
-            rows.append(("cluster", "a stack can stand here: ./steerlab up -s rfs-plus-4 -c ..."))
+            rows.append(("cluster", "ready for a stack: ./steerlab up -s rfs-plus-4 -c ..."))
         width = max(len(subject) for subject, _ in rows)
         return "\n".join(f"{subject:<{width}} {words}" for subject, words in rows if words)
 
 
 def examine(state: StackSettings) -> Findings:
-    """Look at the cluster of a state; what cannot be asked is among what is lacking."""
+    """Examine the cluster of these settings; failed requests are among the missing prerequisites."""
     found = Findings()
     try:
         api = connect(state.kubernetes.kubeconfig, state.kubernetes.context)
@@ -102,7 +102,7 @@ def examine(state: StackSettings) -> Findings:
         found.lacks.append(str(refusal))
         return found
     asked = len(rights.needed(state.kubernetes.node_access))
-    found.rights = f"{asked - len(refused)} of the {asked} that a stack needs"
+    found.rights = f"{asked - len(refused)} of the {asked} required rights"
     found.lacks += [f"the right to {right}, in all namespaces" for right in refused]
     try:
         nodes = find(api, state.kubernetes.server_selector, state.kubernetes.client_selector)
@@ -158,8 +158,8 @@ def denied(api: ApiClient, wanted: Sequence[rights.Right]) -> list[rights.Right]
 def _probe(
     api: ApiClient, state: StackSettings, nodes: Nodes, found: Mapping[str, NodeFindings]
 ) -> None:
-    """Start a pod of each image where a stack would, look at the nodes, and take all away."""
-    names = Names(f"doctor-{secrets.token_hex(3)}")  # the last one may still be going
+    """Start a pod of each image on the nodes of a stack, examine the nodes, and delete the pods."""
+    names = Names(f"doctor-{secrets.token_hex(3)}")  # an earlier one may still be in deletion
     steered = nodes.steered(state.steer_nodes == "both")
     tables = owners_of_table(steered)
     by_job = state.kubernetes.node_access == "job"
@@ -181,10 +181,10 @@ def _probe(
         running = _started(api, wanted)
         for pod in wanted:
             if words := running.get(pod.name):
-                cure = "docker/build makes it, the key images names another"
+                cure = "build it with docker/build, or set the key kubernetes.images"
                 found[pod.node.name].lacks.append(f"image {pod.image}: {words} ({cure})")
             else:
-                found[pod.node.name].facts.append(f"image {pod.image} is there")
+                found[pod.node.name].facts.append(f"image {pod.image} is available")
         for i, node in enumerate(steered):
             shell: Shell = SshShell(node.address, state.kubernetes.ssh)
             if by_job:
@@ -220,13 +220,13 @@ def _pod(namespace: str, name: str, spec: dict[str, Any], node: Node, container:
 
 
 def _measured(state: StackSettings, names: Names, node: Node) -> dict[str, Any]:
-    """What a client's pod is: it waits anyhow."""
+    """The specification of a client's pod, which only waits."""
     spec: dict[str, Any] = pods.client_spec(state, names, 1, node)["template"]["spec"]
     return spec
 
 
 def _agent(state: StackSettings, names: Names, node: Node) -> dict[str, Any]:
-    """What an agent's pod is, but that it waits and has no token's account to wait for."""
+    """The specification of an agent's pod, but it only waits and has no service account."""
     spec: dict[str, Any] = agent.pod_template(names, node, state.images.steering, (), job=True)[
         "spec"
     ]
@@ -241,7 +241,7 @@ def _namespace(api: ApiClient, name: str, level: str) -> Iterator[None]:
 
     core = CoreV1Api(api)
     body = {"metadata": {"name": name, "labels": admits(level)}}
-    with explained(f"making the namespace {name}"):
+    with explained(f"creating the namespace {name}"):
         core.create_namespace(body, _request_timeout=CALL_S)
     try:
         yield
@@ -251,12 +251,12 @@ def _namespace(api: ApiClient, name: str, level: str) -> Iterator[None]:
 
 
 def _started(api: ApiClient, wanted: Sequence[_Pod]) -> dict[str, str]:
-    """Create the pods and wait for all; why those that do not run do not, by name."""
+    """Create the pods and wait for all; returns the reasons of those that do not run, by name."""
     from kubernetes.client import ApiException, CoreV1Api
 
     core = CoreV1Api(api)
     end = time.monotonic() + START_S
-    with explained("starting the examination's pods"):
+    with explained("starting the probe pods"):
         for pod in wanted:
             while True:
                 try:
@@ -286,7 +286,7 @@ _HOPELESS = ("ErrImage", "ImagePullBackOff", "InvalidImageName", "CreateContaine
 
 
 def why_not_running(pod: Any) -> str:
-    """What keeps a pod from running; empty where nothing does (pure)."""
+    """Why a pod does not run; empty if it runs (pure)."""
     if pod.status.phase == "Running":
         return ""
     for one in pod.status.container_statuses or []:
@@ -300,7 +300,7 @@ def why_not_running(pod: Any) -> str:
 
 
 def _look(shell: Shell, state: StackSettings, found: NodeFindings, *, owns_table: bool) -> None:
-    """Steering as the agent finds it, and what besides it moves packets on this node."""
+    """Steering as the agent reads it, and other influences on this node."""
     plan = steering.plan(
         state.steering,
         owner="doctor",
@@ -333,8 +333,8 @@ def concluded(
     printed = said["commands"].get(" ".join(_HASH_OF_AGENT))
     if printed is not None and printed.strip() != digest():
         found.lacks.append(
-            f"image {state.images.steering} holds another node agent than this project: "
-            "docker/build --push, and give the key images what it prints"
+            f"image {state.images.steering} contains another node agent than this project: "
+            "run docker/build --push, and set the key kubernetes.images to its output"
         )
 
 
@@ -376,26 +376,26 @@ def _steering(found: NodeFindings, state: StackSettings, shown: Mapping[str, Any
     """The settings that the agent can see, and their owners."""
     table = shown["sock_flow_entries"]
     if table is None:
-        words = "net.core.rps_sock_flow_entries is not offered to it: rfs states end with status 3"
+        words = "net.core.rps_sock_flow_entries is not visible: rfs configurations end with exit code 3"
         wanted = bool(state.steering.machine.knobs["rps_sock_flow_entries"])
         (found.lacks if wanted else found.cautions).append(words)
     found.facts.append(f"settings in use: {in_use(shown)}")
     for one in shown["snapshots"]:
-        found.cautions.append(f"it is steered by {one['owner']}")
+        found.cautions.append(f"steered by owner {one['owner']}")
 
 
 def _confounders(
     files: Mapping[str, str], features: Mapping[str, str], devices: Mapping[str, int]
 ) -> list[str]:
-    """What besides steering decides where packets are handled, and how many there are (pure)."""
+    """Influences other than steering on the cores and the number of packets (pure)."""
     seen = machine.confounders_in(files)
     words = []
     if seen.irqbalance:
         words.append("irqbalance runs: it moves interrupts between cores during runs")
     if (seen.rps_default_mask or "").strip("0,"):
-        words.append(f"rps_default_mask is {seen.rps_default_mask}: new devices are steered by it")
+        words.append(f"rps_default_mask is {seen.rps_default_mask}: new devices get this mask")
     for name in sorted(devices):
         offloads = machine.offloads(features[f"ethtool --show-features {name}"])
         off = [what for what, on in offloads.items() if "receive-offload" in what and not on]
-        words += [f"{what} is off on {name}: more packets a byte" for what in off]
+        words += [f"{what} is off on {name}: more packets for the same data" for what in off]
     return words

@@ -47,7 +47,7 @@ def compare(
 ) -> list[Drift]:
     """Missing resources and nodes with changed steering (pure except for `ask`)."""
     found = [
-        Drift(urn, f"{kind} {name} is gone")
+        Drift(urn, f"{kind} {name} no longer exists")
         for urn, (kind, namespace, name) in objects(resources).items()
         if (kind, namespace, name) not in there
     ]

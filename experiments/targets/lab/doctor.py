@@ -21,7 +21,7 @@ from infra import untrusted
 from infra.cores import online
 from infra.errors import Refusal
 
-# How each tool says its version; all of the lab's, and what tests and set-up also use.
+# The argument that prints each tool's version: tools of the lab, of the tests and of the set-up.
 _VERSION = {"ip": "-V", "bridge": "-V", "mpstat": "-V"}
 _ALSO = ("mpstat",)
 
@@ -71,7 +71,7 @@ class Findings:
         lab = "cannot run here" if self.missing else "can run here"
         if self.lab:
             lab += f"; up: stack {self.lab}"
-        elif not isinstance(self.steering, str):  # whoever sees the one sees the other
+        elif not isinstance(self.steering, str):  # both need root
             lab += "; none is up"
         rows = [
             ("kernel", self.kernel),
@@ -113,7 +113,7 @@ def kernel_faults(release: str) -> list[str]:
 
 
 def examine() -> Findings:
-    """Read only; what needs root says so where there is none."""
+    """Read only; findings that need root are marked as unknown without it."""
     cpus = Cpus.of(machine.SYS.parent)
     health = persist.health()
     return Findings(
@@ -151,7 +151,7 @@ def hints(nics: dict[str, int], cores: int) -> list[str]:
 
 
 def busiest(interrupts: Mapping[str, Sequence[int]]) -> str:
-    """Which core handles each NIC interrupt, and how much of it (pure)."""
+    """The core that handles most of each NIC interrupt, with its share (pure)."""
     words = []
     for name, counts in interrupts.items():
         if whole := sum(counts):
@@ -161,33 +161,33 @@ def busiest(interrupts: Mapping[str, Sequence[int]]) -> str:
 
 
 def in_use(answer: Mapping[str, Any]) -> str:
-    """On how many places each knob is not 0, and the machine's values (pure)."""
+    """The number of places where each knob is not 0, and the machine's values (pure)."""
     rows = [row for key in ("queues", "devices", "namespaces") for row in answer.get(key, ())]
     words = []
     for name in KNOBS:
         if values := [str(row[name]) for row in rows if name in row]:
             words.append(f"{name} on {sum(bool(v.strip('0,')) for v in values)} of {len(values)}")
     words += [f"{name} {value}" for name, value in answer.get("machine", {}).items()]
-    return ", ".join(words) or "none can be seen"
+    return ", ".join(words) or "none visible"
 
 
 def advice(nics: Mapping[str, int], cores: int) -> str:
-    """What to try first on this machine, and why, after Documentation/networking/scaling.rst."""
+    """The first configuration to try on this machine, after Documentation/networking/scaling.rst."""
     if cores < 2:
-        return "nothing: steering hands packets to other cores, and there are none"
+        return "nothing: steering needs a second core"
     if nics and all(queues >= cores for queues in nics.values()):
         return (
-            "nothing: each core has a queue of its own; a sweep shows whether the overlay's "
-            "second pass still fills one"
+            "nothing: each core has a queue of its own; a sweep shows whether softirq work of the "
+            "overlay is still the bottleneck"
         )
     return (
-        "rfs: packets go to the core where their reader runs, with no mask to choose; then rps, "
-        "which spreads flows also where readers move; to compare them: ./steerlab sweep --quick"
+        "rfs: packets go to the core of their reader, and no mask is needed; then rps, which "
+        "also spreads flows if readers move; to compare them: ./steerlab sweep --quick"
     )
 
 
 def version(tool: str) -> str | None:
-    """The version of a tool on PATH; `None` where it is not there, `?` where it does not say."""
+    """The version of a tool on PATH; None if it is missing, `?` if its version is unknown."""
     if shutil.which(tool) is None:
         return None
     argument = "version" if tool == "pulumi" else _VERSION.get(tool, "--version")
@@ -210,7 +210,7 @@ def _steering() -> dict[str, Any] | str:
 
 
 def _lab() -> str | None:
-    """The stack of the lab that is up; as root, for its folder is closed to others."""
+    """The stack of the lab that is up; root only, because others cannot read its folder."""
     from infra.lab.claim import OWNER
 
     return _read(Path(OWNER)) or None

@@ -66,7 +66,7 @@ def _facts(resource: Mapping[str, Any]) -> _Created | _Steered:
 
 
 class _Created(BaseModel):
-    """Output of a lab command: what it created."""
+    """Output of a lab command: the created parts."""
 
     namespaces: dict[str, list[str]] = {}
     process: str | None = None
@@ -87,13 +87,13 @@ def _missing(facts: _Created, look: Callable[[str], set[str] | None]) -> str:
     for namespace, devices in facts.namespaces.items():
         standing = look(namespace)
         if standing is None:
-            return f"namespace {namespace} is gone"
+            return f"namespace {namespace} no longer exists"
         if absent := set(devices) - standing:
-            return f"{sorted(absent)[0]} of {namespace} is gone"
+            return f"{sorted(absent)[0]} of {namespace} no longer exists"
     if facts.process and not alive(Path(facts.process)):
         return "the server of the pair has ended"
     if facts.file and not Path(facts.file).exists():
-        return f"{facts.file} is gone"
+        return f"{facts.file} no longer exists"
     return ""
 
 

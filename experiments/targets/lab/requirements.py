@@ -49,7 +49,7 @@ def missing(*, removal: bool = False) -> list[str]:
     if not removal and (cores := len(allowed())) < 2:
         reasons.append(
             f"the lab needs at least 2 cores, this process may use {cores}: the machine has no "
-            "more, or a cpuset holds it (systemd AllowedCPUs=, docker --cpuset-cpus, cpuset.cpus)"
+            "more, or a cpuset restricts it (systemd AllowedCPUs=, docker --cpuset-cpus, cpuset.cpus)"
         )
     return reasons
 
