@@ -133,7 +133,9 @@ Nics = Annotated[
 Overlay = Annotated[
     str, typer.Option(help="Overlay device; auto finds it; none: no overlay.", metavar="DEVICE")
 ]
-Pods = Annotated[bool, typer.Option(help="Also steer the pods' devices: host veths and eth0 inside.")]
+Pods = Annotated[
+    bool, typer.Option(help="Also steer the pods' devices: host veths and eth0 inside.")
+]
 Own = Annotated[str, typer.Option(help="YAML file with further configurations.", metavar="FILE")]
 
 
@@ -240,7 +242,9 @@ def nodes_apply(
     ] = False,
     form: Annotated[
         Form | None,
-        typer.Option("--print", help="Change nothing; print the files of --persist, or a DaemonSet."),
+        typer.Option(
+            "--print", help="Change nothing; print the files of --persist, or a DaemonSet."
+        ),
     ] = None,
     image: Annotated[
         str,
@@ -309,7 +313,10 @@ def _print(form: Form, choice: Choice, image: str, json: bool) -> None:
 def nodes_restore(
     owner: Owner = "nodes",
     everybody: Annotated[
-        bool, typer.Option("--all", help="Restore the values of every owner, also of labs and experiments.")
+        bool,
+        typer.Option(
+            "--all", help="Restore the values of every owner, also of labs and experiments."
+        ),
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Also replace values that others have written since.")
@@ -342,9 +349,14 @@ def nodes_restore(
 
 def test(
     cluster: Annotated[
-        bool, typer.Option("--cluster", help="Also test on a Kubernetes that the tests start on this machine.")
+        bool,
+        typer.Option(
+            "--cluster", help="Also test on a Kubernetes that the tests start on this machine."
+        ),
     ] = False,
-    long: Annotated[bool, typer.Option("--long", help="Also run the tests that take hours.")] = False,
+    long: Annotated[
+        bool, typer.Option("--long", help="Also run the tests that take hours.")
+    ] = False,
     words: Annotated[list[str] | None, typer.Argument(help="Further arguments for pytest.")] = None,
 ) -> None:
     """Run ruff, mypy and pytest; list skipped tests with the reason."""

@@ -49,11 +49,16 @@ def report(
 
 
 def compare(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Results directory with A and B.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Results directory with A and B.")
+    ],
     a: Annotated[str, typer.Argument(metavar="A", help="The configuration to compare with.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The configuration that may be worse than A.")],
+    b: Annotated[
+        str, typer.Argument(metavar="B", help="The configuration that may be worse than A.")
+    ],
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="DIR", help="Results directory of B, if it is another.")
+        Path | None,
+        typer.Option("--to", metavar="DIR", help="Results directory of B, if it is another."),
     ] = None,
     at: Annotated[
         int | None,
@@ -141,7 +146,9 @@ def import_(
 
 
 def published(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory with the raw text and finalized_*.csv.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Directory with the raw text and finalized_*.csv.")
+    ],
     baseline: Annotated[str, typer.Option(help="The configuration to compare with.")] = "baseline",
     json: Json = False,
 ) -> None:

@@ -45,7 +45,10 @@ Config = Annotated[
 Tried = Annotated[
     list[str] | None,
     typer.Option(
-        "--config", "-c", help="Configuration key for this preview only; may be repeated.", metavar="KEY=VALUE"
+        "--config",
+        "-c",
+        help="Configuration key for this preview only; may be repeated.",
+        metavar="KEY=VALUE",
     ),
 ]
 EngineName = Annotated[

@@ -65,7 +65,10 @@ def _parameter(field: str, option: Option) -> inspect.Parameter:
 
 def sweep(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Measure six configurations with 1 and 4 pairs, 6 runs of 2 s each.")
+        bool,
+        typer.Option(
+            "--quick", help="Measure six configurations with 1 and 4 pairs, 6 runs of 2 s each."
+        ),
     ] = False,
     matrix: Annotated[
         str | None,

@@ -243,7 +243,13 @@ def test_pods_that_moved_spoil_a_run(after: list[Any], said: list[str]) -> None:
         ("200m", {"limits": {"cpu": "200m"}}, {"limits": {"cpu": "0.2"}}, "0.2", None),
         ("200m", {}, {}, None, "the pods have a CPU quota of none, not 200m"),
         ("", {"limits": {"cpu": "1"}}, {}, "1", "the pods have different CPU quotas: 1 and none"),
-        ("", {"node": "c1"}, {}, None, "pod iperf-server-1 runs on node c1, which is not a server node"),
+        (
+            "",
+            {"node": "c1"},
+            {},
+            None,
+            "pod iperf-server-1 runs on node c1, which is not a server node",
+        ),
     ],
 )
 def test_the_quota_is_that_of_the_pods_and_their_nodes_are_held_against_the_claim(

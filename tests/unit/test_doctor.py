@@ -110,7 +110,7 @@ def test_a_machine_with_what_could_mislead() -> None:
 @pytest.mark.parametrize(
     ("nics", "cores", "words"),
     [
-        ({"eth0": 1}, 1, "nothing: steering hands packets to other cores"),
+        ({"eth0": 1}, 1, "nothing: steering needs"),
         ({"eth0": 4}, 4, "nothing: each core has a queue"),
         ({"eth0": 1}, 4, "rfs"),
         ({}, 4, "rfs"),

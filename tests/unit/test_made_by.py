@@ -43,7 +43,7 @@ def test_an_engine_refuses_the_other_s_stack(
     path = kept(tmp_path, made)
     before = path.read_bytes()
     with pytest.raises(
-        InvalidInput, match=f"made on its cluster by the {made} engine: use --engine"
+        InvalidInput, match=f"created on its cluster by the {made} engine: use --engine"
     ):
         getattr(engine, verb)(StackRef(tmp_path, tmp_path, NAME))
     assert path.read_bytes() == before

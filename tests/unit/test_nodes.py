@@ -410,7 +410,7 @@ def test_persist_changes_what_its_owner_keeps_and_nothing_of_others(node: Node) 
         node.keep("rfs", owner="other")
     with pytest.raises(PrerequisiteMissing, match="add --persist"):
         nodes.apply(Choice("rfs", ["eth1"], "none"), root=node.root)
-    with pytest.raises(InvalidInput, match="^lease: "):
+    with pytest.raises(InvalidInput, match=r"^lease: "):
         node.keep("rfs", lease="2h")
     assert nodes.restore("other", node.root)["removed"] == []
     assert (node.values(), node.files(), node.commands()) == (values, files, ["agent restore"])

@@ -292,7 +292,9 @@ def topology(
                 continue
             limits[cpu_limit(pod.cpu_limit) if pod.cpu_limit else None] = pod.cpu_limit
             if pod.node not in nodes:
-                texts.append(f"pod iperf-{side}-{index} runs on node {pod.node}, which is not a {side} node")
+                texts.append(
+                    f"pod iperf-{side}-{index} runs on node {pod.node}, which is not a {side} node"
+                )
     wanted = what.pod_cpu_limit
     found = " and ".join(limit or "none" for limit in limits.values())
     if wanted and limits and set(limits) != {cpu_limit(wanted)}:

@@ -376,7 +376,9 @@ def _steering(found: NodeFindings, state: StackSettings, shown: Mapping[str, Any
     """The settings that the agent can see, and their owners."""
     table = shown["sock_flow_entries"]
     if table is None:
-        words = "net.core.rps_sock_flow_entries is not visible: rfs configurations end with exit code 3"
+        words = (
+            "net.core.rps_sock_flow_entries is not visible: rfs configurations end with exit code 3"
+        )
         wanted = bool(state.steering.machine.knobs["rps_sock_flow_entries"])
         (found.lacks if wanted else found.cautions).append(words)
     found.facts.append(f"settings in use: {in_use(shown)}")
