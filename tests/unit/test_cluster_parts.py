@@ -448,7 +448,7 @@ def test_a_node_s_devices_and_what_could_mislead() -> None:
     assert "eth0 interrupts at most 2 of 8 cores: RPS can use the others" in found.facts
     assert found.lacks == []
     said = "\n".join(found.cautions)
-    assert "steered by other/s1" in said
+    assert "owner other/s1" in said
     assert "MTU 1500 of flannel.1 with 50 bytes of headers is more than 1500 of eth0" in said
     assert "irqbalance runs" in said
     assert "rps_default_mask is 3" in said
