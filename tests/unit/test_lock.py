@@ -74,7 +74,7 @@ def test_a_second_holder_is_refused_with_the_first_ones_words(path: Path, start:
         pytest.fail("two hold one machine")
     assert re.fullmatch(
         rf"this machine is busy with sweep in out \(pid {other.pid} on {socket.gethostname()}, since"
-        r" \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\): wait or end it",
+        r" \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\): wait for it, or end it",
         str(refused.value),
     )
     assert refused.value.exit_code == 1
