@@ -5,14 +5,13 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import random
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from steer_faults import Endless, Fault, faults, hold
+from steer_faults import Endless, faults, hold, sample
 from steer_tree import LATER, eventually, plan, rule, steer
 
 pytestmark = pytest.mark.lab
@@ -22,7 +21,6 @@ NODE, POD, OTHER = (f"slk-{os.getpid()}-{name}" for name in ("node", "pod", "oth
 NODE_PATH, POD_PATH, OTHER_PATH = (f"/run/netns/{name}" for name in (NODE, POD, OTHER))
 TABLE = Path("/proc/sys/net/core/rps_sock_flow_entries")
 SNAPSHOT = Path("/run/steerlab") / (OWNER.replace("/", "%2F") + ".snapshot")
-SAMPLE = 150  # faults a case in the usual run; all of them in the long one
 RFS = plan(
     rule("nic", "eth1", flows=32768, namespace=NODE_PATH),
     rule("pod", "eth0", cpus="all", namespace=POD_PATH),
@@ -198,10 +196,6 @@ def tried(name: str, monkeypatch: pytest.MonkeyPatch, chosen: Callable[..., Any]
     restore()
     for fault in chosen(found):
         hold(bench, fault)
-
-
-def sample(found: list[Fault]) -> list[Fault]:
-    return random.Random(len(found)).sample(found, SAMPLE)  # noqa: S311 the same each time
 
 
 @pytest.mark.usefixtures("node")
