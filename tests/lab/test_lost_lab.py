@@ -50,7 +50,8 @@ def test_a_folder_that_is_gone(project: Project, elsewhere: Project, path: str) 
     assert (answer["stack"], answer["folder"]) == (STACK, str(project.folder))
     assert answer["restored"] > 0
     assert Standing.now() == before
-    assert elsewhere.run("destroy", "--lab").out == "no lab stands on this machine\n"
+    again = elsewhere.run("destroy", "--lab", "--json").json
+    assert again == {"stack": None}
 
 
 def test_all_processes_were_killed(project: Project, elsewhere: Project) -> None:
@@ -61,7 +62,8 @@ def test_all_processes_were_killed(project: Project, elsewhere: Project) -> None
         os.kill(int(pid), signal.SIGKILL)
     while Standing.now().servers != before.servers:
         time.sleep(0.02)
-    assert "its watchdog is dead" in elsewhere.run("nodes", "show").out
+    (snapshot,) = elsewhere.run("nodes", "show", "--json").json["snapshots"]
+    assert snapshot["watchdog"] is None
     elsewhere.run("destroy", "--lab", "--force")
     assert Standing.now() == before
 
