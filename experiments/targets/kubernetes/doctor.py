@@ -374,13 +374,11 @@ def _devices(
 
 def _steering(found: NodeFindings, state: StackSettings, shown: Mapping[str, Any]) -> None:
     """The settings that the agent can see, and their owners."""
-    table = shown["sock_flow_entries"]
-    if table is None:
-        words = (
+    wanted = bool(state.steering.machine.knobs["rps_sock_flow_entries"])
+    if shown["sock_flow_entries"] is None and not wanted:  # what is wanted is drift
+        found.cautions.append(
             "net.core.rps_sock_flow_entries is not visible: rfs configurations end with exit code 3"
         )
-        wanted = bool(state.steering.machine.knobs["rps_sock_flow_entries"])
-        (found.lacks if wanted else found.cautions).append(words)
     found.facts.append(f"settings in use: {in_use(shown)}")
     for one in shown["snapshots"]:
         found.cautions.append(f"steered by owner {one['owner']}")

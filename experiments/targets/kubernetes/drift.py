@@ -34,8 +34,9 @@ def of_cluster(resources: Iterable[Resource]) -> bool:
 
 def drifted(resources: Sequence[Resource]) -> list[Drift]:
     """The drift of a checkpoint's resources. Raises `PrerequisiteMissing` where the API does not answer."""
-    provider = next(resource for resource in resources if resource["type"] == PROVIDER)
-    inputs = provider.get("inputs", {})
+    inputs = next((one.get("inputs", {}) for one in resources if one["type"] == PROVIDER), None)
+    if inputs is None:
+        return []  # nothing was made yet
     api = connect(inputs.get("kubeconfig") or "", inputs.get("context") or "")
     return compare(resources, standing(api, namespaces(resources)), steering_drift)
 
