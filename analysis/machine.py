@@ -45,6 +45,7 @@ CONDITIONS: dict[str, Read] = {
     "governor": _of_confounders(lambda one: one.governor),
     "rps_default_mask": _of_confounders(lambda one: one.rps_default_mask),
     "XPS": _of_confounders(lambda one: _counts(one.xps)),
+    "method": lambda record: record.method,
     "duration": lambda record: f"{record.duration:g} s",
     "omit": lambda record: f"{record.omit:g} s",
     "traffic": lambda record: record.traffic,
@@ -139,6 +140,7 @@ def describe(records: Sequence[Record]) -> list[str]:
             lines.append("Imported from published raw text, without a description of the machine.")
         lines.append(
             f"Each run measured {_either(own['duration'])} after {_either(own['omit'])} omitted, "
+            f"method {_either(own['method'])}, "
             f"traffic {_either(own['traffic'])} with {_either(own['streams'])} connection(s) a "
             "pair, pod CPU limit "
             f"{_either(own['pod CPU limit'])}."

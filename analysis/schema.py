@@ -214,8 +214,10 @@ class Record(Model):
 
     schema_version: Literal[2] = SCHEMA_VERSION
     traffic: Text = Field(default="stream", description="Kind of traffic between each pair.")
-    method: Literal["isolated"] = Field(
-        default="isolated", description="isolated: the run has connections of its own."
+    method: Literal["isolated", "switchback"] = Field(
+        default="isolated",
+        description="isolated: the run has connections of its own; switchback: it shares those of "
+        "its episode, which is its block.",
     )
     metrics: dict[Text, MetricWords] = Field(
         default={}, description="The metrics of the pairs' values; empty in older records."

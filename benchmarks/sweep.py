@@ -49,7 +49,7 @@ def main(asked: list[str]) -> None:
 
 
 def _share(pairs: int, out: Path) -> dict[str, Any]:
-    wall, events = _sweep(
+    wall, events = run(
         out, "--configurations", CONFIGURATIONS, "--replicas", str(pairs),
         "--runs", str(BLOCKS), "--duration", str(DURATION), "--omit", str(OMIT),
     )  # fmt: skip
@@ -77,7 +77,7 @@ def _study(out: Path) -> dict[str, Any]:
     walls = []
     for number in range(2):
         since = time.monotonic()
-        _sweep(
+        run(
             out / str(number), "--configurations", "baseline", "--replicas", "4", "--runs", "1",
             "--duration", str(STUDY_TRAFFIC_S), "--omit", "0", "--isolation", "fresh",
         )  # fmt: skip
@@ -93,7 +93,7 @@ def _isolation(folder: Path) -> dict[str, Any]:
 
     found = {}
     for how in ("incremental", "fresh"):
-        _sweep(
+        run(
             folder / how, "--configurations", "baseline,rfs", "--replicas", "4", "--runs", "12",
             "--duration", "2", "--omit", "1", "--isolation", how,
         )  # fmt: skip
@@ -117,12 +117,12 @@ def _until_ci(folder: Path) -> dict[str, Any]:
         "--configurations", "baseline,rfs", "--replicas", "4",
         "--duration", str(FIXED_DURATION), "--omit", "1",
     )  # fmt: skip
-    _sweep(folder / "fixed", *words, "--runs", str(FIXED_BLOCKS))
+    run(folder / "fixed", *words, "--runs", str(FIXED_BLOCKS))
     fixed = load(folder / "fixed").records
     contrasts = summarise(fixed).contrasts
     widths = [relative_half_width(one.effect) for one in contrasts]
     widest = max(width for width in widths if width is not None)
-    _sweep(folder / "until", *words, "--until-ci", f"{widest:.4f}", "--runs", "40")
+    run(folder / "until", *words, "--until-ci", f"{widest:.4f}", "--runs", "40")
     until = load(folder / "until").records
     verdicts = {one.b: [one.verdict] for one in contrasts}
     for one in summarise(until).contrasts:
@@ -136,7 +136,7 @@ def _until_ci(folder: Path) -> dict[str, Any]:
     }
 
 
-def _sweep(out: Path, *words: str) -> tuple[float, list[dict[str, Any]]]:
+def run(out: Path, *words: str) -> tuple[float, list[dict[str, Any]]]:
     """Wall seconds of the command and its events."""
     out.parent.mkdir(parents=True, exist_ok=True)
     told = out.with_suffix(".events")

@@ -140,10 +140,10 @@ def sweep(
     if plan:
         _print_plan(wanted, json=json, verbose=verbose)
         return
-    if limit is not None and limit < wanted.seconds_of(1):
-        raise InvalidInput(
-            f"max-time: one run takes {wanted.seconds_of(1):g} s, {max_time} is less"
-        )
+    least = wanted.seconds_of(wanted.together)
+    if limit is not None and limit < least:
+        what = "run" if wanted.together == 1 else "episode"
+        raise InvalidInput(f"max-time: one {what} takes {least:g} s, {max_time} is less")
     directory = out or stacks.ROOT / "results" / f"sweep-{time.strftime('%Y%m%d-%H%M%S')}"
     with _events(events, wanted) as teller:
         _run(wanted, directory, resume, engine, json, limit, teller)
@@ -212,11 +212,15 @@ def _print_plan(plan: SweepPlan, *, json: bool, verbose: bool) -> None:
 
 def _summary(plan: SweepPlan) -> str:
     counts = ", ".join(map(str, plan.replicas))
+    switched = plan.method == "switchback"
+    blocks = f"{plan.blocks} {'episodes' if switched else 'blocks'}"
+    omit, duration = (plan.settle, plan.window) if switched else (plan.omit, plan.duration)
     lines = [
         f"configurations  {', '.join(plan.configurations)}",
         f"replicas        {counts} (path {', '.join(plan.paths)})",
-        f"runs            {len(plan.runs)} in {plan.blocks} blocks, each {plan.omit} + "
-        f"{plan.duration} s; about {plan.eta_s / 60:.0f} min",
+        f"method          {plan.method}, traffic {plan.traffic}",
+        f"runs            {len(plan.runs)} in {blocks}, each {omit:g} + "
+        f"{duration:g} s; about {plan.eta_s / 60:.0f} min",
         f"seed            {plan.seed}, plan {plan.digest}",
     ]
     lines += [f"left out        {name}: {why}" for name, why in plan.left_out]
@@ -248,7 +252,8 @@ def _run(
         task = bar.add_task("", last="", total=len(plan.runs), completed=len(plan.runs) - len(left))
 
         def started(run: Run) -> None:
-            cell = f"{run.configuration} x {run.replicas}"
+            what = run.configuration if plan.together == 1 else "episode"
+            cell = f"{what} x {run.replicas}"
             bar.update(task, description=f"block {run.block} {cell:<12}")
             events.started(run)
 

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -77,6 +79,26 @@ _Namespace = create_model("_Namespace", __base__=_Row, **_knobs(NAMESPACE))
 _Machine = create_model("_Machine", **_knobs(MACHINE))
 
 
+class _Edge(BaseModel):
+    at: float
+    own_cpu: float
+    stat: str
+    softirqs: str
+    softnet: str
+
+
+class _Received(BaseModel):
+    bytes: Annotated[float, Field(ge=0)]
+    seconds: Annotated[float, Field(gt=0)]
+
+
+class _Window(BaseModel):
+    plan: str
+    edges: tuple[_Edge, _Edge]
+    received: list[_Received | None]
+    spoiled: list[str]
+
+
 class _Answer(BaseModel):
     """The used parts of the agent's answers; other versions may have more keys."""
 
@@ -94,6 +116,8 @@ class _Answer(BaseModel):
     restored: int = 0
     gone: list[str] = []
     failed: list[str] = []
+    windows: list[_Window] = []
+    plans: dict[str, _Answer] = {}
 
 
 _REPORT = ("sock_flow_entries", "queues", "drift", "warnings")
@@ -101,6 +125,7 @@ _ALWAYS = {
     "apply": _REPORT,
     "verify": _REPORT,
     "preview": ("changes", "warnings"),
+    "switchback": ("plans", "windows"),
     "show": ("sock_flow_entries", "queues", "snapshots"),
 }
 
@@ -124,11 +149,37 @@ def read(verb: str, status: int, said: str, complaint: str, where: str = "") -> 
     return answer
 
 
+@contextmanager
+def episode(schedule: dict[str, Any]) -> Iterator[Callable[[], dict[str, Any]]]:
+    """The agent's `switchback`, ready; the call that is yielded starts it and returns its JSON.
+
+    Raises as `call` does. An agent that is interrupted restores before it ends.
+    """
+    with _started("switchback") as process:
+        try:
+            assert process.stdin and process.stdout  # noqa: S101 both are pipes
+            with suppress(BrokenPipeError):  # it refuses: its words say why
+                process.stdin.write(json.dumps(schedule) + "\n")
+                process.stdin.flush()
+            if process.stdout.readline() != "ready\n":
+                read("switchback", *_ended(process, None))
+                raise AgentFailed("the agent's switchback was not ready")
+            yield lambda: read("switchback", *_ended(process, "start\n"))
+        except BaseException:
+            process.terminate()
+            raise
+
+
 def _run(verb: str, *options: str, words: str) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr; an interrupted agent can still roll back its changes."""
+    """Exit status, stdout and stderr."""
+    with _started(verb, *options) as process:
+        return _ended(process, words)
+
+
+def _started(verb: str, *options: str) -> subprocess.Popen[str]:
     # the caller handles its refusal; it is not a command of the stack
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
-    with subprocess.Popen(
+    return subprocess.Popen(
         [*COMMAND, verb, *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -136,11 +187,15 @@ def _run(verb: str, *options: str, words: str) -> tuple[int, str, str]:
         text=True,
         errors="replace",
         env=environment,
-    ) as process:
-        try:
-            said, complaint = process.communicate(words)
-        except KeyboardInterrupt:
-            process.terminate()
-            process.communicate()
-            raise
+    )
+
+
+def _ended(process: subprocess.Popen[str], words: str | None) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr; an interrupted agent can still roll back its changes."""
+    try:
+        said, complaint = process.communicate(words)
+    except KeyboardInterrupt:
+        process.terminate()
+        process.communicate()
+        raise
     return process.returncode, said, complaint

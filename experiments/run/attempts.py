@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from analysis.schema import Record
 from experiments.validity import REMEDIES, Cause
@@ -40,13 +40,15 @@ def in_a_row(cause: str, record: Record) -> str:
 
 
 def tried(
-    attempt: Callable[[int], Record], first: int = 1, repair: Callable[[], None] = lambda: None
-) -> Record:
-    """The last attempt's record: the first that is valid, else that of the last one allowed."""
-    record = attempt(first)
+    attempt: Callable[[int], Sequence[Record]],
+    first: int = 1,
+    repair: Callable[[], None] = lambda: None,
+) -> Sequence[Record]:
+    """The last attempt's records: the first with one that is valid, else the last one allowed."""
+    records = attempt(first)
     for number in range(first + 1, first + ATTEMPTS):
-        if record.valid:
+        if any(record.valid for record in records):
             break
         repair()
-        record = attempt(number)
-    return record
+        records = attempt(number)
+    return records

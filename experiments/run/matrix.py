@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.run import options
+from experiments.run import episodes, options
 from experiments.run import plan as plans
 from experiments.run.options import Options
 from experiments.run.plan import SweepPlan
 from experiments.targets import TARGETS
-from infra import config, yaml_files
+from infra import config, traffic, yaml_files
 from infra import configurations as definitions
 from infra.errors import InvalidInput
+from infra.traffic.stream import Stream
 
 _FILE = Path(__file__).with_name("matrices.yaml")
 
@@ -70,7 +71,7 @@ def plan(wanted: Mapping[str, Any]) -> SweepPlan:
 
     Raises `InvalidInput` naming the option, and `PrerequisiteMissing` where the target does not answer.
     """
-    asked = options.read(options.layer(wanted))
+    asked = _with_congestion(options.read(options.layer(wanted)))
     if asked.own:
         asked = asked.model_copy(update={"own": str(Path(asked.own).resolve())})
     path = "host" if "host" in asked.paths else "overlay"
@@ -78,10 +79,18 @@ def plan(wanted: Mapping[str, Any]) -> SweepPlan:
     state = config.state("sweep", asked.stack("baseline", 1, path))
     cpus = TARGETS[state.target].cpus(state)
     made = plans.make(asked, known=definitions.load(asked.own or None), cpus=cpus)
+    episodes.refuse(made, len(made.configurations), state)
     if made.until_ci is not None and made.baseline not in made.configurations:
         raise InvalidInput("until_ci: the baseline must be among the configurations")
     config.state("sweep", asked.stack(made.configurations[0], max(made.replicas), path))
     return made
+
+
+def _with_congestion(asked: Options) -> Options:
+    """Under switchback the default traffic has CUBIC, which short windows need."""
+    if asked.method == "switchback" and asked.traffic == traffic.DEFAULT:
+        return asked.model_copy(update={"traffic": str(Stream(congestion="cubic"))})
+    return asked
 
 
 def refuse_without_baseline(asked: Options) -> None:

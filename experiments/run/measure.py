@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -55,7 +55,7 @@ class Place:
 
 
 @dataclass
-class _Verdict:
+class Verdict:
     """Whether a run counts, and why not."""
 
     reasons: list[Reason] = field(default_factory=list)
@@ -97,26 +97,23 @@ def run(
     at = TARGETS[what.target].backend(what)
     count = what.replicas if replicas is None else replicas
     place = place or Place()
-    verdict = _Verdict()
+    verdict = Verdict()
     unknown: dict[int, int] = {}
-
-    def confounders() -> Confounders:
-        return verdict.attempt(Cause.MACHINE, "confounders", at.confounders, Confounders())
 
     def throttled() -> dict[int, int]:
         return verdict.attempt(Cause.MACHINE, "quotas", lambda: at.throttled(count), unknown)
 
-    steering_before = _verified(at, verdict, "before the run")
+    steering_before = verified(at, verdict, "before the run")
     topology = verdict.attempt(
         Cause.TOPOLOGY, "pods and servers", lambda: at.topology(count),
         Topology(pod_cpu_limit=what.pod_cpu_limit),
     )  # fmt: skip
     verdict.add(topology.reasons)
-    confounders_before, throttled_before = confounders(), throttled()
+    confounders_before, throttled_before = confounders(at, verdict), throttled()
     started = datetime.now(UTC)
     driven = _driven(at, count, verdict)
-    throttled_after, confounders_after = throttled(), confounders()
-    steering_after = _verified(at, verdict, "after the run")
+    throttled_after, confounders_after = throttled(), confounders(at, verdict)
+    steering_after = verified(at, verdict, "after the run")
     described = on or verdict.attempt(Cause.MACHINE, "machine", at.describe, None)
 
     failures = {
@@ -134,26 +131,41 @@ def run(
     ]
     outcomes = [one.outcome for one in driven.results]
     verdict.add(validity.unreached(outcomes, traffic.of(what.traffic).metrics[0]))
-    congestion = sorted(
-        {one.congestion for one in outcomes if isinstance(one, Values) and one.congestion}
-    )
-    if len(congestion) > 1:
-        verdict.warnings.append(f"senders use several congestion controls: {', '.join(congestion)}")
+    congestion = congestion_of(outcomes)
+    if congestion and ", " in congestion:
+        verdict.warnings.append(f"senders use several congestion controls: {congestion}")
     verdict.warnings += machine.moved_interrupts(confounders_before, confounders_after)
-    if topology.pod_cpu_limit != what.pod_cpu_limit:
-        verdict.warnings.append(
-            f"the pods have a CPU quota of {topology.pod_cpu_limit or 'none'}; the stack declares "
-            f"{what.pod_cpu_limit or 'none'} (a LimitRange?)"
-        )
+    verdict.warnings += _quota_words(topology, what)
     accounts: dict[str, Any] = verdict.attempt(
-        Cause.WINDOW, "CPU figures", lambda: _accounts(driven, what.duration, verdict), {}
+        Cause.WINDOW, "CPU figures", lambda: accounts_of(driven, what.duration, verdict), {}
     )
     if described and accounts.get("cores"):
-        verdict.add(_same_machine(described, driven))
+        verdict.add(same_machine(described, driven))
     periods = _throttled(throttled_before, throttled_after, verdict)
     metrics = traffic.of(what.traffic).metrics
-    pairs = [_pair(one, metrics, driven.nodes, periods) for one in driven.results]
+    pairs = [pair_of(one, metrics, driven.nodes, periods) for one in driven.results]
     fields = {
+        **fields_of(what, count, place, pairs),
+        "start": started,
+        "duration": what.duration,
+        "omit": what.omit,
+        "congestion": congestion,
+        "pod_cpu_limit": topology.pod_cpu_limit,
+        "steering_before": steering_before,
+        "steering_after": steering_after,
+        "machine": described,
+        "confounders_before": confounders_before,
+        "confounders_after": confounders_after,
+        **accounts,
+    }
+    return recorded(fields, verdict), [one.raw for one in driven.results]
+
+
+def fields_of(
+    what: AnyMeasurement, count: int, place: Place, pairs: Sequence[Pair]
+) -> dict[str, Any]:
+    """The fields of a record that say what was measured (pure)."""
+    return {
         "traffic": what.traffic,
         "target": what.target,
         "stack": what.stack,
@@ -169,23 +181,30 @@ def run(
         "seed": place.seed,
         "plan": place.plan,
         "attempt": place.attempt,
-        "start": started,
-        "duration": what.duration,
-        "omit": what.omit,
         "streams": what.streams,
-        "congestion": ", ".join(congestion) or None,
-        "pod_cpu_limit": topology.pod_cpu_limit,
-        "steering_before": steering_before,
-        "steering_after": steering_after,
-        "machine": described,
-        "confounders_before": confounders_before,
-        "confounders_after": confounders_after,
-        **accounts,
     }
-    return _record(fields, verdict), [one.raw for one in driven.results]
 
 
-def _record(fields: Mapping[str, Any], verdict: _Verdict) -> Record:
+def confounders(at: Backend, verdict: Verdict) -> Confounders:
+    return verdict.attempt(Cause.MACHINE, "confounders", at.confounders, Confounders())
+
+
+def congestion_of(outcomes: Iterable[Values | Failure]) -> str | None:
+    """The congestion controls of the senders, separated by commas."""
+    known = {one.congestion for one in outcomes if isinstance(one, Values) and one.congestion}
+    return ", ".join(sorted(known)) or None
+
+
+def _quota_words(topology: Topology, what: AnyMeasurement) -> list[str]:
+    if topology.pod_cpu_limit == what.pod_cpu_limit:
+        return []
+    return [
+        f"the pods have a CPU quota of {topology.pod_cpu_limit or 'none'}; the stack declares "
+        f"{what.pod_cpu_limit or 'none'} (a LimitRange?)"
+    ]
+
+
+def recorded(fields: Mapping[str, Any], verdict: Verdict) -> Record:
     """The record, valid where there is no reason against it.
 
     Values that the schema refuses are left out, and the run is not valid.
@@ -216,7 +235,7 @@ _OPTIONAL = (
 )  # fmt: skip
 
 
-def _driven(at: Backend, count: int, verdict: _Verdict) -> TrafficResult:
+def _driven(at: Backend, count: int, verdict: Verdict) -> TrafficResult:
     """The traffic; where it failed to run, pairs without values and the reason."""
     try:
         driven = at.drive(count)
@@ -233,7 +252,7 @@ def _driven(at: Backend, count: int, verdict: _Verdict) -> TrafficResult:
     return driven
 
 
-def _accounts(driven: TrafficResult, asked: float, verdict: _Verdict) -> dict[str, Any]:
+def accounts_of(driven: TrafficResult, asked: float, verdict: Verdict) -> dict[str, Any]:
     """The CPU data of the window; empty where the traffic never reached its window."""
     read = driven.edges
     if not read:
@@ -272,7 +291,7 @@ def _of(by_node: Mapping[str, Any], node: str, online: Collection[int]) -> set[i
     return set(online if cores is None else cores)
 
 
-def _same_machine(described: Machine, driven: TrafficResult) -> list[Reason]:
+def same_machine(described: Machine, driven: TrafficResult) -> list[Reason]:
     """Why the machine of the record is not the one that ran: other cores are online (pure)."""
     before, _ = next(iter(driven.edges.values()))
     if len(before.cores) == described.cores:
@@ -281,11 +300,16 @@ def _same_machine(described: Machine, driven: TrafficResult) -> list[Reason]:
     return [Reason(Cause.CORES, text)]
 
 
-def _verified(at: Backend, verdict: _Verdict, when: str) -> Steering | None:
+def verified(at: Backend, verdict: Verdict, when: str) -> Steering | None:
     """The steering as read back; drift makes the run invalid. Renews the lease."""
     answers = verdict.attempt(Cause.AGENT, f"steering {when}", at.verify, None)
-    if answers is None:
-        return None
+    return None if answers is None else steering_of(answers, verdict, when)
+
+
+def steering_of(
+    answers: Iterable[tuple[str, dict[str, Any]]], verdict: Verdict, when: str
+) -> Steering | None:
+    """The steering in the agent's answers, by node; drift makes the run invalid."""
 
     def steering() -> Steering:
         queues: list[QueueSteering] = []
@@ -341,7 +365,7 @@ def _settings(node: str, answer: Mapping[str, Any]) -> list[Setting]:
 
 
 def _throttled(
-    before: Mapping[int, int], after: Mapping[int, int], verdict: _Verdict
+    before: Mapping[int, int], after: Mapping[int, int], verdict: Verdict
 ) -> dict[int, int]:
     """Throttled periods by pair; a counter that went back belongs to another cgroup."""
     periods = {index: after[index] - before[index] for index in before.keys() & after.keys()}
@@ -352,7 +376,7 @@ def _throttled(
     return {index: count for index, count in periods.items() if count >= 0}
 
 
-def _pair(
+def pair_of(
     result: PairResult,
     metrics: Sequence[str],
     nodes: Mapping[int, tuple[str, str]],

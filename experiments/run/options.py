@@ -19,6 +19,9 @@ from infra.errors import InvalidInput
 from infra.settings import Omit, Quota, Replicas, Seconds, Streams
 from infra.traffic import DEFAULT, Named
 
+# Of switchback under CUBIC: what came before has no effect after 0.1 s.
+WINDOW_S, SETTLE_S = 0.4, 0.1
+
 
 class Option(NamedTuple):
     """How the command line shows a field, and the key of a stack that it sets, if any."""
@@ -97,6 +100,19 @@ class Options(BaseModel):
         default="baseline", exclude_if=lambda name: name == "baseline"
     )
     """Configuration to compare with; none: no comparison"""
+    method: Annotated[Literal["isolated", "switchback"], Option("HOW")] = Field(
+        default="isolated", exclude_if=lambda method: method == "isolated"
+    )
+    """isolated: each run has connections of its own; switchback: an episode measures all
+    configurations in turn under the same connections, --runs is the number of episodes"""
+    window: Annotated[float, Option("SECONDS")] = Field(
+        default=WINDOW_S, ge=0.1, le=60, allow_inf_nan=False, exclude_if=lambda s: s == WINDOW_S
+    )
+    """Of switchback: measured seconds of each configuration in an episode"""
+    settle: Annotated[float, Option("SECONDS")] = Field(
+        default=SETTLE_S, ge=0, le=60, allow_inf_nan=False, exclude_if=lambda s: s == SETTLE_S
+    )
+    """Of switchback: seconds between a change of the steering and the measured seconds"""
 
     @property
     def settings(self) -> tuple[tuple[str, str], ...]:

@@ -2,6 +2,8 @@
 
 A split plot: in each block the paths, the replica counts and, within one count, the
 configurations come in random order, so that a drift of the machine affects all of them alike.
+Under switchback the runs of one block, path and count are an episode, and the orders of several
+episodes are balanced (`experiments/run/episodes.py`).
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby, product
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError
 
-from experiments.run import options
+from experiments.run import episodes, options
 from experiments.run.options import Options
 from infra import untrusted
 from infra.complaints import complaint
@@ -67,8 +70,34 @@ class SweepPlan(Options):
     def eta_s(self) -> float:
         return self.seconds_of(len(self.runs))
 
+    @property
+    def timing(self) -> episodes.Timing:
+        """The windows of an episode."""
+        return episodes.Timing(self.window, self.settle)
+
+    @property
+    def together(self) -> int:
+        """Number of runs that are started together: those of an episode, or one."""
+        return len(self.configurations) if self.method == "switchback" else 1
+
+    def key(self, runs: Sequence[Run]) -> Run:
+        """The run without which an episode does not count: the baseline's, where it has one."""
+        known = self.baseline in self.configurations
+        name = self.baseline if known else self.configurations[0]
+        return next((run for run in runs if run.configuration == name), runs[0])
+
+    def groups(self, runs: Sequence[Run]) -> list[list[Run]]:
+        """The runs in the groups that are started together."""
+        if self.method == "isolated":
+            return [[run] for run in runs]
+        found = groupby(runs, lambda run: (run.block, run.path, run.replicas))
+        return [list(group) for _, group in found]
+
     def seconds_of(self, runs: int) -> float:
         """About how long so many runs take."""
+        if self.method == "switchback":
+            number = -(-runs // self.together)
+            return round(runs * self.timing.period + number * episodes.OVERHEAD_S, 1)
         return round(runs * (self.duration + self.omit + OVERHEAD_S[self.isolation]), 1)
 
 
@@ -105,10 +134,17 @@ def make(asked: Options, *, known: Mapping[str, Configuration], cpus: int) -> Sw
 def _order(asked: Options, configurations: tuple[str, ...]) -> list[Run]:
     shuffled = random.Random(asked.seed)  # noqa: S311 an experiment's order, not a secret
     runs: list[Run] = []
+    orders = {
+        cell: episodes.orders(configurations, shuffled)
+        for cell in product(asked.paths, asked.replicas)
+        if asked.method == "switchback"
+    }
     for block in range(asked.blocks):
         for path in shuffled.sample(asked.paths, len(asked.paths)):
             for count in shuffled.sample(asked.replicas, len(asked.replicas)):
-                for name in shuffled.sample(configurations, len(configurations)):
+                cell = orders.get((path, count))
+                drawn = next(cell) if cell else shuffled.sample(configurations, len(configurations))
+                for name in drawn:
                     runs.append(Run(len(runs), block, path, count, name))
     return runs
 

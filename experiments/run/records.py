@@ -13,14 +13,15 @@ from analysis.schema import Record
 from infra import untrusted
 
 
-def write(directory: Path, name: str, record: Record, raw: Sequence[bytes]) -> Path:
-    """Write `run-NAME.json` and `run-NAME.traffic.json.gz`; the record's path is returned.
+def write(directory: Path, name: str, record: Record, raw: Sequence[bytes] = ()) -> Path:
+    """Write `run-NAME.json` and any `run-NAME.traffic.json.gz`; the record's path is returned.
 
     The record is written last: if it exists, the other file of its run also exists.
     """
     files.folder(directory)
-    compressed = gzip.compress(json.dumps([_traffic(one) for one in raw]).encode(), mtime=0)
-    files.write(directory / f"run-{name}.traffic.json.gz", compressed)
+    if raw:
+        compressed = gzip.compress(json.dumps([_traffic(one) for one in raw]).encode(), mtime=0)
+        files.write(directory / f"run-{name}.traffic.json.gz", compressed)
     path = directory / f"run-{name}.json"
     files.write(path, (record.model_dump_json(indent=1) + "\n").encode())
     return path

@@ -72,18 +72,18 @@ def measure(what: AnyMeasurement) -> dict[str, Any]:
     directory = RESULTS / what.stack
     on: Machine | None = None
 
-    def attempt(number: int) -> Record:
+    def attempt(number: int) -> list[Record]:
         nonlocal on
         record, raw = one.run(what, place=one.Place(attempt=number), on=on)
         on = on or record.machine
         stamp = (record.start or datetime.now(UTC)).strftime("%Y%m%dT%H%M%S.%f")
         records.write(directory, f"{stamp}-{what.configuration}-{what.replicas}", record, raw)
-        return record
+        return [record]
 
     streak = attempts.Streak()
     made: list[Record] = []
     for _ in range(what.runs):
-        made.append(attempts.tried(attempt))
+        made += attempts.tried(attempt)
         try:
             streak.judge(made[-1])
         except attempts.RunsInvalid as error:

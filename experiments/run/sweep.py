@@ -33,7 +33,7 @@ from analysis.pairing import StateKey
 from analysis.schema import Machine, Record
 from experiments import signals
 from experiments.engines import Engine, EngineError, StackRef, stacks, trust
-from experiments.run import attempts, measure, records
+from experiments.run import attempts, measure, records, switchback
 from experiments.run.plan import Run, SweepPlan, from_json, to_json
 from experiments.targets import TARGETS
 from experiments.targets.contract import AnyMeasurement, Target
@@ -109,7 +109,7 @@ class Sweep:
         else:
             files.folder(self.directory / RECORDS)
             files.write(path, to_json(self.plan).encode())
-        return [run for run in self.plan.runs if not self._recorded(run)]
+        return [run for runs in self.plan.groups(self.plan.runs) for run in self._left(runs)]
 
     def run(self, left: Sequence[Run]) -> int:
         """Do the runs that `prepare` returned; returns the number of runs that are still missing.
@@ -122,17 +122,20 @@ class Sweep:
         end = math.inf if self.max_seconds is None else time.monotonic() + self.max_seconds
         # also without a missing run: a sweep that was killed at its end may have left its stack
         with self._restoring():
-            for run in left:
-                if not self._open(run):
-                    finished += 1
+            for group in self.plan.groups(left):
+                runs = [run for run in group if self._open(run)]
+                finished += len(group) - len(runs)
+                if not runs:
                     continue
-                if time.monotonic() + self.plan.seconds_of(1) > end:
+                if time.monotonic() + self.plan.seconds_of(len(runs)) > end:
                     break
-                self.on_run(run)
-                record = self._measure(run)
-                finished += 1
-                self.on_done(Done(run, record, finished, len(self.plan.runs)))
-                streak.judge(record)
+                for run in runs:
+                    self.on_run(run)
+                records = dict(zip(runs, self._measure(runs), strict=True))
+                for run, record in records.items():
+                    finished += 1
+                    self.on_done(Done(run, record, finished, len(self.plan.runs)))
+                streak.judge(records[self.plan.key(runs)])
         return len(self.plan.runs) - finished
 
     def _open(self, run: Run) -> bool:
@@ -168,13 +171,17 @@ class Sweep:
                 words = f"{before}the stack could not be destroyed: {error}"
                 raise EngineError(words, error.exit_code) from error
 
-    def _measure(self, run: Run) -> Record:
+    def _measure(self, runs: Sequence[Run]) -> Sequence[Record]:
         """Set up and measure; after an invalid attempt the stack is repaired and measured again."""
-        stack, state = self._stack(run)
+        key = self.plan.key(runs)
+        stack, state = self._stack(key)
         self._converge(stack, state)
+        episode = self.plan.method == "switchback"
         return attempts.tried(
-            lambda attempt: self._attempt(run, state, attempt),
-            first=len(self._attempts(run)) + 1,
+            lambda attempt: (
+                self._episode(runs, attempt) if episode else [self._attempt(key, state, attempt)]
+            ),
+            first=len(self._attempts(key)) + 1,
             repair=lambda: self._repair(stack),
         )
 
@@ -197,17 +204,36 @@ class Sweep:
 
     def _attempt(self, run: Run, state: StackSettings, attempt: int) -> Record:
         """One attempt, with a record of its own."""
-        place = measure.Place(run.block, run.order, self.plan.seed, self.plan.digest, attempt)
         record, raw = measure.run(
             self._measurement(state),
             replicas=run.replicas,
-            place=place,
+            place=self._place(run, attempt),
             on=self._machines.get(run.path),
         )
         if record.machine:
             self._machines[run.path] = record.machine
         records.write(self.directory / RECORDS, _name(run, attempt), record, raw)
         return record
+
+    def _episode(self, runs: Sequence[Run], attempt: int) -> list[Record]:
+        """One attempt at an episode, with a record for each of its runs; that of the key is the last."""
+        key = self.plan.key(runs)
+        made = switchback.run(
+            [self._measurement(self._stack(run)[1]) for run in runs],
+            key.configuration,
+            replicas=key.replicas,
+            timing=self.plan.timing,
+            places=[self._place(run, attempt) for run in runs],
+            on=self._machines.get(key.path),
+        )
+        if made[0].machine:
+            self._machines[key.path] = made[0].machine
+        for run, record in sorted(zip(runs, made, strict=True), key=lambda one: one[0] == key):
+            records.write(self.directory / RECORDS, _name(run, attempt), record)
+        return made
+
+    def _place(self, run: Run, attempt: int) -> measure.Place:
+        return measure.Place(run.block, run.order, self.plan.seed, self.plan.digest, attempt)
 
     def _measurement(self, state: StackSettings) -> AnyMeasurement:
         self._nodes = self._nodes or self.target.nodes(state)
@@ -251,9 +277,18 @@ class Sweep:
                 return found
             found.append(record)
 
-    def _recorded(self, run: Run) -> bool:
-        """Whether the run has a valid record; a resumed sweep repeats the others."""
-        return any(record.valid for record in self._attempts(run))
+    def _left(self, runs: Sequence[Run]) -> Sequence[Run]:
+        """These runs if they must be repeated: the one that counts has no valid record.
+
+        Of an episode that was interrupted while its records were written some may exist, without
+        that one, which is the last; they are removed.
+        """
+        key = self.plan.key(runs)
+        kept = self._attempts(key)
+        for run in runs if len(runs) > 1 else ():
+            again = _name(run, len(kept) + 1)
+            (self.directory / RECORDS / f"run-{again}.json").unlink(missing_ok=True)
+        return [] if any(record.valid for record in kept) else runs
 
 
 def _name(run: Run, attempt: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -50,6 +50,18 @@ class TrafficResult:
 
 
 @dataclass(frozen=True)
+class WindowResult:
+    """One window of an episode: its traffic, and the agent's answer on what stood, by node."""
+
+    traffic: TrafficResult
+    steering: Sequence[tuple[str, dict[str, Any]]]
+
+
+# The agent's document of an episode, from its receivers: pids, or words of pods.
+Schedule = Callable[[Sequence[int]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Topology:
     """Differences between the pairs and the measurement's claim; and the CPU quota of the pods."""
 
@@ -92,6 +104,12 @@ class Backend(Protocol):
 
     def drive(self, pairs: int) -> TrafficResult:
         """Run the first pairs once. Raises `BarrierBroken` where they cannot start together."""
+
+    def switch(self, pairs: int, schedule: Schedule, seconds: int) -> Sequence[WindowResult]:
+        """Run the first pairs for so many seconds while the agent works through a schedule.
+
+        The result has one entry for each window of the schedule. Raises `BarrierBroken`.
+        """
 
 
 class Findings(Protocol):

@@ -177,7 +177,7 @@ add(
 
 def _resumed(folder: Path) -> object:
     sweep = sweeps.Sweep(folder, PLAN, None)  # type: ignore[arg-type] no engine is asked
-    return sweep._recorded(PLAN.runs[0])
+    return sweep._left(PLAN.runs[:1])
 
 
 _RUN = PLAN.runs[0]

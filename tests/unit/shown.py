@@ -38,6 +38,9 @@ LAB: dict[str, str | None] = {
     "./steerlab sweep --traffic udp:rate=500M": (
         f"./steerlab sweep --traffic udp:rate=500M --out results/udp {SOME}"
     ),
+    "./steerlab sweep --method switchback --runs 20": (
+        "./steerlab sweep --method switchback --runs 1 --replicas 2 --out results/switched"
+    ),
     "./steerlab sweep --path overlay,host": (
         f"./steerlab sweep --path overlay,host --out results/host {SOME}"
     ),

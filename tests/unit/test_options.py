@@ -39,7 +39,13 @@ OTHER = {
     "isolation": "fresh",
     "seed": "77",
     "baseline": "rps",
+    "method": "switchback",
+    "window": "0.5",
+    "settle": "0.2",
 }
+# What an option needs beside it.
+SWITCHED = ["--method", "switchback"]
+NEEDS = {"window": SWITCHED, "settle": SWITCHED}
 BASE = ["--configurations", "baseline,rps", "--replicas", "1", "--runs", "2", "--seed", "5"]
 
 Digest = Callable[[list[str]], str]
@@ -81,9 +87,9 @@ def test_every_option_has_a_value_to_try() -> None:
 def test_asked_kept_repeated_and_asked_again(
     folder: Path, planned: Callable[[list[str]], plan.SweepPlan], field: str
 ) -> None:
-    words = [*BASE, options.flag(field), OTHER[field].format(folder=folder)]
-    made = planned(words)
-    assert made.digest != planned(BASE).digest, "the option changes nothing"
+    base = [*BASE, *NEEDS.get(field, ())]
+    made = planned([*base, options.flag(field), OTHER[field].format(folder=folder)])
+    assert made.digest != planned(base).digest, "the option changes nothing"
     kept = plan.from_json(plan.to_json(made))
     assert kept == made
     assert planned(options.words(kept.asked)).digest == made.digest
@@ -98,9 +104,10 @@ def test_a_yaml_matrix_says_the_same(
     value = OTHER[field].format(folder=folder)
     document = {name: dict([value.split("=")]) if field == "config" else value}
     (folder / "m.yaml").write_text(yaml.safe_dump(document))
+    words = [*BASE, *NEEDS.get(field, ())]
     base = [
         word
-        for pair in zip(BASE[::2], BASE[1::2], strict=True)
+        for pair in zip(words[::2], words[1::2], strict=True)
         if pair[0] != options.flag(field)
         for word in pair
     ]
@@ -131,6 +138,7 @@ asked = st.fixed_dictionaries(
         "until_ci": st.floats(0.001, 1),
         "isolation": st.sampled_from(["incremental", "fresh"]),
         "baseline": st.sampled_from(["baseline", "rps", "none"]),
+        "method": st.sampled_from(["isolated", "switchback"]),
         "config": st.fixed_dictionaries(
             {},
             optional={

@@ -16,7 +16,14 @@ from pydantic import TypeAdapter
 from analysis.schema import Confounders, Machine
 from experiments.host import machine
 from experiments.host.procstat import CounterSample
-from experiments.targets.contract import BarrierBroken, PairResult, Topology, TrafficResult
+from experiments.targets.contract import (
+    BarrierBroken,
+    PairResult,
+    Schedule,
+    Topology,
+    TrafficResult,
+    WindowResult,
+)
 from experiments.targets.kubernetes import agents
 from experiments.targets.kubernetes.shell import (
     LOOK,
@@ -193,6 +200,10 @@ class KubernetesBackend:
         return counts
 
     # --- traffic ---
+
+    def switch(self, pairs: int, schedule: Schedule, seconds: int) -> Sequence[WindowResult]:
+        del pairs, schedule, seconds
+        raise PrerequisiteMissing("method: switchback cannot run on target kubernetes yet")
 
     def drive(self, pairs: int) -> TrafficResult:
         what = self._what

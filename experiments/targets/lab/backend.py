@@ -11,15 +11,18 @@ from typing import Any
 from analysis.schema import Confounders, Machine
 from experiments.host import calls, machine, proc_reader
 from experiments.host.procstat import CounterSample
-from experiments.targets.contract import Topology, TrafficResult
-from experiments.targets.lab import clients, drift
+from experiments.targets.contract import (
+    BarrierBroken,
+    Schedule,
+    Topology,
+    TrafficResult,
+    WindowResult,
+)
+from experiments.targets.lab import clients, drift, episode
 from experiments.validity import Cause, Reason
 from infra.lab import layout
 from infra.lab.measurement import Endpoint, Measurement
 from infra.settings import cpu_limit
-
-# Both nodes of the lab are one kernel: its cores are reported once, under this name.
-LAB = "lab"
 
 
 class LabBackend:
@@ -97,14 +100,16 @@ class LabBackend:
             edges.extend(map(CounterSample.of, both))
 
         results = clients.run(what, what.pairs[:pairs], read)
-        cores = what.cores
-        return TrafficResult(
-            results,
-            {LAB: (edges[0], edges[1])} if len(edges) == 2 else {},
-            using={LAB: {*cores.server, *cores.client}},
-            serving={LAB: cores.server},
-            nodes={pair.index: (LAB, LAB) for pair in what.pairs[:pairs]},
-        )
+        return clients.traffic_result(what, results, edges)
+
+    def switch(self, pairs: int, schedule: Schedule, seconds: int) -> Sequence[WindowResult]:
+        endpoints = self._what.pairs[:pairs]
+        servers = {pair.index: self._server(pair) for pair in endpoints}
+        known = [pid for pid in servers.values() if pid is not None]
+        if len(known) < len(servers):
+            index = next(index for index, pid in servers.items() if pid is None)
+            raise BarrierBroken(f"the server of pair {index} does not run")
+        return episode.run(self._what, endpoints, known, schedule, seconds)
 
 
 def _quota(cgroup: Path) -> float | None:

@@ -11,11 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.targets.contract import BarrierBroken, PairResult
+from experiments.host.procstat import CounterSample
+from experiments.targets.contract import BarrierBroken, PairResult, TrafficResult
+from experiments.validity import Reason
 from infra import traffic
 from infra.lab.layout import netns
 from infra.lab.measurement import Endpoint, Measurement
 from infra.traffic.contract import GRACE_S, Failure
+
+# Both nodes of the lab are one kernel: its cores are reported once, under this name.
+LAB = "lab"
 
 # The shell prints `ready`, waits for the pipe to close, and becomes the client: closing one pipe
 # starts all. "$1" is a cgroup.procs file or empty.
@@ -39,6 +44,16 @@ class Client:
             return PairResult(index, Failure("traffic", "the client did not end in time"))
         kind = traffic.of(measurement.traffic)
         return PairResult(index, kind.parse(out, err, self.process.returncode, measurement), out)
+
+    def await_end(self, deadline: float) -> None:
+        """Wait for a client that was told to end, and thus tells its server, until `deadline`.
+
+        A server counts clients that vanish as errors, and ends after five of them.
+        """
+        try:
+            self.process.communicate(timeout=max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.kill()
 
     def kill(self) -> None:
         """End the client and all that it started (its own session)."""
@@ -122,6 +137,24 @@ def _await_ready(client: Client) -> None:
             f"the client of pair {client.endpoint.index} did not start in "
             f"{client.endpoint.client_namespace}: {words or 'no output'}"
         )
+
+
+def traffic_result(
+    what: Measurement,
+    results: Sequence[PairResult],
+    edges: Sequence[CounterSample],
+    reasons: Sequence[Reason] = (),
+) -> TrafficResult:
+    """The traffic of the first pairs, with the lab's cores (pure)."""
+    cores = what.cores
+    return TrafficResult(
+        results,
+        {LAB: (edges[0], edges[1])} if len(edges) == 2 else {},
+        reasons,
+        using={LAB: {*cores.server, *cores.client}},
+        serving={LAB: cores.server},
+        nodes={one.index: (LAB, LAB) for one in results},
+    )
 
 
 def run(

@@ -1,0 +1,128 @@
+"""What an episode of switchback is (pure): orders, schedule, and the verdict on its windows."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from agent.schedule import MAX_PLANS, MAX_SECONDS, START_PATIENCE
+from experiments.run.options import Options
+from experiments.validity import Reason
+from infra.errors import InvalidInput
+from infra.settings import StackSettings
+from infra.traffic.stream import Stream
+
+# Seconds of traffic before the first window: connections are there and have left slow start.
+WARM_UP_S = 1.0
+# Seconds between two windows, in which the agent reads the values back.
+BETWEEN_S = 0.01
+# Seconds that the clients run beyond the last window, connecting included; they are ended before.
+SPARE_S = 7
+# Seconds of an episode beside its windows, for the estimate alone.
+OVERHEAD_S = WARM_UP_S + 1.0
+# Seconds by which a window may settle shorter, or last shorter or longer.
+TOLERANCE_S = 0.02
+_LEASE_S = 7200
+
+
+class Timing(NamedTuple):
+    """Seconds of a window and of the settling before it."""
+
+    window: float
+    settle: float
+
+    @property
+    def period(self) -> float:
+        return self.settle + self.window + BETWEEN_S
+
+    def end(self, windows: int) -> float:
+        """The end of the last window, in seconds after the start of the schedule."""
+        return WARM_UP_S + windows * self.period
+
+    def traffic(self, windows: int) -> int:
+        """Whole seconds that the connections last."""
+        return math.ceil(self.end(windows)) + SPARE_S
+
+
+def refuse(asked: Options, configurations: int, state: StackSettings) -> None:
+    """Raise `InvalidInput` for what the method cannot measure, and for options of the other one."""
+    if asked.method == "isolated":
+        for field in ("window", "settle"):
+            if getattr(asked, field) != type(asked).model_fields[field].default:
+                raise InvalidInput(f"{field}: applies to --method switchback only")
+        return
+    why = ""
+    if state.target != "lab":
+        why = f"cannot run on target {state.target} yet"
+    elif state.steer_nodes != "server":
+        why = "steers the server node alone (steerNodes=server)"
+    elif asked.isolation == "fresh":
+        why = "keeps the lab between runs, --isolation fresh does not"
+    elif not asked.traffic.startswith(Stream.name):
+        why = f"measures TCP streams (--traffic {Stream.name}), not {asked.traffic}"
+    elif configurations > MAX_PLANS:
+        why = f"takes at most {MAX_PLANS} configurations"
+    elif Timing(asked.window, asked.settle).end(configurations) > MAX_SECONDS:
+        why = f"takes at most {MAX_SECONDS} seconds an episode: give shorter windows (--window)"
+    if why:
+        raise InvalidInput(f"method: switchback {why}; or use --method isolated")
+
+
+def orders(names: Sequence[str], draw: random.Random) -> Iterator[list[str]]:
+    """Random orders, balanced: each name comes at each place, and after each other one, equally often.
+
+    A Williams design with random names and rows: balanced over `n` episodes for an even number
+    of names, over `2 n` for an odd one.
+    """
+    count = len(names)
+    first = [(step + 1) // 2 if step % 2 else -step // 2 for step in range(count)]
+    rows = [[(place + shift) % count for place in first] for shift in range(count)]
+    if count % 2:
+        rows += [row[::-1] for row in rows]
+    while True:
+        labels = draw.sample(names, count)
+        for row in draw.sample(rows, len(rows)):
+            yield [labels[place] for place in row]
+
+
+def schedule(
+    plans: Mapping[str, Mapping[str, Any]], receivers: Sequence[int], timing: Timing
+) -> dict[str, Any]:
+    """The agent's document of an episode: each plan once, in the order of the mapping."""
+    end = timing.end(len(plans))
+    leases = [plan["lease_seconds"] or _LEASE_S for plan in plans.values()]
+    return {
+        "version": 1,
+        "plans": dict(plans),
+        "windows": [
+            {
+                "plan": name,
+                "at": round(WARM_UP_S + number * timing.period, 3),
+                "settle": timing.settle,
+                "seconds": timing.window,
+            }
+            for number, name in enumerate(plans)
+        ],
+        "receivers": list(receivers),
+        "lease_seconds": max(*leases, math.ceil(end) + START_PATIENCE + 1),
+        "tolerance": TOLERANCE_S,
+    }
+
+
+def too_few(reasons: Mapping[str, Sequence[Reason]], key: str) -> list[Reason]:
+    """Why an episode does not count, from what spoils the window of each configuration.
+
+    Without its key, which all others are compared with, or half of its windows there is
+    too little that can be compared under the same connections.
+    """
+    spoilt = {name: why for name, why in reasons.items() if why}
+    if key in spoilt:
+        text = f"the episode has no valid window of {key}: {spoilt[key][0].text}"
+        return [Reason(spoilt[key][0].cause, text)]
+    if 2 * len(spoilt) > len(reasons):
+        one = next(iter(spoilt.values()))[0]
+        text = f"{len(spoilt)} of {len(reasons)} windows of the episode are not valid: {one.text}"
+        return [Reason(one.cause, text)]
+    return []

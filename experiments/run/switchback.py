@@ -1,0 +1,191 @@
+"""One episode of switchback: the configurations in turn under one set of connections, and records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from analysis.metrics import BITRATE
+from analysis.schema import Machine, Record
+from experiments import validity
+from experiments.host import machine
+from experiments.run import episodes, measure
+from experiments.run.measure import Place, Verdict
+from experiments.targets import TARGETS
+from experiments.targets.contract import (
+    AnyMeasurement,
+    Backend,
+    BarrierBroken,
+    PairResult,
+    Topology,
+    TrafficResult,
+    WindowResult,
+)
+from experiments.validity import Cause, Reason
+from infra.errors import Refusal
+from infra.lab.measurement import Measurement
+from infra.traffic.contract import Failure
+
+
+@dataclass
+class _Episode:
+    """What all windows have in common; `began` is the same moment by both clocks."""
+
+    verdict: Verdict
+    windows: Sequence[WindowResult]
+    began: tuple[datetime, float]
+    fields: Mapping[str, Any]
+
+
+def run(
+    whats: Sequence[AnyMeasurement],
+    key: str,
+    *,
+    replicas: int,
+    timing: episodes.Timing,
+    places: Sequence[Place],
+    on: Machine | None = None,
+) -> list[Record]:
+    """Measure a converged stack under each of these measurements once, in their order.
+
+    The stack has the configuration `key`, without whose window the episode does not count. The
+    measurements differ in their configuration alone. Errors make records invalid, with the
+    reason; only an interrupt is raised.
+    """
+    names = [what.configuration for what in whats]
+    episode = _measured(whats, whats[names.index(key)], replicas, timing, on)
+    windows = list(episode.windows) or [_nothing(replicas, episode.verdict)] * len(whats)
+    verdicts, fields = [], []
+    for number, (what, place, window) in enumerate(zip(whats, places, windows, strict=True)):
+        verdict = Verdict()
+        fields.append({
+            **_window(what, replicas, place, window, timing, verdict, episode),
+            "start": _start(window, episode.began, episodes.WARM_UP_S + number * timing.period),
+        })  # fmt: skip
+        verdicts.append(verdict)
+    own = {name: verdict.reasons for name, verdict in zip(names, verdicts, strict=True)}
+    whole = episode.verdict.reasons or episodes.too_few(own, key)
+    return [
+        measure.recorded(
+            one,
+            Verdict(
+                list(verdict.reasons or whole),
+                [*episode.verdict.warnings, *verdict.warnings],
+            ),
+        )
+        for one, verdict in zip(fields, verdicts, strict=True)
+    ]
+
+
+def _measured(
+    whats: Sequence[AnyMeasurement],
+    base: AnyMeasurement,
+    count: int,
+    timing: episodes.Timing,
+    on: Machine | None,
+) -> _Episode:
+    """The windows of an episode, none where it failed, and what was true of all of them."""
+    at = TARGETS[base.target].backend(base)
+    verdict = Verdict()
+    measure.verified(at, verdict, "before the episode")
+    topology = verdict.attempt(
+        Cause.TOPOLOGY, "pods and servers", lambda: at.topology(count),
+        Topology(pod_cpu_limit=base.pod_cpu_limit),
+    )  # fmt: skip
+    verdict.add(topology.reasons)
+    before = measure.confounders(at, verdict)
+    began = datetime.now(UTC), time.monotonic()
+    windows = _switched(at, whats, count, timing, verdict)
+    after = measure.confounders(at, verdict)
+    measure.verified(at, verdict, "after the episode")
+    described = on or verdict.attempt(Cause.MACHINE, "machine", at.describe, None)
+    if described and windows:
+        first = windows[0].traffic
+        verdict.add(
+            verdict.attempt(
+                Cause.CORES, "cores", lambda: measure.same_machine(described, first), []
+            )
+        )
+    verdict.warnings += machine.moved_interrupts(before, after)
+    fields = {
+        "method": "switchback",
+        "duration": timing.window,
+        "omit": timing.settle,
+        "pod_cpu_limit": topology.pod_cpu_limit,
+        "machine": described,
+        "confounders_before": before,
+        "confounders_after": after,
+    }
+    return _Episode(verdict, windows, began, fields)
+
+
+def _switched(
+    at: Backend,
+    whats: Sequence[AnyMeasurement],
+    count: int,
+    timing: episodes.Timing,
+    verdict: Verdict,
+) -> Sequence[WindowResult]:
+    plans = {what.configuration: what.plans[0] for what in whats if isinstance(what, Measurement)}
+    try:
+        return at.switch(
+            count,
+            lambda receivers: episodes.schedule(plans, receivers, timing),
+            timing.traffic(len(whats)),
+        )
+    except BarrierBroken as error:
+        verdict.add([Reason(Cause.START, str(error))])
+    except Exception as error:  # a lost connection may raise anything
+        cause = Cause.AGENT if isinstance(error, Refusal) else Cause.TRAFFIC
+        verdict.add([Reason(cause, f"episode: {measure.in_words(error)}")])
+    return []
+
+
+def _nothing(count: int, verdict: Verdict) -> WindowResult:
+    """The window of an episode that failed."""
+    text = verdict.reasons[0].text if verdict.reasons else "the episode has no windows"
+    failure = Failure("traffic", text)
+    results = [PairResult(index, failure) for index in range(1, count + 1)]
+    return WindowResult(TrafficResult(results, {}), [])
+
+
+def _window(
+    what: AnyMeasurement,
+    count: int,
+    place: Place,
+    window: WindowResult,
+    timing: episodes.Timing,
+    verdict: Verdict,
+    episode: _Episode,
+) -> dict[str, Any]:
+    """The fields of a record, and in its verdict what is wrong with this window."""
+    traffic = window.traffic
+    verdict.add(traffic.reasons)
+    outcomes = [one.outcome for one in traffic.results]
+    verdict.add(validity.unreached(outcomes, BITRATE.name))
+    accounts: dict[str, Any] = verdict.attempt(
+        Cause.WINDOW,
+        "CPU figures",
+        lambda: measure.accounts_of(traffic, timing.window, verdict),
+        {},
+    )
+    steering = measure.steering_of(window.steering, verdict, "in the window")
+    pairs = [measure.pair_of(one, [BITRATE.name], traffic.nodes, {}) for one in traffic.results]
+    return {
+        **measure.fields_of(what, count, place, pairs),
+        **episode.fields,
+        "congestion": measure.congestion_of(outcomes),
+        "steering_before": steering if window.steering else None,
+        "steering_after": steering if window.steering else None,
+        **accounts,
+    }
+
+
+def _start(window: WindowResult, began: tuple[datetime, float], planned: float) -> datetime:
+    """When the window began: by its counters, else as planned, so that no two are the same."""
+    moment, clock = began
+    read = [before.at - clock for before, _ in window.traffic.edges.values()]
+    return moment + timedelta(seconds=read[0] if read else planned)

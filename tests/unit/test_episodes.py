@@ -1,0 +1,161 @@
+"""What an episode of switchback is: balanced orders, the agent's schedule, refusals, its verdict."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from itertools import groupby, islice, pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.schedule import parse_schedule
+from experiments.run import episodes, matrix, options, plan
+from experiments.run.episodes import Timing
+from experiments.run.plan import SweepPlan
+from experiments.validity import Cause, Reason
+from infra import config, configurations
+from infra.errors import InvalidInput
+from infra.lab import measurement
+
+NAMES = ["baseline", "rps", "rfs", "rps-plus", "rfs-plus", "pipeline"]
+MATRIX: dict[str, Any] = {
+    "seed": 7, "blocks": 6, "configurations": NAMES, "replicas": [1, 4], "paths": ["overlay"],
+    "duration": 5, "omit": 1, "method": "switchback",
+}  # fmt: skip
+
+
+def make(**changes: Any) -> SweepPlan:
+    asked = options.read(MATRIX | changes)
+    return plan.make(asked, known=configurations.load(), cpus=8)
+
+
+@given(st.integers(1, 9), st.integers())
+def test_orders_are_balanced(count: int, seed: int) -> None:
+    """Each name at each place, and after each other one, equally often."""
+    names = list("abcdefghi"[:count])
+    rows = count if count % 2 == 0 else 2 * count
+    found = list(islice(episodes.orders(names, random.Random(seed)), 2 * rows))  # noqa: S311
+    assert all(sorted(order) == names for order in found)
+    places = Counter((place, name) for order in found for place, name in enumerate(order))
+    assert set(places.values()) == {2 * rows // count}
+    followed = Counter(pair for order in found for pair in pairwise(order))
+    assert len(followed) == count * (count - 1)
+    assert len(set(followed.values())) <= 1
+
+
+def test_orders_come_from_the_seed() -> None:
+    def first(seed: int) -> tuple[str, ...]:
+        return tuple(next(episodes.orders(NAMES, random.Random(seed))))  # noqa: S311
+
+    assert first(1) == first(1)
+    assert len({first(seed) for seed in range(30)}) > 25
+
+
+def test_an_episode_has_each_configuration_once() -> None:
+    made = make()
+    groups = made.groups(made.runs)
+    assert len(groups) == 12
+    for runs in groups:
+        assert sorted(run.configuration for run in runs) == sorted(NAMES)
+        assert len({(run.block, run.path, run.replicas) for run in runs}) == 1
+        assert made.key(runs).configuration == "baseline"
+    for _, some in groupby(sorted(groups, key=lambda r: r[0].replicas), lambda r: r[0].replicas):
+        orders = [tuple(run.configuration for run in runs) for runs in some]
+        assert {Counter(place).most_common(1)[0][1] for place in zip(*orders, strict=True)} == {1}
+    assert plan.from_json(plan.to_json(made)) == made
+    assert make(seed=8).runs != made.runs
+    assert make(window=0.5).digest != made.digest
+
+
+def test_an_isolated_run_is_on_its_own() -> None:
+    made = make(method="isolated")
+    assert made.groups(made.runs) == [[run] for run in made.runs]
+    assert made.together == 1
+
+
+def test_without_its_baseline_the_first_configuration_is_the_key() -> None:
+    made = make(configurations=["rps", "rfs"], baseline="none")
+    keys = {made.key(runs).configuration for runs in made.groups(made.runs)}
+    assert keys == {"rps"}
+
+
+def test_the_estimate_counts_windows_and_episodes() -> None:
+    made = make()
+    windows = 72 * 0.51
+    assert made.eta_s == pytest.approx(windows + 12 * episodes.OVERHEAD_S, abs=0.1)
+    assert made.seconds_of(made.together) == pytest.approx(3.06 + episodes.OVERHEAD_S, abs=0.1)
+
+
+@pytest.mark.parametrize("lease", ["30s", "2h", "none"])
+def test_the_agent_takes_the_schedule(lease: str) -> None:
+    timing = Timing(0.4, 0.1)
+    plans = {
+        name: measurement.of(config.state(f"{name}-2", {"lease": lease}, (0, 1))).plans[0]
+        for name in NAMES
+    }
+    # one stack's plans differ in their configuration alone
+    document = episodes.schedule(
+        {n: {**p, "owner": "x/server"} for n, p in plans.items()}, [5, 6], timing
+    )
+    found = parse_schedule(document)
+    assert [window.plan for window in found.windows] == NAMES
+    assert [window.first - window.at for window in found.windows] == pytest.approx([0.1] * 6)
+    assert [window.seconds for window in found.windows] == [0.4] * 6
+    assert found.windows[0].at == episodes.WARM_UP_S
+    assert found.receivers == [5, 6]
+    assert found.lease_seconds >= {"30s": 60, "2h": 7200, "none": 7200}[lease]
+    assert timing.traffic(6) > found.windows[-1].last + 1
+
+
+LATE = [Reason(Cause.WINDOW, "late")]
+LOST = [Reason(Cause.TRAFFIC, "lost")]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "words"),
+    [
+        ({"a": [], "b": [], "c": []}, ""),
+        ({"a": [], "b": LATE, "c": []}, ""),
+        ({"a": [], "b": LATE, "c": LATE}, "2 of 3 windows of the episode are not valid: late"),
+        ({"a": LOST, "b": [], "c": []}, "the episode has no valid window of a: lost"),
+    ],
+)
+def test_an_episode_with_too_few_windows_does_not_count(
+    reasons: dict[str, list[Reason]], words: str
+) -> None:
+    found = episodes.too_few(reasons, "a")
+    assert [reason.text for reason in found] == ([words] if words else [])
+
+
+SWITCHED: dict[str, Any] = {
+    "configurations": "baseline,rfs", "replicas": "2", "runs": 3, "duration": 1, "omit": 0,
+    "seed": 1, "method": "switchback",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"config": {"steerNodes": "both"}}, "method: switchback steers the server node alone"),
+        ({"isolation": "fresh"}, "method: switchback keeps the lab"),
+        ({"traffic": "udp"}, "method: switchback measures TCP streams"),
+        ({"window": 60, "configurations": ",".join(NAMES), "settle": 60}, "at most 600 seconds"),
+        ({"method": "isolated", "window": 0.5}, "window: applies to --method switchback only"),
+        ({"method": "isolated", "settle": 0.5}, "settle: applies to --method switchback only"),
+        ({"window": 0.01}, "window: must be greater than or equal to 0.1"),
+        ({"method": "both"}, "method: must be"),
+    ],
+)
+def test_what_cannot_be_switched_is_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        matrix.plan(SWITCHED | change)
+
+
+def test_senders_use_cubic_unless_told_otherwise() -> None:
+    assert matrix.plan(SWITCHED).traffic == "stream:congestion=cubic"
+    other = matrix.plan(SWITCHED | {"traffic": "stream:congestion=bbr"})
+    assert other.traffic == "stream:congestion=bbr"
+    assert matrix.plan(SWITCHED | {"method": "isolated"}).traffic == "stream"

@@ -1,0 +1,467 @@
+"""Episodes without a lab: records of what the agent answers, and a sweep of them that is resumed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from test_sweep import Engine
+
+from agent.episode import Edge, Taken
+from agent.goodput import Reading
+from agent.schedule import Window
+from agent.windows import untimely
+from analysis import machine as conditions
+from analysis import schema, sequential
+from analysis.load import load
+from analysis.schema import Confounders, Machine, Pair, Record
+from experiments.host import calls, machine, procstat
+from experiments.run import episodes, matrix, switchback
+from experiments.run.attempts import RunsInvalid
+from experiments.run.episodes import Timing
+from experiments.run.measure import Place
+from experiments.run.plan import SweepPlan
+from experiments.run.sweep import Sweep
+from experiments.targets.contract import Topology
+from experiments.targets.lab import clients, episode
+from experiments.targets.lab.backend import LabBackend
+from experiments.validity import Cause
+from infra import config
+from infra.errors import PrerequisiteMissing
+from infra.lab import measurement
+from infra.lab.measurement import Measurement
+
+SCHEMA = json.loads((Path(schema.__file__).parent / "record.schema.json").read_text())
+DATA = Path(__file__).parent / "data"
+NAMES = ("rfs", "baseline", "rps")
+TIMING = Timing(0.4, 0.1)
+SERVERS = {1: 71, 2: 72}
+
+
+def edge(folder: str, at: float) -> dict[str, Any]:
+    read = procstat.CounterSample.read(DATA / folder)
+    return {
+        "at": at, "own_cpu": at / 1000, "tasks": [], "own": None, "tick": 100,
+        "stat": read.stat, "softirqs": read.softirqs, "softnet": read.softnet,
+    }  # fmt: skip
+
+
+class Lab:
+    """Stands for agent and clients: the windows of the schedule, each changed by `spoil`."""
+
+    def __init__(self) -> None:
+        self.schedules: list[dict[str, Any]] = []
+        self.spoil: Callable[[dict[str, Any]], None] = lambda _: None
+        self.refuses: Exception | None = None
+        self.drift: list[Any] = []
+        self.seconds: list[int] = []
+        self.early: set[int] = set()
+
+    @contextmanager
+    def episode(self, schedule: dict[str, Any]) -> Iterator[Callable[[], dict[str, Any]]]:
+        self.schedules.append(schedule)
+        if self.refuses:
+            raise self.refuses
+        yield lambda: self.answer(schedule)
+
+    def answer(self, schedule: dict[str, Any]) -> dict[str, Any]:
+        rows = []
+        for number, window in enumerate(schedule["windows"]):
+            first = 100 + window["at"] + window["settle"]
+            row = {
+                **window,
+                "edges": [edge("proc-before", first), edge("proc-after", first + 0.4)],
+                "received": [
+                    {"bytes": 5e6 * (number + 1) * index, "seconds": 0.4} for index in SERVERS
+                ],
+                "spoiled": [],
+            }
+            self.spoil(row)
+            rows.append(row)
+        plans = {
+            name: {
+                "queues": [{
+                    "role": "nic", "device": "eth1", "queue": "rx-0",
+                    "rps_cpus": "3" if name == "rps" else "0", "rps_flow_cnt": 0,
+                }],
+                "sock_flow_entries": 0, "warnings": [],
+            }
+            for name in schedule["plans"]
+        }  # fmt: skip
+        answer = {"owner": "rfs-2/server", "windows": rows, "plans": plans}
+        return calls.read("switchback", 0, json.dumps(answer), "")
+
+    def verify(self, *_: str, plan: dict[str, Any]) -> dict[str, Any]:
+        del plan
+        return {"queues": [], "sock_flow_entries": 0, "drift": self.drift, "warnings": []}
+
+    def barrier(self, what: Measurement, endpoints: Sequence[Any]) -> Lab:
+        self.seconds.append(what.duration)
+        self.clients = [Sender(one.index, one.index in self.early) for one in endpoints]
+        return self
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert all(client.ended for client in self.clients)
+
+    def release(self) -> float:
+        return 0.0
+
+
+class Sender:
+    """A client that runs until it is told to end, or that has ended early."""
+
+    def __init__(self, index: int, early: bool) -> None:
+        self.endpoint = self
+        self.process = self
+        self.index = index
+        self.ended = early
+
+    def poll(self) -> int | None:
+        return 1 if self.ended else None
+
+    def terminate(self) -> None:
+        self.ended = True
+
+    def await_end(self, _: float) -> None:
+        assert self.ended
+
+    def finish(self, _: float, what: Measurement) -> Any:
+        from infra import traffic
+
+        outcome = traffic.of(what.traffic).parse(b"", b"iperf3: cannot connect", 1, what)
+        return type("Result", (), {"outcome": outcome})
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
+    lab = Lab()
+    monkeypatch.setattr(calls, "episode", lab.episode)
+    monkeypatch.setattr(calls, "call", lab.verify)
+    monkeypatch.setattr(clients, "Barrier", lab.barrier)
+    monkeypatch.setattr(episode, "await_connections", lambda *_: None)
+    monkeypatch.setattr(machine, "confounders", Confounders)
+    monkeypatch.setattr(
+        machine, "describe", lambda _: Machine(kernel="6.18", cpu="AMD EPYC", cores=2)
+    )
+    monkeypatch.setattr(LabBackend, "_server", lambda _, pair: SERVERS.get(pair.index))
+    monkeypatch.setattr(
+        LabBackend, "topology", lambda self, _: Topology((), self._what.pod_cpu_limit)
+    )
+    return lab
+
+
+def whats() -> list[Measurement]:
+    values = {"traffic": "stream:congestion=cubic", "replicas": "3"}
+    return [
+        measurement.of(config.state("sweep-x", {**values, "configuration": name}, (0, 1)))
+        for name in NAMES
+    ]
+
+
+def measured(pairs: int = 2) -> dict[str, Record]:
+    """The records of an episode by configuration, as they are written and read back."""
+    places = [Place(3, 10 + number, 7, "abc", 2) for number in range(len(NAMES))]
+    made = switchback.run(whats(), "baseline", replicas=pairs, timing=TIMING, places=places)
+    for record in made:
+        jsonschema.validate(json.loads(record.model_dump_json()), SCHEMA)
+    return {one.configuration: Record.model_validate_json(one.model_dump_json()) for one in made}
+
+
+# records
+
+
+@pytest.mark.usefixtures("lab")
+def test_each_window_is_a_record() -> None:
+    found = measured()
+    assert list(found) == list(NAMES)
+    for number, (name, record) in enumerate(found.items()):
+        assert (record.valid, record.reasons) == (True, [])
+        assert (record.method, record.block, record.order) == ("switchback", 3, 10 + number)
+        assert (record.seed, record.plan, record.attempt) == (7, "abc", 2)
+        assert (record.duration, record.omit, record.window) == (0.4, 0.1, pytest.approx(0.4))
+        assert (record.replicas, record.idle_pairs, record.congestion) == (2, 1, "cubic")
+        assert record.definition == whats()[number].definition
+        rates = [pair.values for pair in record.pairs]
+        assert rates == [{"bitrate_mbps": 100.0 * (number + 1) * index} for index in (1, 2)]
+        assert [core.soft for core in record.cores] == [70.995, 61.657]
+        assert [row.received_rps for row in record.softnet] == [50357, 60738]
+        assert record.harness
+        assert record.harness.cpu_seconds == pytest.approx(0.0004)
+        assert record.steering_before == record.steering_after
+        assert record.steering_before
+        (queue,) = record.steering_before.queues
+        assert (queue.node, queue.rps_cpus) == ("server", "3" if name == "rps" else "0")
+    starts = [record.start for record in found.values()]
+    assert starts == sorted(set(starts))  # type: ignore[type-var]
+
+
+def test_the_schedule_is_the_episode_s(lab: Lab) -> None:
+    measured()
+    (schedule,) = lab.schedules
+    assert [window["plan"] for window in schedule["windows"]] == list(NAMES)
+    assert schedule["plans"] == {what.configuration: what.plans[0] for what in whats()}
+    assert schedule["receivers"] == [71, 72]
+    last = schedule["windows"][-1]
+    assert lab.seconds[0] > last["at"] + last["settle"] + last["seconds"] + 1
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "cause", "words"),
+    [
+        ("it settled for 0.050 s instead of 0.100 s", "window", "the window is late: it settled"),
+        ("it lasted 0.500 s instead of 0.400 s", "window", "the window is late: it lasted"),
+        ("eth1 rx-0: rps_cpus is 1, not 3", "steering", "steering in the window: eth1 rx-0"),
+        ("receiver 72: 1 of its 2 connections have ended", "traffic", "pair 2: 1 of its 2"),
+    ],
+)
+def test_a_spoiled_window_is_not_valid_alone(
+    lab: Lab, spoiled: str, cause: str, words: str
+) -> None:
+    def spoil(row: dict[str, Any]) -> None:
+        if row["plan"] == "rfs":
+            row["spoiled"].append(spoiled)
+            row["received"][1] = None
+
+    lab.spoil = spoil
+    found = measured()
+    assert [record.valid for record in found.values()] == [False, True, True]
+    assert found["rfs"].reasons[0].startswith(words)
+    assert cause in found["rfs"].causes
+    assert found["rfs"].pairs[1].values == {"bitrate_mbps": None}
+    assert found["rfs"].pairs[1].reason
+
+
+def test_what_the_agent_says_of_a_late_window_is_known() -> None:
+    def edge(at: float) -> Edge:
+        return Edge(0, None, [Reading(at, [], [], "")])  # type: ignore[arg-type] no counters
+
+    taken = Taken(0, 1.0, 0, 0, edge(1.05), edge(1.6), [], [])
+    words = untimely(Window("rps", 0, 0.1, 0.4), taken, episodes.TOLERANCE_S)
+    found = episode.spoiled(words, [71])
+    assert [reason.cause for reason in found] == [Cause.WINDOW] * 2
+
+
+def test_a_window_without_any_data_is_not_valid(lab: Lab) -> None:
+    def spoil(row: dict[str, Any]) -> None:
+        for got in row["received"]:
+            got["bytes"] *= row["plan"] != "rps"
+
+    lab.spoil = spoil
+    found = measured()
+    assert [record.valid for record in found.values()] == [True, True, False]
+    assert found["rps"].causes == ["traffic"]
+
+
+def test_without_the_baseline_s_window_nothing_counts(lab: Lab) -> None:
+    lab.spoil = lambda row: row["spoiled"].extend(["it lasted 9 s"] * (row["plan"] == "baseline"))
+    found = measured()
+    assert not any(record.valid for record in found.values())
+    assert {cause for record in found.values() for cause in record.causes} == {"window"}
+    assert found["rps"].reasons[0].startswith("the episode has no valid window of baseline")
+
+
+def test_an_agent_that_refuses_leaves_records_with_its_words(lab: Lab) -> None:
+    lab.refuses = PrerequisiteMissing("eth1 is not here")
+    found = measured()
+    for record in found.values():
+        assert (record.valid, record.causes) == (False, ["agent"])
+        assert record.reasons == ["episode: eth1 is not here"]
+        assert [pair.values for pair in record.pairs] == [{"bitrate_mbps": None}] * 2
+        assert record.start
+    assert len({record.start for record in found.values()}) == 3
+
+
+@pytest.mark.usefixtures("lab")
+def test_a_server_that_does_not_run_is_a_reason() -> None:
+    found = measured(pairs=3)
+    assert found["rfs"].reasons == ["the server of pair 3 does not run"]
+    assert found["rfs"].causes == ["start"]
+
+
+def test_a_client_that_ends_early_is_a_reason(lab: Lab) -> None:
+    lab.early = {2}
+    found = measured()
+    assert not any(record.valid for record in found.values())
+    assert found["rps"].reasons[0].startswith("pair 2: the client ended before the last window")
+    assert "cannot connect" in found["rps"].reasons[0]
+
+
+def test_drift_around_an_episode_is_a_reason_against_it(lab: Lab) -> None:
+    lab.drift = [{"message": "eth1 rx-0: rps_cpus is 3, not 1"}]
+    found = measured()
+    assert {tuple(record.causes) for record in found.values()} == {("steering",)}
+
+
+@pytest.mark.usefixtures("lab")
+def test_the_method_is_a_condition() -> None:
+    record = measured()["rps"]
+    other = record.model_copy(update={"method": "isolated"})
+    found = conditions.differences(conditions.conditions([record]), conditions.conditions([other]))
+    assert found == ["method: switchback against isolated"]
+
+
+# sweeps
+
+
+class Rig:
+    """A results directory; `bad` are the windows (block, configuration) that are not valid."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.engine = Engine()
+        self.bad: set[tuple[int, str]] = set()
+        self.done: list[tuple[int, int]] = []  # block, attempt
+        self.dies: Callable[[int], None] = lambda _: None
+        self.rate: Callable[[int], float] = lambda _: 100.0
+        self.seen: list[list[str]] = []
+
+    def run(self, what: Sequence[Measurement], key: str, **given: Any) -> list[Record]:
+        places: Sequence[Place] = given["places"]
+        block = places[0].block
+        assert block is not None
+        self.done.append((block, places[0].attempt))
+        self.seen.append([one.configuration for one in what])
+        self.dies(block)
+        bad = {one.configuration for one in what if (block, one.configuration) in self.bad}
+        if key in bad:
+            bad = {one.configuration for one in what}
+        return [
+            Record(
+                target="lab", method="switchback", stack=one.stack, definition=one.definition,
+                configuration=one.configuration, replicas=given["replicas"],
+                valid=one.configuration not in bad,
+                reasons=["late"] * (one.configuration in bad),
+                causes=["window"] * (one.configuration in bad),
+                pairs=[
+                    Pair(index=index, values={"bitrate_mbps": self.rate(place.order or 0)})
+                    for index in range(1, given["replicas"] + 1)
+                ],
+                duration=0.4, block=place.block, order=place.order, seed=place.seed,
+                plan=place.plan, attempt=place.attempt,
+            )
+            for one, place in zip(what, places, strict=True)
+        ]  # fmt: skip
+
+    def sweep(self, made: SweepPlan, resume: bool = False, **more: Any) -> list[tuple[int, int]]:
+        self.done.clear()
+        self.seen.clear()
+        job = Sweep(self.directory, made, self.engine, **more)
+        job.run(job.prepare(resume=resume))
+        return self.done
+
+    @property
+    def records(self) -> list[Record]:
+        return load(self.directory).records
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    rig = Rig(tmp_path / "out")
+    monkeypatch.setattr(switchback, "run", rig.run)
+    return rig
+
+
+def make(**changes: Any) -> SweepPlan:
+    fields: dict[str, Any] = {
+        "configurations": ",".join(NAMES), "replicas": "2", "runs": 3, "duration": 1, "omit": 0,
+        "seed": 7, "method": "switchback",
+    }  # fmt: skip
+    return matrix.plan(fields | changes)
+
+
+def once(records: Sequence[Record]) -> bool:
+    """Each run has one valid record."""
+    return set(Counter(record.order for record in records if record.valid).values()) == {1}
+
+
+def test_episodes_follow_the_plan_and_the_baseline_stands(rig: Rig) -> None:
+    made = make()
+    assert rig.sweep(made) == [(0, 1), (1, 1), (2, 1)]
+    assert rig.engine.verbs == ["up", "destroy"]
+    assert rig.engine.asked[0][1].config["steerlab:configuration"] == "baseline"
+    assert [name for names in rig.seen for name in names] == [
+        run.configuration for run in made.runs
+    ]
+    assert len(rig.records) == 9
+    assert once(rig.records)
+
+
+def test_a_spoiled_window_stays_one_and_its_episode_is_not_repeated(rig: Rig) -> None:
+    rig.bad = {(1, "rps")}
+    made = make()
+    assert rig.sweep(made) == [(0, 1), (1, 1), (2, 1)]
+    assert [(r.block, r.configuration) for r in rig.records if not r.valid] == [(1, "rps")]
+    assert rig.sweep(made, resume=True) == []
+
+
+def test_an_episode_that_failed_is_repeated_and_later_again(rig: Rig) -> None:
+    rig.bad = {(1, "baseline")}
+    made = make()
+    assert rig.sweep(made) == [(0, 1), (1, 1), (1, 2), (2, 1)]
+    rig.bad = set()
+    assert rig.sweep(made, resume=True) == [(1, 3)]
+    assert once(rig.records)
+    assert Counter(r.attempt for r in rig.records if r.block == 1) == {1: 3, 2: 3, 3: 3}
+
+
+def test_three_failed_episodes_in_a_row_end_the_sweep(rig: Rig) -> None:
+    rig.bad = {(block, "baseline") for block in (1, 2, 3)}
+    with pytest.raises(RunsInvalid, match="window"):
+        rig.sweep(make(runs=6))
+    assert rig.done[-1] == (3, 2)
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_an_episode_that_was_interrupted_is_repeated_without_duplicates(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """Killed before its records, and between two of them."""
+    from experiments.run import records
+
+    write, left = records.write, iter(range(3 + written))
+
+    def dying(*given: Any) -> Path:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return write(*given)
+
+    monkeypatch.setattr(records, "write", dying)
+    made = make()
+    with pytest.raises(KeyboardInterrupt):
+        rig.sweep(made)
+    assert len(rig.records) == 3 + written
+    monkeypatch.setattr(records, "write", write)
+    kept = [record for record in rig.records if record.block == 0]
+    job = Sweep(rig.directory, made, rig.engine)
+    assert len(job.prepare(resume=True)) == 6
+    assert rig.records == kept  # nothing of an episode that is not complete
+    assert rig.sweep(made, resume=True) == [(1, 1), (2, 1)]
+    assert len(rig.records) == 9
+    assert once(rig.records)
+
+
+def test_until_ci_leaves_out_what_is_known(rig: Rig) -> None:
+    made = make(runs=20, until_ci=0.05)
+    wide = {run.order for run in made.runs if run.configuration == "rfs"}
+    rig.rate = lambda order: 100 + 400 * (order % 2) if order in wide else 100 + order % 5 / 10
+    assert len(rig.sweep(made)) == 20
+    fewest = sequential.FEWEST
+    assert [sorted(names) for names in rig.seen[fewest:]] == [["baseline", "rfs"]] * (20 - fewest)
+    assert rig.sweep(made, resume=True) == []
+
+
+def test_no_episode_begins_that_would_end_late(rig: Rig) -> None:
+    made = make()
+    one = made.seconds_of(made.together)
+    assert one == pytest.approx(3 * 0.51 + episodes.OVERHEAD_S, abs=0.1)
+    assert rig.sweep(made, max_seconds=one / 2) == []
+    assert rig.engine.verbs == ["destroy"]
