@@ -84,9 +84,9 @@ def test_without_its_baseline_the_first_configuration_is_the_key() -> None:
 
 def test_the_estimate_counts_windows_and_episodes() -> None:
     made = make()
-    windows = 72 * 0.51
+    windows = 72 * 0.61
     assert made.eta_s == pytest.approx(windows + 12 * episodes.OVERHEAD_S, abs=0.1)
-    assert made.seconds_of(made.together) == pytest.approx(3.06 + episodes.OVERHEAD_S, abs=0.1)
+    assert made.seconds_of(made.together) == pytest.approx(6 * 0.61 + episodes.OVERHEAD_S, abs=0.1)
 
 
 @pytest.mark.parametrize("lease", ["30s", "2h", "none"])

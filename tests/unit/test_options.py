@@ -41,7 +41,7 @@ OTHER = {
     "baseline": "rps",
     "method": "switchback",
     "window": "0.5",
-    "settle": "0.2",
+    "settle": "0.3",
 }
 # What an option needs beside it.
 SWITCHED = ["--method", "switchback"]
