@@ -22,13 +22,18 @@ def row(
     """One window: moments and counters at both edges, bytes of each receiver, and what spoils it."""
     first, last = taken.first, taken.last
     got: list[dict[str, float] | None] = []
-    spoiled = [*untimely(window, taken, tolerance), *differences]
+    spoiled: list[dict[str, Any]] = [
+        {"kind": "late", "message": text} for text in untimely(window, taken, tolerance)
+    ]
+    spoiled += [{"kind": "value", "message": text} for text in differences]
     for index, one in enumerate(receivers):
         try:
             got.append(received(first.readings[index], last.readings[index], one.connections))
         except (ValueError, OSError) as error:
             got.append(None)
-            spoiled.append(f"{one.name}: {error}")
+            spoiled.append(
+                {"kind": "receiver", "receiver": index, "message": f"{one.name}: {error}"}
+            )
     return {
         **window._asdict(),
         "late": [taken.late, first.late, last.late],

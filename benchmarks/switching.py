@@ -171,7 +171,7 @@ def switching(state: StackSettings) -> dict[str, Any]:
         "late_ms": spread(late),
         "agent_share_of_a_core": round(float(np.median(shares)), 4),
         "spoiled": len(spoiled),
-        "reasons": sorted(set(spoiled))[:5],
+        "reasons": sorted({reason["message"] for reason in spoiled})[:5],
         "gbps": {name: round(rate(windows, name), 2) for name in NAMES},
     }
 

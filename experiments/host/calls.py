@@ -92,11 +92,17 @@ class _Received(BaseModel):
     seconds: Annotated[float, Field(gt=0)]
 
 
+class _Spoiled(BaseModel):
+    kind: str
+    message: str
+    receiver: Annotated[int, Field(ge=0)] | None = None
+
+
 class _Window(BaseModel):
     plan: str
     edges: tuple[_Edge, _Edge]
     received: list[_Received | None]
-    spoiled: list[str]
+    spoiled: list[_Spoiled]
 
 
 class _Answer(BaseModel):

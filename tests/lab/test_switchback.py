@@ -40,11 +40,6 @@ def steered() -> dict[str, tuple[str, str]]:
         return {str(entry): (entry.before, survey.located(entry, read)) for entry in entries}
 
 
-def untimely(reason: str) -> bool:
-    """Of a machine that does something else too."""
-    return reason.startswith(("it settled for", "it lasted"))
-
-
 def test_an_episode_of_six_configurations(lab: StackSettings) -> None:
     before, saved = steered(), SNAPSHOT.read_text()
     schedule = switching.document(lab, switching.NAMES, switching.servers(lab))
@@ -56,8 +51,9 @@ def test_an_episode_of_six_configurations(lab: StackSettings) -> None:
     assert process.returncode == 0
     assert answer["fifo"] is True
     assert answer["left"] == answer["warnings"] == []
+    # a machine that does something else too may be late
     reasons = [reason for window in answer["windows"] for reason in window["spoiled"]]
-    assert [reason for reason in reasons if not untimely(reason)] == []
+    assert [reason for reason in reasons if reason["kind"] != "late"] == []
     assert {window["plan"] for window in answer["windows"]} == {*switching.NAMES}
     tables = {name: plan["sock_flow_entries"] for name, plan in answer["plans"].items()}
     assert tables == {name: 32768 * name.startswith("rfs") for name in switching.NAMES}

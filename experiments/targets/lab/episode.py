@@ -55,7 +55,7 @@ def run(
                 what,
                 pairs(row, endpoints, congestion(what)),
                 [CounterSample.of(edge) for edge in row["edges"]],
-                [*ended, *spoiled(row["spoiled"], servers)],
+                [*ended, *map(spoiled, row["spoiled"])],
             ),
             steering=[(node, {"drift": [], **answer["plans"][row["plan"]]})],
         )
@@ -116,17 +116,11 @@ def _rate(size: float, seconds: float) -> float:
     return round(size * 8e-6 / seconds, 6)
 
 
-def spoiled(texts: Sequence[str], servers: Sequence[int]) -> list[Reason]:
-    """The agent's reasons against a window, with their cause; a receiver is named by its pair (pure)."""
-    found = []
-    for text in texts:
-        pair = [
-            index for index, pid in enumerate(servers, 1) if text.startswith(f"receiver {pid}:")
-        ]
-        if text.startswith(("it settled", "it lasted")):
-            found.append(Reason(Cause.WINDOW, f"the window is late: {text}"))
-        elif pair:
-            found.append(Reason(Cause.TRAFFIC, f"pair {pair[0]}: {text.partition(': ')[2]}"))
-        else:
-            found.append(Reason(Cause.STEERING, f"steering in the window: {text}"))
-    return found
+def spoiled(reason: Mapping[str, Any]) -> Reason:
+    """The agent's reason against a window; a receiver is named by its pair (pure)."""
+    text = reason["message"]
+    if reason["kind"] == "late":
+        return Reason(Cause.WINDOW, f"the window is late: {text}")
+    if reason["kind"] == "receiver":
+        return Reason(Cause.TRAFFIC, f"pair {reason['receiver'] + 1}: {text}")
+    return Reason(Cause.STEERING, f"steering in the window: {text}")
