@@ -213,8 +213,10 @@ class SshSession:
         except subprocess.TimeoutExpired:
             return None
         if self._process.returncode == _SSH_FAILED:
-            words = err.decode(errors="replace").strip() or "no reason was given"
-            raise PrerequisiteMissing(f"ssh to {self._shell.address}: {words}")
+            # the reason is the last line, after banners and warnings
+            lines = err.decode(errors="replace").split("\n")
+            words = next((line for line in reversed(lines) if line.strip()), "no reason was given")
+            raise PrerequisiteMissing(f"ssh to {self._shell.address}: {words.strip()}")
         return Answer(
             self._process.returncode,
             out.decode(errors="replace"),

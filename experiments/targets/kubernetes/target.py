@@ -34,7 +34,7 @@ def require_for(state: StackSettings) -> None:
     for node in of_state(state).steered(state.steer_nodes == "both"):
         answer = run(SshShell(node.address, of.ssh), ("true",)) if of.node_access == "ssh" else None
         if answer and answer.status != 0:
-            reason = (answer.err.strip() or f"exit status {answer.status}").splitlines()[-1]
+            reason = answer.err.strip() or f"exit status {answer.status}"
             raise PrerequisiteMissing(f"ssh to node {node.name} ({node.address}): {reason}")
 
 
