@@ -123,7 +123,9 @@ class Configuration(_Model):
         old = {key: values[key] for key in MACHINE_ALIASES if key in values}
         if not old:
             return values
-        machine = values.get("machine") or {}
+        machine = values.get("machine", {})
+        if isinstance(machine, dict) and (twice := next(iter(old.keys() & machine.keys()), None)):
+            raise ValueError(f"{twice} is given twice, in machine too: remove one of them")
         rest = {key: value for key, value in values.items() if key not in old}
         return {**rest, "machine": {**machine, **old} if isinstance(machine, dict) else machine}
 

@@ -31,6 +31,11 @@ def path_of(key: str) -> tuple[str, ...]:
     return (MOVED[first], first, *rest) if first in MOVED else (first, *rest)
 
 
+def ordered(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Mappings first: what a longer key names is part of them."""
+    return sorted(values.items(), key=lambda item: len(path_of(item[0].removeprefix(prefix))))
+
+
 def renamed(names: Iterable[str]) -> str:
     """A note that names the successor of each old key among these; empty where there is none."""
     old = [name for name in dict.fromkeys(names) if len(path_of(name)) > len(name.split("."))]
@@ -43,16 +48,15 @@ def document(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises `InvalidInput` where two spellings of one setting have different values.
     """
     found: dict[str, Any] = {}
-    # mappings first: what a longer key names is part of them
-    for key in sorted(values, key=lambda key: len(path_of(key))):
+    for key, value in ordered(values):
         path = path_of(key)
         kept = at(found, path)
-        if kept is not None and text(kept) != text(values[key]):
+        if kept is not None and text(kept) != text(value):
             raise InvalidInput(
-                f"{key}: is given twice, as {shown(text(values[key]))} and, in {path[0]}, as "
-                f"{shown(text(kept))}: remove {key}"
+                f"{key}: is given twice, as {shown(text(value))} and, in {path[0]}, as "
+                f"{shown(text(kept))}: remove one of them"
             )
-        put(found, path, values[key])
+        put(found, path, value)
     return found
 
 

@@ -122,8 +122,9 @@ def _turns(runs: pd.DataFrame) -> Floats:
 
 def _points(effects: Iterable[tuple[int, str, Effect]]) -> list[Point]:
     return [
-        (replicas, name, effect.estimate, effect.low or effect.estimate,
-         effect.high or effect.estimate)
+        (replicas, name, effect.estimate,
+         effect.estimate if effect.low is None else effect.low,
+         effect.estimate if effect.high is None else effect.high)
         for replicas, name, effect in effects
         if effect.estimate is not None
     ]  # fmt: skip

@@ -26,7 +26,7 @@ def load(name: str, changes: Mapping[str, str] | None = None) -> tuple[StackRef,
     file, new = _read(name), _full(changes or {})
     document = keys.document(_own(file))
     keys.document(_own(new))  # refuses contradictions
-    for key, value in _own(new).items():
+    for key, value in keys.ordered(_own(new)):
         keys.put(document, keys.path_of(key), value)
     others = {
         key: _text(value) for key, value in (file | new).items() if not key.startswith(_PREFIX)
@@ -66,7 +66,7 @@ def save(name: str, changes: Mapping[str, str]) -> None:
     spelled = {_full_key(str(key)): key for key in _section(path)}
     values: dict[tuple[str, ...], Any] = {}
     removed: list[str] = []
-    for key, value in new.items():
+    for key, value in keys.ordered(new, _PREFIX):
         if not key.startswith(_PREFIX):
             if file.get(key) is None or _text(file[key]) != value:
                 values[(spelled.get(key, key),)] = value
@@ -80,7 +80,8 @@ def save(name: str, changes: Mapping[str, str]) -> None:
             old_place = keys.path_of(old)
             if len(old_place) > 1 and place[: len(old_place)] == old_place[: len(place)]:
                 removed.append(spelled[_PREFIX + old])
-                values[(first, *old_place[1:])] = keys.structure(file[_PREFIX + old])
+                if len(place) > len(old_place):
+                    values[(first, *old_place[1:])] = keys.structure(file[_PREFIX + old])
         values[(first, *place[1:])] = keys.structure(value)
     if values:
         atomically(path, yaml_files.changed(path, "config", values, removed))

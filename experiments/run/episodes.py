@@ -68,6 +68,14 @@ def refuse(asked: Options, configurations: int, state: StackSettings) -> None:
         why = f"takes at most {MAX_SECONDS} seconds an episode: give shorter windows (--window)"
     if why:
         raise InvalidInput(f"method: switchback {why}; or use --method isolated")
+    needed = (
+        Timing(asked.window, asked.settle).traffic(configurations) + state.section.AROUND_A_RUN_S
+    )
+    if state.lease_seconds is not None and state.lease_seconds < needed:
+        raise InvalidInput(
+            f"lease: {state.lease} is shorter than an episode with its start and end: give at "
+            f"least {needed}s, or none"
+        )
 
 
 def orders(names: Sequence[str], draw: random.Random) -> Iterator[list[str]]:

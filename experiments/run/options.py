@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel, to_snake
 
 from experiments.engines import stacks
@@ -36,22 +36,29 @@ def _listed(value: Any) -> Any:
         value = [word.strip() for word in value.split(",") if word.strip()]
     if not isinstance(value, list | tuple) or not value:
         raise ValueError("must be a list of one or more, or separated by commas")
-    if len(set(map(str, value))) != len(value):
-        raise ValueError("must not name one of them twice")
     return tuple(value)
+
+
+def _once(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(value)) != len(value):
+        raise ValueError("must not name one of them twice")
+    return value
 
 
 def _settings(value: Any) -> Any:
     if not isinstance(value, Mapping | tuple):
         raise ValueError("must map keys to values")
-    texts = {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in dict(value).items()}
+    try:
+        texts = {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in dict(value).items()}
+    except TypeError:
+        raise ValueError("must map keys to text, numbers, lists or mappings") from None
     for key in texts:
         if key in decided():
             raise ValueError(f"{key} is an option of the sweep itself: {decided()[key]}")
     return tuple(sorted(texts.items()))
 
 
-Listed = BeforeValidator(_listed)
+Listed, Once = BeforeValidator(_listed), AfterValidator(_once)
 
 
 class Options(BaseModel):
@@ -64,9 +71,9 @@ class Options(BaseModel):
         frozen=True, extra="forbid", alias_generator=to_camel, use_attribute_docstrings=True
     )
 
-    configurations: Annotated[tuple[str, ...], Listed, Option("NAMES")]
+    configurations: Annotated[tuple[str, ...], Listed, Once, Option("NAMES")]
     """Configurations to measure, separated by commas"""
-    replicas: Annotated[tuple[Replicas, ...], Listed, Option("COUNTS")]
+    replicas: Annotated[tuple[Replicas, ...], Listed, Once, Option("COUNTS")]
     """Numbers of pairs, separated by commas"""
     blocks: Annotated[int, whole(1, 10_000), Option("N")] = Field(alias="runs")
     """Runs of each configuration and number of pairs"""
@@ -74,7 +81,7 @@ class Options(BaseModel):
     omit: Annotated[Omit, Option("SECONDS")]
     streams: Annotated[Streams, Option("N")] = 1
     traffic: Annotated[Named, Option("TRAFFIC", key="traffic")] = DEFAULT
-    paths: Annotated[tuple[Literal["overlay", "host"], ...], Listed, Option("PATHS")] = Field(
+    paths: Annotated[tuple[Literal["overlay", "host"], ...], Listed, Once, Option("PATHS")] = Field(
         default=("overlay",), alias="path"
     )
     """Network paths: overlay, host, or overlay,host"""

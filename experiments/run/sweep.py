@@ -1,7 +1,6 @@
 """A sweep: every run of a plan, set up by an engine and measured, with a record for each run.
 
     from pathlib import Path
-from typing import Any
     from experiments.run import matrix
     from experiments.engines.choice import choose
     from experiments.run.sweep import Sweep
@@ -145,7 +144,9 @@ class Sweep:
         if run.block != self._block:
             states = {(one.path, one.replicas, one.configuration) for one in self.plan.runs}
             made = load(self.directory).records
-            self._needed = sequential.open_states(made, states, self.plan.until_ci)
+            self._needed = sequential.open_states(
+                made, states, self.plan.until_ci, baseline=self.plan.baseline
+            )
             self._block = run.block
         return (run.path, run.replicas, run.configuration) in self._needed
 

@@ -27,8 +27,11 @@ def of(text: str) -> Traffic:
     if name not in TRAFFIC:
         raise InvalidInput(f"traffic: must be one of {', '.join(TRAFFIC)}, not {shown(name)}")
     pairs = [option.partition("=") for option in options.split(",") if option]
+    given = {key: value if equals else None for key, equals, value in pairs}
+    if len(given) != len(pairs):
+        raise InvalidInput(f"traffic: {shown(text)}: has an option twice; remove one of them")
     try:
-        return TRAFFIC[name].model_validate({key: value for key, _, value in pairs})
+        return TRAFFIC[name].model_validate(given)
     except ValidationError as error:
         raise InvalidInput(f"traffic: {name}: {complaint(error, TRAFFIC[name])}") from None
 

@@ -101,6 +101,8 @@ def _rate(report: dict[str, Any] | None, status: int, window: Window) -> float |
 # Where an object may begin, and how many are tried: it prints one, or two.
 _FIRST = re.compile(r"^\{", re.MULTILINE)
 _MOST_OBJECTS = 8
+# Of what is beside a report: a record keeps it as warnings.
+_LONGEST_LINE, _MOST_LINES = 1000, 20
 # Where an object ends, whatever numbers are in it.
 _EXTENT = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 # cJSON prints what is not a number like this.
@@ -130,7 +132,8 @@ def _first(out: bytes, err: bytes) -> tuple[dict[str, Any] | None, tuple[str, ..
             report = found
     beside += [text[position:], err.decode(errors="replace")]
     lines = "\n".join(beside).splitlines() if report else [text, *beside[-1:]]
-    return report, tuple(line.strip() for line in lines if line.strip())
+    words = [line.strip()[:_LONGEST_LINE] for line in lines if line.strip()]
+    return report, tuple(words[:_MOST_LINES])
 
 
 def mapping(value: object) -> Mapping[str, Any]:

@@ -27,7 +27,7 @@ class Udp(Traffic):
 
     rate: Annotated[
         str,
-        like(r"0|[1-9]\d{0,8}[KMG]?", "must be bits per second such as 300M, or 0 for no limit"),
+        like(r"0|[1-9][0-9]{0,8}[KMG]?", "must be bits per second such as 300M, or 0 for no limit"),
     ] = Field(default="300M", description="bits per second of each stream; 0: no limit")
     size: Annotated[int, whole(16, 65_507)] = Field(
         default=1400, description="bytes of payload in a datagram"

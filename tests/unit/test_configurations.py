@@ -282,5 +282,7 @@ def test_the_machine_s_settings_have_a_key_of_their_own(own) -> None:
     old = configurations.load(own("a: {sock_flow_entries: 64}"))["a"]
     assert new == old
     assert new.definition == old.definition
+    with pytest.raises(InvalidInput, match="sock_flow_entries is given twice"):
+        configurations.load(own("a: {sock_flow_entries: 64, machine: {sock_flow_entries: 1}}"))
     with pytest.raises(InvalidInput, match=r"machine.*rps_sock_flow_entries and sock_flow"):
         configurations.load(own("a: {sock_flow_entries: 1, machine: {rps_sock_flow_entries: 1}}"))

@@ -219,6 +219,8 @@ def test_plans_of_the_first_version_are_the_same_experiments() -> None:
         ({"blocks": 0}, "runs: must be"),
         ({"seed": "x"}, "seed"),
         ({"replicas": "1,1"}, "replicas: .* twice"),
+        ({"replicas": "1,01"}, "replicas: .* twice"),
+        ({"config": {"lease": b"2h"}}, "config: must map"),
         ({"paths": "moon"}, "path: must be"),
     ],
 )

@@ -287,6 +287,18 @@ def test_a_change_wins_over_the_file_whatever_it_is_called(file: Write) -> None:
         stacks.load("rps-4", {"context": "a", "kubernetes.context": "b"})
 
 
+@pytest.mark.parametrize("whole_last", [True, False])
+def test_the_order_of_changes_does_not_matter(file: Write, whole_last: bool) -> None:
+    path = file(NESTED)
+    words = [("kubernetes.context", "prod"), ("kubernetes", '{"via": "pod"}')]
+    new = dict(words if whole_last else reversed(words))
+    settings = stacks.load("rps-4", new)[1].kubernetes
+    assert (settings.context, settings.via) == ("prod", "pod")
+    stacks.save("rps-4", new)
+    config = yaml.safe_load(path.read_text())["config"]
+    assert config == {"steerlab:kubernetes": {"context": "prod", "via": "pod"}}
+
+
 def test_old_keys_are_told_with_their_successors(file: Write) -> None:
     file(NESTED)
     told = stacks.renamed("rps-4", {"lab.path": "host", "cpus": "{}"})

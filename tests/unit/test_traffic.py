@@ -93,6 +93,9 @@ def test_one_traffic_has_one_name(text: str, shortest: str) -> None:
         ("stream:congestio=cubic", "congestio: unknown key; did you mean congestion"),
         ("stream:cubic", "cubic: unknown key"),
         ("stream:congestion=-x", "congestion: must be a TCP congestion control"),
+        ("stream:congestion", "congestion: "),
+        ("udp:rate=1M,rate=2M", "traffic: .*twice"),
+        ("udp:rate=1\u0663M", "rate: must be"),
         ("stream:congestion=a b", "congestion: must be a TCP congestion control"),
     ],
 )

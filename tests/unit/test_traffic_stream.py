@@ -107,6 +107,12 @@ def test_text_around_the_result_is_a_warning(
     assert result.warnings == warnings
 
 
+def test_output_that_is_no_result_is_cut() -> None:
+    """A record keeps it as warnings, and has a largest size."""
+    failure = failed(b"{" + b"x" * 100_000 + b"\n" * 99 + b"y" * 5_000, b"z\n" * 1_000, 1)
+    assert sum(map(len, failure.warnings)) < 25_000
+
+
 @pytest.mark.parametrize(
     "output",
     [
