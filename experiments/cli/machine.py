@@ -13,7 +13,7 @@ import typer
 
 from experiments.cli import hook, terminal
 from experiments.cli.stacks import Json
-from experiments.cli.terminal import note, show, show_json, waiting
+from experiments.cli.terminal import note, show, show_answer, show_json, waiting
 from infra.commands import command
 
 if TYPE_CHECKING:
@@ -158,10 +158,7 @@ def nodes_show(namespace: Namespaces = None, json: Json = False) -> None:
 
     requirements.require_root()
     answer = nodes.show(namespace or [nodes.PODS])
-    if json:
-        show_json(answer)
-    else:
-        show(nodes.show_text(answer))
+    show_answer(answer, nodes.show_text, json=json)
 
 
 def nodes_preview(
@@ -185,10 +182,7 @@ def nodes_preview(
     choice = _choice(configuration, nic, overlay, pods, namespace, own, "", owner)
     requirements.require_root()
     answer = nodes.preview(choice)
-    if json:
-        show_json(answer)
-    else:
-        show(nodes.preview_text(answer))
+    show_answer(answer, nodes.preview_text, json=json)
 
 
 def _choice(
@@ -280,10 +274,7 @@ def nodes_apply(
     requirements.require_root()
     answer = nodes.apply(choice, keep=persist)
     undo = command("nodes", "restore", *(["--owner", owner] if owner != "nodes" else []))
-    if json:
-        show_json(answer)
-    else:
-        show(nodes.apply_text(answer))
+    show_answer(answer, nodes.apply_text, json=json)
     seconds = answer["lease_seconds"]
     by_itself = f"; automatically in {in_words(seconds)}" if seconds else ""
     note(f"undo it with {undo}{by_itself}")
@@ -341,10 +332,7 @@ def nodes_restore(
         return
     requirements.require_root()
     answer = nodes.restore(None if everybody else owner, force=force)
-    if json:
-        show_json(answer)
-    else:
-        show(nodes.restore_text(answer))
+    show_answer(answer, nodes.restore_text, json=json)
 
 
 def test(

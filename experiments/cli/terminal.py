@@ -127,6 +127,14 @@ def show_json(value: Any) -> None:
     print(text)  # noqa: T201 exact bytes for scripts
 
 
+def show_answer(answer: Any, text: Callable[[Any], str], *, json: bool) -> None:
+    """An answer as JSON for scripts, or as text."""
+    if json:
+        show_json(answer)
+    else:
+        show(text(answer))
+
+
 def finite(value: Any) -> Any:
     """The value for JSON: NaN and infinite numbers become null."""
     if isinstance(value, float):

@@ -293,16 +293,9 @@ KEPT_BY = {
 }
 
 
-@pytest.mark.usefixtures("node")
-@pytest.mark.parametrize("what", KEPT_BY)
-def test_a_namespace_without_a_name_is_found_by_what_keeps_it(what: str, tmp_path: Path) -> None:
-    apply(RFS)
-    elsewhere = tmp_path / "a place"
-    elsewhere.touch()
-    script = f"{KEPT_BY[what]} && echo kept && exec sleep 60"
-    with subprocess.Popen(
-        ["unshare", "--mount", "sh", "-c", script, elsewhere], stdout=subprocess.PIPE, text=True
-    ) as keeper:
+def found_while_kept(*keeps: str | Path) -> None:
+    """A namespace without a name is restored while this command keeps it."""
+    with subprocess.Popen(keeps, stdout=subprocess.PIPE, text=True) as keeper:
         try:
             assert keeper.stdout
             assert keeper.stdout.readline() == "kept\n"
@@ -314,6 +307,16 @@ def test_a_namespace_without_a_name_is_found_by_what_keeps_it(what: str, tmp_pat
 
 
 @pytest.mark.usefixtures("node")
+@pytest.mark.parametrize("what", KEPT_BY)
+def test_a_namespace_without_a_name_is_found_by_what_keeps_it(what: str, tmp_path: Path) -> None:
+    apply(RFS)
+    elsewhere = tmp_path / "a place"
+    elsewhere.touch()
+    script = f"{KEPT_BY[what]} && echo kept && exec sleep 60"
+    found_while_kept("unshare", "--mount", "sh", "-c", script, elsewhere)
+
+
+@pytest.mark.usefixtures("node")
 def test_a_namespace_in_which_only_a_thread_is_left_is_found() -> None:
     apply(RFS)
     code = (
@@ -322,19 +325,11 @@ def test_a_namespace_in_which_only_a_thread_is_left_is_found() -> None:
         f"    file = os.open('{POD_PATH}', 0)\n"
         "    ctypes.CDLL(None).setns(file, 0)\n"
         "    os.close(file)\n"
-        "    print('in', flush=True)\n"
+        "    print('kept', flush=True)\n"
         "    time.sleep(60)\n"
         "threading.Thread(target=inside).start()\n"
     )
-    with subprocess.Popen(["python3", "-c", code], stdout=subprocess.PIPE, text=True) as keeper:
-        try:
-            assert keeper.stdout
-            assert keeper.stdout.readline() == "in\n"
-            ip("netns", "del", POD)
-            answer = restore()
-            assert (answer["gone"], answer["failed"], answer["restored"]) == ([], [], 7)
-        finally:
-            keeper.kill()
+    found_while_kept("python3", "-c", code)
 
 
 @pytest.mark.usefixtures("node")
@@ -351,15 +346,7 @@ def test_a_namespace_that_only_a_socket_keeps_is_found() -> None:
         "print('kept', flush=True)\n"
         "time.sleep(60)\n"
     )
-    with subprocess.Popen(["python3", "-c", code], stdout=subprocess.PIPE, text=True) as keeper:
-        try:
-            assert keeper.stdout
-            assert keeper.stdout.readline() == "kept\n"
-            ip("netns", "del", POD)
-            answer = restore()
-            assert (answer["gone"], answer["failed"], answer["restored"]) == ([], [], 7)
-        finally:
-            keeper.kill()
+    found_while_kept("python3", "-c", code)
 
 
 @pytest.mark.usefixtures("node")
