@@ -104,11 +104,7 @@ def run(
         return verdict.attempt(Cause.MACHINE, "quotas", lambda: at.throttled(count), unknown)
 
     steering_before = verified(at, verdict, "before the run")
-    topology = verdict.attempt(
-        Cause.TOPOLOGY, "pods and servers", lambda: at.topology(count),
-        Topology(pod_cpu_limit=what.pod_cpu_limit),
-    )  # fmt: skip
-    verdict.add(topology.reasons)
+    topology = topology_of(at, what, count, verdict)
     confounders_before, throttled_before = confounders(at, verdict), throttled()
     started = datetime.now(UTC)
     driven = _driven(at, count, verdict)
@@ -130,7 +126,8 @@ def run(
         f"pair {one.index}: {line}" for one in driven.results for line in one.outcome.warnings
     ]
     outcomes = [one.outcome for one in driven.results]
-    verdict.add(validity.unreached(outcomes, traffic.of(what.traffic).metrics[0]))
+    metrics = traffic.of(what.traffic).metrics
+    verdict.add(validity.unreached(outcomes, metrics[0]))
     congestion = congestion_of(outcomes)
     if congestion and ", " in congestion:
         verdict.warnings.append(f"senders use several congestion controls: {congestion}")
@@ -142,7 +139,6 @@ def run(
     if described and accounts.get("cores"):
         verdict.add(same_machine(described, driven))
     periods = _throttled(throttled_before, throttled_after, verdict)
-    metrics = traffic.of(what.traffic).metrics
     pairs = [pair_of(one, metrics, driven.nodes, periods) for one in driven.results]
     fields = {
         **fields_of(what, count, place, pairs),
@@ -183,6 +179,14 @@ def fields_of(
         "attempt": place.attempt,
         "streams": what.streams,
     }
+
+
+def topology_of(at: Backend, what: AnyMeasurement, count: int, verdict: Verdict) -> Topology:
+    """The pods and servers of the first pairs; differences from the measurement make the run invalid."""
+    default = Topology(pod_cpu_limit=what.pod_cpu_limit)
+    found = verdict.attempt(Cause.TOPOLOGY, "pods and servers", lambda: at.topology(count), default)
+    verdict.add(found.reasons)
+    return found
 
 
 def confounders(at: Backend, verdict: Verdict) -> Confounders:

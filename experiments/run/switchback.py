@@ -20,7 +20,6 @@ from experiments.targets.contract import (
     Backend,
     BarrierBroken,
     PairResult,
-    Topology,
     TrafficResult,
     WindowResult,
 )
@@ -91,11 +90,7 @@ def _measured(
     at = TARGETS[base.target].backend(base)
     verdict = Verdict()
     measure.verified(at, verdict, "before the episode")
-    topology = verdict.attempt(
-        Cause.TOPOLOGY, "pods and servers", lambda: at.topology(count),
-        Topology(pod_cpu_limit=base.pod_cpu_limit),
-    )  # fmt: skip
-    verdict.add(topology.reasons)
+    topology = measure.topology_of(at, base, count, verdict)
     before = measure.confounders(at, verdict)
     began = datetime.now(UTC), time.monotonic()
     windows = _switched(at, whats, count, timing, verdict)
