@@ -34,6 +34,11 @@ def values(cluster: Cluster) -> dict[str, str]:
     return {name: value for name, _, value in pairs if "/cali" not in name and "/lo/" not in name}
 
 
+def where(cluster: Cluster) -> tuple[str, ...]:
+    """The settings of a stack on this cluster."""
+    return "target=kubernetes", images.KEY, f"kubernetes.kubeconfig={cluster.kubeconfig}"
+
+
 def received(cluster: Cluster) -> int:
     path = "/sys/class/net/vxlan.calico/statistics/rx_bytes"
     return int(cluster.nodes["worker1"].exec("cat", path))
@@ -53,9 +58,7 @@ def test_a_state_from_nothing_to_nothing(project: Project, cluster: Cluster, eng
 
     before = values(cluster)
     overlay_before = received(cluster)
-    first = up(
-        "target=kubernetes", images.KEY, f"kubernetes.kubeconfig={cluster.kubeconfig}", "duration=2"
-    )
+    first = up(*where(cluster), "duration=2")
     roles = ("server", "client", "service")
     pairs = {f"iperf-{role}-{i}" for role in roles for i in (1, 2, 3, 4)}
     rooms = {f"steerlab-{STACK}", STEERING, "steering"}
@@ -99,13 +102,7 @@ def test_a_state_from_nothing_to_nothing(project: Project, cluster: Cluster, eng
 
 @pytest.fixture
 def standing(project: Project, cluster: Cluster) -> Project:
-    project.up(
-        STACK,
-        "target=kubernetes",
-        images.KEY,
-        f"kubernetes.kubeconfig={cluster.kubeconfig}",
-        "runs=0",
-    )
+    project.up(STACK, *where(cluster), "runs=0")
     return project
 
 
@@ -123,13 +120,7 @@ def test_what_is_deleted_by_hand_is_found_and_made_anew(
 
 def test_a_deleted_namespace_leaves_no_node_steered(project: Project, cluster: Cluster) -> None:
     before = values(cluster)
-    project.up(
-        STACK,
-        "target=kubernetes",
-        images.KEY,
-        f"kubernetes.kubeconfig={cluster.kubeconfig}",
-        "runs=0",
-    )
+    project.up(STACK, *where(cluster), "runs=0")
     assert values(cluster) != before
     cluster.kubectl("delete", "namespace", STEERING)
     assert values(cluster) == before

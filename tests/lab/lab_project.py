@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -119,6 +121,18 @@ class Project:
     folder: Path
     engine: str = "embedded"
     started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def killed(
+        self, sweep: tuple[str, ...], resume: tuple[str, ...], kills: int, low: float, high: float
+    ) -> Iterator[int]:
+        """The sweep into `out`, begun or resumed, and killed after so many seconds: once each step."""
+        moments = random.Random(kills)  # noqa: S311
+        for number in range(kills):
+            process = self.start(*(resume if (self.folder / "out/plan.json").exists() else sweep))
+            time.sleep(moments.uniform(low, high))
+            process.kill()
+            process.communicate()
+            yield number
 
     def start(self, *words: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         process = subprocess.Popen(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections import Counter
 
@@ -27,13 +26,7 @@ def orders(project: Project) -> Counter[int]:
 @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.long)])
 def test_a_sweep_killed_again_and_again_ends_complete(project: Project, kills: int) -> None:
     before = Standing.now()
-    moments = random.Random(kills)  # noqa: S311
-    for number in range(kills):
-        begun = (project.folder / "out/plan.json").exists()
-        process = project.start(*(RESUME if begun else MATRIX))
-        time.sleep(moments.uniform(0.2, 4.0))
-        process.kill()
-        process.communicate()
+    for number in project.killed(MATRIX, RESUME, kills, 0.2, 4.0):
         kept = orders(project)
         assert all(count == 1 for count in kept.values()), number
     project.run(*(RESUME if (project.folder / "out/plan.json").exists() else MATRIX))

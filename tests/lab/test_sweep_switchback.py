@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections import Counter
 from typing import Any
@@ -61,13 +60,7 @@ def test_each_window_is_a_record_and_is_concluded(project: Project) -> None:
 @pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.long)])
 def test_a_sweep_killed_in_episodes_ends_complete(project: Project, kills: int) -> None:
     before = Standing.now()
-    moments = random.Random(kills)  # noqa: S311
-    for _ in range(kills):
-        begun = (project.folder / "out/plan.json").exists()
-        process = project.start(*(RESUME if begun else MATRIX))
-        time.sleep(moments.uniform(2.0, 6.0))
-        process.kill()
-        process.communicate()
+    for _ in project.killed(MATRIX, RESUME, kills, 2.0, 6.0):
         assert set(orders(project).values()) <= {1}
     project.run(*RESUME)
     assert orders(project) == Counter(range(9))
