@@ -68,9 +68,8 @@ def refuse(asked: Options, configurations: int, state: StackSettings) -> None:
         why = f"takes at most {MAX_SECONDS} seconds an episode: give shorter windows (--window)"
     if why:
         raise InvalidInput(f"method: switchback {why}; or use --method isolated")
-    needed = (
-        Timing(asked.window, asked.settle).traffic(configurations) + state.section.AROUND_A_RUN_S
-    )
+    length = math.ceil(Timing(asked.window, asked.settle).end(configurations))
+    needed = length + state.section.AROUND_A_RUN_S
     if state.lease_seconds is not None and state.lease_seconds < needed:
         raise InvalidInput(
             f"lease: {state.lease} is shorter than an episode with its start and end: give at "

@@ -145,7 +145,7 @@ SWITCHED: dict[str, Any] = {
         ({"window": 60, "configurations": ",".join(NAMES), "settle": 60}, "at most 600 seconds"),
         ({"method": "isolated", "window": 0.5}, "window: applies to --method switchback only"),
         ({"method": "isolated", "settle": 0.5}, "settle: applies to --method switchback only"),
-        ({"config": {"lease": "30s"}, "window": 9}, "lease: 30s is shorter than an episode"),
+        ({"config": {"lease": "30s"}, "window": 10}, "lease: 30s is shorter than an episode"),
         ({"window": 0.01}, "window: must be greater than or equal to 0.1"),
         ({"method": "both"}, "method: must be"),
     ],
