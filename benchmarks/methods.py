@@ -1,11 +1,11 @@
-"""Switchback against isolated runs: ratios to the baseline, half-widths and time, at equal wall time.
+"""Switchback against isolated runs on the lab: do their ratios agree, and which is faster?
 
-    .venv/bin/python -m benchmarks.methods > benchmarks/methods.json        (root, about 5 minutes)
+    .venv/bin/python -m benchmarks.methods > benchmarks/methods.json        (root, about an hour)
 
-Words after it are numbers of pairs (4). Isolated runs measure 2 s after 1 s of traffic, with the congestion
-control of switchback, for as long as switchback took. `speed` is how many times longer isolated runs need
-for the same half-width: the ratio of the squared half-widths, each times its wall time. `agreement` is the
-ratio of the two methods' ratios with its 90 % interval.
+Words after it are numbers of pairs (4, 1, 16). The methods take turns, so that drift of the machine is
+shared. Isolated runs measure 2 s after 1 s of traffic, with the congestion control of switchback. `speed` is
+how many times longer isolated runs need for the same half-width: the ratio of the squared half-widths, each
+times the wall time of its method. `agreement` is the ratio of the two methods' ratios with its 90 % interval.
 """
 
 from __future__ import annotations
@@ -17,40 +17,44 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from analysis.load import load
+from analysis.schema import Record
 from analysis.statistics import Effect
 from analysis.summary import Summary, summarise
 from benchmarks import machine, show
 from benchmarks.sweep import run
 
 CONFIGURATIONS = "baseline,rps,rfs,rps-plus,rfs-plus,pipeline"
-EPISODES, SEED = 20, 20261127
+ROUNDS, EPISODES, BLOCKS, SEED = 2, 30, 15, 20261127
+METHODS = {
+    "switchback": ("--method", "switchback", "--runs", str(EPISODES)),
+    "isolated": ("--method", "isolated", "--runs", str(BLOCKS), "--duration", "2", "--omit", "1"),
+}
 Z90 = 1.645
 
 
 def main(asked: list[str]) -> None:
     """Measure and print the figures."""
     found: dict[str, Any] = {"machine": machine()}
-    for pairs in map(int, asked or ["4"]):
+    for pairs in map(int, asked or ["4", "1", "16"]):
         with TemporaryDirectory(prefix="steerlab-") as folder:
             found[f"{pairs} pairs"] = compared(Path(folder), pairs)
     show(found)
 
 
 def compared(folder: Path, pairs: int) -> dict[str, Any]:
-    """Both methods one after the other."""
-    words = (
-        "--configurations", CONFIGURATIONS, "--replicas", str(pairs), "--seed", str(SEED),
-        "--traffic", "stream:congestion=cubic",
-    )  # fmt: skip
-    switched, _ = run(
-        folder / "switchback", *words, "--method", "switchback", "--runs", str(EPISODES)
-    )
-    alone, _ = run(
-        folder / "isolated", *words, "--runs", "200", "--duration", "2", "--omit", "1",
-        "--max-time", f"{round(switched)}s",
-    )  # fmt: skip
-    walls = {"switchback": switched, "isolated": alone}
-    concluded = {name: summarise(load(folder / name).records) for name in walls}
+    """Both methods in turns."""
+    walls = dict.fromkeys(METHODS, 0.0)
+    records: dict[str, list[Record]] = {name: [] for name in METHODS}
+    for number in range(ROUNDS):
+        for name, words in METHODS.items():
+            out = folder / f"{name}-{number}"
+            wall, _ = run(
+                out, *words, "--configurations", CONFIGURATIONS, "--replicas", str(pairs),
+                "--seed", str(SEED + number), "--traffic", "stream:congestion=cubic",
+            )  # fmt: skip
+            walls[name] += wall
+            records[name] += load(out).records
+    concluded = {name: summarise(made) for name, made in records.items()}
     effects = {name: _effects(one) for name, one in concluded.items()}
     rows = {}
     for name in effects["switchback"].keys() & effects["isolated"].keys():
@@ -59,7 +63,7 @@ def compared(folder: Path, pairs: int) -> dict[str, Any]:
             "switchback": _figures(first),
             "isolated": _figures(second),
             "agreement": _agreement(first, second),
-            "speed": round(_cost(second, alone) / _cost(first, switched), 1),
+            "speed": round(_cost(second, walls["isolated"]) / _cost(first, walls["switchback"]), 1),
         }
     return {
         "wall_s": {name: round(wall, 1) for name, wall in walls.items()},
