@@ -38,12 +38,14 @@ class Invalid:
 class Summary:
     """All conclusions in one metric. `runs` and `cores` are the tables of `analysis.tables`.
 
-    `contrasts` are the family against the baseline; `pairwise` the steered configurations
-    against each other, a family at each replica count and path. `check` is the test for
-    dependence of the whole table. `verdict` starts with the recommendation, where there is one.
+    `method` names the methods of the runs, joined by "and". `contrasts` are the family against
+    the baseline; `pairwise` the steered configurations against each other, a family at each replica
+    count and path. `check` is the test for dependence of the whole table. `verdict` starts with the
+    recommendation, where there is one.
     """
 
     metric: Metric
+    method: str
     baseline: str
     confidence: float
     runs: pd.DataFrame
@@ -75,6 +77,7 @@ class Summary:
         """Everything but the tables of runs, for JSON; unknown values are None."""
         return {
             "metric": self.metric.name,
+            "method": self.method,
             "baseline": self.baseline,
             "confidence": self.confidence,
             "verdict": self.verdict,
@@ -129,6 +132,7 @@ def summarise(
     recommendation = _recommendation(records, contrasts, pairwise, baseline, metric)
     return Summary(
         metric=metric,
+        method=" and ".join(sorted({record.method for record in records})),
         baseline=baseline,
         confidence=confidence,
         runs=runs,

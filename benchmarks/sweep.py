@@ -1,8 +1,9 @@
 """Where a sweep's time goes: the share in which measured traffic flows, and --until-ci's saving.
 
-    .venv/bin/python -m benchmarks.sweep > benchmarks/sweep.json        (root, about 20 minutes)
+    .venv/bin/python -m benchmarks.sweep > benchmarks/sweep.json        (root, about 30 minutes)
 
-With names of figures after it (shares, study, isolation, until_ci) it measures these alone.
+With names of figures after it (shares, study, isolation, until_ci, quick) it measures these alone.
+All but `quick` measure isolated runs.
 
 `share` is omit + duration of all runs over the wall time from the first word of the plan to the
 end of the clean-up, also of attempts that were repeated; `command` that of the whole command with
@@ -10,6 +11,9 @@ its set-up, report and plots. The
 share at 30 s is extrapolated: each measured transition, set-up and clean-up with longer traffic.
 Beside it the published study's timing re-enacted: all made anew for a run of 30 s, taken away
 after it, and waits up to the 55 s of wall time that its runs took.
+
+`quick` is `sweep --quick`, several times: wall time of the whole command, and the half-width of each
+ratio's 95 % interval as a fraction of the ratio.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ DURATION, OMIT, BLOCKS = 5, 1, 4
 CONFIGURATIONS = "baseline,rps,rfs,pipeline"
 STUDY_WALL_S, STUDY_TRAFFIC_S = 55.0, 30
 FIXED_BLOCKS, FIXED_DURATION = 20, 2
+QUICK = 3
 
 
 def main(asked: list[str]) -> None:
@@ -40,6 +45,7 @@ def main(asked: list[str]) -> None:
         "study": _study,
         "isolation": _isolation,
         "until_ci": _until_ci,
+        "quick": _quick,
     }
     found: dict[str, Any] = {"machine": machine()}
     for name in asked or figures:
@@ -134,6 +140,25 @@ def _until_ci(folder: Path) -> dict[str, Any]:
         "verdicts": verdicts,
         "agree": all(len(set(pair)) == 1 for pair in verdicts.values()),
     }
+
+
+def _quick(folder: Path) -> dict[str, Any]:
+    from analysis.load import load
+    from analysis.sequential import relative_half_width
+    from analysis.summary import summarise
+
+    walls, invalid, attempts = [], 0, 0
+    widths: dict[str, dict[str, list[float | None]]] = {}
+    for number in range(QUICK):
+        out = folder / str(number)
+        walls.append(round(run(out, "--quick")[0], 1))
+        summary = summarise(load(out).records)
+        invalid, attempts = invalid + len(summary.invalid), attempts + len(summary.runs)
+        for one in summary.contrasts:
+            at = widths.setdefault(f"{one.replicas} pairs", {}).setdefault(one.b, [])
+            width = relative_half_width(one.effect)
+            at.append(None if width is None else round(width, 3))
+    return {"wall_s": walls, "half_width": widths, "invalid": invalid, "runs": attempts}
 
 
 def run(out: Path, *words: str) -> tuple[float, list[dict[str, Any]]]:

@@ -222,6 +222,7 @@ def conclude(
         more = len(summary.warnings) - MOST_WARNINGS
         if more > 0:
             note(f"{more} more warnings are in the report")
+        note(f"method: {summary.method}")
         note(f"report: {files.html}")
     if loaded.faults:
         raise typer.Exit(1)

@@ -67,7 +67,7 @@ def sweep(
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="Measure six configurations with 1 and 4 pairs, 6 runs of 2 s each."
+            "--quick", help="Measure six configurations with 1 and 4 pairs in about two minutes."
         ),
     ] = False,
     matrix: Annotated[
@@ -107,8 +107,9 @@ def sweep(
 
     \b
     ./steerlab sweep --quick
-    ./steerlab sweep --path overlay,host --replicas 1,16 --runs 20
+    ./steerlab sweep --path overlay,host --replicas 1,16 --runs 40
     ./steerlab sweep --replicas 4 --until-ci 0.05
+    ./steerlab sweep --method isolated --duration 10
     ./steerlab sweep --matrix study --max-time 8h
     ./steerlab sweep --quick --target kubernetes -c kubernetes.context=NAME
 
@@ -126,13 +127,13 @@ def sweep(
     limit = _max_seconds(max_time)
     asked = {"seed": secrets.randbelow(2**31), **matrices.named("usual")}
     if resume:
-        asked |= dict(_kept_plan(out).asked)
+        asked |= options.given(_kept_plan(out).asked)
     if quick or matrix:
         asked |= matrices.named("quick" if quick else matrix or "usual")
     typed = options.layer({name: value for name, value in given.items() if value is not None})
     if "until_ci" in typed and asked.get("until_ci") is None:
         asked["blocks"] = MOST_BLOCKS
-    wanted = matrices.plan(asked | typed)
+    wanted = matrices.plan(asked | typed, note)
     if words := keys.renamed(key for key, _ in wanted.config):
         note(words)
     if not resume:
@@ -213,13 +214,13 @@ def _print_plan(plan: SweepPlan, *, json: bool, verbose: bool) -> None:
 def _summary(plan: SweepPlan) -> str:
     counts = ", ".join(map(str, plan.replicas))
     switched = plan.method == "switchback"
-    blocks = f"{plan.blocks} {'episodes' if switched else 'blocks'}"
+    parts = f"{len(plan.groups(plan.runs))} episodes" if switched else f"{plan.blocks} blocks"
     omit, duration = (plan.settle, plan.window) if switched else (plan.omit, plan.duration)
     lines = [
         f"configurations  {', '.join(plan.configurations)}",
         f"replicas        {counts} (path {', '.join(plan.paths)})",
         f"method          {plan.method}, traffic {plan.traffic}",
-        f"runs            {len(plan.runs)} in {blocks}, each {omit:g} + "
+        f"runs            {len(plan.runs)} in {parts}, each {omit:g} + "
         f"{duration:g} s; about {plan.eta_s / 60:.0f} min",
         f"seed            {plan.seed}, plan {plan.digest}",
     ]

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from agent.schedule import MAX_PLANS, MAX_SECONDS, START_PATIENCE
 from experiments.run.options import Options
 from experiments.validity import Reason
-from infra.errors import InvalidInput
 from infra.settings import StackSettings
 from infra.traffic.stream import Stream
 
@@ -21,7 +20,7 @@ BETWEEN_S = 0.01
 # Seconds that the clients run beyond the last window, connecting included; they are ended before.
 SPARE_S = 7
 # Seconds of an episode beside its windows, for the estimate alone.
-OVERHEAD_S = WARM_UP_S + 1.0
+OVERHEAD_S = WARM_UP_S + 0.5
 # Seconds by which a window may settle shorter, or last shorter or longer.
 TOLERANCE_S = 0.02
 _LEASE_S = 7200
@@ -46,35 +45,27 @@ class Timing(NamedTuple):
         return math.ceil(self.end(windows)) + SPARE_S
 
 
-def refuse(asked: Options, configurations: int, state: StackSettings) -> None:
-    """Raise `InvalidInput` for what the method cannot measure, and for options of the other one."""
-    if asked.method == "isolated":
-        for field in ("window", "settle"):
-            if getattr(asked, field) != type(asked).model_fields[field].default:
-                raise InvalidInput(f"{field}: applies to --method switchback only")
-        return
-    why = ""
-    if state.target != "lab":
-        why = f"cannot run on target {state.target} yet"
-    elif state.steer_nodes != "server":
-        why = "steers the server node alone (steerNodes=server)"
-    elif asked.isolation == "fresh":
-        why = "keeps the lab between runs, --isolation fresh does not"
-    elif not asked.traffic.startswith(Stream.name):
-        why = f"measures TCP streams (--traffic {Stream.name}), not {asked.traffic}"
-    elif configurations > MAX_PLANS:
-        why = f"takes at most {MAX_PLANS} configurations"
-    elif Timing(asked.window, asked.settle).end(configurations) > MAX_SECONDS:
-        why = f"takes at most {MAX_SECONDS} seconds an episode: give shorter windows (--window)"
-    if why:
-        raise InvalidInput(f"method: switchback {why}; or use --method isolated")
-    length = math.ceil(Timing(asked.window, asked.settle).end(configurations))
-    needed = length + state.section.AROUND_A_RUN_S
-    if state.lease_seconds is not None and state.lease_seconds < needed:
-        raise InvalidInput(
-            f"lease: {state.lease} is shorter than an episode with its start and end: give at "
-            f"least {needed}s, or none"
-        )
+def cannot(asked: Options, state: StackSettings) -> str:
+    """Why switchback cannot measure these configurations; empty if it can (pure)."""
+    end = Timing(asked.window, asked.settle).end(len(asked.configurations))
+    needed = math.ceil(end) + state.section.AROUND_A_RUN_S
+    reasons = {
+        f"cannot run on target {state.target} yet": state.target != "lab",
+        "steers the server node alone (steerNodes=server)": state.steer_nodes != "server",
+        "keeps the lab between runs, --isolation fresh does not": asked.isolation == "fresh",
+        f"measures TCP streams (--traffic {Stream.name}), not {asked.traffic}": (
+            not asked.traffic.startswith(Stream.name)
+        ),
+        f"takes at most {MAX_PLANS} configurations": len(asked.configurations) > MAX_PLANS,
+        f"takes at most {MAX_SECONDS} seconds an episode: give shorter windows (--window)": (
+            end > MAX_SECONDS
+        ),
+        f"needs a lease of at least {needed}s for an episode with its start and end, or none, "
+        f"not lease={state.lease}": (
+            state.lease_seconds is not None and state.lease_seconds < needed
+        ),
+    }
+    return next((words for words, holds in reasons.items() if holds), "")
 
 
 def orders(names: Sequence[str], draw: random.Random) -> Iterator[list[str]]:

@@ -1,6 +1,6 @@
 """The events of a sweep as JSON lines, for scripts: in order, each flushed at once.
 
-{"event": "planned", "at": "2026-11-23T10:00:00Z", "plan": "...", "runs": 72, "left": 72, ...}
+{"event": "planned", "at": "2026-11-23T10:00:00Z", "plan": "...", "method": "isolated", "runs": 72, ...}
 {"event": "started", ..., "order": 0, "block": 0, "configuration": "rfs", "replicas": 4, ...}
 {"event": "recorded", ..., "order": 0, "valid": true, "bitrate_mbps": 1520.4, "left_s": 288.0}
 {"event": "putting back", ...}
@@ -31,8 +31,8 @@ class Events:
     def planned(self, left: int) -> None:
         plan = self._plan
         self._write(
-            "planned", plan=plan.digest, seed=plan.seed, runs=len(plan.runs), left=left,
-            left_s=plan.seconds_of(left),
+            "planned", plan=plan.digest, method=plan.method, seed=plan.seed, runs=len(plan.runs),
+            left=left, left_s=plan.seconds_of(left),
         )  # fmt: skip
 
     def started(self, run: Run) -> None:

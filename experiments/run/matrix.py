@@ -6,7 +6,7 @@ plan = matrix.plan(wanted)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ from experiments.run import plan as plans
 from experiments.run.options import Options
 from experiments.run.plan import SweepPlan
 from experiments.targets import TARGETS
-from infra import config, traffic, yaml_files
+from infra import config, yaml_files
 from infra import configurations as definitions
 from infra.errors import InvalidInput
-from infra.traffic.stream import Stream
 
 _FILE = Path(__file__).with_name("matrices.yaml")
 
@@ -29,18 +28,39 @@ NO_BASELINE = "none"
 def named(name: str) -> dict[str, Any]:
     """The options of a named matrix, or of a file of one.
 
+    Below the name of a method it has the defaults of that method.
+
     Raises `InvalidInput` for an unknown name, a missing file, and invalid options.
     """
     known = _read(_FILE)
-    usual = _checked(known["usual"], {}, "matrices.yaml: usual")
+    usual = _built_in(known["usual"])
     if name in known:
-        return usual | _checked(known[name], usual, f"matrices.yaml: {name}")
+        return usual | _built_in(known[name])
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         raise InvalidInput(
             f"matrix: {name!r} is unknown (known: {', '.join(known)}, or a file NAME.yaml)"
         )
-    return usual | _checked(_read(path), usual, f"matrix: {name}")
+    found = _checked(_read(path), usual, f"matrix: {name}")
+    isolated = {} if options.method_of(found) else {"method": "isolated"}
+    return usual | isolated | found
+
+
+def _built_in(document: Mapping[str, Any]) -> dict[str, Any]:
+    own, defaults = _parted(document)
+    return _layer(own) | defaults
+
+
+def _parted(wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options, and the defaults of each method."""
+    own = {key: value for key, value in wanted.items() if key not in options.OWN}
+    return own, {key: options.layer(wanted[key]) for key in options.OWN if key in wanted}
+
+
+def _layer(document: Mapping[str, Any]) -> dict[str, Any]:
+    return options.layer(
+        {key: value for key, value in document.items() if key != "summary" and value is not None}
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -57,40 +77,61 @@ def _checked(document: Any, usual: Mapping[str, Any], where: str) -> dict[str, A
     """The options of a document, validated together with the usual ones."""
     if not isinstance(document, dict):
         raise InvalidInput(f"{where} must map options to values")
-    own = {key: value for key, value in document.items() if key != "summary" and value is not None}
     try:
-        found = options.layer(own)
-        options.read({"seed": 0, **usual, **found})
+        found = _layer(document)
+        options.method_of(found)
+        options.read({"seed": 0, "blocks": 1, **_parted(usual)[0], **found})
     except InvalidInput as error:
         raise InvalidInput(f"{where}: {error}") from None
     return found
 
 
-def plan(wanted: Mapping[str, Any]) -> SweepPlan:
+def plan(wanted: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None) -> SweepPlan:
     """The plan of these options, validated as `up` would validate its stacks.
+
+    If they name no method it is switchback, or isolated with the reason passed to `tell`.
 
     Raises `InvalidInput` naming the option, and `PrerequisiteMissing` where the target does not answer.
     """
-    asked = _with_congestion(options.read(options.layer(wanted)))
-    if asked.own:
-        asked = asked.model_copy(update={"own": str(Path(asked.own).resolve())})
+    own, defaults = _parted(wanted)
+    layer = options.layer(own)
+    method = options.method_of(layer)
+    asked = _asked(layer, defaults, method or "switchback")
     path = "host" if "host" in asked.paths else "overlay"
     # Invalid settings of the target must be reported before a cluster is contacted.
     state = config.state("sweep", asked.stack("baseline", 1, path))
     cpus = TARGETS[state.target].cpus(state)
-    made = plans.make(asked, known=definitions.load(asked.own or None), cpus=cpus)
-    episodes.refuse(made, len(made.configurations), state)
+    known = definitions.load(asked.own or None)
+    made = plans.make(asked, known=known, cpus=cpus)
+    if made.method == "switchback":
+        why = episodes.cannot(made, state) or ("" if method else _better_isolated(made))
+        if why and method:
+            raise InvalidInput(f"method: switchback {why}; or use --method isolated")
+        if why:
+            tell(f"method isolated: switchback {why}")
+            made = plans.make(_asked(layer, defaults, "isolated"), known=known, cpus=cpus)
     if made.until_ci is not None and made.baseline not in made.configurations:
         raise InvalidInput("until_ci: the baseline must be among the configurations")
-    config.state("sweep", asked.stack(made.configurations[0], max(made.replicas), path))
+    config.state("sweep", made.stack(made.configurations[0], max(made.replicas), path))
     return made
 
 
-def _with_congestion(asked: Options) -> Options:
-    """Under switchback the default traffic has CUBIC, which short windows need."""
-    if asked.method == "switchback" and asked.traffic == traffic.DEFAULT:
-        return asked.model_copy(update={"traffic": str(Stream(congestion="cubic"))})
+def _asked(layer: Mapping[str, Any], defaults: Mapping[str, Any], method: str) -> Options:
+    """All options under a method. Short windows need CUBIC, which is at its rate at once."""
+    usual = {"traffic": options.CUBIC} if method == "switchback" else {}
+    asked = options.read({**usual, **defaults.get(method, {}), **layer, "method": method})
+    if asked.own:
+        asked = asked.model_copy(update={"own": str(Path(asked.own).resolve())})
     return asked
+
+
+def _better_isolated(asked: Options) -> str:
+    """Why switchback, which could measure these, is not the default for them."""
+    if asked.baseline == NO_BASELINE or len(asked.configurations) == 1:
+        return "compares within an episode, and nothing is compared"
+    if asked.pod_cpu_limit:
+        return "reads no throttling (--pod-cpu-limit)"
+    return ""
 
 
 def refuse_without_baseline(asked: Options) -> None:

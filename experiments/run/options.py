@@ -18,9 +18,13 @@ from infra.complaints import complaint, unknown_key, whole
 from infra.errors import InvalidInput
 from infra.settings import Omit, Quota, Replicas, Seconds, Streams
 from infra.traffic import DEFAULT, Named
+from infra.traffic.stream import Stream
 
+# The options that apply to one method alone.
+OWN = {"isolated": ("duration", "omit"), "switchback": ("window", "settle")}
 # Of switchback under CUBIC: on the lab, the baseline after steering is at its rate after 0.13 to 0.23 s.
 WINDOW_S, SETTLE_S = 0.4, 0.2
+CUBIC = str(Stream(congestion="cubic"))
 
 
 class Option(NamedTuple):
@@ -77,8 +81,12 @@ class Options(BaseModel):
     """Numbers of pairs, separated by commas"""
     blocks: Annotated[int, whole(1, 10_000), Option("N")] = Field(alias="runs")
     """Runs of each configuration and number of pairs"""
-    duration: Annotated[Seconds, Option("SECONDS")]
-    omit: Annotated[Omit, Option("SECONDS")]
+    duration: Annotated[Seconds, Option("SECONDS")] = Field(
+        default=5, description="Of isolated runs: measured seconds of a run"
+    )
+    omit: Annotated[Omit, Option("SECONDS")] = Field(
+        default=1, description="Of isolated runs: seconds of traffic before the measurement"
+    )
     streams: Annotated[Streams, Option("N")] = 1
     traffic: Annotated[Named, Option("TRAFFIC", key="traffic")] = DEFAULT
     paths: Annotated[tuple[Literal["overlay", "host"], ...], Listed, Once, Option("PATHS")] = Field(
@@ -110,8 +118,9 @@ class Options(BaseModel):
     method: Annotated[Literal["isolated", "switchback"], Option("HOW")] = Field(
         default="isolated", exclude_if=lambda method: method == "isolated"
     )
-    """isolated: each run has connections of its own; switchback: an episode measures all
-    configurations in turn under the same connections, --runs is the number of episodes"""
+    """switchback: an episode measures all configurations in turn under the same connections, with
+    CUBIC unless --traffic is given, and --runs is the number of episodes; isolated: each run has
+    connections of its own. Default: switchback, where it can measure all configurations"""
     window: Annotated[float, Option("SECONDS")] = Field(
         default=WINDOW_S, ge=0.1, le=60, allow_inf_nan=False, exclude_if=lambda s: s == WINDOW_S
     )
@@ -198,6 +207,28 @@ def layer(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def method_of(layer: Mapping[str, Any]) -> str | None:
+    """The method that a layer names or has an option of; None if it has neither.
+
+    Raises `InvalidInput` for an option of the other method.
+    """
+    owners = {name: method for method, names in OWN.items() for name in names if name in layer}
+    method: str | None = layer.get("method", next(iter(owners.values()), None))
+    for name, owner in owners.items():
+        if method in tuple(OWN) and method != owner:
+            raise InvalidInput(
+                f"{name}: applies to --method {owner}, not to {method}: leave {flag(name)} out, or "
+                f"give --method {owner} without {' and '.join(map(flag, OWN[method]))}"
+            )
+    return method
+
+
+def given(options: Options) -> dict[str, Any]:
+    """The layer of exactly these options."""
+    own = {name for method, names in OWN.items() if method != options.method for name in names}
+    return {name: getattr(options, name) for name in Options.model_fields if name not in own}
+
+
 def read(given: Mapping[str, Any]) -> Options:
     """The options of a layer. Raises `InvalidInput` naming the option and what is allowed."""
     try:
@@ -227,11 +258,15 @@ def of_kept(document: Mapping[str, Any]) -> Options:
 
 def words(options: Options) -> list[str]:
     """The command-line arguments for exactly these options."""
+    layer = given(options)
+    usual = {name: Options.model_fields[name].default for name in layer} | {"method": None}
+    if options.method == "switchback":
+        usual["traffic"] = CUBIC
     return [
         word
         for field, option in declared()
-        if getattr(options, field) != Options.model_fields[field].default
-        for text in _texts(getattr(options, field))
+        if field in layer and layer[field] != usual[field]
+        for text in _texts(layer[field])
         for word in _option(option.short or flag(field), text)
     ]
 

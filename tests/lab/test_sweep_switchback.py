@@ -12,7 +12,7 @@ from lab_project import RUN, TABLE, Project, Standing
 
 MATRIX = (
     "sweep", "--method", "switchback", "--configurations", "baseline,rps,rfs-plus",
-    "--replicas", "2", "--runs", "3", "--duration", "1", "--omit", "0", "--seed", "7", "--engine", "embedded", "--out", "out",
+    "--replicas", "2", "--runs", "3", "--seed", "7", "--engine", "embedded", "--out", "out",
 )  # fmt: skip
 RESUME = ("sweep", "--resume", "--engine", "embedded", "--out", "out")
 

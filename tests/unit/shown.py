@@ -15,16 +15,17 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").g
 _PROGRAM = r"(\./steerlab|docker/build|kubectl|sudo -E pulumi|pulumi|python3|\S*\.venv/bin/python)"
 _COMMAND = re.compile(rf"(?:^|&& |; )((?:[A-Z]+=\$\()?{_PROGRAM})( [^;&]*|$)")
 
-# One state's seconds, and no more of a sweep than some runs of one second.
+# One state's seconds, and no more of a sweep than an episode, or some runs of one second.
 SHORT = "-c duration=1 -c omit=0"
-SOME = "--duration 1 --omit 0 --max-time 5s"
+FEW = "--max-time 5s"
+SOME = f"--duration 1 --omit 0 {FEW}"
 ONLY = "--nic stlb0 --overlay none --no-pods"
 
 # In this order, in one folder; the results and the raw text that they name are made before.
 LAB: dict[str, str | None] = {
     "./steerlab doctor": None,
     "./steerlab sweep --plan": None,
-    "./steerlab sweep --quick": f"./steerlab sweep --quick --out results/quick {SOME}",
+    "./steerlab sweep --quick": f"./steerlab sweep --quick --out results/quick {FEW}",
     "./steerlab sweep --resume --out results/sweep-20261123-101500": (
         "./steerlab sweep --resume --out results/quick --max-time 5s"
     ),
@@ -38,14 +39,14 @@ LAB: dict[str, str | None] = {
     "./steerlab sweep --traffic udp:rate=500M": (
         f"./steerlab sweep --traffic udp:rate=500M --out results/udp {SOME}"
     ),
-    "./steerlab sweep --method switchback --runs 20": (
-        "./steerlab sweep --method switchback --runs 1 --replicas 2 --out results/switched"
+    "./steerlab sweep --method isolated --duration 10": (
+        f"./steerlab sweep --method isolated --out results/isolated {SOME}"
     ),
     "./steerlab sweep --path overlay,host": (
-        f"./steerlab sweep --path overlay,host --out results/host {SOME}"
+        f"./steerlab sweep --path overlay,host --out results/host {FEW}"
     ),
     "./steerlab sweep --replicas 4 --until-ci 0.05": (
-        f"./steerlab sweep --replicas 4 --until-ci 0.05 --out results/until {SOME}"
+        f"./steerlab sweep --replicas 4 --until-ci 0.05 --out results/until {FEW}"
     ),
     "./steerlab sweep --configurations baseline,rps,rfs,rps-plus,rfs-plus,rps-7,rps-plus-7,pipeline"
     " --replicas 1,2,4,8,16 --runs 10 --duration 3 --omit 1 --seed 20261123": (

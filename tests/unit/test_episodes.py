@@ -131,8 +131,7 @@ def test_an_episode_with_too_few_windows_does_not_count(
 
 
 SWITCHED: dict[str, Any] = {
-    "configurations": "baseline,rfs", "replicas": "2", "runs": 3, "duration": 1, "omit": 0,
-    "seed": 1, "method": "switchback",
+    "configurations": "baseline,rfs", "replicas": "2", "runs": 3, "seed": 1, "method": "switchback",
 }  # fmt: skip
 
 
@@ -143,9 +142,7 @@ SWITCHED: dict[str, Any] = {
         ({"isolation": "fresh"}, "method: switchback keeps the lab"),
         ({"traffic": "udp"}, "method: switchback measures TCP streams"),
         ({"window": 60, "configurations": ",".join(NAMES), "settle": 60}, "at most 600 seconds"),
-        ({"method": "isolated", "window": 0.5}, "window: applies to --method switchback only"),
-        ({"method": "isolated", "settle": 0.5}, "settle: applies to --method switchback only"),
-        ({"config": {"lease": "30s"}, "window": 10}, "lease: 30s is shorter than an episode"),
+        ({"config": {"lease": "30s"}, "window": 10}, "method: switchback needs a lease"),
         ({"window": 0.01}, "window: must be greater than or equal to 0.1"),
         ({"method": "both"}, "method: must be"),
     ],
@@ -153,10 +150,3 @@ SWITCHED: dict[str, Any] = {
 def test_what_cannot_be_switched_is_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         matrix.plan(SWITCHED | change)
-
-
-def test_senders_use_cubic_unless_told_otherwise() -> None:
-    assert matrix.plan(SWITCHED).traffic == "stream:congestion=cubic"
-    other = matrix.plan(SWITCHED | {"traffic": "stream:congestion=bbr"})
-    assert other.traffic == "stream:congestion=bbr"
-    assert matrix.plan(SWITCHED | {"method": "isolated"}).traffic == "stream"

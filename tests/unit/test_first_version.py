@@ -21,7 +21,7 @@ from analysis.load import load
 from experiments import cli, signals, targets
 from experiments.engines import StackRef, stacks
 from experiments.engines.embedded import Embedded
-from experiments.run import matrix, plan, sweep
+from experiments.run import matrix, options, plan, sweep
 from experiments.run.sweep import Sweep
 from experiments.targets import TARGETS
 from experiments.targets.lab import drift
@@ -170,7 +170,7 @@ def test_a_report_of_it_repeats_it(results: Path, capsys: pytest.CaptureFixture[
 def test_a_sweep_is_resumed_where_it_ended(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = matrix.plan(dict(sweep.kept_plan(results).asked))
+    made = matrix.plan(options.given(sweep.kept_plan(results).asked))
     job = Sweep(results, made, Embedded())
     assert job.prepare(resume=True) == []
     (results / "records" / "run-00002-rfs-1-overlay.json").unlink()

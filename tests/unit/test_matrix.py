@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from analysis.schema import Pair, Record
-from experiments.run import matrix
+from experiments.run import matrix, options
 from experiments.run.events import Events
+from experiments.run.options import WINDOW_S
+from experiments.run.plan import SweepPlan
 from experiments.run.sweep import Done
 from infra.errors import InvalidInput
 
@@ -21,7 +23,13 @@ def test_the_study_s_matrix_is_the_study_s() -> None:
     asked = {*made.configurations, *(name for name, _ in made.left_out)}
     assert len(asked) == 7
     assert made.replicas == (1, 2, 4, 8, 16)
-    assert (made.blocks, made.duration) == (20, 30)
+    assert (made.method, made.blocks, made.duration) == ("isolated", 20, 30)
+
+
+def test_the_study_s_matrix_can_be_switched_if_wanted() -> None:
+    made = matrix.plan(matrix.named("study") | {"seed": 1, "method": "switchback"})
+    assert made.method == "switchback"
+    assert made.blocks == matrix.plan(matrix.named("usual") | {"seed": 1}).blocks
 
 
 def test_every_named_matrix_makes_a_plan() -> None:
@@ -32,13 +40,103 @@ def test_every_named_matrix_makes_a_plan() -> None:
 def test_a_file_is_over_the_usual_and_options_over_it(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("configurations: [baseline, rfs]\nreplicas: [3]\npodCpuLimit: 200m\n")
-    options = matrix.named(str(path)) | {"seed": 1, "runs": 2}
-    made = matrix.plan(options)
+    made = matrix.plan(matrix.named(str(path)) | {"seed": 1, "runs": 2})
     assert made.configurations == ("baseline", "rfs")
     assert made.replicas == (3,)
     assert made.duration == 5
     assert dict(made.settings)["podCpuLimit"] == "200m"
-    assert matrix.plan(dict(made.asked)).digest == made.digest
+    assert made.method == "isolated"
+    assert matrix.plan(options.given(made.asked)).digest == made.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "method"),
+    [
+        ("replicas: [3]", "isolated"),
+        ("omit: 2", "isolated"),
+        ("settle: 0.3", "switchback"),
+        ("method: switchback", "switchback"),
+    ],
+)
+def test_a_file_is_isolated_unless_it_has_an_option_of_switchback(
+    tmp_path: Path, text: str, method: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    assert matrix.plan(matrix.named(str(path)) | {"seed": 1}).method == method
+
+
+def planned(**changes: Any) -> tuple[SweepPlan, list[str]]:
+    """The plan of a quick sweep with these options, and the lines that it tells."""
+    told: list[str] = []
+    return matrix.plan(matrix.named("quick") | {"seed": 1} | changes, told.append), told
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"traffic": "stream:congestion=bbr"},
+        {"paths": "overlay,host"},
+        {"window": WINDOW_S},
+        {"until_ci": 0.05},
+        {"method": "switchback", "baseline": "none"},
+        {"method": "switchback", "pod_cpu_limit": "200m"},
+    ],
+)
+def test_what_can_be_switched_is_switched(given: dict[str, Any]) -> None:
+    made, told = planned(**given)
+    assert (made.method, told) == ("switchback", [])
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"traffic": "udp"}, "udp"),
+        ({"isolation": "fresh"}, "fresh"),
+        ({"config": {"steerNodes": "both"}}, "steerNodes"),
+        ({"config": {"lease": "30s"}}, "30s"),
+        ({"baseline": "none"}, "compare"),
+        ({"configurations": "rfs"}, "compare"),
+        ({"pod_cpu_limit": "200m"}, "--pod-cpu-limit"),
+    ],
+)
+def test_what_cannot_be_switched_is_isolated_and_told(given: dict[str, Any], word: str) -> None:
+    made, told = planned(**given)
+    assert (made.method, made.blocks, made.duration) == ("isolated", 6, 2)
+    assert made.traffic == given.get("traffic", "stream")
+    (line,) = told
+    assert word in line
+
+
+@pytest.mark.parametrize("given", [{"duration": 2}, {"omit": 1}, {"method": "isolated"}])
+def test_who_asks_for_isolated_runs_gets_them_without_a_word(given: dict[str, Any]) -> None:
+    made, told = planned(**given)
+    assert (made.method, told) == ("isolated", [])
+
+
+@pytest.mark.parametrize(
+    ("given", "flag", "owner"),
+    [
+        ({"method": "isolated", "window": WINDOW_S}, "--window", "switchback"),
+        ({"method": "isolated", "settle": 0.5}, "--settle", "switchback"),
+        ({"method": "switchback", "duration": 5}, "--duration", "isolated"),
+        ({"method": "switchback", "omit": 0}, "--omit", "isolated"),
+        ({"duration": 5, "window": 0.5}, "--window", "switchback"),
+    ],
+)
+def test_an_option_of_the_other_method_is_refused(
+    given: dict[str, Any], flag: str, owner: str
+) -> None:
+    with pytest.raises(InvalidInput, match=f"{flag}.* --method {owner}"):
+        planned(**given)
+
+
+def test_senders_use_cubic_under_switchback_unless_traffic_is_given() -> None:
+    assert planned()[0].traffic == "stream:congestion=cubic"
+    assert planned(traffic="stream:congestion=bbr")[0].traffic == "stream:congestion=bbr"
+    assert planned(traffic="stream")[0].traffic == "stream"
+    assert planned(method="isolated")[0].traffic == "stream"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +187,7 @@ def test_a_sweep_is_told_line_by_line() -> None:
     names = ["planned", "started", "recorded", "putting back", "ended"]
     assert [one["event"] for one in said] == names
     assert all(one["at"].endswith("Z") for one in said)
-    assert said[0]["plan"] == made.digest
+    assert (said[0]["plan"], said[0]["method"]) == (made.digest, "switchback")
     assert said[2]["bitrate_mbps"] == 100.0
     assert said[2]["left_s"] < said[0]["left_s"]
     assert said[4] == {"event": "ended", "at": said[4]["at"], "why": "time", "left": 3}

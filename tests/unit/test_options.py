@@ -29,7 +29,7 @@ OTHER = {
     "duration": "4",
     "omit": "0",
     "streams": "2",
-    "traffic": "stream:congestion=cubic",
+    "traffic": "stream:congestion=reno",
     "paths": "host",
     "own": "{folder}/mine here.yaml",
     "pod_cpu_limit": "200m",
@@ -39,13 +39,13 @@ OTHER = {
     "isolation": "fresh",
     "seed": "77",
     "baseline": "rps",
-    "method": "switchback",
+    "method": "isolated",
     "window": "0.5",
     "settle": "0.3",
 }
-# What an option needs beside it.
-SWITCHED = ["--method", "switchback"]
-NEEDS = {"window": SWITCHED, "settle": SWITCHED}
+# What an option needs beside it, so that it alone makes the difference.
+ISOLATED = ["--method", "isolated"]
+NEEDS = dict.fromkeys(("duration", "omit", "pod_cpu_limit", "isolation"), ISOLATED)
 BASE = ["--configurations", "baseline,rps", "--replicas", "1", "--runs", "2", "--seed", "5"]
 
 Digest = Callable[[list[str]], str]
@@ -93,7 +93,7 @@ def test_asked_kept_repeated_and_asked_again(
     kept = plan.from_json(plan.to_json(made))
     assert kept == made
     assert planned(options.words(kept.asked)).digest == made.digest
-    assert matrix.plan(dict(kept.asked)).digest == made.digest
+    assert matrix.plan(options.given(kept.asked)).digest == made.digest
 
 
 @pytest.mark.parametrize("field", OTHER)
@@ -103,6 +103,7 @@ def test_a_yaml_matrix_says_the_same(
     name = options.alias(field)
     value = OTHER[field].format(folder=folder)
     document = {name: dict([value.split("=")]) if field == "config" else value}
+    document.setdefault("method", "isolated" if NEEDS.get(field) else "switchback")
     (folder / "m.yaml").write_text(yaml.safe_dump(document))
     words = [*BASE, *NEEDS.get(field, ())]
     base = [
@@ -118,7 +119,11 @@ def test_a_yaml_matrix_says_the_same(
 def test_the_default_traffic_is_the_same_sweep(
     planned: Callable[[list[str]], plan.SweepPlan],
 ) -> None:
-    assert planned([*BASE, "--traffic", "stream:"]).digest == planned(BASE).digest
+    base = [*BASE, *ISOLATED]
+    assert planned([*base, "--traffic", "stream:"]).digest == planned(base).digest
+    base = [*BASE, "--method", "switchback", "--traffic"]
+    assert planned([*base, "stream:"]).digest == planned([*base, "stream"]).digest
+    assert planned([*base, "stream"]).digest != planned(BASE).digest
 
 
 asked = st.fixed_dictionaries(
@@ -126,11 +131,13 @@ asked = st.fixed_dictionaries(
         "configurations": st.permutations(["baseline", "rps", "rfs", "rps-7"]).map(tuple),
         "replicas": st.lists(st.integers(1, 1024), min_size=1, max_size=4, unique=True),
         "blocks": st.integers(1, 3),
-        "duration": st.integers(2, 60),
-        "omit": st.integers(0, 1),
         "seed": st.integers(-(2**40), 2**40),
     },
     optional={
+        "duration": st.integers(2, 60),
+        "omit": st.integers(0, 1),
+        "window": st.floats(0.1, 3),
+        "settle": st.floats(0, 1),
         "streams": st.integers(1, 128),
         "traffic": st.sampled_from(["stream", "stream:congestion=cubic"]),
         "paths": st.permutations(["overlay", "host"]),

@@ -358,8 +358,8 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
 
 def make(**changes: Any) -> SweepPlan:
     fields: dict[str, Any] = {
-        "configurations": ",".join(NAMES), "replicas": "2", "runs": 3, "duration": 1, "omit": 0,
-        "seed": 7, "method": "switchback",
+        "configurations": ",".join(NAMES), "replicas": "2", "runs": 3, "seed": 7,
+        "method": "switchback",
     }  # fmt: skip
     return matrix.plan(fields | changes)
 
