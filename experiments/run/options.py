@@ -141,15 +141,16 @@ class Options(BaseModel):
         return tuple(sorted([*keyed, *self.config]))
 
     def stack(self, configuration: str, replicas: int, path: str) -> dict[str, str]:
-        """The configuration values of the sweep's stack."""
+        """The configuration values of the sweep's stack; an episode does not use its seconds."""
+        duration, omit = (self.duration, self.omit) if self.method == "isolated" else (1, 0)
         return {
             **dict(self.settings),
             "configuration": configuration,
             "replicas": str(replicas),
             "lab.path": path,
             "runs": "0",
-            "duration": str(self.duration),
-            "omit": str(self.omit),
+            "duration": str(duration),
+            "omit": str(omit),
             "streams": str(self.streams),
         }
 

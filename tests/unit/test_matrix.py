@@ -95,7 +95,7 @@ def test_what_can_be_switched_is_switched(given: dict[str, Any]) -> None:
         ({"traffic": "udp"}, "udp"),
         ({"isolation": "fresh"}, "fresh"),
         ({"config": {"steerNodes": "both"}}, "steerNodes"),
-        ({"config": {"lease": "30s"}}, "30s"),
+        ({"config": {"lease": "14s"}}, "14s"),
         ({"baseline": "none"}, "compare"),
         ({"configurations": "rfs"}, "compare"),
         ({"pod_cpu_limit": "200m"}, "--pod-cpu-limit"),
