@@ -71,7 +71,7 @@ class Episode:
         writes: Sequence[Sequence[Write]],
         every: float | None,
     ) -> list[Taken]:
-        """All windows; moments count from `start` (monotonic). Goodput is read `every` so many seconds too."""
+        """All windows; moments count from `start` (monotonic). Goodput is also read `every` so many seconds."""
         self._wake(start + windows[0].at - CONNECT_AHEAD)
         for receiver in self._receivers:
             receiver.connect(self._machine)
@@ -122,8 +122,8 @@ def moments(window: Window, every: float | None) -> list[tuple[float, bool]]:
     """When to read within a window, and whether that is one of its edges (pure)."""
     edges = [(window.first, True), (window.last, True)]
     length = window.last - window.at
-    count = int(length / every - 1e-6) if every else 0
-    between = [(window.at + (n + 1) * (every or 0), False) for n in range(count)]
+    count = 1 + int(length / every - 1e-6) if every else 0
+    between = [(window.at + n * (every or 0), False) for n in range(count)]
     return sorted(edges + [one for one in between if abs(one[0] - window.first) > 1e-6])
 
 

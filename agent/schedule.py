@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.errors import BAD_PLAN, SteerError
@@ -71,12 +72,17 @@ class Schedule(NamedTuple):
     windows: list[Window]
     receivers: list[int | str]  # a pid, or `pod:` and a uid
     lease_seconds: int
-    every: float | None  # seconds between readings of goodput within a window
+    every: float | None  # seconds between readings of goodput, from the switch to the window's end
     tolerance: float  # seconds by which a window may settle shorter, or last shorter or longer
 
     @property
     def owner(self) -> str:
         return next(iter(self.plans.values())).owner
+
+
+def most_readings(windows: int, end: float, every: float | None) -> int:
+    """How often each receiver is read at most in an episode that ends at `end` seconds."""
+    return 2 * windows + (windows + math.ceil(end / every) if every else 0)
 
 
 def parse_schedule(document: Any) -> Schedule:
@@ -106,9 +112,8 @@ def parse_schedule(document: Any) -> Schedule:
         least = int(end + START_PATIENCE) + 1
         raise _wrong(f"lease_seconds is {values['lease_seconds']}: this schedule needs {least}")
     every = values["every"]
-    moments = 2 * len(windows) + (end / every if every else 0)
-    if moments * len(values["receivers"]) > MAX_READINGS:
-        readings = int(moments * len(values["receivers"]))
+    readings = most_readings(len(windows), end, every) * len(values["receivers"])
+    if readings > MAX_READINGS:
         raise _wrong(
             f"it takes {readings} readings of goodput, at most {MAX_READINGS}: raise every"
         )

@@ -209,6 +209,14 @@ class Harness(Model):
     cpu_seconds: Seconds
 
 
+class Goodput(Model):
+    """Goodput of all pairs together in one part of an episode."""
+
+    at: Seconds = Field(description="Start of the part, seconds after the start of the episode.")
+    seconds: Annotated[float, Field(gt=0, le=1e9)] = Field(description="Length of the part.")
+    mbps: Value = Field(description="Mbit/s.")
+
+
 class Record(Model):
     """One measurement of one configuration: the unit of analysis."""
 
@@ -260,6 +268,11 @@ class Record(Model):
     omit: Seconds = Field(default=0, description="Seconds of traffic before the measured ones.")
     window: Annotated[float, Field(ge=1e-3, le=1e9)] | None = Field(
         default=None, description="Seconds between the two reads of the counters."
+    )
+    goodput: Rows[Goodput] = Field(
+        default=[],
+        description="Goodput over time, from the switch to the end of the window (switchback); "
+        "empty where it was not read, and in older records.",
     )
     streams: Number = Field(default=1, description="Connections of each pair.")
     congestion: Text | None = Field(

@@ -92,6 +92,11 @@ class _Received(BaseModel):
     seconds: Annotated[float, Field(gt=0)]
 
 
+class _Reading(BaseModel):
+    at: float
+    bytes: list[int | None]
+
+
 class _Spoiled(BaseModel):
     kind: str
     message: str
@@ -102,6 +107,7 @@ class _Window(BaseModel):
     plan: str
     edges: tuple[_Edge, _Edge]
     received: list[_Received | None]
+    trace: list[_Reading]
     spoiled: list[_Spoiled]
 
 
@@ -122,6 +128,7 @@ class _Answer(BaseModel):
     restored: int = 0
     gone: list[str] = []
     failed: list[str] = []
+    start: float = 0
     windows: list[_Window] = []
     plans: dict[str, _Answer] = {}
 
@@ -131,7 +138,7 @@ _ALWAYS = {
     "apply": _REPORT,
     "verify": _REPORT,
     "preview": ("changes", "warnings"),
-    "switchback": ("plans", "windows"),
+    "switchback": ("start", "plans", "windows"),
     "show": ("sock_flow_entries", "queues", "snapshots"),
 }
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from agent.schedule import MAX_PLANS, MAX_SECONDS, START_PATIENCE
+from agent.schedule import MAX_PLANS, MAX_READINGS, MAX_SECONDS, START_PATIENCE, most_readings
 from experiments.run.options import Options
 from experiments.validity import Reason
 from infra.settings import StackSettings
@@ -23,6 +23,10 @@ SPARE_S = 7
 OVERHEAD_S = WARM_UP_S + 0.5
 # Seconds by which a window may settle shorter, or last shorter or longer.
 TOLERANCE_S = 0.02
+# Seconds between readings of goodput within a window, and how many of them it must have at least.
+EVERY_S, FEWEST_READINGS = 0.05, 4
+# Receivers that the agent reads in a second, at 0.01 ms each: 1 % of a core.
+READINGS_A_SECOND = 1000
 _LEASE_S = 7200
 
 
@@ -105,8 +109,17 @@ def schedule(
         ],
         "receivers": list(receivers),
         "lease_seconds": max(*leases, math.ceil(end) + START_PATIENCE + 1),
+        "every": every(len(receivers), len(plans), timing),
         "tolerance": TOLERANCE_S,
     }
+
+
+def every(receivers: int, windows: int, timing: Timing) -> float | None:
+    """Seconds between readings of goodput; None where there would be too few of them, or too many."""
+    seconds = max(EVERY_S, receivers / READINGS_A_SECOND)
+    readings = receivers * most_readings(windows, timing.end(windows), seconds)
+    fits = FEWEST_READINGS * seconds <= timing.window and readings <= MAX_READINGS
+    return seconds if fits else None
 
 
 def too_few(reasons: Mapping[str, Sequence[Reason]], key: str) -> list[Reason]:

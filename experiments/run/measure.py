@@ -229,7 +229,8 @@ def recorded(fields: Mapping[str, Any], verdict: Verdict) -> Record:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         verdict.reasons.append(Reason(Cause.RECORD, f"cannot be recorded: {where}: {first['msg']}"))
-        return judged({**fields, **dict.fromkeys(_OPTIONAL), "cores": [], "softnet": []})
+        empty: dict[str, Any] = {"cores": [], "softnet": [], "goodput": []}
+        return judged({**fields, **dict.fromkeys(_OPTIONAL), **empty})
 
 
 # The optional fields of a record.

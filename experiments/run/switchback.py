@@ -175,6 +175,7 @@ def _window(
         "congestion": measure.congestion_of(outcomes),
         "steering_before": steering if window.steering else None,
         "steering_after": steering if window.steering else None,
+        "goodput": list(window.goodput),
         **accounts,
     }
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from analysis.schema import Confounders, Machine
+from analysis.schema import Confounders, Goodput, Machine
 from experiments.engines import StackRef
 from experiments.host.procstat import CounterSample
 from experiments.validity import Reason
@@ -51,10 +51,11 @@ class TrafficResult:
 
 @dataclass(frozen=True)
 class WindowResult:
-    """One window of an episode: its traffic, and the agent's answer on what stood, by node."""
+    """One window of an episode: its traffic, the agent's answer on its steering by node, its goodput over time."""
 
     traffic: TrafficResult
     steering: Sequence[tuple[str, dict[str, Any]]]
+    goodput: Sequence[Goodput] = ()
 
 
 # The agent's document of an episode, from its receivers: pids, or words of pods.

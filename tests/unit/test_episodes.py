@@ -105,9 +105,26 @@ def test_the_agent_takes_the_schedule(lease: str) -> None:
     assert [window.first - window.at for window in found.windows] == pytest.approx([0.1] * 6)
     assert [window.seconds for window in found.windows] == [0.4] * 6
     assert found.windows[0].at == episodes.WARM_UP_S
-    assert found.receivers == [5, 6]
+    assert (found.receivers, found.every) == ([5, 6], episodes.EVERY_S)
     assert found.lease_seconds >= {"30s": 60, "2h": 7200, "none": 7200}[lease]
     assert timing.traffic(6) > found.windows[-1].last + 1
+
+
+@pytest.mark.parametrize(
+    ("receivers", "windows", "timing", "seconds"),
+    [
+        (4, 6, Timing(0.4, 0.2), 0.05),
+        (16, 6, Timing(0.2, 0.2), 0.05),
+        (80, 6, Timing(0.4, 0.2), 0.08),
+        (4, 6, Timing(0.1, 0.2), None),  # two readings in a window
+        (200, 6, Timing(0.4, 0.2), None),
+        (50, 256, Timing(1.5, 0.2), None),  # more than the agent keeps
+    ],
+)
+def test_goodput_is_read_as_often_as_the_agent_can(
+    receivers: int, windows: int, timing: Timing, seconds: float | None
+) -> None:
+    assert episodes.every(receivers, windows, timing) == seconds
 
 
 LATE = [Reason(Cause.WINDOW, "late")]

@@ -24,6 +24,7 @@ from experiments.run.episodes import Timing
 from experiments.run.measure import Place
 from experiments.run.plan import SweepPlan
 from experiments.run.sweep import Sweep
+from experiments.targets import goodput
 from experiments.targets.contract import Topology
 from experiments.targets.lab import clients, episode
 from experiments.targets.lab.backend import LabBackend
@@ -68,12 +69,17 @@ class Lab:
     def answer(self, schedule: dict[str, Any]) -> dict[str, Any]:
         rows = []
         for number, window in enumerate(schedule["windows"]):
-            first = 100 + window["at"] + window["settle"]
+            at, first = 100 + window["at"], 100 + window["at"] + window["settle"]
+            sizes = [[moment * 10**6 * index for index in SERVERS] for moment in (0, 2, 7)]
             row = {
                 **window,
                 "edges": [edge("proc-before", first), edge("proc-after", first + 0.4)],
                 "received": [
                     {"bytes": 5e6 * (number + 1) * index, "seconds": 0.4} for index in SERVERS
+                ],
+                "trace": [
+                    {"at": moment, "bytes": size}
+                    for moment, size in zip((at, first, first + 0.4), sizes, strict=True)
                 ],
                 "spoiled": [],
             }
@@ -89,7 +95,7 @@ class Lab:
             }
             for name in schedule["plans"]
         }  # fmt: skip
-        answer = {"owner": "rfs-2/server", "windows": rows, "plans": plans}
+        answer = {"owner": "rfs-2/server", "start": 100, "windows": rows, "plans": plans}
         return calls.read("switchback", 0, json.dumps(answer), "")
 
     def verify(self, *_: str, plan: dict[str, Any]) -> dict[str, Any]:
@@ -195,8 +201,19 @@ def test_each_window_is_a_record() -> None:
         assert record.steering_before
         (queue,) = record.steering_before.queues
         assert (queue.node, queue.rps_cpus) == ("server", "3" if name == "rps" else "0")
+        settling, window = record.goodput
+        assert settling.at == pytest.approx(1 + number * TIMING.period, abs=0.001)
+        assert window.at == pytest.approx(settling.at + 0.1)
+        assert (settling.mbps, window.mbps) == (pytest.approx(480), pytest.approx(300))
     starts = [record.start for record in found.values()]
     assert starts == sorted(set(starts))  # type: ignore[type-var]
+
+
+def test_a_part_of_a_window_without_all_its_connections_is_left_out() -> None:
+    bytes_of = [[0, 0], [1e6, None], [2e6, 5e6], [3e6, 6e6], [3e6, 5e6]]
+    trace = [{"at": 7 + n / 8, "bytes": each} for n, each in enumerate(bytes_of)]
+    (part,) = goodput.over_time(trace, 5)
+    assert (part.at, part.seconds, part.mbps) == (2.25, 0.125, 128)
 
 
 def test_the_schedule_is_the_episode_s(lab: Lab) -> None:

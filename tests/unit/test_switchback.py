@@ -238,9 +238,9 @@ def test_goodput_is_what_was_read_and_what_waits(tree: Tree) -> None:
 def test_goodput_within_a_window(tree: Tree) -> None:
     windows = [{"plan": "rps", "at": 0, "settle": 0.02, "seconds": 0.04}]
     (row,) = hooked(
-        tree, 5, lambda: received(tree, 72, 5000, waiting=300), windows=windows, every=0.01
+        tree, 7, lambda: received(tree, 72, 5000, waiting=300), windows=windows, every=0.01
     )
-    assert [one["bytes"] for one in row["trace"]] == [[1000, 1000]] * 2 + [[1000, 5300]] * 4
+    assert [one["bytes"] for one in row["trace"]] == [[1000, 1000]] * 3 + [[1000, 5300]] * 4
     moments = [one["at"] for one in row["trace"]]
     assert moments == sorted(moments)
     assert row["received"][1]["bytes"] == 4300
@@ -250,8 +250,10 @@ def test_readings_of_a_window_are_within_it() -> None:
     window = steer.Window("rps", 1, 0.1, 0.2)
     assert steer.moments(window, None) == [(1.1, True), (pytest.approx(1.3), True)]
     found = steer.moments(window, 0.05)
-    assert [round(at, 6) for at, _ in found] == [1.05, 1.1, 1.15, 1.2, 1.25, 1.3]
-    assert [is_edge for _, is_edge in found] == [False, True, False, False, False, True]
+    assert [round(at, 6) for at, _ in found] == [1, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3]
+    assert [is_edge for _, is_edge in found] == [False, False, True, False, False, False, True]
+    at_once = steer.Window("rps", 1, 0, 0.1)
+    assert steer.moments(at_once, 0.05) == [(1, True), (1.05, False), (1.1, True)]
 
 
 def test_a_connection_that_ends_spoils_its_windows(tree: Tree) -> None:

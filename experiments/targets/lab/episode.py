@@ -12,6 +12,7 @@ from agent.machine import Machine
 from experiments.host import calls
 from experiments.host.procstat import CounterSample
 from experiments.targets.contract import PairResult, Schedule, WindowResult
+from experiments.targets.goodput import over_time, rate
 from experiments.targets.lab import clients
 from experiments.validity import Cause, Reason
 from infra import traffic
@@ -58,6 +59,7 @@ def run(
                 [*ended, *map(spoiled, row["spoiled"])],
             ),
             steering=[(node, {"drift": [], **answer["plans"][row["plan"]]})],
+            goodput=over_time(row["trace"], answer["start"]),
         )
         for row in answer["windows"]
     ]
@@ -103,17 +105,12 @@ def pairs(
     return [
         PairResult(
             pair.index,
-            Values({"bitrate_mbps": _rate(got["bytes"], got["seconds"])}, control)
+            Values({"bitrate_mbps": rate(got["bytes"], got["seconds"])}, control)
             if got
             else Failure("traffic", f"pair {pair.index} has no bytes in this window"),
         )
         for pair, got in zip(endpoints, row["received"], strict=True)
     ]
-
-
-def _rate(size: float, seconds: float) -> float:
-    """Mbit/s."""
-    return round(size * 8e-6 / seconds, 6)
 
 
 def spoiled(reason: Mapping[str, Any]) -> Reason:
