@@ -216,6 +216,10 @@ class Goodput(Model):
     seconds: Annotated[float, Field(gt=0, le=1e9)] = Field(description="Length of the part.")
     mbps: Value = Field(description="Mbit/s.")
 
+    @property
+    def end(self) -> float:
+        return self.at + self.seconds
+
 
 class Record(Model):
     """One measurement of one configuration: the unit of analysis."""

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import caveats, comparisons, machine, statistics, verdict
+from analysis import carryover, caveats, comparisons, machine, statistics, verdict
+from analysis.carryover import SwitchbackChecks
 from analysis.cell_summary import CellSummary
 from analysis.dependence import Check
+from analysis.episodes import Episode, episodes
 from analysis.evidence import Evidence, gather
 from analysis.metrics import BITRATE, METRICS, Metric
 from analysis.pairing import Series, StateKey
@@ -40,8 +42,9 @@ class Summary:
 
     `method` names the methods of the runs, joined by "and". `contrasts` are the family against
     the baseline; `pairwise` the steered configurations against each other, a family at each replica
-    count and path. `check` is the test for dependence of the whole table. `verdict` starts with the
-    recommendation, where there is one.
+    count and path. `check` is the test for dependence of the whole table. `switchback` are the
+    checks of that method, None without its `episodes`. `verdict` starts with the recommendation,
+    where there is one.
     """
 
     metric: Metric
@@ -55,6 +58,8 @@ class Summary:
     pairwise: list[Contrast]
     paths: list[PathRatio]
     check: Check
+    episodes: list[Episode]
+    switchback: SwitchbackChecks | None
     invalid: list[Invalid]
     recommendation: Recommendation | None
     verdict: list[str]
@@ -89,6 +94,7 @@ class Summary:
             "pairwise": [asdict(one) for one in self.pairwise],
             "overlay_over_host": [asdict(one) for one in self.paths],
             "dependence": {**asdict(self.check), "found": self.check.found},
+            "switchback": self.switchback and self.switchback.to_json(),
             "invalid": [asdict(one) for one in self.invalid],
             "warnings": self.warnings,
             "machine": self.machine,
@@ -129,6 +135,8 @@ def summarise(
     ]
     paths = comparisons.overlay_over_host(evidence, confidence)
     states = _states(runs, cores, keys, evidence, confidence)
+    of_switchback = episodes(records)
+    checks = carryover.check(of_switchback, baseline, confidence)
     recommendation = _recommendation(records, contrasts, pairwise, baseline, metric)
     return Summary(
         metric=metric,
@@ -142,11 +150,16 @@ def summarise(
         pairwise=pairwise,
         paths=paths,
         check=evidence.check,
+        episodes=of_switchback,
+        switchback=checks,
         invalid=_invalid(runs),
         recommendation=recommendation,
         verdict=_verdict(states, contrasts, pairwise, paths, baseline, recommendation, metric),
         caveats=caveats.caveats(states, contrasts, recommendation, baseline),
-        warnings=caveats.warnings(records, runs, states, contrasts, evidence, baseline),
+        warnings=[
+            *(checks.warnings() if checks else []),
+            *caveats.warnings(records, runs, states, contrasts, evidence, baseline),
+        ],
         machine=machine.describe(records),
     )
 

@@ -35,6 +35,7 @@ from agent.machine import Machine  # noqa: E402
 from experiments.engines import stacks  # noqa: E402
 from experiments.engines.embedded import Embedded  # noqa: E402
 from experiments.host import lock  # noqa: E402
+from experiments.run.episodes import EVERY_S  # noqa: E402
 from infra import configurations  # noqa: E402
 from infra.config import StackSettings  # noqa: E402
 from infra.lab import layout  # noqa: E402
@@ -77,6 +78,7 @@ def document(
         ],
         "receivers": list(receivers),
         "lease_seconds": 900,
+        "every": EVERY_S,
     }
 
 

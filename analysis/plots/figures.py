@@ -10,7 +10,7 @@ from pathlib import Path
 
 from analysis import files
 from analysis.caveats import MOST_DRAWN
-from analysis.plots import cores, effects
+from analysis.plots import cores, effects, episodes
 from analysis.plots.library import Figure, PdfPages
 from analysis.plots.style import Look, looks, save, styled
 from analysis.summary import Summary
@@ -57,6 +57,10 @@ _PLOTS: tuple[tuple[str, str, str, Draw], ...] = (
     ("run-sequence", "Run by run",
      "Each valid run in time order: a slope is drift, steps are dependence.",
      effects.run_sequence),
+    ("within-episodes", "Goodput within an episode",
+     "All pairs together in the first episodes, at the smallest and the largest number of pairs. "
+     "Each window has the colour of its configuration; the lighter part settles and is not "
+     "measured.", episodes.over_time),
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from analysis.carryover import Shift
 from analysis.cell_summary import CellSummary
 from analysis.metrics import METRICS
 from analysis.plaintext import one_line, visible
@@ -172,6 +173,33 @@ def validity(summary: Summary) -> Table:
         ),
         Column("p Holm", lambda one: p_value(one.drift_p_holm)),
     )
+
+
+def checks(summary: Summary) -> Table:
+    """One row a state of switchback: goodput in the windows after it, and its ratio in each half."""
+    found = summary.switchback
+
+    def of(shifts: Sequence[Shift], text: Callable[[Any], str]) -> Callable[[CellSummary], str]:
+        texts = {(one.path, one.replicas, one.configuration): text(one) for one in shifts}
+        return lambda state: texts.get((state.path, state.replicas, state.configuration), DASH)
+
+    after, moved = (found.carryover, found.movements) if found else ([], [])
+    return table(
+        summary.states if found else [],
+        _CONFIGURATION,
+        _REPLICAS,
+        _PATH,
+        Column("windows after it", of(after, lambda one: fixed(one.estimate, 3))),
+        Column(_level(summary), of(after, _bounds)),
+        Column("first half", of(moved, lambda one: fixed(one.first, 3))),
+        Column("second half", of(moved, lambda one: fixed(one.second, 3))),
+        Column("second / first", of(moved, lambda one: fixed(one.estimate, 3))),
+        Column(_level(summary), of(moved, _bounds)),
+    )
+
+
+def _bounds(one: Shift) -> str:
+    return f"[{fixed(one.low, 3)}, {fixed(one.high, 3)}]"
 
 
 def invalid(summary: Summary) -> Table:

@@ -12,6 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis import files, statistics
+from analysis.carryover import SwitchbackChecks
 from analysis.dependence import FEWEST_BLOCKS, Check
 from analysis.load import Fault
 from analysis.plaintext import visible
@@ -119,6 +120,8 @@ def sections(summary: Summary) -> list[Section]:
                 "The same between steered configurations; p Holm is adjusted at each replica "
                 "count and path."),
         Section("Overlay over host network", cells.paths(summary)),
+        Section("Checks of switchback", cells.checks(summary),
+                _switchback(summary.switchback)),
         Section("Validity of runs", cells.validity(summary),
                 f"{_dependence(summary.check)} Lag-1: autocorrelation of one configuration's runs, "
                 "a description. Drift: Theil and Sen's slope over the run order; p is Kendall's, "
@@ -126,6 +129,18 @@ def sections(summary: Summary) -> list[Section]:
         Section("Invalid runs", cells.invalid(summary)),
     ]  # fmt: skip
     return [section for section in every if section.table.rows]
+
+
+def _switchback(checks: SwitchbackChecks | None) -> str:
+    """The results of the checks, and what the columns are."""
+    if checks is None:
+        return ""
+    return (
+        f"{' '.join(checks.sentences())} Windows after it: goodput in the windows that follow a "
+        "configuration, relative to their mean over all configurations, by regression with "
+        "effects of episode and configuration. Halves: ratio to the baseline in the first and "
+        "the second half of the windows. Intervals are not adjusted (docs/statistics.md)."
+    )
 
 
 def _dependence(check: Check) -> str:

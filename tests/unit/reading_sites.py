@@ -82,7 +82,7 @@ TYPED = "a number that a library has checked already"
 REASONS: dict[str | tuple[str, str], str] = {
     **dict.fromkeys(
         (f"analysis/{name}.py" for name in (
-            "caveats", "compare", "dependence", "evidence", "pairing", "plots/effects", "plots/cores",
+            "carryover", "caveats", "compare", "dependence", "evidence", "pairing", "plots/effects", "plots/cores",
             "plots/style", "statistics", "study/check", "summary",
         )),
         COMPUTES,

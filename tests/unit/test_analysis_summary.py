@@ -82,7 +82,7 @@ def test_json_carries_no_nan_and_names_its_parts() -> None:
     assert set(json.loads(text)) == {
         "metric", "method", "baseline", "confidence", "verdict", "recommendation", "keep", "caveats",
         "states", "comparisons", "pairwise", "overlay_over_host", "dependence", "invalid",
-        "warnings", "machine",
+        "warnings", "machine", "switchback",
     }  # fmt: skip
 
 

@@ -1,0 +1,68 @@
+"""Figure of goodput over time within episodes of switchback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis.episodes import Episode, is_settling
+from analysis.metrics import METRICS
+from analysis.plots.library import Axes, Figure, PolyCollection
+from analysis.plots.style import Look, figure, legend, legend_rows
+from analysis.schema import Record
+from analysis.summary import Summary
+from analysis.verdict import where
+
+# Episodes of one number of pairs.
+_SHOWN = 2
+_SETTLING, _MEASURED = 0.3, 0.85  # opacity
+
+
+def over_time(summary: Summary, names: Sequence[str], styles: dict[str, Look]) -> Figure | None:
+    """The first episodes at the smallest and the largest number of pairs; settling is lighter."""
+    shown = _shown(summary.episodes)
+    if not shown:
+        return None
+    made, axes = figure(len(shown), 1, 1.7, legend_rows(names))
+    for axis, episode in zip(axes, shown, strict=True):
+        for window in episode.windows:
+            _window(axis, window.record, styles[window.record.configuration])
+        block = episode.windows[0].record.block
+        axis.set_title(f"{where(episode.path, episode.replicas)}, episode {block}")
+        axis.autoscale_view()
+        axis.set_ylim(bottom=0)
+        axis.grid(visible=False, axis="x")
+        axis.set_ylabel(METRICS["total_mbps"].heading)
+        axis.set_xlabel("time in the episode [s]")
+    legend(made, names, styles, filled=True)
+    return made
+
+
+def _shown(episodes: Sequence[Episode]) -> list[Episode]:
+    """The first complete episodes of the smallest and the largest number of pairs."""
+    whole = [
+        one for one in episodes if all(each.counts and each.record.goodput for each in one.windows)
+    ]
+    path = "overlay" if any(one.path == "overlay" for one in whole) else "host"
+    own = [one for one in whole if one.path == path]
+    counts = sorted({one.replicas for one in own})
+    return [
+        episode
+        for count in dict.fromkeys([*counts[:1], *counts[-1:]])
+        for episode in [one for one in own if one.replicas == count][:_SHOWN]
+    ]
+
+
+def _window(axis: Axes, record: Record, look: Look) -> None:
+    """The parts of a window as areas."""
+    for settling, opacity in ((True, _SETTLING), (False, _MEASURED)):
+        parts = [part for part in record.goodput if is_settling(part, record) == settling]
+        boxes = [
+            [(part.at, 0), (part.at, part.mbps), (part.end, part.mbps), (part.end, 0)]
+            for part in parts
+        ]
+        axis.add_collection(
+            PolyCollection(
+                boxes, facecolor=look.colour, alpha=opacity, hatch=look.hatch, edgecolor="white",
+                lw=0,
+            )
+        )  # fmt: skip
