@@ -15,6 +15,7 @@ from agent.machine import Machine
 from agent.procstat import Counters, Sample
 from agent.settings import Setting
 from agent.signals import Signals
+from agent.starting import Driver
 
 if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     from agent.schedule import Window
@@ -54,12 +55,14 @@ class Episode:
         self,
         machine: Machine,
         signals: Signals,
+        driver: Driver,
         files: Sequence[int],
         counters: Counters,
         receivers: Sequence[Receiver],
     ) -> None:
         self._machine = machine
         self._signals = signals
+        self._driver = driver
         self._files = files
         self._counters = counters
         self._receivers = receivers
@@ -114,7 +117,7 @@ class Episode:
     def _wake(self, moment: float) -> float:
         """Sleep until a moment; how late it is then, in seconds."""
         with self._signals.at_once():
-            time.sleep(max(0.0, moment - time.monotonic()))
+            self._driver.wait(max(0.0, moment - time.monotonic()))
         return time.monotonic() - moment
 
 

@@ -121,10 +121,12 @@ def bytes_read(io: bytes) -> int:
     return int(found[1])
 
 
-def received(first: Reading, last: Reading, expected: list[Connection]) -> dict[str, float]:
+def received(
+    first: Reading, last: Reading, expected: list[Connection], least: int = 1
+) -> dict[str, float]:
     """Bytes that arrived between two readings, and the seconds between them (pure)."""
-    if not expected:
-        raise ValueError("it had no connection at the start")
+    if len(expected) < max(1, least):
+        raise ValueError(f"it had {len(expected)} connections at the start, not {max(1, least)}")
     size = total(last, expected) - total(first, expected)
     if size < 0:
         raise ValueError(f"its bytes went back by {-size}")

@@ -36,6 +36,7 @@ FIELDS = {
         each(lambda v: whole(1, 2**22)(v) or like(POD + POD_UID)(v), 1, MAX_RECEIVERS),
         f"a list of 1 to {MAX_RECEIVERS} pids, or {POD} and the uid of a pod",
     ),
+    "connections": Field(whole(1, 2**16), "a whole number, at least 1", nullable=True),
     "lease_seconds": Field(whole(1, 2**31), "a whole number of seconds, at least 1"),
     "every": Field(number(0.005, 10), "0.005 to 10 seconds", nullable=True),
     "tolerance": Field(number(0.001, 10), "0.001 to 10 seconds", nullable=True),
@@ -71,6 +72,7 @@ class Schedule(NamedTuple):
     plans: dict[str, Plan]
     windows: list[Window]
     receivers: list[int | str]  # a pid, or `pod:` and a uid
+    connections: int  # that each receiver must have at the start
     lease_seconds: int
     every: float | None  # seconds between readings of goodput, from the switch to the window's end
     tolerance: float  # seconds by which a window may settle shorter, or last shorter or longer
@@ -118,7 +120,16 @@ def parse_schedule(document: Any) -> Schedule:
             f"it takes {readings} readings of goodput, at most {MAX_READINGS}: raise every"
         )
     tolerance = values["tolerance"] or 0.02
-    return Schedule(plans, windows, values["receivers"], values["lease_seconds"], every, tolerance)
+    connections = values["connections"] or 0
+    return Schedule(
+        plans,
+        windows,
+        values["receivers"],
+        connections,
+        values["lease_seconds"],
+        every,
+        tolerance,
+    )
 
 
 def _plan(name: str, document: Any) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from agent.errors import SteerError
@@ -16,12 +16,14 @@ class Signals:
 
     def __init__(self) -> None:
         self.caught: list[int] = []
+        self.then: Callable[[], None] = lambda: None  # called by the handler
         self._at_once = False
         for number in self.ALL:
             signal.signal(number, lambda number, _: self._catch(number))
 
     def _catch(self, number: int) -> None:
         self.caught.append(number)
+        self.then()
         if self._at_once:
             self.check()
 

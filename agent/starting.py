@@ -1,4 +1,4 @@
-"""The start of an episode: its document on a line of stdin, `ready` on stdout, a line that starts it."""
+"""The driver of an episode: its document on a line of stdin, `ready` on stdout, a line that starts it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import os
 import select
 import sys
 import time
+from collections.abc import Sequence
 
 from agent.errors import BAD_PLAN, SteerError
 from agent.files import MAX_TEXT, opened, read_json, read_to_end
+from agent.goodput import Receiver
+from agent.machine import Machine
 from agent.schedule import START_PATIENCE, Schedule, parse_schedule
+
+
+CONNECT_PATIENCE = 5.0  # seconds
 
 
 class Driver:
@@ -42,6 +48,13 @@ class Driver:
         if not self.line(1 << 16, START_PATIENCE):
             raise SteerError("stdin was closed before the start signal")
 
+    def wait(self, seconds: float) -> None:
+        """Sleep; raises as soon as stdin is closed, because the driver or its connection has ended."""
+        deadline = time.monotonic() + seconds
+        while select.select([self._file], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not os.read(self._file, 1 << 16):
+                raise SteerError("stdin was closed before the end of the episode")
+
     def line(self, most: int, seconds: float) -> bytes:
         """The next line with its line end, or the rest of stdin."""
         deadline = time.monotonic() + seconds
@@ -57,3 +70,17 @@ class Driver:
                 break
         line, end, self._rest = self._rest.partition(b"\n")
         return line + end
+
+
+def await_connections(
+    machine: Machine, receivers: Sequence[Receiver], count: int, driver: Driver
+) -> None:
+    """Return once each receiver has so many connections, or after CONNECT_PATIENCE.
+
+    The windows of a receiver that has fewer are spoiled.
+    """
+    deadline = time.monotonic() + CONNECT_PATIENCE
+    for one in receivers:
+        while len(one.connections) < count and time.monotonic() < deadline:
+            driver.wait(0.02)
+            one.connect(machine)

@@ -21,7 +21,7 @@ from agent.schedule import Schedule, of_plan
 from agent.settings import Setting
 from agent.signals import Signals
 from agent.snapshot import Lease, Snapshot
-from agent.starting import Driver
+from agent.starting import Driver, await_connections
 from agent.store import utc
 from agent.survey import Survey
 from agent.targets import ROWS, Target, find_targets, report
@@ -75,7 +75,7 @@ def switchback(
             [(setting, files[setting], f"{text}\n".encode()) for setting, _, text in steps]
             for steps in switches.steps
         ]
-        episode = Episode(machine, signals, list(files.values()), counters, receivers)
+        episode = Episode(machine, signals, driver, list(files.values()), counters, receivers)
         during = snapshot(machine, switches)
 
         def put_back() -> tuple[list[str], list[str]]:
@@ -88,6 +88,7 @@ def switchback(
             machine.store.save(during)
             with signals.at_once():
                 driver.await_start()
+                await_connections(machine, receivers, schedule.connections, driver)
             with punctual() as fifo:
                 start = time.monotonic()
                 refuse_changed(switches.intent.values, episode.values())
@@ -106,7 +107,7 @@ def switchback(
         wanted, unusable = switches.wanted[window.plan], machine.cpus.unusable
         values, differences = read_back(switches.settings, one.values, wanted, unusable)
         stands[window.plan] = values
-        rows.append(row(window, one, receivers, differences, schedule.tolerance))
+        rows.append(row(window, one, receivers, differences, schedule))
     return {
         "owner": schedule.owner,
         "boot_id": machine.boot_id,

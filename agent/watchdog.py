@@ -7,10 +7,11 @@ import os
 import signal
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from agent.errors import CANNOT, SteerError, explain
-from agent.files import listing
+from agent.files import listing, read_text
 from agent.lease import end_watchdog, standing_watch, watch_file
 from agent.machine import Machine
 from agent.plan import Plan
@@ -18,6 +19,7 @@ from agent.processes import boot_time, start_time
 from agent.restore import put_back, restore
 from agent.signals import Signals
 from agent.snapshot import Lease, Snapshot
+from agent.store import Store
 
 LAST_TRIES = 5
 WATCH_NAP = 5.0
@@ -100,13 +102,29 @@ def stand_watch(machine: Machine, owner: str, signals: Signals) -> dict[str, Any
         if standing and standing != me:
             raise SteerError(f"pid {standing[0]} already watches owner {owner}", CANNOT)
         store.write(watch_file(store, owner), f"{me[0]} {me[1]}")
+    # from the handler: this process may wait for the lock of the episode
+    signals.then = partial(end_episode, store, owner)
     while not signals.caught:
         nap = attend(machine, owner, me, standing=True)
         signals.wait(WATCH_NAP if nap is None else nap)
+    end_episode(store, owner)
     answer = last_restore(machine, owner, signals)
     with suppress(OSError):
         os.unlink(watch_file(store, owner))
     return answer
+
+
+def end_episode(store: Store, owner: str) -> None:
+    """End the owner's episode, whose process ends with the container of this one; it then restores."""
+    with suppress(Exception):
+        snapshot = store.load(owner)
+        if snapshot and is_episode(snapshot.pid):
+            os.kill(snapshot.pid, signal.SIGTERM)
+
+
+def is_episode(pid: int) -> bool:
+    words = read_text(f"/proc/{pid}/cmdline").split("\0")
+    return "switchback" in words
 
 
 def myself() -> tuple[int, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from agent.episode import Edge, Taken
 from agent.errors import SteerError
 from agent.goodput import Reading, Receiver, received, total
-from agent.schedule import Window
+from agent.schedule import Schedule, Window
 from agent.settings import Setting
 
 
@@ -17,18 +17,19 @@ def row(
     taken: Taken,
     receivers: Sequence[Receiver],
     differences: Sequence[str],
-    tolerance: float,
+    schedule: Schedule,
 ) -> dict[str, Any]:
     """One window: moments and counters at both edges, bytes of each receiver, and what spoils it."""
     first, last = taken.first, taken.last
     got: list[dict[str, float] | None] = []
     spoiled: list[dict[str, Any]] = [
-        {"kind": "late", "message": text} for text in untimely(window, taken, tolerance)
+        {"kind": "late", "message": text} for text in untimely(window, taken, schedule.tolerance)
     ]
     spoiled += [{"kind": "value", "message": text} for text in differences]
     for index, one in enumerate(receivers):
         try:
-            got.append(received(first.readings[index], last.readings[index], one.connections))
+            both = first.readings[index], last.readings[index]
+            got.append(received(*both, one.connections, schedule.connections))
         except (ValueError, OSError) as error:
             got.append(None)
             spoiled.append(

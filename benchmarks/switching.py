@@ -148,8 +148,16 @@ def episode(state: StackSettings, order: Sequence[str], *more: str) -> dict[str,
     last = schedule["windows"][-1]
     end = last["at"] + last["settle"] + last["seconds"]
     with agent(schedule) as process, traffic(state, end + 2, *more):
-        printed, _ = process.communicate("start\n", timeout=120)
-    answer: dict[str, Any] = json.loads(printed)
+        return answered(process)
+
+
+def answered(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The answer of an agent that is ready; its stdin stays open."""
+    if not process.stdin or not process.stdout:
+        raise RuntimeError("the agent has no pipes")
+    process.stdin.write("start\n")
+    process.stdin.flush()
+    answer: dict[str, Any] = json.loads(process.stdout.read())
     return answer
 
 

@@ -177,10 +177,20 @@ def episode(schedule: dict[str, Any]) -> Iterator[Callable[[], dict[str, Any]]]:
             if process.stdout.readline() != "ready\n":
                 read("switchback", *_ended(process, None))
                 raise AgentFailed("the agent's switchback was not ready")
-            yield lambda: read("switchback", *_ended(process, "start\n"))
+            yield lambda: read("switchback", *_run_through(process))
         except BaseException:
             process.terminate()
             raise
+
+
+def _run_through(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Start an episode and await its end, with stdin open: its end would be the episode's."""
+    stdin, process.stdin = process.stdin, None
+    assert stdin  # noqa: S101 a pipe
+    with stdin:
+        stdin.write("start\n")
+        stdin.flush()
+        return _ended(process, None)
 
 
 def _run(verb: str, *options: str, words: str) -> tuple[int, str, str]:

@@ -45,9 +45,8 @@ def test_an_episode_of_six_configurations(lab: StackSettings) -> None:
     schedule = switching.document(lab, switching.NAMES, switching.servers(lab))
     traffic = switching.traffic(lab, 6, "-b", str(int(RATE)))
     with switching.agent(schedule) as process, traffic as clients:
-        printed, _ = process.communicate("start\n", timeout=120)
+        answer = switching.answered(process)
         results = [json.loads(client.communicate(timeout=60)[0]) for client in clients]
-    answer = json.loads(printed)
     assert process.returncode == 0
     assert answer["fifo"] is True
     assert answer["left"] == answer["warnings"] == []

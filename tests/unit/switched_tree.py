@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -73,6 +74,9 @@ class Started:
 
     def await_start(self) -> None:
         self._look()
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
 class NoSignals:

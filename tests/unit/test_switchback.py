@@ -15,7 +15,17 @@ from typing import Any
 import pytest
 from imitation import Connections, Imitation, absent, answer
 from steer_tree import Tree, eventually, on_tree, plan, replace, rule, steer
-from switched_tree import OWNER, PLANS, PODS, document, episode, populate, received, rules
+from switched_tree import (
+    OWNER,
+    PLANS,
+    PODS,
+    Started,
+    document,
+    episode,
+    populate,
+    received,
+    rules,
+)
 
 
 @pytest.fixture
@@ -50,6 +60,7 @@ LONG = [{"plan": "rps", "at": 0, "settle": 0, "seconds": 100}]
         ({"lease_seconds": 30}, "lease_seconds is 30: this schedule needs 61"),
         ({"tolerance": 0}, "tolerance is 0"),
         ({"every": 0.001}, "every is 0.001"),
+        ({"connections": 0}, "connections is 0"),
         ({"receivers": [1] * 1024, "windows": LONG, "every": 0.005}, "readings of goodput"),
         ({"more": 1}, "more is unknown"),
     ],
@@ -430,10 +441,21 @@ def running(tree: Tree, seconds: float = 0.1) -> Iterator[subprocess.Popen[str]]
             process.kill()
 
 
+def answered(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it prints after the start signal; its stdin stays open."""
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    process.stdin.write("start\n")
+    process.stdin.flush()
+    return process.stdout.read(), process.stderr.read()
+
+
 def test_the_command_starts_on_a_line(tree: Tree) -> None:
     with running(tree) as process:
-        out, err = process.communicate("start\n", timeout=30)
-    assert (process.returncode, err) == (0, "")
+        out, err = answered(process)
+        assert process.wait(30) == 0
+    assert err == ""
     assert len(json.loads(out)["windows"]) == 2
     assert not tree.snapshot().exists()
 
@@ -446,6 +468,49 @@ def test_without_the_start_signal_nothing_is_written(tree: Tree) -> None:
     assert "stdin was closed before the start signal" in err
     assert tree.stamps() == stamps
     assert not tree.snapshot().exists()
+
+
+def test_when_stdin_is_closed_all_is_restored_at_once(tree: Tree) -> None:
+    before = tree.values()
+    with running(tree, seconds=100) as process:
+        assert process.stdin
+        process.stdin.write("start\nmore\n")
+        process.stdin.flush()
+        eventually(lambda: tree.values() != before)
+        assert process.poll() is None
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "stdin was closed" in err
+    assert "steering is as before" in err
+    assert not tree.snapshot().exists()
+
+
+def test_an_episode_awaits_its_connections(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = tree.root / "proc/72/connections"
+    connections.write_text("")
+    waits = iter(range(3))
+
+    def wait(_: Started, seconds: float) -> None:
+        if next(waits, None) is None:
+            received(tree, 72, 1000)
+
+    monkeypatch.setattr(Started, "wait", wait)
+    done = episode(tree, document("rps", connections=1))
+    assert done["windows"][0]["spoiled"] == []
+
+
+def test_a_receiver_with_too_few_connections_spoils_all(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace(monkeypatch, "CONNECT_PATIENCE", 0.0)
+    done = episode(tree, document("rps", connections=2))
+    reasons = done["windows"][0]["spoiled"]
+    assert [(one["kind"], one["receiver"]) for one in reasons] == [
+        ("receiver", 0),
+        ("receiver", 1),
+    ]
 
 
 @pytest.mark.parametrize("started", [False, True])
@@ -493,11 +558,32 @@ def test_the_watchdog_of_an_apply_sees_to_the_episode_too(tree: Tree) -> None:
     eventually(lambda: not of_apply.watched())
 
 
+def test_the_end_of_a_watch_ends_an_episode_that_holds_the_lock(tree: Tree) -> None:
+    """The kubelet ends a container with both after its grace period."""
+    before = tree.values()
+    words = tree.command("watch", "--owner", OWNER)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watch:
+        eventually(lambda: steer.standing_watch(tree.machine().store, OWNER))
+        with running(tree, seconds=100) as process:
+            assert process.stdin
+            assert process.stderr
+            process.stdin.write("start\n")
+            process.stdin.flush()
+            eventually(lambda: tree.values() != before)
+            watch.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 128 + signal.SIGTERM
+            assert "steering is as before" in process.stderr.read()
+        said, _ = watch.communicate(timeout=30)
+    assert watch.returncode == 0
+    assert json.loads(said)["failed"] == []
+    assert not tree.snapshot().exists()
+
+
 def test_the_watchdog_of_an_episode_ends_with_it(tree: Tree) -> None:
     with running(tree) as process:
         lease = lease_of(tree)
         assert lease.watched()
-        process.communicate("start\n", timeout=30)
+        answered(process)
     eventually(lambda: not lease.watched())
 
 
