@@ -14,7 +14,6 @@ from agent.goodput import Receiver
 from agent.machine import Machine
 from agent.schedule import START_PATIENCE, Schedule, parse_schedule
 
-
 CONNECT_PATIENCE = 5.0  # seconds
 
 

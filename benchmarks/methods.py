@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,19 +38,26 @@ def main(asked: list[str]) -> None:
     found: dict[str, Any] = {"machine": machine()}
     for pairs in map(int, asked or ["4", "1", "16"]):
         with TemporaryDirectory(prefix="steerlab-") as folder:
-            found[f"{pairs} pairs"] = compared(Path(folder), pairs)
+            words = ("--configurations", CONFIGURATIONS)
+            found[f"{pairs} pairs"] = compared(Path(folder), pairs, METHODS, ROUNDS, words)
     show(found)
 
 
-def compared(folder: Path, pairs: int) -> dict[str, Any]:
-    """Both methods in turns."""
-    walls = dict.fromkeys(METHODS, 0.0)
-    records: dict[str, list[Record]] = {name: [] for name in METHODS}
-    for number in range(ROUNDS):
-        for name, words in METHODS.items():
+def compared(
+    folder: Path,
+    pairs: int,
+    methods: Mapping[str, Sequence[str]],
+    rounds: int,
+    words: Sequence[str],
+) -> dict[str, Any]:
+    """Both methods in turns; `methods` and `words` are options of `sweep`."""
+    walls = dict.fromkeys(methods, 0.0)
+    records: dict[str, list[Record]] = {name: [] for name in methods}
+    for number in range(rounds):
+        for name, own in methods.items():
             out = folder / f"{name}-{number}"
             wall, _ = run(
-                out, *words, "--configurations", CONFIGURATIONS, "--replicas", str(pairs),
+                out, *own, *words, "--replicas", str(pairs),
                 "--seed", str(SEED + number), "--traffic", "stream:congestion=cubic",
             )  # fmt: skip
             walls[name] += wall

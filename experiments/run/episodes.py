@@ -49,13 +49,12 @@ class Timing(NamedTuple):
         return math.ceil(self.end(windows)) + SPARE_S
 
 
-def cannot(asked: Options, state: StackSettings) -> str:
-    """Why switchback cannot measure these configurations; empty if it can (pure)."""
+def cannot(asked: Options, state: StackSettings, steered: int) -> str:
+    """Why switchback cannot measure these configurations on so many nodes; empty if it can (pure)."""
     end = Timing(asked.window, asked.settle).end(len(asked.configurations))
     needed = math.ceil(end) + state.section.AROUND_A_RUN_S
     reasons = {
-        f"cannot run on target {state.target} yet": state.target != "lab",
-        "steers the server node alone (steerNodes=server)": state.steer_nodes != "server",
+        "steers one server node alone (steerNodes=server), not several": steered > 1,
         "keeps the lab between runs, --isolation fresh does not": asked.isolation == "fresh",
         f"measures TCP streams (--traffic {Stream.name}), not {asked.traffic}": (
             not asked.traffic.startswith(Stream.name)
@@ -90,9 +89,15 @@ def orders(names: Sequence[str], draw: random.Random) -> Iterator[list[str]]:
 
 
 def schedule(
-    plans: Mapping[str, Mapping[str, Any]], receivers: Sequence[int], timing: Timing
+    plans: Mapping[str, Mapping[str, Any]],
+    receivers: Sequence[int | str],
+    timing: Timing,
+    streams: int = 1,
 ) -> dict[str, Any]:
-    """The agent's document of an episode: each plan once, in the order of the mapping."""
+    """The agent's document of an episode: each plan once, in the order of the mapping.
+
+    Each receiver has a connection for each stream, and one for control.
+    """
     end = timing.end(len(plans))
     leases = [plan["lease_seconds"] or _LEASE_S for plan in plans.values()]
     return {
@@ -108,6 +113,7 @@ def schedule(
             for number, name in enumerate(plans)
         ],
         "receivers": list(receivers),
+        "connections": streams + 1,
         "lease_seconds": max(*leases, math.ceil(end) + START_PATIENCE + 1),
         "every": every(len(receivers), len(plans), timing),
         "tolerance": TOLERANCE_S,

@@ -100,11 +100,14 @@ def plan(wanted: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None
     path = "host" if "host" in asked.paths else "overlay"
     # Invalid settings of the target must be reported before a cluster is contacted.
     state = config.state("sweep", asked.stack("baseline", 1, path))
-    cpus = TARGETS[state.target].cpus(state)
+    target = TARGETS[state.target]
+    cpus = target.cpus(state)
     known = definitions.load(asked.own or None)
     made = plans.make(asked, known=known, cpus=cpus)
     if made.method == "switchback":
-        why = episodes.cannot(made, state) or ("" if method else _better_isolated(made))
+        why = episodes.cannot(made, state, target.steered(state))
+        if not method:
+            why = why or _better_isolated(made)
         if why and method:
             raise InvalidInput(f"method: switchback {why}; or use --method isolated")
         if why:

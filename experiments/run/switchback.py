@@ -19,13 +19,13 @@ from experiments.targets.contract import (
     AnyMeasurement,
     Backend,
     BarrierBroken,
+    EpisodeLost,
     PairResult,
     TrafficResult,
     WindowResult,
 )
 from experiments.validity import Cause, Reason
 from infra.errors import Refusal
-from infra.lab.measurement import Measurement
 from infra.traffic.contract import Failure
 
 
@@ -124,13 +124,16 @@ def _switched(
     timing: episodes.Timing,
     verdict: Verdict,
 ) -> Sequence[WindowResult]:
-    plans = {what.configuration: what.plans[0] for what in whats if isinstance(what, Measurement)}
+    streams = whats[0].streams
     try:
         return at.switch(
             count,
-            lambda receivers: episodes.schedule(plans, receivers, timing),
+            whats,
+            lambda plans, receivers: episodes.schedule(plans, receivers, timing, streams),
             timing.traffic(len(whats)),
         )
+    except EpisodeLost as error:
+        verdict.add(error.reasons)
     except BarrierBroken as error:
         verdict.add([Reason(Cause.START, str(error))])
     except Exception as error:  # a lost connection may raise anything

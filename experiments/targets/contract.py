@@ -23,6 +23,14 @@ class BarrierBroken(RuntimeError):
     """A client ended before the common start; the message has the pair and the client's output."""
 
 
+class EpisodeLost(RuntimeError):
+    """An episode without windows."""
+
+    def __init__(self, reasons: Sequence[Reason]) -> None:
+        super().__init__("; ".join(reason.text for reason in reasons))
+        self.reasons = reasons
+
+
 @dataclass(frozen=True)
 class PairResult:
     """The result of one pair, and the raw output of its client."""
@@ -58,8 +66,9 @@ class WindowResult:
     goodput: Sequence[Goodput] = ()
 
 
-# The agent's document of an episode, from its receivers: pids, or words of pods.
-Schedule = Callable[[Sequence[int]], dict[str, Any]]
+# The agent's document of an episode, from its plans by configuration and its receivers: pids, or
+# words of pods.
+Schedule = Callable[[Mapping[str, Mapping[str, Any]], Sequence[int | str]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -106,10 +115,13 @@ class Backend(Protocol):
     def drive(self, pairs: int) -> TrafficResult:
         """Run the first pairs once. Raises `BarrierBroken` where they cannot start together."""
 
-    def switch(self, pairs: int, schedule: Schedule, seconds: int) -> Sequence[WindowResult]:
+    def switch(
+        self, pairs: int, whats: Sequence[Any], schedule: Schedule, seconds: int
+    ) -> Sequence[WindowResult]:
         """Run the first pairs for so many seconds while the agent works through a schedule.
 
-        The result has one entry for each window of the schedule. Raises `BarrierBroken`.
+        `whats` are the measurements of the configurations. The result has one entry for each window
+        of the schedule. Raises `BarrierBroken`, or `EpisodeLost` with the reasons.
         """
 
 
@@ -142,6 +154,9 @@ class Target(Protocol):
 
     def cpus(self, state: StackSettings, /) -> int:
         """Number of CPUs that a mask may name."""
+
+    def steered(self, state: StackSettings, /) -> int:
+        """Number of steered nodes."""
 
     def nodes(self, state: StackSettings, /) -> Any:
         """What all measurements of a sweep have in common; looked up once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pulumi
@@ -16,6 +17,9 @@ from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names, admits
 from infra.kubernetes.nodes import Nodes, of_state, owners_of_table
 from infra.kubernetes.pods import PodPair
 from infra.settings import StackSettings
+
+# Timeout of a pod that is being recreated; seconds.
+RECREATED_S = 20.0
 
 
 class Cluster(pulumi.ComponentResource):
@@ -111,14 +115,20 @@ def _namespace(
 def running(state: StackSettings, names: Names) -> dict[str, dict[str, str]]:
     """The running measured pods: for each node their uids by name.
 
-    A recreated pod has a new uid, which changes the plan of its node.
+    A recreated pod has a new uid, which changes the plan of its node. One that is just being
+    recreated is awaited: a plan without it would steer it no sooner than at the next repair.
     """
     from kubernetes.client import CoreV1Api
 
     api = connect(state.kubernetes.kubeconfig, state.kubernetes.context)
-    with explained(f"listing the pods of {names.pods}"):
-        listed = CoreV1Api(api).list_namespaced_pod(names.pods, _request_timeout=CALL_S)
-    return plan.by_node(listed.items)
+    end = time.monotonic() + RECREATED_S
+    while True:
+        with explained(f"listing the pods of {names.pods}"):
+            listed = CoreV1Api(api).list_namespaced_pod(names.pods, _request_timeout=CALL_S)
+        found = plan.by_node(listed.items)
+        if sum(map(len, found.values())) >= 2 * state.replicas or time.monotonic() > end:
+            return found
+        time.sleep(0.5)
 
 
 def declare(state: StackSettings, nodes: Nodes | None = None) -> None:

@@ -35,7 +35,7 @@ from experiments.run import plan as plans
 from experiments.run import sweep as sweeps
 from experiments.targets import TARGETS, contract
 from experiments.targets.kubernetes import agents as cluster_steer
-from experiments.targets.kubernetes import backend, drift, shell
+from experiments.targets.kubernetes import backend, drift, pods, shell
 from experiments.targets.kubernetes import doctor as cluster_doctor
 from experiments.targets.lab import drift as verify
 from experiments.targets.lab import standing
@@ -988,7 +988,7 @@ def _pods(data: bytes) -> object:
             container_statuses=[],
         ),
     )
-    return backend.running([pod], "server", "iperf3")
+    return pods.running([pod], "server", "iperf3")
 
 
 add("labels of pods", _pods, text_like(["7\n"]), "7")

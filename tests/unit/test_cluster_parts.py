@@ -20,13 +20,14 @@ from experiments.host import proc_reader
 from experiments.host.calls import AgentFailed
 from experiments.host.machine import described
 from experiments.targets.kubernetes import agents, drift
-from experiments.targets.kubernetes.backend import moved, read_edges, running, topology
+from experiments.targets.kubernetes.backend import read_edges
 from experiments.targets.kubernetes.doctor import (
     _HASH_OF_AGENT,
     NodeFindings,
     concluded,
     why_not_running,
 )
+from experiments.targets.kubernetes.pods import moved, running, topology
 from experiments.targets.kubernetes.shell import LOOK, Answer, PodSession, SshShell
 from experiments.validity import Cause
 from infra import config

@@ -155,7 +155,7 @@ SWITCHED: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"config": {"steerNodes": "both"}}, "method: switchback steers the server node alone"),
+        ({"config": {"steerNodes": "both"}}, "method: switchback steers one server node"),
         ({"isolation": "fresh"}, "method: switchback keeps the lab"),
         ({"traffic": "udp"}, "method: switchback measures TCP streams"),
         ({"window": 60, "configurations": ",".join(NAMES), "settle": 60}, "at most 600 seconds"),

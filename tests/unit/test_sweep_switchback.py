@@ -26,7 +26,7 @@ from experiments.run.plan import SweepPlan
 from experiments.run.sweep import Sweep
 from experiments.targets import goodput
 from experiments.targets.contract import Topology
-from experiments.targets.lab import clients, episode
+from experiments.targets.lab import clients
 from experiments.targets.lab.backend import LabBackend
 from infra import config
 from infra.errors import PrerequisiteMissing
@@ -148,7 +148,6 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(calls, "episode", lab.episode)
     monkeypatch.setattr(calls, "call", lab.verify)
     monkeypatch.setattr(clients, "Barrier", lab.barrier)
-    monkeypatch.setattr(episode, "await_connections", lambda *_: None)
     monkeypatch.setattr(machine, "confounders", Confounders)
     monkeypatch.setattr(
         machine, "describe", lambda _: Machine(kernel="6.18", cpu="AMD EPYC", cores=2)
@@ -221,7 +220,7 @@ def test_the_schedule_is_the_episode_s(lab: Lab) -> None:
     (schedule,) = lab.schedules
     assert [window["plan"] for window in schedule["windows"]] == list(NAMES)
     assert schedule["plans"] == {what.configuration: what.plans[0] for what in whats()}
-    assert schedule["receivers"] == [71, 72]
+    assert (schedule["receivers"], schedule["connections"]) == ([71, 72], 2)
     last = schedule["windows"][-1]
     assert lab.seconds[0] > last["at"] + last["settle"] + last["seconds"] + 1
 
@@ -291,11 +290,23 @@ def test_a_server_that_does_not_run_is_a_reason() -> None:
 
 
 def test_a_client_that_ends_early_is_a_reason(lab: Lab) -> None:
-    lab.early = {2}
+    def spoil(row: dict[str, Any]) -> None:
+        if row["plan"] != "rfs":
+            row["spoiled"] = [{"kind": "receiver", "receiver": 1, "message": "no connection"}]
+            row["received"][1] = None
+
+    lab.early, lab.spoil = {2}, spoil
     found = measured()
     assert not any(record.valid for record in found.values())
-    assert found["rps"].reasons[0].startswith("pair 2: the client ended before the last window")
-    assert "cannot connect" in found["rps"].reasons[0]
+    first, second = found["rps"].reasons
+    assert first.startswith("pair 2: the client ended before the last window")
+    assert "cannot connect" in first
+    assert second == "pair 2: no connection"
+
+
+def test_a_client_that_ends_while_the_agent_restores_spoils_nothing(lab: Lab) -> None:
+    lab.early = {2}
+    assert all(record.valid for record in measured().values())
 
 
 def test_drift_around_an_episode_is_a_reason_against_it(lab: Lab) -> None:

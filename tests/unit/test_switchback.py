@@ -485,14 +485,12 @@ def test_when_stdin_is_closed_all_is_restored_at_once(tree: Tree) -> None:
     assert not tree.snapshot().exists()
 
 
-def test_an_episode_awaits_its_connections(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_episode_awaits_its_connections(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     connections = tree.root / "proc/72/connections"
     connections.write_text("")
     waits = iter(range(3))
 
-    def wait(_: Started, seconds: float) -> None:
+    def wait(*_: Any) -> None:
         if next(waits, None) is None:
             received(tree, 72, 1000)
 

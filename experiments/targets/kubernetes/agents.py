@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from agent.archive import archive, digest
@@ -34,6 +35,44 @@ def verb(shell: Shell, *words: str, plan: dict[str, Any] | None = None) -> dict[
     else:
         answer = run(shell, (*pods.AGENT, *words))
     return read(answer, words[0], str(shell))
+
+
+# Seconds in which an agent must be ready for an episode: it may have to wait for another one.
+READY_S = 70.0
+
+
+@contextmanager
+def episode(
+    shell: Shell, schedule: Mapping[str, Any]
+) -> Iterator[Callable[[float], dict[str, Any]]]:
+    """The agent's `switchback` on a node, ready; `experiments.host.calls.episode` of a cluster.
+
+    The call that is yielded starts it and returns its JSON; its argument is a timeout in seconds. The
+    agent restores as soon as the connection is closed or lost. Raises as `verb` does.
+    """
+    over_ssh = ("sh", "-c", _CALL, "sh", digest())
+    session = shell.start(
+        (*(over_ssh if isinstance(shell, SshShell) else pods.AGENT), "switchback")
+    )
+
+    def end(seconds: float) -> dict[str, Any]:
+        answer = session.finish(time.monotonic() + seconds)
+        if answer is None:
+            raise PrerequisiteMissing(f"{shell}: steer switchback did not end in {seconds:.0f} s")
+        return read(answer, "switchback", str(shell))
+
+    def start(seconds: float) -> dict[str, Any]:
+        session.say("start")
+        return end(seconds)
+
+    try:
+        session.say(json.dumps(schedule, separators=(",", ":")))
+        if session.await_line(READY_S).strip() != "ready":
+            end(1)
+            raise PrerequisiteMissing(f"{shell}: steer switchback is not ready")
+        yield start
+    finally:
+        session.close()
 
 
 # Sent once for each version of the agent and boot of a node; a broken connection leaves no part of it.

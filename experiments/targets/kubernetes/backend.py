@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from agent.plan import POD
 from analysis.schema import Confounders, Machine
 from experiments.host import machine
 from experiments.host.procstat import CounterSample
+from experiments.targets import windows
 from experiments.targets.contract import (
     BarrierBroken,
+    EpisodeLost,
     PairResult,
     Schedule,
     Topology,
@@ -25,6 +26,7 @@ from experiments.targets.contract import (
     WindowResult,
 )
 from experiments.targets.kubernetes import agents
+from experiments.targets.kubernetes.pods import Running, moved, pair_of, running, topology
 from experiments.targets.kubernetes.shell import (
     LOOK,
     Answer,
@@ -37,12 +39,11 @@ from experiments.targets.kubernetes.shell import (
 )
 from experiments.validity import Cause, Reason
 from infra import traffic, untrusted
-from infra.errors import PrerequisiteMissing
+from infra.errors import PrerequisiteMissing, Refusal
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.measurement import ClusterMeasurement, NodeOf
 from infra.kubernetes.names import Names
 from infra.kubernetes.plan import by_node, node_plan
-from infra.settings import cpu_limit
 from infra.traffic.contract import GRACE_S, PORT, Failure
 
 # Time in which a command must print `ready`, seconds.
@@ -50,18 +51,15 @@ READY_S = 15.0
 
 # The shell prints `ready`, waits for a line, and becomes the client.
 _WAIT = 'echo ready; read -r _ || exit 1; exec "$@" </dev/null'
-
-
-@dataclass(frozen=True)
-class Running:
-    """A measured pod as it runs now."""
-
-    name: str
-    uid: str
-    node: str
-    address: str
-    restarts: int
-    cpu_limit: str | None = None
+# It starts the client and ends it on a second line, or when the connection is lost: a client that
+# was left behind would keep its server busy. The shell waits for all, since a pod has no init.
+_UNTIL = (
+    'echo ready; read -r _ || exit 1; exec 3<&0; "$@" </dev/null 3<&- & client=$!; '
+    "{ read -r _ <&3; kill $client; } >/dev/null 2>&1 & "
+    "wait $client; status=$?; kill $! 2>/dev/null; wait; exit $status"
+)
+# Seconds in which a client that was told to end must have ended.
+_END_S = 5.0
 
 
 class KubernetesBackend:
@@ -103,14 +101,7 @@ class KubernetesBackend:
         for node in what.nodes:
             if not node.steered:
                 continue
-            plan = node_plan(
-                what.wanted,
-                owner=node.owner,
-                overlay_device=what.overlay_device,
-                pods=pods.get(node.name, {}),
-                owns_flow_table=node.owns_flow_table,
-                lease_seconds=what.lease_seconds,
-            )
+            plan = plan_of(what, node, pods.get(node.name, {}))
             try:
                 said = agents.verb(self._shell(node), "verify", "--renew", plan=plan)
             except Exception:
@@ -154,11 +145,24 @@ class KubernetesBackend:
             )
         return list(listed.items)
 
-    def _pods(self) -> tuple[dict[int, Running], dict[int, Running]]:
+    def _pods(
+        self, listed: Sequence[Any] | None = None
+    ) -> tuple[dict[int, Running], dict[int, Running]]:
         """The running servers and clients, by pair."""
-        listed = self._listed()
+        listed = self._listed() if listed is None else listed
         container = self._traffic.image
         return running(listed, "server", container), running(listed, "client", container)
+
+    def _present(
+        self, pairs: int, listed: Sequence[Any]
+    ) -> tuple[dict[int, Running], dict[int, Running]]:
+        """The same; raises `BarrierBroken` where one of the first pairs does not run."""
+        pods = self._pods(listed)
+        for role, there in zip(("server", "client"), pods, strict=True):
+            for index in range(1, pairs + 1):
+                if index not in there:
+                    raise BarrierBroken(f"iperf-{role}-{index} does not run in {self._names.pods}")
+        return pods
 
     def topology(self, pairs: int) -> Topology:
         return topology(self._what, self._pods(), pairs)
@@ -201,26 +205,76 @@ class KubernetesBackend:
 
     # --- traffic ---
 
-    def switch(self, pairs: int, schedule: Schedule, seconds: int) -> Sequence[WindowResult]:
-        del pairs, schedule, seconds
-        raise PrerequisiteMissing("method: switchback cannot run on target kubernetes yet")
+    def _clients(
+        self,
+        stack: ExitStack,
+        script: str,
+        what: ClusterMeasurement,
+        pods: tuple[Mapping[int, Running], Mapping[int, Running]],
+        pairs: int,
+    ) -> dict[int, Session]:
+        """The clients of the first pairs, which wait for a line; `stack` closes their connections."""
+        servers, clients = pods
+        addresses = self._addresses(servers)
+        sessions = {}
+        for index in range(1, pairs + 1):
+            client = self._traffic.client(addresses[index], PORT, what)
+            words, who = ("sh", "-c", script, "sh", *client), f"the client of pair {index}"
+            ready = _ready(self._pod_shell(clients[index]), words, who)
+            sessions[index] = stack.enter_context(ready)
+        return sessions
+
+    def switch(
+        self,
+        pairs: int,
+        whats: Sequence[ClusterMeasurement],
+        schedule: Schedule,
+        seconds: int,
+    ) -> Sequence[WindowResult]:
+        longer = self._what.model_copy(update={"duration": seconds, "omit": 0})
+        listed = self._listed()
+        pods = self._present(pairs, listed)
+        (node,) = (one for one in self._what.nodes if one.steered)
+        uids = by_node(listed).get(node.name, {})
+        document = schedule(
+            {what.configuration: plan_of(what, node, uids) for what in whats},
+            [f"{POD}{pods[0][index].uid}" for index in range(1, pairs + 1)],
+        )
+        with ExitStack() as stack:
+            sessions = self._clients(stack, _UNTIL, longer, pods, pairs)
+            try:
+                start = stack.enter_context(agents.episode(self._shell(node), document))
+                for session in sessions.values():
+                    session.say("go")
+                answer = start(seconds + GRACE_S)
+            except Refusal as error:
+                gone = moved(pods, self._pods(), pairs)
+                cause = Cause.TOPOLOGY if gone else Cause.AGENT
+                raise EpisodeLost([*gone, Reason(cause, f"episode: {error}")]) from None
+            early = [index for index, session in sessions.items() if not session.running()]
+            for session in sessions.values():
+                session.say("stop")
+            deadline = time.monotonic() + _END_S
+            answers = {index: one.finish(deadline) for index, one in sessions.items()}
+        outcomes = [self._result(index, answers[index], longer) for index in early]
+        ended = {one.index: windows.last_words(one.outcome) for one in outcomes}
+        gone = moved(pods, self._pods(), pairs)
+
+        def measured(
+            results: Sequence[PairResult],
+            edges: tuple[CounterSample, CounterSample],
+            against: Sequence[Reason],
+        ) -> TrafficResult:
+            return self._traffic_result(results, {node.name: edges}, against, pods)
+
+        return windows.results(answer, self._what, [*sessions], measured, ended, gone)
 
     def drive(self, pairs: int) -> TrafficResult:
         what = self._what
-        servers, clients = self._pods()
-        absent = [f"iperf-{role}-{i}" for role, there in (("server", servers), ("client", clients))
-                  for i in range(1, pairs + 1) if i not in there]  # fmt: skip
-        if absent:
-            raise BarrierBroken(f"{absent[0]} does not run in {self._names.pods}")
-        addresses = self._addresses(servers)
-        measured = [pods[index] for pods in (servers, clients) for index in range(1, pairs + 1)]
+        pods = self._present(pairs, self._listed())
+        measured = [one[index] for one in pods for index in range(1, pairs + 1)]
         with ExitStack() as stack:
-            sessions = {}
-            for index in range(1, pairs + 1):
-                client = self._traffic.client(addresses[index], PORT, what)
-                words, who = ("sh", "-c", _WAIT, "sh", *client), f"the client of pair {index}"
-                ready = _ready(self._pod_shell(clients[index]), words, who)
-                sessions[index] = stack.enter_context(ready)
+            sessions = self._clients(stack, _WAIT, what, pods, pairs)
             # the readers start later: they look for the processes of the clients' shells
             readers = {}
             for node in self._measured():
@@ -231,25 +285,37 @@ class KubernetesBackend:
                 session.say("go")
             time.sleep(what.omit + what.duration)
             deadline = time.monotonic() + GRACE_S
-            results = [self._result(i, one.finish(deadline)) for i, one in sessions.items()]
+            results = [self._result(i, one.finish(deadline), what) for i, one in sessions.items()]
             answers = {node: one.finish(deadline) for node, one in readers.items()}
         edges, reasons = read_edges(answers)
-        reasons += moved((servers, clients), self._pods(), pairs)
-        serving = {self._counted(servers[index].node) for index in range(1, pairs + 1)}
+        reasons += moved(pods, self._pods(), pairs)
+        return self._traffic_result(results, edges, reasons, pods)
+
+    def _traffic_result(
+        self,
+        results: Sequence[PairResult],
+        edges: Mapping[str, tuple[CounterSample, CounterSample]],
+        reasons: Sequence[Reason],
+        pods: tuple[Mapping[int, Running], Mapping[int, Running]],
+    ) -> TrafficResult:
+        servers, clients = pods
+        serving = {self._counted(servers[one.index].node) for one in results}
         return TrafficResult(
             results,
             edges,
             reasons,
             using=dict.fromkeys(edges),
             serving={node: None if node in serving else () for node in edges},
-            nodes={i: (servers[i].node, clients[i].node) for i in range(1, pairs + 1)},
+            nodes={
+                one.index: (servers[one.index].node, clients[one.index].node) for one in results
+            },
         )
 
-    def _result(self, index: int, answer: Answer | None) -> PairResult:
+    def _result(self, index: int, answer: Answer | None, what: ClusterMeasurement) -> PairResult:
         if answer is None:
             return PairResult(index, Failure("traffic", "the client did not end in time"))
         out = answer.out.encode()
-        outcome = self._traffic.parse(out, answer.err.encode(), answer.status, self._what)
+        outcome = self._traffic.parse(out, answer.err.encode(), answer.status, what)
         return PairResult(index, outcome, out)
 
     def _window(self, node: NodeOf, measured: Iterable[Running]) -> str:
@@ -262,6 +328,18 @@ class KubernetesBackend:
         kernels = {node.name: node.kernel_id for node in self._what.nodes}
         same = (node.name for node in self._measured() if node.kernel_id == kernels.get(name))
         return next(same, name)
+
+
+def plan_of(what: ClusterMeasurement, node: NodeOf, pods: Mapping[str, str]) -> dict[str, Any]:
+    """The plan of a measurement for a node; `pods` are the uids of its pods, by name (pure)."""
+    return node_plan(
+        what.wanted,
+        owner=node.owner,
+        overlay_device=what.overlay_device,
+        pods=pods,
+        owns_flow_table=node.owns_flow_table,
+        lease_seconds=what.lease_seconds,
+    )
 
 
 def read_edges(
@@ -285,37 +363,6 @@ def _last(answer: Answer) -> str:
     return answer.err.strip()[-300:] or f"exit {answer.status}"
 
 
-def topology(
-    what: ClusterMeasurement, pods: tuple[Mapping[int, Running], ...], pairs: int
-) -> Topology:
-    """Nodes and quota of the pods, compared with the measurement (pure).
-
-    A LimitRange of the namespace may set a quota that the stack does not declare.
-    """
-    texts = []
-    limits = {}
-    for side, there in zip(("server", "client"), pods, strict=True):
-        nodes = {node.name for node in what.nodes if node.side == side}
-        for index in range(1, pairs + 1):
-            pod = there.get(index)
-            if pod is None:
-                texts.append(f"pod iperf-{side}-{index} does not run in {what.pods}")
-                continue
-            limits[cpu_limit(pod.cpu_limit) if pod.cpu_limit else None] = pod.cpu_limit
-            if pod.node not in nodes:
-                texts.append(
-                    f"pod iperf-{side}-{index} runs on node {pod.node}, which is not a {side} node"
-                )
-    wanted = what.pod_cpu_limit
-    found = " and ".join(limit or "none" for limit in limits.values())
-    if wanted and limits and set(limits) != {cpu_limit(wanted)}:
-        texts.append(f"the pods have a CPU quota of {found}, not {wanted}")
-    elif len(limits) > 1:
-        texts.append(f"the pods have different CPU quotas: {found}")
-    limit = next(iter(limits.values()), wanted)
-    return Topology([Reason(Cause.TOPOLOGY, text) for text in texts], limit)
-
-
 _WINDOW: TypeAdapter[tuple[CounterSample, CounterSample]] = TypeAdapter(
     tuple[CounterSample, CounterSample]
 )
@@ -325,12 +372,6 @@ def window_of(printed: str, node: str) -> tuple[CounterSample, CounterSample]:
     """Both edges of a window, from the output of `look` (pure). Raises `PrerequisiteMissing`."""
     with untrusted.reading(f"what look prints of /proc of node {node}"):
         return _WINDOW.validate_python(untrusted.parsed(printed[printed.index("[") :]))
-
-
-def pair_of(labels: Mapping[str, str] | None) -> int | None:
-    """The pair of a pod or service, by its label; None for a foreign object."""
-    number = (labels or {}).get("steerlab/pair", "")
-    return int(number) if re.fullmatch("[0-9]{1,4}", number) else None
 
 
 @contextmanager
@@ -348,53 +389,3 @@ def _ready(shell: Shell, words: Sequence[str], who: str) -> Iterator[Session]:
         yield session
     finally:
         session.close()
-
-
-def running(listed: Sequence[Any], role: str, container: str) -> dict[int, Running]:
-    """The ready pods of one role, by pair, with the quota of their measured container (pure)."""
-    found = {}
-    for pod in listed:
-        labels = pod.metadata.labels or {}
-        ready = any(
-            one.type == "Ready" and one.status == "True" for one in pod.status.conditions or []
-        )
-        pair = pair_of(labels)
-        if labels.get("steerlab/role") != role or not ready or pod.metadata.deletion_timestamp:
-            continue
-        if pair is None:
-            continue
-        found[pair] = Running(
-            pod.metadata.name,
-            pod.metadata.uid,
-            pod.spec.node_name,
-            pod.status.pod_ip,
-            sum(one.restart_count for one in pod.status.container_statuses or []),
-            _limit(pod, container),
-        )
-    return found
-
-
-def _limit(pod: Any, name: str) -> str | None:
-    """The CPU quota of a container, also one that a LimitRange set."""
-    for container in pod.spec.containers or []:
-        if container.name == name and container.resources:
-            return (container.resources.limits or {}).get("cpu")
-    return None
-
-
-def moved(
-    before: tuple[Mapping[int, Running], ...], after: tuple[Mapping[int, Running], ...], pairs: int
-) -> list[Reason]:
-    """Reasons where pods were deleted, recreated or restarted during a run (pure)."""
-    reasons = []
-    for role, first, last in zip(("server", "client"), before, after, strict=True):
-        for index in range(1, pairs + 1):
-            old, new = first[index], last.get(index)
-            name = f"pod iperf-{role}-{index}"
-            if new is None:
-                reasons.append(f"{name} no longer exists or is not ready")
-            elif new.uid != old.uid:
-                reasons.append(f"{name} was recreated on node {new.node}")
-            elif new.restarts != old.restarts:
-                reasons.append(f"{name} was restarted")
-    return [Reason(Cause.TOPOLOGY, text) for text in reasons]

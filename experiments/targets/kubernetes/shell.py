@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,7 +43,11 @@ class Session(Protocol):
     def await_line(self, seconds: float) -> str:
         """Its first line; empty where it ended without one or in case of a timeout."""
 
-    def say(self, line: str) -> None: ...
+    def say(self, line: str) -> None:
+        """Send a line. If the connection is lost, `finish` returns or raises the reason."""
+
+    def running(self) -> bool:
+        """Whether it has not ended yet, as far as known at once."""
 
     def finish(self, deadline: float) -> Answer | None:
         """Wait for its end until `deadline` (monotonic seconds); None in case of a timeout."""
@@ -125,7 +130,13 @@ class PodSession:
         return str(self._socket.readline_stdout(timeout=seconds) or "")
 
     def say(self, line: str) -> None:
-        self._socket.write_stdin(f"{line}\n")
+        with suppress(Exception):  # the library does not translate errors of its socket
+            self._socket.write_stdin(f"{line}\n")
+
+    def running(self) -> bool:
+        with suppress(Exception):
+            self._socket.update(timeout=0)
+        return bool(self._socket.is_open())
 
     def finish(self, deadline: float) -> Answer | None:
         try:
@@ -202,16 +213,26 @@ class SshSession:
 
     def say(self, line: str) -> None:
         assert self._process.stdin  # noqa: S101
-        self._process.stdin.write(f"{line}\n".encode())
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.flush()
+
+    def running(self) -> bool:
+        return self._process.poll() is None
 
     def finish(self, deadline: float) -> Answer | None:
+        """Stdin stays open to the end, unless the whole of it was given."""
+        held = self._process.stdin
+        if self._stdin is None:
+            self._process.stdin = None
         try:
             out, err = self._process.communicate(
                 self._stdin, timeout=max(0.1, deadline - time.monotonic())
             )
         except subprocess.TimeoutExpired:
             return None
+        finally:
+            self._process.stdin = held
         if self._process.returncode == _SSH_FAILED:
             # the reason is the last line, after banners and warnings
             lines = err.decode(errors="replace").split("\n")

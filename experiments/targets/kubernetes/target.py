@@ -50,6 +50,10 @@ def cpus(state: StackSettings) -> int:
     return min(node.cpus for node in of_state(state).servers)
 
 
+def steered(state: StackSettings) -> int:
+    return len(of_state(state).steered(state.steer_nodes == "both"))
+
+
 def nodes(state: StackSettings) -> Nodes:
     return of_state(state)
 

@@ -102,14 +102,17 @@ class LabBackend:
         results = clients.run(what, what.pairs[:pairs], read)
         return clients.traffic_result(what, results, edges)
 
-    def switch(self, pairs: int, schedule: Schedule, seconds: int) -> Sequence[WindowResult]:
+    def switch(
+        self, pairs: int, whats: Sequence[Measurement], schedule: Schedule, seconds: int
+    ) -> Sequence[WindowResult]:
         endpoints = self._what.pairs[:pairs]
         servers = {pair.index: self._server(pair) for pair in endpoints}
         known = [pid for pid in servers.values() if pid is not None]
         if len(known) < len(servers):
             index = next(index for index, pid in servers.items() if pid is None)
             raise BarrierBroken(f"the server of pair {index} does not run")
-        return episode.run(self._what, endpoints, known, schedule, seconds)
+        plans = {what.configuration: what.plans[0] for what in whats}
+        return episode.run(self._what, endpoints, schedule(plans, known), seconds)
 
 
 def _quota(cgroup: Path) -> float | None:

@@ -15,6 +15,7 @@ from infra.commands import command
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.lab import measurement as measurements
 from infra.lab.measurement import Measurement
+from infra.lab.plan import steered_nodes
 from infra.settings import StackSettings
 
 
@@ -43,6 +44,10 @@ def refuse_foreign(stack: StackRef) -> None:
 def cpus(state: StackSettings) -> int:
     del state
     return max(cores.online()) + 1
+
+
+def steered(state: StackSettings) -> int:
+    return len(steered_nodes(state))
 
 
 def nodes(state: StackSettings) -> None:

@@ -1,0 +1,35 @@
+"""Switchback against isolated runs on a cluster: which is faster, and do their ratios agree?
+
+    .venv/bin/python -m benchmarks.cluster -c kubernetes.images=... > benchmarks/cluster.json
+
+Words after it are options of `sweep` that select the cluster. The figures are those of `benchmarks.methods`:
+`speed` is how many times longer isolated runs need for the same half-width. The wall time of each method
+is that of its whole command, with set-up and report. About six minutes.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks import machine, methods, show
+
+PAIRS = 4
+CONFIGURATIONS = "baseline,rfs,rfs-plus"
+METHODS = {
+    "switchback": ("--method", "switchback", "--runs", "14"),
+    "isolated": ("--method", "isolated", "--runs", "6", "--duration", "2", "--omit", "1"),
+}
+
+
+def main(where: list[str]) -> None:
+    """Measure and print the figures."""
+    with TemporaryDirectory(prefix="steerlab-") as folder:
+        words = ("--target", "kubernetes", "--configurations", CONFIGURATIONS, *where)
+        figures = methods.compared(Path(folder), PAIRS, METHODS, rounds=1, words=words)
+    show({"machine": machine(), "pairs": PAIRS, **figures})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,104 @@
+"""The windows of an episode, from the agent's answer (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from experiments.host.procstat import CounterSample
+from experiments.targets.contract import AnyMeasurement, PairResult, TrafficResult, WindowResult
+from experiments.targets.goodput import over_time, rate
+from experiments.validity import Cause, Reason
+from infra import traffic
+from infra.traffic.contract import Failure, Values
+from infra.traffic.stream import Stream
+
+# The traffic of a window, from its pairs, the counters at both edges, and the reasons against it.
+Measured = Callable[
+    [Sequence[PairResult], tuple[CounterSample, CounterSample], Sequence[Reason]], TrafficResult
+]
+
+
+def results(
+    answer: Mapping[str, Any],
+    what: AnyMeasurement,
+    indexes: Sequence[int],
+    measured: Measured,
+    ended: Mapping[int, str],
+    against: Sequence[Reason] = (),
+) -> list[WindowResult]:
+    """One result for each window.
+
+    The receivers are the pairs `indexes`, `ended` the clients that ended early with their last
+    words, `against` the reasons against all windows.
+    """
+    node = str(answer.get("owner", "")).rpartition("/")[2]
+    late = f"the agent of node {node} may not use SCHED_FIFO: windows can be late"
+    notes = [] if answer.get("fifo", True) else [late]
+    control = congestion(what)
+    return [
+        WindowResult(
+            traffic=measured(
+                pairs(row, indexes, control),
+                (CounterSample.of(row["edges"][0]), CounterSample.of(row["edges"][1])),
+                [*against, *reasons(row["spoiled"], indexes, ended)],
+            ),
+            steering=[(node, steering(answer["plans"][row["plan"]], notes))],
+            goodput=over_time(row["trace"], answer["start"]),
+        )
+        for row in answer["windows"]
+    ]
+
+
+def steering(plan: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
+    """What stood in the windows of a plan, in the form of the agent's answer to `verify`."""
+    return {"drift": [], **plan, "warnings": [*plan["warnings"], *notes]}
+
+
+def congestion(what: AnyMeasurement) -> str | None:
+    """The congestion control that the senders were told to use."""
+    kind = traffic.of(what.traffic)
+    return kind.congestion or None if isinstance(kind, Stream) else None
+
+
+def pairs(row: Mapping[str, Any], indexes: Sequence[int], control: str | None) -> list[PairResult]:
+    """The goodput of each pair in a window."""
+    return [
+        PairResult(
+            index,
+            Values({"bitrate_mbps": rate(got["bytes"], got["seconds"])}, control)
+            if got
+            else Failure("traffic", f"pair {index} has no bytes in this window"),
+        )
+        for index, got in zip(indexes, row["received"], strict=True)
+    ]
+
+
+def reasons(
+    spoiled: Sequence[Mapping[str, Any]], indexes: Sequence[int], ended: Mapping[int, str]
+) -> list[Reason]:
+    """The agent's reasons against a window; a receiver is named by its pair.
+
+    `ended` are the clients that ended before the agent did, with their last words. A client that
+    ended after the window has spoiled nothing.
+    """
+    return [reason for one in spoiled for reason in _reasons(one, indexes, ended)]
+
+
+def _reasons(
+    one: Mapping[str, Any], indexes: Sequence[int], ended: Mapping[int, str]
+) -> list[Reason]:
+    text = one["message"]
+    if one["kind"] == "late":
+        return [Reason(Cause.WINDOW, f"the window is late: {text}")]
+    if one["kind"] != "receiver":
+        return [Reason(Cause.STEERING, f"steering in the window: {text}")]
+    pair = indexes[one["receiver"]]
+    words = f"pair {pair}: the client ended before the last window: {ended.get(pair)}"
+    found = [Reason(Cause.TRAFFIC, words)] if ended.get(pair) else []
+    return [*found, Reason(Cause.TRAFFIC, f"pair {pair}: {text}")]
+
+
+def last_words(outcome: Values | Failure) -> str:
+    """Why a client ended."""
+    return outcome.text if isinstance(outcome, Failure) else "it had sent for its whole time"

@@ -1,0 +1,130 @@
+"""A sweep by switchback on a real cluster: its records, and its nodes, however an episode ends."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import images
+import pytest
+from lab_project import Project
+from rig.cluster import Cluster
+from test_stack import values, where
+
+from experiments.run import episodes
+from experiments.targets.contract import EpisodeLost
+from experiments.targets.kubernetes import target
+from infra import config
+
+TABLE = "/proc/sys/net/core/rps_sock_flow_entries"
+RESUME = ("sweep", "--resume", "--engine", "embedded", "--out", "out")
+
+
+def sweep(cluster: Cluster, *more: str) -> tuple[str, ...]:
+    return (
+        "sweep", "--method", "switchback", "--target", "kubernetes", "-c", images.KEY,
+        "-c", f"kubernetes.kubeconfig={cluster.kubeconfig}", "--configurations", "baseline,rps,rfs-plus",
+        "--seed", "7", "--engine", "embedded", "--out", "out", *more,
+    )  # fmt: skip
+
+
+def records(project: Project) -> list[dict[str, Any]]:
+    paths = sorted((project.folder / "out/records").glob("run-*.json"))
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def valid(project: Project) -> Counter[int]:
+    return Counter(record["order"] for record in records(project) if record["valid"])
+
+
+def eventually(holds: Callable[[], Any], seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while not (answer := holds()):
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.02)
+    return answer
+
+
+def in_window(cluster: Cluster) -> bool:
+    """Whether an episode is in its window of rfs-plus."""
+    return cluster.nodes["worker1"].exec("cat", TABLE).strip() == "32768"
+
+
+def test_a_sweep_that_is_killed_and_loses_a_pod_ends_complete(
+    project: Project, cluster: Cluster
+) -> None:
+    before = values(cluster)
+    process = project.start(*sweep(cluster, "--replicas", "1,2", "--runs", "2"))
+    eventually(lambda: in_window(cluster))
+    process.kill()
+    process.communicate()
+    # the agent restores when the connection of its driver is lost, long before the lease ends
+    eventually(lambda: values(cluster) == before, 10)
+
+    process = project.start(*RESUME, "--events", "events.jsonl")
+    eventually(lambda: sum(valid(project).values()) >= 3)
+    eventually(lambda: in_window(cluster))
+    (namespace,) = (
+        name
+        for name in cluster.kubectl("get", "namespaces", "-o", "name").split()
+        if "steerlab-sweep" in name and not name.endswith("-steering")
+    )
+    cluster.kubectl(
+        "delete", "pod", "-n", namespace.removeprefix("namespace/"), "-l", "steerlab/role=server,steerlab/pair=1",
+        "--grace-period=0", "--force",
+    )  # fmt: skip
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    spoiled = [record for record in records(project) if not record["valid"]]
+    assert spoiled
+    assert {cause for record in spoiled for cause in record["causes"]} & {"topology", "traffic"}
+    if valid(project) != Counter(range(12)):  # the new pod was not steered yet
+        project.run(*RESUME)
+    assert valid(project) == Counter(range(12))
+    for record in records(project):
+        if record["valid"]:
+            assert (record["method"], record["congestion"]) == ("switchback", "cubic")
+            assert record["window"] == pytest.approx(0.4, abs=0.03)
+            assert {core["node"] for core in record["cores"]} == {"worker1"}
+            flows = {queue["rps_flow_cnt"] for queue in record["steering_before"]["queues"]}
+            assert flows == ({32768} if record["configuration"] == "rfs-plus" else {0})
+            masks = {
+                q["rps_cpus"] for q in record["steering_before"]["queues"] if q["role"] == "nic"
+            }
+            assert (masks != {"0"}) == (record["configuration"] == "rps")
+    assert "switchback" in (project.folder / "out/report.md").read_text()
+    assert "steerlab" not in cluster.kubectl("get", "namespaces")
+    assert values(cluster) == before
+
+
+def test_an_agent_that_is_deleted_in_an_episode_restores_its_node(
+    project: Project, cluster: Cluster
+) -> None:
+    """The episode lasts longer than the kubelet waits for the end of a pod."""
+    stack, before = "baseline-1", values(cluster)
+    project.up(stack, *where(cluster), "runs=0")
+    steered = values(cluster)
+    key, value = images.KEY.split("=", 1)
+    given = {"target": "kubernetes", "kubernetes.kubeconfig": str(cluster.kubeconfig), key: value}
+    states = [
+        config.state(stack, {**given, "configuration": name}) for name in ("rfs-plus", "baseline")
+    ]
+    nodes = target.nodes(states[0])
+    whats = [target.measurement(state, nodes) for state in states]
+
+    def schedule(plans: Mapping[str, Any], receivers: Sequence[int | str]) -> dict[str, Any]:
+        return episodes.schedule(plans, receivers, episodes.Timing(100, 0.2))
+
+    with ThreadPoolExecutor() as pool:
+        episode = pool.submit(target.backend(whats[1]).switch, 1, whats, schedule, 250)
+        eventually(lambda: values(cluster) != steered)
+        cluster.kubectl(
+            "delete", "pod", "-n", f"steerlab-{stack}-steering", "-l", "steerlab/role=agent", "--wait=false"
+        )  # fmt: skip
+        eventually(lambda: values(cluster) == before, 20)
+        with pytest.raises(EpisodeLost, match="interrupted by SIGTERM"):
+            episode.result()

@@ -1,0 +1,309 @@
+"""Episodes of a cluster without one: the agent's and the clients' execs, windows, what spoils them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_cluster_parts import IMAGES, NODES, pod
+
+from experiments.host import procstat
+from experiments.host.calls import AgentFailed
+from experiments.run import episodes
+from experiments.run.episodes import Timing
+from experiments.targets.contract import BarrierBroken, EpisodeLost, WindowResult
+from experiments.targets.kubernetes import agents
+from experiments.targets.kubernetes.backend import _UNTIL, KubernetesBackend
+from experiments.targets.kubernetes.shell import Answer, SshSession, SshShell
+from experiments.validity import Cause
+from infra import config
+from infra.errors import InvalidInput, PrerequisiteMissing
+from infra.kubernetes import measurement
+from infra.kubernetes.nodes import Node, Nodes
+from infra.settings import Ssh
+
+DATA = Path(__file__).parent / "data"
+NAMES = ("rfs-plus", "baseline")
+UIDS = {1: "0a1b2c3d-0000-4000-8000-000000000001", 2: "0a1b2c3d-0000-4000-8000-000000000002"}
+
+
+class Exec:
+    """Stands for the exec of a pod: its first line, and how it ends."""
+
+    def __init__(
+        self, *answers: Answer | None, first: str = "ready\n", running: bool = True
+    ) -> None:
+        self._answers = iter(answers)
+        self._first = first
+        self._running = running
+        self.told: list[str] = []
+        self.closed = False
+
+    def __str__(self) -> str:
+        return "pod agent-1"
+
+    def start(self, words: Sequence[str]) -> Exec:
+        self.words = words
+        return self
+
+    def await_line(self, _: float) -> str:
+        return self._first
+
+    def say(self, line: str) -> None:
+        self.told.append(line)
+
+    def running(self) -> bool:
+        return self._running
+
+    def finish(self, _: float) -> Answer | None:
+        return next(self._answers)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+# the agent
+
+
+def test_an_episode_of_a_node_starts_when_it_is_told() -> None:
+    shell = Exec(Answer(0, '{"start": 1, "plans": {}, "windows": []}', ""))
+    with agents.episode(shell, {"version": 1}) as start:
+        assert shell.told == ['{"version":1}']
+        assert start(3) == {"start": 1, "plans": {}, "windows": []}
+    assert shell.words == ("python3", "-I", "/steer.pyz", "switchback")
+    assert shell.told[1:] == ["start"]
+    assert shell.closed
+
+
+@pytest.mark.parametrize(
+    ("shell", "raised", "words"),
+    [
+        (
+            Exec(Answer(3, "", "steer: eth1 is held"), first=""),
+            PrerequisiteMissing,
+            "agent-1: eth1",
+        ),
+        (Exec(Answer(1, "", "connection lost"), first=""), AgentFailed, "connection lost"),
+        (Exec(None, first=""), PrerequisiteMissing, "did not end"),
+        (Exec(Answer(1, "", "connection lost")), AgentFailed, "connection lost"),
+        (Exec(None), PrerequisiteMissing, "did not end"),
+    ],
+)
+def test_an_episode_of_a_node_that_fails(shell: Exec, raised: type, words: str) -> None:
+    def begin() -> None:
+        with agents.episode(shell, {}) as start:
+            start(1)
+
+    with pytest.raises(raised, match=words):
+        begin()
+    assert shell.closed
+
+
+def test_a_session_over_ssh_keeps_stdin_open() -> None:
+    look = "import select; input(); print(select.select([0], [], [], 0.3)[0])"
+    session = SshSession(SshShell("node", Ssh()), [sys.executable, "-c", look], None)
+    session.say("start")
+    assert session.running()
+    assert session.finish(time.monotonic() + 10) == Answer(0, "[]\n", "")
+    session.say("to nobody")
+    assert not session.running()
+    session.close()
+
+
+# clients
+
+
+@pytest.mark.parametrize(("told", "status"), [("go\nstop\n", 143), ("go\n", 143), ("", 1)])
+def test_a_client_ends_when_it_is_told_or_its_connection_is_lost(told: str, status: int) -> None:
+    done = subprocess.run(
+        ["sh", "-c", _UNTIL, "sh", "sleep", "60"],
+        input=told,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (status, "ready\n")
+
+
+def test_a_client_that_ends_by_itself_ends_its_shell() -> None:
+    words = ["sh", "-c", _UNTIL, "sh", "sh", "-c", "echo done; exit 7"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as shell:
+        assert shell.stdin
+        assert shell.stdout
+        shell.stdin.write("go\n")
+        shell.stdin.flush()
+        assert shell.stdout.read() == "ready\ndone\n"
+        assert shell.wait(10) == 7
+
+
+# windows
+
+
+def whats() -> list[measurement.ClusterMeasurement]:
+    values = {
+        "target": "kubernetes", "images": IMAGES, "traffic": "stream:congestion=cubic", "replicas": "2",
+        "via": "pod",
+    }  # fmt: skip
+    return [
+        measurement.of(config.state("sweep-x", {**values, "configuration": name}, (0, 1)), NODES)
+        for name in NAMES
+    ]
+
+
+def edge(folder: str, at: float) -> dict[str, Any]:
+    read = procstat.CounterSample.read(DATA / folder)
+    texts = {"stat": read.stat, "softirqs": read.softirqs, "softnet": read.softnet}
+    return {"at": at, "own_cpu": at / 1000, "tasks": [], "own": None, "tick": 100, **texts}
+
+
+class Cluster:
+    """Stands for API, agent and clients of a stack with two pairs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pods = [self._pod(role, index) for role in ("server", "client") for index in UIDS]
+        self.later: list[Any] | None = None  # the pods at the end
+        self.clients = {index: Exec(Answer(1, "", "killed")) for index in UIDS}
+        self.agent: Exec | None = None
+        self.spoiled: list[dict[str, Any]] = []
+        self.schedule: dict[str, Any] = {}
+        monkeypatch.setattr(KubernetesBackend, "_listed", lambda _: self._list())
+        monkeypatch.setattr(KubernetesBackend, "_shell", lambda _, __: self._agent())
+        monkeypatch.setattr(
+            KubernetesBackend,
+            "_pod_shell",
+            lambda _, running: self.clients[int(running.name.split("-")[2])],
+        )
+        self._asked = 0
+
+    @staticmethod
+    def _pod(role: str, index: int) -> Any:
+        return pod(index, role, UIDS[index])
+
+    def _list(self) -> list[Any]:
+        self._asked += 1
+        return self.pods if self._asked == 1 or self.later is None else self.later
+
+    def _agent(self) -> Exec:
+        self.agent = self.agent or Exec(Answer(0, json.dumps(self._answer()), ""))
+        return self.agent
+
+    def _answer(self) -> dict[str, Any]:
+        rows = [
+            {
+                **window,
+                "edges": [edge("proc-before", 100), edge("proc-after", 100.4)],
+                "received": [{"bytes": 5e6 * index, "seconds": 0.4} for index in UIDS],
+                "trace": [],
+                "spoiled": self.spoiled,
+            }
+            for window in self.schedule["windows"]
+        ]
+        plans: dict[str, Any] = {
+            name: {"queues": [], "sock_flow_entries": 0, "warnings": []}
+            for name in self.schedule["plans"]
+        }
+        return {"owner": "sweep-x/s1", "start": 99, "windows": rows, "plans": plans}
+
+    def switch(self) -> Sequence[WindowResult]:
+        def schedule(plans: Mapping[str, Any], receivers: Sequence[int | str]) -> dict[str, Any]:
+            self.schedule = episodes.schedule(plans, receivers, Timing(0.4, 0.1))
+            return self.schedule
+
+        every = whats()
+        return KubernetesBackend(every[1]).switch(2, every, schedule, 9)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    return Cluster(monkeypatch)
+
+
+def test_the_agent_of_the_server_node_switches_the_plans_of_its_pods(cluster: Cluster) -> None:
+    found = cluster.switch()
+    document = cluster.schedule
+    assert document["receivers"] == [f"pod:{uid}" for uid in UIDS.values()]
+    assert list(document["plans"]) == list(NAMES)
+    for plan in document["plans"].values():
+        assert plan["owner"] == "sweep-x/s1"
+        pods = {rule["namespace"] for rule in plan["rules"] if rule["role"] == "pod"}
+        assert pods == {f"pod:{uid}" for uid in UIDS.values()}
+    for client in cluster.clients.values():
+        assert client.told == ["go", "stop"]
+        assert client.closed
+        assert client.words[client.words.index("--time") + 1] == "9"
+    assert len(found) == 2
+    for window in found:
+        traffic = window.traffic
+        assert traffic.reasons == []
+        assert [one.outcome.numbers["bitrate_mbps"] for one in traffic.results] == [100, 200]  # type: ignore[union-attr]
+        assert traffic.edges.keys() == {"s1"}
+        assert traffic.nodes == {1: ("s1", "c1"), 2: ("s1", "c1")}
+        assert traffic.serving == {"s1": None}
+        assert window.steering[0][0] == "s1"
+
+
+def test_a_pod_that_was_recreated_is_a_reason_against_all_windows(cluster: Cluster) -> None:
+    cluster.later = [*cluster.pods[1:], pod(1, "server", "0a1b2c3d-0000-4000-8000-00000000000f")]
+    for window in cluster.switch():
+        (reason,) = window.traffic.reasons
+        assert reason == (Cause.TOPOLOGY, "pod iperf-server-1 was recreated on node s1")
+
+
+def test_a_lost_agent_is_the_reason_of_the_episode(cluster: Cluster) -> None:
+    cluster.agent = Exec(Answer(1, "", "the connection to the pod was lost"))
+    with pytest.raises(EpisodeLost) as error:
+        cluster.switch()
+    (reason,) = error.value.reasons
+    assert reason.cause == Cause.AGENT
+    assert "the connection to the pod was lost" in reason.text
+    assert all(client.closed for client in cluster.clients.values())
+
+
+def test_where_the_agent_fails_because_of_a_pod_that_is_the_cause(cluster: Cluster) -> None:
+    cluster.agent = Exec(Answer(1, "", "rps_cpus of eth0 rx-0: No such device"))
+    cluster.later = cluster.pods[1:]
+    with pytest.raises(EpisodeLost) as error:
+        cluster.switch()
+    assert {reason.cause for reason in error.value.reasons} == {Cause.TOPOLOGY}
+    assert "iperf-server-1 no longer exists" in error.value.reasons[0].text
+
+
+def test_a_client_that_ends_early_is_a_reason(cluster: Cluster) -> None:
+    cluster.clients[2] = Exec(Answer(1, "", "iperf3: cannot connect"), running=False)
+    cluster.spoiled = [{"kind": "receiver", "receiver": 1, "message": "no connection"}]
+    for window in cluster.switch():
+        first, second = window.traffic.reasons
+        assert first.text.startswith("pair 2: the client ended before the last window")
+        assert "cannot connect" in first.text
+        assert second == (Cause.TRAFFIC, "pair 2: no connection")
+
+
+def test_without_its_pods_no_episode_begins(cluster: Cluster) -> None:
+    cluster.pods = cluster.pods[:3]
+    with pytest.raises(BarrierBroken, match="iperf-client-2 does not run"):
+        cluster.switch()
+    assert cluster.agent is None
+
+
+def test_several_steered_nodes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from experiments.run import matrix
+    from experiments.targets.kubernetes import target
+
+    other = Node("s2", "s2", "192.0.2.3", "boot 3", "6.1", 8, True)
+    given: dict[str, Any] = {
+        "configurations": "baseline,rfs", "replicas": "2", "runs": 3, "seed": 1,
+        "method": "switchback", "target": "kubernetes", "config": {"images": IMAGES},
+    }  # fmt: skip
+    monkeypatch.setattr(target, "of_state", lambda _: NODES)
+    assert matrix.plan(given).method == "switchback"
+    monkeypatch.setattr(target, "of_state", lambda _: Nodes((*NODES.servers, other), NODES.clients))
+    with pytest.raises(InvalidInput, match="switchback steers one server node"):
+        matrix.plan(given)
