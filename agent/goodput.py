@@ -53,9 +53,7 @@ class Receiver:
         at = time.monotonic()
         try:
             io = [os.pread(file, 4096, 0) for file in self._files]
-            answers = (
-                self._diag.look_up(self._request, len(self.connections)) if self._request else []
-            )
+            answers = self._diag.look_up(self._request) if self._request else []
         except OSError as error:
             return Reading(at, [], [], explain(error))
         return Reading(at, io, answers, "")

@@ -15,10 +15,11 @@ import sys
 from typing import NamedTuple
 
 _NETLINK_SOCK_DIAG = 4
-_ERROR, _DONE, _ALL_FAMILIES, _BY_FAMILY = 2, 3, 18, 20  # linux/netlink.h, inet_diag.h, sock_diag.h
+_ERROR, _DONE, _ALL_FAMILIES, BY_FAMILY = 2, 3, 18, 20  # linux/netlink.h, inet_diag.h, sock_diag.h
 _REQUEST, _DUMP = 1, 0x300
 ESTABLISHED = 1
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
+_U32, _SEQUENCE = struct.Struct("=I"), 8  # nlmsg_len; offset of nlmsg_seq
 _MESSAGE = struct.Struct("=BBBB48sIIIII")  # inet_diag_msg
 _OLD_REQUEST = struct.Struct("=BBBB48sII")  # inet_diag_req: asks for both families at once
 _ONE_REQUEST = struct.Struct("=BBBxI48s")  # inet_diag_req_v2
@@ -43,6 +44,7 @@ class SockDiag:
         self._socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_SOCK_DIAG)
         self._socket.bind((0, 0))
         self._socket.settimeout(2)
+        self._sequence = 0
 
     def close(self) -> None:
         self._socket.close()
@@ -50,30 +52,48 @@ class SockDiag:
     def established(self) -> list[Connection]:
         """All that are established; walks the machine's whole table."""
         body = _OLD_REQUEST.pack(0, 0, 0, 0, bytes(48), 1 << ESTABLISHED, 0)
-        self._socket.send(_framed(_ALL_FAMILIES, _REQUEST | _DUMP, body))
+        self._ask(framed(_ALL_FAMILIES, body, _DUMP))
         found: list[Connection] = []
         ended = False
         while not ended:
-            rows, ended = connections([self._socket.recv(_LARGEST)])
+            rows, ended = connections([self._answer()])
             found += [row for row in rows if row]
         return found
 
-    def look_up(self, request: bytes, count: int) -> list[bytes]:
-        """The kernel's answers, unread, to a request of `count` connections."""
-        self._socket.send(request)
-        return [self._socket.recv(4096) for _ in range(count)]
+    def look_up(self, messages: bytes) -> list[bytes]:
+        """The kernel's answers, not parsed, to messages of one length: one for each of them."""
+        return [self._answer() for _ in range(self._ask(messages))]
+
+    def _ask(self, messages: bytes) -> int:
+        """Send messages under a new sequence number; returns how many they are."""
+        self._sequence = (self._sequence + 1) % (1 << 32)
+        numbered = bytearray(messages)
+        (length,) = _U32.unpack_from(numbered)
+        starts = range(0, len(numbered), length)
+        for start in starts:
+            _U32.pack_into(numbered, start + _SEQUENCE, self._sequence)
+        self._socket.send(numbered)
+        return len(starts)
+
+    def _answer(self) -> bytes:
+        """The next answer to the last request; answers to earlier requests, which timed out, are dropped."""
+        while True:
+            answer = self._socket.recv(_LARGEST)
+            if _U32.unpack_from(answer, _SEQUENCE)[0] == self._sequence:
+                return answer
 
 
 def request(found: list[Connection]) -> bytes:
-    """The request for these connections (pure)."""
+    """The messages that look up these connections (pure)."""
     bodies = (
         _ONE_REQUEST.pack(one.family, socket.IPPROTO_TCP, 0, 0xFFF, one.identity) for one in found
     )
-    return b"".join(_framed(_BY_FAMILY, _REQUEST, body) for body in bodies)
+    return b"".join(framed(BY_FAMILY, body) for body in bodies)
 
 
-def _framed(kind: int, flags: int, body: bytes) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(body), kind, flags, 0, 0) + body
+def framed(kind: int, body: bytes, flags: int = 0) -> bytes:
+    """A message without its sequence number (pure)."""
+    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, 0, 0) + body
 
 
 def connections(answers: list[bytes]) -> tuple[list[Connection | None], bool]:

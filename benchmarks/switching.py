@@ -267,7 +267,7 @@ def bytes_received(diag: sockdiag.SockDiag, connection: sockdiag.Connection) -> 
     """tcpi_bytes_received of a socket."""
     head = struct.pack("=BBBxI", connection.family, socket.IPPROTO_TCP, 1 << 1, 0xFFF)
     body = head + connection.identity
-    (answer,) = diag.look_up(struct.pack("=IHHII", 16 + len(body), 20, 1, 0, 0) + body, 1)
+    (answer,) = diag.look_up(sockdiag.framed(sockdiag.BY_FAMILY, body))
     at = 16 + 72
     while at < len(answer):
         size, kind = struct.unpack_from("=HH", answer, at)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -393,3 +395,20 @@ def test_transmit_queues_are_steered_and_restored() -> None:
     assert verify()["drift"] == []
     assert restore()["restored"] == 2
     assert [read() for read in queues] == before
+
+
+def test_a_late_answer_of_sock_diag_is_not_that_of_the_next_request() -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        address = server.getsockname()
+        ends = [stack.enter_context(socket.create_connection(address)) for _ in range(2)]
+        diag = steer.SockDiag()
+        stack.callback(diag.close)
+        found = {one.inode: one for one in diag.established()}
+        late, wanted = (found[os.fstat(end.fileno()).st_ino] for end in ends)
+        diag._ask(steer.request([late]))  # and no time to read its answer
+        for _ in range(2):
+            (row,), _ = steer.connections(diag.look_up(steer.request([wanted])))
+            assert row.inode == wanted.inode
+        diag._ask(steer.request([late, late]))
+        assert {late, wanted} <= set(diag.established())

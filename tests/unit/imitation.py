@@ -14,7 +14,7 @@ from agent.files import exists, read_text
 from agent.knobs import NAMESPACE, of_scope
 from agent.machine import Machine
 from agent.namespaces import Namespace
-from agent.sockdiag import Connection, SockDiag
+from agent.sockdiag import Connection, SockDiag, request
 
 
 class Connections(SockDiag):
@@ -30,7 +30,8 @@ class Connections(SockDiag):
         rows = (line.split() for line in read_text(self._file).splitlines())
         return [Connection(int(inode), 1, int(size), 2, b"") for inode, size in rows]
 
-    def look_up(self, _request: bytes, count: int) -> list[bytes]:
+    def look_up(self, messages: bytes) -> list[bytes]:
+        count = len(messages) // len(request([Connection(0, 0, 0, 0, b"")]))
         found = [answer(one.inode, one.waiting) for one in self.established()]
         return [*found, *[absent()] * count][:count]
 

@@ -223,11 +223,11 @@ class Hooked(Imitation):
         machine = self
 
         class Read(Connections):
-            def look_up(self, request: bytes, count: int) -> list[bytes]:
+            def look_up(self, messages: bytes) -> list[bytes]:
                 machine.left -= 1
                 if machine.left == 0:
                     machine.hook()
-                return super().look_up(request, count)
+                return super().look_up(messages)
 
         return Read(self.root / f"proc/{pid}/connections")
 
