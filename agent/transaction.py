@@ -344,16 +344,17 @@ def roll_back(started: Sequence[Change], unusable: int) -> tuple[dict[Setting, s
     for setting, _, wanted in started:
         written.setdefault(setting, []).append(wanted)
     stuck: dict[Setting, str] = {}
-    left = []
+    left: dict[Setting, str] = {}
     for setting, found, _ in reversed(started):
-        stuck.pop(setting, None)  # the reason of the step after this one; this value counts
+        for words in (stuck, left):
+            words.pop(setting, None)  # of the step after this one; this value counts
         knob = setting.knob
         try:
             now = setting.read()
             if knob.equal(found, now):
                 continue
             if not any(knob.comes_from(wanted, now, unusable) for wanted in written[setting]):
-                left.append(f"{setting} is {now}, written by somebody else: not changed")
+                left[setting] = f"{setting} is {now}, written by somebody else: not changed"
                 continue
             setting.put(found, unusable)
             got = setting.read()
@@ -364,4 +365,4 @@ def roll_back(started: Sequence[Change], unusable: int) -> tuple[dict[Setting, s
                 if isinstance(error, Gone) and not exists(setting.path):
                     continue
             stuck[setting] = explain(error)
-    return stuck, left
+    return stuck, list(left.values())

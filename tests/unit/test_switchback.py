@@ -233,11 +233,15 @@ class Hooked(Imitation):
 
 
 def hooked(tree: Tree, number: int, hook: Any, *order: str, **more: Any) -> list[dict]:
+    rows: list[dict] = answered(tree, number, hook, *order, **more)["windows"]
+    return rows
+
+
+def answered(tree: Tree, number: int, hook: Any, *order: str, **more: Any) -> dict:
     machine = Hooked(tree.root, number, hook)
     with pytest.MonkeyPatch.context() as patch, machine:
         patch.setattr(Tree, "machine", lambda _: machine)
-        rows: list[dict] = episode(tree, document(*order, **more))["windows"]
-        return rows
+        return episode(tree, document(*order, **more))
 
 
 def test_goodput_is_what_was_read_and_what_waits(tree: Tree) -> None:
@@ -318,6 +322,16 @@ def test_a_value_that_others_write_spoils_the_window(tree: Tree) -> None:
     rows = hooked(tree, 3, lambda: mask.write_text("2\n"), "rps", "baseline")
     assert [reason["kind"] for reason in rows[0]["spoiled"]] == ["value"]
     assert rows[1]["spoiled"] == []
+
+
+def test_a_value_that_others_write_last_stays_and_is_named_once(tree: Tree) -> None:
+    mask = tree.queue("eth1") / "rps_cpus"
+    done = answered(tree, 8, lambda: mask.write_text("0\n"), "rps", "baseline")
+    assert [reason["kind"] for reason in done["windows"][1]["spoiled"]] == ["value"]
+    (left,) = done["left"]
+    assert "rps_cpus of eth1" in left
+    assert mask.read_text() == "0\n"
+    mask.write_text("2\n")
 
 
 @pytest.mark.parametrize(
