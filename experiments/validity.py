@@ -70,6 +70,15 @@ def unreached(outcomes: Iterable[Values | Failure], metric: str) -> list[Reason]
     return [Reason(Cause.TRAFFIC, "no pair received data in the measured seconds")]
 
 
+def unmeasured(outcomes: Mapping[int, Values | Failure], metrics: Sequence[str]) -> list[str]:
+    """The reasons for the null values of pairs that have others, as warnings."""
+    return [
+        f"pair {index}: its programs reported no usable {', '.join(absent)}"
+        for index, one in outcomes.items()
+        if isinstance(one, Values) and (absent := [m for m in metrics if m not in one.numbers])
+    ]
+
+
 def window_reasons(node: str, seconds: float, asked: float) -> list[Reason]:
     """The reason if a node's CPU figures do not cover the traffic."""
     if abs(seconds - asked) <= WINDOW_S + WINDOW_SHARE * asked:

@@ -128,6 +128,9 @@ def run(
     outcomes = [one.outcome for one in driven.results]
     metrics = traffic.of(what.traffic).metrics
     verdict.add(validity.unreached(outcomes, metrics[0]))
+    verdict.warnings += validity.unmeasured(
+        {one.index: one.outcome for one in driven.results}, metrics
+    )
     congestion = congestion_of(outcomes)
     if congestion and ", " in congestion:
         verdict.warnings.append(f"senders use several congestion controls: {congestion}")

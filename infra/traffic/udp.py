@@ -55,9 +55,10 @@ class Udp(Traffic):
             iperf3.mapping(iperf3.mapping(row).get("udp")).get("out_of_order") for row in rows
         ]
         known = [count for order in orders if (count := iperf3.number(order)) is not None]
+        loss = iperf3.number(iperf3.mapping(end.get("sum_received")).get("lost_percent"))
         numbers = iperf3.numbers(
             bitrate_mbps=report.rate / 1e6,
-            loss_percent=iperf3.mapping(end.get("sum_received")).get("lost_percent"),
+            loss_percent=loss if loss is not None and loss <= 100 else None,
             out_of_order=sum(known) if len(known) == window.streams else None,
         )
         return Values(numbers, warnings=report.warnings)

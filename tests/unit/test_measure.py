@@ -212,6 +212,19 @@ def test_a_pair_that_fails_makes_the_run_invalid_and_is_not_zero(
     assert raw == [b"{}", b""]
 
 
+def test_a_value_that_a_pair_lacks_has_a_reason(lab: Lab, what: Measurement) -> None:
+    lab.pairs = lambda _: [
+        PairResult(1, Values({"bitrate_mbps": 90, "retransmits": 0})),
+        PairResult(2, Values({"bitrate_mbps": 90})),
+    ]
+    record, _ = measure.run(what, replicas=2)
+    assert record.valid
+    assert record.pairs[1].values == {"bitrate_mbps": 90, "retransmits": None}
+    (warning,) = [one for one in record.warnings if one.startswith("pair ")]
+    assert warning.startswith("pair 2: ")
+    assert "retransmits" in warning
+
+
 @pytest.mark.usefixtures("lab")
 def test_a_broken_barrier_is_one_reason_and_no_number(
     what: Measurement, monkeypatch: pytest.MonkeyPatch

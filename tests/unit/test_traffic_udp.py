@@ -68,6 +68,25 @@ def test_the_order_of_some_streams_is_no_figure() -> None:
     assert found.keys() == {"bitrate_mbps", "loss_percent"}
 
 
+@pytest.mark.parametrize("loss", [100.1, -1, "all"])
+def test_a_loss_that_cannot_be_is_none(loss: object) -> None:
+    found = numbers(
+        lambda document: document["server_output_json"]["end"]["sum_received"].update(
+            lost_percent=loss
+        )
+    )
+    assert "loss_percent" not in found
+
+
+def test_all_datagrams_of_the_measured_seconds_may_be_lost() -> None:
+    found = numbers(
+        lambda document: document["server_output_json"]["end"]["sum_received"].update(
+            lost_percent=100
+        )
+    )
+    assert found["loss_percent"] == 100
+
+
 def test_no_datagram_that_arrived_is_a_failure() -> None:
     """TCP, and with it the control connection, may pass where UDP does not."""
     failure = parsed(
