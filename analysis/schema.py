@@ -304,13 +304,29 @@ class Record(Model):
         return upgraded(document) if isinstance(document, dict) else document
 
 
+# The fields that documents of schema 1 do not have: of the record, a pair and a core.
+SINCE_SCHEMA_2 = (
+    {"traffic", "method", "metrics", "goodput"},
+    {"values", "server_node", "client_node"},
+    {"side"},
+)
+
+
 def upgraded(document: dict[str, Any]) -> dict[str, Any]:
     """A document of any known schema version in the form of the current one (pure).
 
-    Values of an unexpected shape stay as they are; the model refuses them.
+    Values of an unexpected shape stay as they are; the model refuses them. Raises ValueError for a
+    document of schema 1 with fields of schema 2: its values could have two meanings.
     """
     if document.get("schema_version") != 1:
         return document
+    rows = ([document], document.get("pairs"), document.get("cores"))
+    for place, new, found in zip(("", "pairs: ", "cores: "), SINCE_SCHEMA_2, rows, strict=True):
+        for row in found if isinstance(found, list) else []:
+            if isinstance(row, dict) and (mixed := sorted(new & row.keys())):
+                raise ValueError(
+                    f"{place}schema_version is 1, which has no {', '.join(mixed)}: the record is mixed"
+                )
     return {
         **document,
         "schema_version": SCHEMA_VERSION,

@@ -12,7 +12,7 @@ import pytest
 from analysis.compare import compare
 from analysis.load import load
 from analysis.metrics import find
-from analysis.schema import Record
+from analysis.schema import SINCE_SCHEMA_2, Core, Pair, Record
 from analysis.summary import Summary, summarise
 from analysis.verdict import Contrast, PathRatio
 
@@ -138,3 +138,36 @@ def test_what_is_wrong_in_schema_1_stays_wrong(wrong: dict[str, Any]) -> None:
     document = json.loads(documents("lab")[0]) | wrong
     with pytest.raises(ValueError, match=r"pairs|cores"):
         Record.model_validate(document)
+
+
+@pytest.mark.parametrize(
+    ("where", "field", "value"),
+    [
+        ((), "traffic", "udp"),
+        ((), "method", "switchback"),
+        (("pairs", 0), "values", {"bitrate_mbps": 1.0}),
+        (("pairs", 0), "server_node", "a"),
+        (("cores", 0), "side", None),
+    ],
+)
+def test_a_mixed_document_is_refused(
+    where: tuple[str | int, ...], field: str, value: object, tmp_path: Path
+) -> None:
+    document = json.loads(documents("lab")[0])
+    place = document
+    for key in where:
+        place = place[key]
+    place[field] = value
+    (tmp_path / "run-00001.json").write_text(json.dumps(document))
+    (fault,) = load(tmp_path).faults
+    assert field in fault.message
+    assert "schema_version" in fault.message
+
+
+def test_the_fields_since_schema_1_are_known() -> None:
+    """A new field of the record, of a pair or of a core is one that schema 1 does not have."""
+    document = json.loads(documents("lab")[0])
+    rows = (document, document["pairs"][0], document["cores"][0])
+    for model, new, row in zip((Record, Pair, Core), SINCE_SCHEMA_2, rows, strict=True):
+        moved = {"bitrate_mbps", "retransmits", "server"}
+        assert set(model.model_fields) - new == row.keys() - moved
