@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from steer_tree import eventually
 
 from experiments.targets.contract import BarrierBroken
 from experiments.targets.lab import clients
@@ -130,6 +132,36 @@ def test_an_interrupt_leaves_no_client(
     monkeypatch.setattr(clients, "_spawn", interrupted)
     with pytest.raises(KeyboardInterrupt):
         clients.run(two_pairs, two_pairs.pairs, at)
-    assert [process.returncode for process in seen] == [-9] * (1 if moment == "spawning" else 2)
+    assert [process.returncode for process in seen] == [-15] * (1 if moment == "spawning" else 2)
     if moment == "spawning":
         assert stands.started == []
+
+
+def test_clients_end_with_a_driver_that_is_killed(two_pairs: Measurement, stands: Stands) -> None:
+    stands.iperf3("exec sleep 600")
+    reading, writing = os.pipe()
+    driver = os.fork()
+    if driver == 0:
+        try:
+            with clients.Barrier(two_pairs, two_pairs.pairs) as barrier:
+                barrier.release()
+                eventually(lambda: len(stands.started) == 2)
+                pids = [client.process.pid for client in barrier.clients]
+                os.write(writing, " ".join(map(str, pids)).encode())
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    _, status = os.waitpid(driver, 0)
+    pids = os.read(reading, 100).split()
+    os.close(reading)
+    assert (status, len(pids)) == (signal.SIGKILL, 2)
+    eventually(lambda: not any(map(runs, map(int, pids))))
+
+
+def runs(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False

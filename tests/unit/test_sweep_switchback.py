@@ -104,36 +104,30 @@ class Lab:
 
     def barrier(self, what: Measurement, endpoints: Sequence[Any]) -> Lab:
         self.seconds.append(what.duration)
-        self.clients = [Sender(one.index, one.index in self.early) for one in endpoints]
+        self.clients = [Client(one.index, one.index in self.early) for one in endpoints]
         return self
 
     def __enter__(self) -> Lab:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert all(client.ended for client in self.clients)
+        pass
 
     def release(self) -> float:
         return 0.0
 
 
-class Sender:
-    """A client that runs until it is told to end, or that has ended early."""
+class Client:
+    """A client that still runs, or has ended early."""
 
-    def __init__(self, index: int, early: bool) -> None:
+    def __init__(self, index: int, ended: bool) -> None:
         self.endpoint = self
         self.process = self
         self.index = index
-        self.ended = early
+        self.ended = ended
 
     def poll(self) -> int | None:
         return 1 if self.ended else None
-
-    def terminate(self) -> None:
-        self.ended = True
-
-    def await_end(self, _: float) -> None:
-        assert self.ended
 
     def finish(self, _: float, what: Measurement) -> Any:
         from infra import traffic

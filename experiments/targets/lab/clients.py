@@ -22,6 +22,12 @@ from infra.traffic.contract import GRACE_S, Failure
 # Both nodes of the lab are one kernel: its cores are reported once, under this name.
 LAB = "lab"
 
+# Seconds in which clients that are told to end must have ended.
+END_S = 5
+
+# Before a command: it gets SIGTERM when the thread that started it ends, also by SIGKILL.
+_BOUND = ("setpriv", "--pdeathsig", "TERM")
+
 # The shell prints `ready`, waits for the pipe to close, and becomes the client: closing one pipe
 # starts all. "$1" is a cgroup.procs file or empty.
 _WAIT = '[ -z "$1" ] || echo $$ > "$1" || exit; shift; echo ready; read -r _; exec "$@" </dev/null'
@@ -46,10 +52,7 @@ class Client:
         return PairResult(index, kind.parse(out, err, self.process.returncode, measurement), out)
 
     def await_end(self, deadline: float) -> None:
-        """Wait for a client that was told to end, and thus tells its server, until `deadline`.
-
-        A server counts clients that vanish as errors, and ends after five of them.
-        """
+        """Wait for a client that was told to end, until `deadline`."""
         try:
             self.process.communicate(timeout=max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -57,13 +60,21 @@ class Client:
 
     def kill(self) -> None:
         """End the client and all that it started (its own session)."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self.send(signal.SIGKILL)
         self.process.wait()
+
+    def send(self, number: int) -> None:
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
 
 
 class Barrier:
-    """Clients that start together. Leaving the context ends all of them."""
+    """Clients that start together. Leaving the context ends all of them.
+
+    They are told to end, and tell their servers: a server counts clients that vanish as errors, and
+    ends after five of them.
+    """
 
     def __init__(self, measurement: Measurement, endpoints: Sequence[Endpoint]) -> None:
         self._measurement = measurement
@@ -95,11 +106,10 @@ class Barrier:
 
     def __exit__(self, *_: object) -> None:
         for client in self.clients:
-            if client.process.poll() is None:
-                client.kill()
-            for stream in (client.process.stdout, client.process.stderr):
-                if stream:
-                    stream.close()
+            client.send(signal.SIGTERM)
+        deadline = time.monotonic() + END_S
+        for client in self.clients:
+            client.await_end(deadline)
         self.release()
 
 
@@ -108,6 +118,7 @@ def _spawn(measurement: Measurement, endpoint: Endpoint, waiting: int) -> subpro
     kind = traffic.of(measurement.traffic)
     return subprocess.Popen(
         [
+            *_BOUND,
             "nsenter", f"--net={netns(endpoint.client_namespace)}",
             "taskset", "--cpu-list", ",".join(map(str, measurement.cores.client)),
             "sh", "-c", _WAIT, "sh", str(cgroup_directory(cgroup) / "cgroup.procs") if cgroup else "",

@@ -13,9 +13,6 @@ from experiments.targets.contract import WindowResult
 from experiments.targets.lab import clients
 from infra.lab.measurement import Endpoint, Measurement
 
-# Seconds in which the clients must have ended.
-_END_S = 5
-
 
 def run(
     what: Measurement, endpoints: Sequence[Endpoint], schedule: dict[str, Any], seconds: int
@@ -26,11 +23,6 @@ def run(
         barrier.release()
         answer = start()
         ended = {one.endpoint.index: _last_words(one, longer) for one in barrier.clients}
-        deadline = time.monotonic() + _END_S
-        for client in barrier.clients:
-            client.process.terminate()
-        for client in barrier.clients:
-            client.await_end(deadline)
     indexes = [one.index for one in endpoints]
     return windows.results(answer, what, indexes, partial(clients.traffic_result, what), ended)
 

@@ -20,6 +20,7 @@ TOOLS = {
     "bridge": "iproute2",
     "ethtool": "ethtool",
     "nsenter": "util-linux",
+    "setpriv": "util-linux",
     "taskset": "util-linux",
     **traffic.TOOLS,
 }
