@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import SteerError
@@ -128,20 +126,3 @@ def moments(window: Window, every: float | None) -> list[tuple[float, bool]]:
     count = 1 + int(length / every - 1e-6) if every else 0
     between = [(window.at + n * (every or 0), False) for n in range(count)]
     return sorted(edges + [one for one in between if abs(one[0] - window.first) > 1e-6])
-
-
-@contextmanager
-def punctual() -> Iterator[bool]:
-    """Run before all normal processes, as far as this one may (whether it does), without pauses."""
-    fifo = False
-    gc.disable()
-    try:
-        with suppress(OSError, AttributeError):
-            flags = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-            os.sched_setscheduler(0, flags, os.sched_param(1))
-            fifo = True
-        yield fifo
-    finally:
-        with suppress(OSError, AttributeError):
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        gc.enable()

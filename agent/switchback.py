@@ -9,14 +9,14 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.episode import Episode, punctual
+from agent.episode import Episode
 from agent.errors import CANNOT, FAILED, SteerError, explain
 from agent.goodput import receiver
 from agent.kernel_faults import has_table_fault, without_unequal_tables
 from agent.machine import Machine
 from agent.plan import Plan, wanted_values
 from agent.processes import boot_time
-from agent.procstat import Counters
+from agent.procstat import Counters, punctual
 from agent.schedule import Schedule, of_plan
 from agent.settings import Setting
 from agent.signals import Signals

@@ -29,9 +29,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from agent import sockdiag  # noqa: E402
-from agent.episode import punctual  # noqa: E402
 from agent.goodput import Receiver, receiver, total  # noqa: E402
 from agent.machine import Machine  # noqa: E402
+from agent.procstat import punctual  # noqa: E402
 from experiments.engines import stacks  # noqa: E402
 from experiments.engines.embedded import Embedded  # noqa: E402
 from experiments.host import lock  # noqa: E402

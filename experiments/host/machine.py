@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from agent import procstat
 from agent.values import MAX_CPUS
 from analysis.schema import Confounders, Machine
-from experiments.host import proc_reader
 from infra import cores, traffic, untrusted
 from infra.lab.measurement import Measurement
 
@@ -97,7 +97,7 @@ def describe(measurement: Measurement) -> Machine:
     # ip netns exec mounts the sysfs of the namespace, which has its devices' queues
     said = _output(
         "ip", "netns", "exec", measurement.server_node,
-        sys.executable, proc_reader.__file__, json.dumps(about(devices)),
+        sys.executable, "-I", procstat.__file__, json.dumps(about(devices)),
     )  # fmt: skip
     tools = traffic.of(measurement.traffic).tools
     versions = {tool: version(_output(tool, "--version")) for tool in tools}
@@ -192,7 +192,7 @@ CONFOUNDERS = (
 
 def confounders() -> Confounders:
     """Those of this machine."""
-    return confounders_in(proc_reader.read_files(CONFOUNDERS, PROC.parent))
+    return confounders_in(procstat.read_files(CONFOUNDERS, PROC.parent))
 
 
 def confounders_in(files: Mapping[str, str]) -> Confounders:

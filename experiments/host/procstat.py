@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from agent.procstat import PROC, Counters, listed
 from agent.values import MAX_CPUS
 from analysis.schema import Core, Softnet
-from experiments.host import proc_reader
 from infra import untrusted
 from infra.cores import numbered
 
@@ -63,7 +64,7 @@ class CounterSample:
 
     @classmethod
     def of(cls, read: Mapping[str, Any]) -> CounterSample:
-        """From the output of `proc_reader.edge`."""
+        """From the document of an `agent.procstat.Sample`."""
         own = read.get("own")
         return cls(
             **{
@@ -74,9 +75,11 @@ class CounterSample:
         )
 
     @classmethod
-    def read(cls, proc: Path = Path("/proc"), own: Iterable[int] | None = None) -> CounterSample:
-        """The counters of this machine now."""
-        return cls.of(proc_reader.edge(proc, None if own is None else list(own)))
+    def read(cls, proc: Path = PROC, own: Iterable[int] | None = None) -> CounterSample:
+        """The counters and all processes of this machine now; `own` has this process, if given."""
+        with ExitStack() as stack:
+            sample = Counters(proc, stack).read(None if own is None else list(own))
+        return cls.of(sample.document(listed(proc)))
 
     @cached_property
     def cores(self) -> dict[int, dict[str, int]]:

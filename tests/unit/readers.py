@@ -22,6 +22,7 @@ from foreign_documents import WORDS, Documents, damaged, json_like, text_like, y
 from steer_tree import plan, rule
 from study_text import write_text
 
+from agent import procstat as agent_procstat
 from analysis import load as records_of
 from analysis import schema
 from analysis.study import importer, tables
@@ -29,7 +30,7 @@ from experiments.cli import hook
 from experiments.engines import StackRef, locks, stacks
 from experiments.engines.embedded import state
 from experiments.engines.embedded.kubernetes import answered
-from experiments.host import calls, lock, machine, persist, proc_reader, procstat
+from experiments.host import calls, lock, machine, persist, procstat
 from experiments.run import matrix, measure, options, records, single
 from experiments.run import plan as plans
 from experiments.run import sweep as sweeps
@@ -928,7 +929,7 @@ add(
 )
 add(
     "files that look brings",
-    lambda folder: json.dumps(proc_reader.read_files(["proc/*", "sys/*/*"], folder)),
+    lambda folder: json.dumps(agent_procstat.read_files(["proc/*", "sys/*/*"], folder)),
     text_like([_STAT]),
     _STAT,
     file="proc/stat",

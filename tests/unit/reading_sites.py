@@ -105,7 +105,7 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("experiments/host/calls.py", "episode"): "compares a line with the one that it must be",
     ("experiments/cli/__init__.py", "_written"): "opens /dev/null to write",
     ("experiments/cli/results.py", "_reproduce"): "options of a plan that was read",
-    "experiments/host/proc_reader.py": "runs on nodes and passes the kernel's files on",
+    "agent/procstat.py": "runs on nodes and passes the kernel's files on",
     ("experiments/targets/kubernetes/shell.py", "<module>"): OWN,
     ("experiments/targets/kubernetes/shell.py", "PodSession.await_line"): PASSED_ON,
     ("experiments/targets/kubernetes/shell.py", "PodSession.finish"): PASSED_ON,

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from agent import procstat
 from agent.archive import digest
 from experiments.engines.embedded import kubernetes as kinds
-from experiments.host import proc_reader
 from experiments.host.calls import AgentFailed
 from experiments.host.machine import described
 from experiments.targets.kubernetes import agents, drift
@@ -144,7 +144,7 @@ def test_an_answer_that_is_no_json_is_a_failure() -> None:
 def test_look_runs_anywhere_and_leaves_out_what_is_gone(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/mtu").write_text("1450\n")
-    assert proc_reader.read_files(("a", "a/*", "b"), tmp_path) == {"/a": "a", "/a/mtu": "1450\n"}
+    assert procstat.read_files(("a", "a/*", "b"), tmp_path) == {"/a": "a", "/a/mtu": "1450\n"}
     request = json.dumps({"files": ["proc/sys/kernel/osrelease"], "commands": [["echo", "hi"]]})
     said = subprocess.run(
         [sys.executable, "-I", "-S", "-c", LOOK, request], capture_output=True, check=True

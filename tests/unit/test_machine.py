@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from agent import procstat
 from analysis.schema import Confounders
-from experiments.host import machine, proc_reader
+from experiments.host import machine
 from experiments.host.machine import Nic
 from infra.config import state as config_of
 from infra.lab import measurement
@@ -110,7 +111,7 @@ def test_a_nic_is_known_by_its_bus_and_its_vectors(tmp_path: Path) -> None:
         (vectors / ("38" if device == "eth0" else "54")).write_text("msix\n")
         (tmp_path / "sys/class/net").mkdir(parents=True, exist_ok=True)
         (tmp_path / "sys/class/net" / device).symlink_to(there / "net" / device)
-    files = proc_reader.read_files(machine.CONFOUNDERS, tmp_path)
+    files = procstat.read_files(machine.CONFOUNDERS, tmp_path)
     assert machine.nics_in(files) == {
         "eth0": nic("eth0", "virtio2", "0000:00:03.0", numbers=("38",)),
         "ib0": nic("ib0", "0000:03:00.0", numbers=("54",)),

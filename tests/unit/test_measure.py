@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent import procstat
 from analysis import schema
 from analysis.schema import Confounders, Machine, Record
-from experiments.host import calls, machine, proc_reader
+from experiments.host import calls, machine
 from experiments.host.calls import AgentFailed
 from experiments.run import measure
 from experiments.targets.contract import BarrierBroken, PairResult, Topology
@@ -38,7 +40,7 @@ QUEUE = {
 Results = list[PairResult]
 
 
-READ = proc_reader.counters
+COUNTERS = procstat.Counters
 
 
 class Lab:
@@ -82,13 +84,12 @@ class Lab:
     def sleep_until(self, moment: float) -> None:
         self.moments.append(moment)
 
-    def counters(self, _: str, own: list[int] | None) -> dict[str, Any]:
-        read = {**READ(str(DATA / next(self.proc)), own), "at": self.moments[-1] + self.late}
-        read["stat"] = self.stat(read["stat"])
-        return read
-
-    def others(self, _: str) -> dict[str, bytes]:
-        return {}
+    def read(self, own: list[int] | None) -> procstat.Sample:
+        with ExitStack() as stack:
+            read = COUNTERS(DATA / next(self.proc), stack).read(own)
+        stat = self.stat(read.texts["stat"].decode()).encode()
+        at = self.moments[-1] + self.late
+        return read._replace(at=at, texts={**read.texts, "stat": stat})
 
     def confounders(self) -> Confounders:
         count = next(self.interrupts)
@@ -98,9 +99,9 @@ class Lab:
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     lab = Lab()
-    monkeypatch.setattr(proc_reader, "counters", lab.counters)
-    monkeypatch.setattr(proc_reader, "others", lab.others)
-    monkeypatch.setattr(proc_reader, "sleep_until", lab.sleep_until)
+    monkeypatch.setattr(procstat, "Counters", lambda *_: lab)
+    monkeypatch.setattr(procstat, "listed", dict)
+    monkeypatch.setattr(procstat, "sleep_until", lab.sleep_until)
     monkeypatch.setattr(calls, "call", lab.call)
     monkeypatch.setattr(clients, "run", lab.run)
     monkeypatch.setattr(machine, "confounders", lab.confounders)
@@ -298,8 +299,7 @@ def test_a_window_of_another_length_is_a_reason(
     monkeypatch.setattr(
         lab, "sleep_until", lambda _: lab.moments.append(seconds * len(lab.moments))
     )
-    monkeypatch.setattr(proc_reader, "others", lab.others)
-    monkeypatch.setattr(proc_reader, "sleep_until", lab.sleep_until)
+    monkeypatch.setattr(procstat, "sleep_until", lab.sleep_until)
     record, _ = measure.run(what)
     assert record.window == seconds
     assert (record.valid, record.causes) == (False, ["window"])
@@ -310,7 +310,7 @@ def test_a_reader_that_wakes_up_late_is_no_reason(
     lab: Lab, what: Measurement, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     monkeypatch.setattr(
-        proc_reader, "sleep_until", lambda _: lab.moments.append(seconds * len(lab.moments))
+        procstat, "sleep_until", lambda _: lab.moments.append(seconds * len(lab.moments))
     )
     record, _ = measure.run(what)
     assert record.valid

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from experiments.host import proc_reader
+from agent import procstat
 from experiments.host.machine import seen
 from infra.errors import PrerequisiteMissing
 from infra.kubernetes.access import CALL_S, explained
@@ -21,7 +21,7 @@ from infra.kubernetes.names import checked_address
 from infra.settings import Ssh
 
 # Reads the kernel's counters; needs Python only.
-LOOK = Path(proc_reader.__file__).read_text()
+LOOK = Path(procstat.__file__).read_text()
 
 # Timeout of a login by ssh; seconds.
 DIAL_S = 10
@@ -78,7 +78,7 @@ def run(
 
 
 def looked(shell: Shell, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Files and outputs of commands, read there by `proc_reader`. Raises `PrerequisiteMissing`."""
+    """Files and outputs of commands, read there by `agent.procstat`. Raises `PrerequisiteMissing`."""
     answer = run(shell, ("python3", "-I", "-c", LOOK, json.dumps(request)))
     if answer.status != 0:
         raise PrerequisiteMissing(f"reading files of {shell}: {answer.err.strip()[-300:]}")

@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from agent import procstat
 from analysis.schema import Confounders, Machine
-from experiments.host import calls, machine, proc_reader
+from experiments.host import calls, machine
 from experiments.host.procstat import CounterSample
 from experiments.targets.contract import (
     BarrierBroken,
@@ -96,7 +97,7 @@ class LabBackend:
 
         def read(start: float, pids: Sequence[int]) -> None:
             own = [os.getpid(), *pids, *known] if len(known) == len(servers) else None
-            both = proc_reader.both_edges(start, (what.omit, what.duration), own)
+            both = procstat.both_edges(start, (what.omit, what.duration), own)
             edges.extend(map(CounterSample.of, both))
 
         results = clients.run(what, what.pairs[:pairs], read)
