@@ -77,7 +77,10 @@ class Pair(Model):
     values: dict[Text, Value | None] = Field(
         description="By metric, over the measured window; null where it could not be measured."
     )
-    reason: Text | None = Field(default=None, description="Why a value is null.")
+    reason: Text | None = Field(
+        default=None,
+        description="Why the pair has no values; a warning has the reason of a single null value.",
+    )
     server_node: Text | None = Field(
         default=None, description="Node of the server; null in older records."
     )
@@ -284,8 +287,8 @@ class Record(Model):
     )
     foreign_cpu: Seconds | None = Field(
         default=None,
-        description="CPU time of other programs over the window, in cores, "
-        "on the nodes of the experiment; null where it is not measured.",
+        description="CPU time of other programs over the window (switchback: over the episode), in "
+        "cores, on the nodes of the experiment; null where it is not measured.",
     )
     pod_cpu_limit: Text | None = Field(default=None, description="CPU quota of each pod.")
     steering_before: Steering | None = Field(

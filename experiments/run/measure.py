@@ -277,7 +277,7 @@ def accounts_of(driven: TrafficResult, asked: float, verdict: Verdict) -> dict[s
         serving = _of(driven.serving, node, online) if node in driven.serving else ()
         of_node = procstat.cores(before, after, node, serving, using)
         cores += of_node
-        others = background.measured(before, after, using)
+        others = background.measured(*driven.around.get(node, (before, after)), using)
         used.append(others.cores if others else None)
         verdict.add(validity.foreign(node, used[-1], len(using), others.who if others else ()))
         verdict.add(validity.stolen(node, [core for core in of_node if core.core in using]))

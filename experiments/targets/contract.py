@@ -46,7 +46,8 @@ class TrafficResult:
 
     `using` are the cores of each node that the experiment uses, `serving` those that work for a
     measured server; None means all cores of the node. `nodes` are the server's and the client's
-    node of each pair. `reasons` are the backend's own reasons against the run.
+    node of each pair. `reasons` are the backend's own reasons against the run. `around` are the
+    counters at both ends of an episode, with all processes, by node.
     """
 
     results: Sequence[PairResult]
@@ -55,6 +56,7 @@ class TrafficResult:
     using: Mapping[str, Collection[int] | None] = field(default_factory=dict)
     serving: Mapping[str, Collection[int] | None] = field(default_factory=dict)
     nodes: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    around: Mapping[str, tuple[CounterSample, CounterSample]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,11 @@ DATA = Path(__file__).parent / "data"
 NAMES = ("rfs", "baseline", "rps")
 TIMING = Timing(0.4, 0.1)
 SERVERS = {1: 71, 2: 72}
+READ = procstat.CounterSample.read
 
 
 def edge(folder: str, at: float) -> dict[str, Any]:
-    read = procstat.CounterSample.read(DATA / folder)
+    read = READ(DATA / folder)
     return {
         "at": at, "own_cpu": at / 1000, "tasks": [], "own": None, "tick": 100,
         "stat": read.stat, "softirqs": read.softirqs, "softnet": read.softnet,
@@ -58,6 +59,7 @@ class Lab:
         self.drift: list[Any] = []
         self.seconds: list[int] = []
         self.early: set[int] = set()
+        self.lasts = 60.0  # seconds between the counters around an episode
 
     @contextmanager
     def episode(self, schedule: dict[str, Any]) -> Iterator[Callable[[], dict[str, Any]]]:
@@ -102,9 +104,16 @@ class Lab:
         del plan
         return {"queues": [], "sock_flow_entries": 0, "drift": self.drift, "warnings": []}
 
+    def read(self, own: Sequence[int]) -> procstat.CounterSample:
+        """The counters before an episode, then those after it; the experiment itself used no time."""
+        folder, at = self.around.pop(0)
+        tasks = [f"{pid} 1 5 0 0 0 0 iperf3" for pid in own]
+        return procstat.CounterSample.of({**edge(folder, at), "own": own, "tasks": tasks})
+
     def barrier(self, what: Measurement, endpoints: Sequence[Any]) -> Lab:
         self.seconds.append(what.duration)
         self.clients = [Client(one.index, one.index in self.early) for one in endpoints]
+        self.around = [("proc-before", 100), ("proc-after", 100 + self.lasts)]
         return self
 
     def __enter__(self) -> Lab:
@@ -124,6 +133,7 @@ class Client:
         self.endpoint = self
         self.process = self
         self.index = index
+        self.pid = 900 + index
         self.ended = ended
 
     def poll(self) -> int | None:
@@ -142,6 +152,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(calls, "episode", lab.episode)
     monkeypatch.setattr(calls, "call", lab.verify)
     monkeypatch.setattr(clients, "Barrier", lab.barrier)
+    monkeypatch.setattr(procstat.CounterSample, "read", lab.read)
     monkeypatch.setattr(machine, "confounders", Confounders)
     monkeypatch.setattr(
         machine, "describe", lambda _: Machine(kernel="6.18", cpu="AMD EPYC", cores=2)
@@ -301,6 +312,17 @@ def test_a_client_that_ends_early_is_a_reason(lab: Lab) -> None:
 def test_a_client_that_ends_while_the_agent_restores_spoils_nothing(lab: Lab) -> None:
     lab.early = {2}
     assert all(record.valid for record in measured().values())
+
+
+def test_other_programs_are_counted_over_the_episode(lab: Lab) -> None:
+    """29.63 s of user and system time on both cores, 60 s of which no process is the experiment's."""
+    for record in measured().values():
+        assert record.valid
+        assert record.foreign_cpu == pytest.approx(29.63 / 60, abs=1e-4)
+    lab.lasts = 15.0
+    found = measured()
+    assert not any(record.valid for record in found.values())
+    assert {tuple(record.causes) for record in found.values()} == {("foreign-load",)}
 
 
 def test_drift_around_an_episode_is_a_reason_against_it(lab: Lab) -> None:

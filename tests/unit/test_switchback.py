@@ -233,11 +233,11 @@ class Hooked(Imitation):
 
 
 def hooked(tree: Tree, number: int, hook: Any, *order: str, **more: Any) -> list[dict]:
-    rows: list[dict] = answered(tree, number, hook, *order, **more)["windows"]
+    rows: list[dict] = hooked_episode(tree, number, hook, *order, **more)["windows"]
     return rows
 
 
-def answered(tree: Tree, number: int, hook: Any, *order: str, **more: Any) -> dict:
+def hooked_episode(tree: Tree, number: int, hook: Any, *order: str, **more: Any) -> dict:
     machine = Hooked(tree.root, number, hook)
     with pytest.MonkeyPatch.context() as patch, machine:
         patch.setattr(Tree, "machine", lambda _: machine)
@@ -326,7 +326,7 @@ def test_a_value_that_others_write_spoils_the_window(tree: Tree) -> None:
 
 def test_a_value_that_others_write_last_stays_and_is_named_once(tree: Tree) -> None:
     mask = tree.queue("eth1") / "rps_cpus"
-    done = answered(tree, 8, lambda: mask.write_text("0\n"), "rps", "baseline")
+    done = hooked_episode(tree, 8, lambda: mask.write_text("0\n"), "rps", "baseline")
     assert [reason["kind"] for reason in done["windows"][1]["spoiled"]] == ["value"]
     (left,) = done["left"]
     assert "rps_cpus of eth1" in left

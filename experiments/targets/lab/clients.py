@@ -155,6 +155,7 @@ def traffic_result(
     results: Sequence[PairResult],
     edges: Sequence[CounterSample],
     reasons: Sequence[Reason] = (),
+    around: tuple[CounterSample, CounterSample] | None = None,
 ) -> TrafficResult:
     """The traffic of the first pairs, with the lab's cores (pure)."""
     cores = what.cores
@@ -165,6 +166,7 @@ def traffic_result(
         using={LAB: {*cores.server, *cores.client}},
         serving={LAB: cores.server},
         nodes={one.index: (LAB, LAB) for one in results},
+        around={LAB: around} if around else {},
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from experiments.host import calls
+from experiments.host.procstat import CounterSample
 from experiments.targets import windows
 from experiments.targets.contract import WindowResult
 from experiments.targets.lab import clients
@@ -21,10 +23,15 @@ def run(
     longer = what.model_copy(update={"duration": seconds, "omit": 0})
     with calls.episode(schedule) as start, clients.Barrier(longer, endpoints) as barrier:
         barrier.release()
+        pids = [one.process.pid for one in barrier.clients]
+        own = [os.getpid(), *schedule["receivers"], *pids]
+        before = CounterSample.read(own=own)  # all processes, which takes some ms: in no window
         answer = start()
+        after = CounterSample.read(own=own)
         ended = {one.endpoint.index: _last_words(one, longer) for one in barrier.clients}
     indexes = [one.index for one in endpoints]
-    return windows.results(answer, what, indexes, partial(clients.traffic_result, what), ended)
+    measured = partial(clients.traffic_result, what, around=(before, after))
+    return windows.results(answer, what, indexes, measured, ended)
 
 
 def _last_words(client: clients.Client, what: Measurement) -> str:
