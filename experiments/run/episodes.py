@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from agent.schedule import MAX_PLANS, MAX_READINGS, MAX_SECONDS, START_PATIENCE, most_readings
 from experiments.run.options import Options
 from experiments.validity import Reason
+from infra import untrusted
 from infra.settings import StackSettings
 from infra.traffic.stream import Stream
 
@@ -27,6 +28,9 @@ TOLERANCE_S = 0.02
 EVERY_S, FEWEST_READINGS = 0.05, 4
 # Receivers that the agent reads in a second, at 0.01 ms each: 1 % of a core.
 READINGS_A_SECOND = 1000
+# JSON values in the agent's answer: of a window with 100 receive queues of NICs, of a pair in it, and
+# of a reading beside one for each pair.
+VALUES, VALUES_OF_PAIR, VALUES_OF_READING = 1000, 20, 4
 _LEASE_S = 7200
 
 
@@ -51,7 +55,8 @@ class Timing(NamedTuple):
 
 def cannot(asked: Options, state: StackSettings, steered: int) -> str:
     """Why switchback cannot measure these configurations on so many nodes; empty if it can (pure)."""
-    end = Timing(asked.window, asked.settle).end(len(asked.configurations))
+    count = len(asked.configurations)
+    end = Timing(asked.window, asked.settle).end(count)
     needed = math.ceil(end) + state.section.AROUND_A_RUN_S
     reasons = {
         "steers one server node alone (steerNodes=server), not several": steered > 1,
@@ -59,7 +64,10 @@ def cannot(asked: Options, state: StackSettings, steered: int) -> str:
         f"measures TCP streams (--traffic {Stream.name}), not {asked.traffic}": (
             not asked.traffic.startswith(Stream.name)
         ),
-        f"takes at most {MAX_PLANS} configurations": len(asked.configurations) > MAX_PLANS,
+        f"takes at most {MAX_PLANS} configurations": count > MAX_PLANS,
+        "takes fewer configurations or pairs: the agent's answer would be too large": (
+            not readable(count, max(asked.replicas), 2 * count)
+        ),
         f"takes at most {MAX_SECONDS} seconds an episode: give shorter windows (--window)": (
             end > MAX_SECONDS
         ),
@@ -69,6 +77,12 @@ def cannot(asked: Options, state: StackSettings, steered: int) -> str:
         ),
     }
     return next((words for words, holds in reasons.items() if holds), "")
+
+
+def readable(windows: int, receivers: int, readings: int) -> bool:
+    """Whether the agent's answer is within the limits of its reader, with so many readings (pure)."""
+    of_windows = windows * (VALUES + receivers * VALUES_OF_PAIR)
+    return of_windows + readings * (VALUES_OF_READING + receivers) <= untrusted.MOST_VALUES
 
 
 def orders(names: Sequence[str], draw: random.Random) -> Iterator[list[str]]:
@@ -123,9 +137,9 @@ def schedule(
 def every(receivers: int, windows: int, timing: Timing) -> float | None:
     """Seconds between readings of goodput; None where there would be too few of them, or too many."""
     seconds = max(EVERY_S, receivers / READINGS_A_SECOND)
-    readings = receivers * most_readings(windows, timing.end(windows), seconds)
-    fits = FEWEST_READINGS * seconds <= timing.window and readings <= MAX_READINGS
-    return seconds if fits else None
+    readings = most_readings(windows, timing.end(windows), seconds)
+    kept = receivers * readings <= MAX_READINGS and readable(windows, receivers, readings)
+    return seconds if kept and FEWEST_READINGS * seconds <= timing.window else None
 
 
 def too_few(reasons: Mapping[str, Sequence[Reason]], key: str) -> list[Reason]:

@@ -16,7 +16,7 @@ from experiments.run import episodes, matrix, options, plan
 from experiments.run.episodes import Timing
 from experiments.run.plan import SweepPlan
 from experiments.validity import Cause, Reason
-from infra import config, configurations
+from infra import config, configurations, untrusted
 from infra.errors import InvalidInput
 from infra.lab import measurement
 
@@ -167,3 +167,20 @@ SWITCHED: dict[str, Any] = {
 def test_what_cannot_be_switched_is_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         matrix.plan(SWITCHED | change)
+
+
+def test_answers_that_would_be_too_large_are_refused_before_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    largest = SWITCHED | {"replicas": "2,1024", "configurations": ",".join(NAMES)}
+    assert matrix.plan(largest).method == "switchback"
+    monkeypatch.setattr(untrusted, "MOST_VALUES", untrusted.MOST_VALUES // 3)
+    with pytest.raises(
+        InvalidInput, match="method: switchback takes fewer configurations or pairs"
+    ):
+        matrix.plan(largest)
+
+
+@pytest.mark.parametrize(("windows", "pairs", "read"), [(20, 1024, False), (256, 1, True)])
+def test_an_answer_must_be_readable(windows: int, pairs: int, read: bool) -> None:
+    assert episodes.readable(windows, pairs, 2 * windows) == read

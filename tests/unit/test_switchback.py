@@ -27,6 +27,8 @@ from switched_tree import (
     rules,
 )
 
+from experiments.run import episodes
+
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tree]:
@@ -367,6 +369,30 @@ def test_counters_are_read_at_both_edges(tree: Tree) -> None:
     assert first["stat"] == "cpu  1 2 3\ncpu0 1 2 3 4 5 6 7 8 9 10\n"
     assert first["softirqs"] == "   CPU0\n  NET_RX:  7\n"
     assert first["softnet"].startswith("00000001 ")
+
+
+def test_the_answer_is_as_large_as_its_reader_expects(tree: Tree) -> None:
+    """The limits of a sweep are checked before it starts: its answers would be refused one by one."""
+    pod = max(PODS)
+    smaller = {
+        name: {
+            **one,
+            "rules": [each for each in one["rules"] if each.get("namespace") != PODS[pod]],
+        }
+        for name, one in PLANS.items()
+    }
+    one = episode(tree, document(*PLANS, plans=smaller, receivers=[min(PODS)]))
+    two = episode(tree, document(*PLANS))
+    readings = sum(len(row["trace"]) for row in two["windows"])
+    per_window = (signs(two) - signs(one) - readings) / len(PLANS)
+    assert episodes.VALUES_OF_PAIR / 2 < per_window <= episodes.VALUES_OF_PAIR
+    assert signs(one) <= len(PLANS) * episodes.VALUES
+
+
+def signs(answer: dict) -> int:
+    """The values of a JSON document, as `untrusted.parsed` counts them."""
+    text = json.dumps(answer)
+    return sum(text.count(sign) for sign in ",[{")
 
 
 # answers of the kernel
