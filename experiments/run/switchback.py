@@ -89,12 +89,12 @@ def _measured(
     """The windows of an episode, none where it failed, and what was true of all of them."""
     at = TARGETS[base.target].backend(base)
     verdict = Verdict()
-    measure.verified(at, verdict, "before the episode")
     topology = measure.topology_of(at, base, count, verdict)
     before = measure.confounders(at, verdict)
     began = datetime.now(UTC), time.monotonic()
     windows = _switched(at, whats, count, timing, verdict)
     after = measure.confounders(at, verdict)
+    # also what changed before it: the agent restores the values that it found
     measure.verified(at, verdict, "after the episode")
     described = on or verdict.attempt(Cause.MACHINE, "machine", at.describe, None)
     if described and windows:

@@ -95,7 +95,7 @@ def test_what_can_be_switched_is_switched(given: dict[str, Any]) -> None:
         ({"traffic": "udp"}, "udp"),
         ({"isolation": "fresh"}, "fresh"),
         ({"config": {"steerNodes": "both"}}, "steerNodes"),
-        ({"config": {"lease": "14s"}}, "14s"),
+        ({"config": {"lease": "13s"}}, "13s"),
         ({"baseline": "none"}, "compare"),
         ({"configurations": "rfs"}, "compare"),
         ({"pod_cpu_limit": "200m"}, "--pod-cpu-limit"),

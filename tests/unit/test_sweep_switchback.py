@@ -206,7 +206,7 @@ def test_each_window_is_a_record() -> None:
         (queue,) = record.steering_before.queues
         assert (queue.node, queue.rps_cpus) == ("server", "3" if name == "rps" else "0")
         settling, window = record.goodput
-        assert settling.at == pytest.approx(1 + number * TIMING.period, abs=0.001)
+        assert settling.at == pytest.approx(episodes.WARM_UP_S + number * TIMING.period, abs=0.001)
         assert window.at == pytest.approx(settling.at + 0.1)
         assert (settling.mbps, window.mbps) == (pytest.approx(480), pytest.approx(300))
     starts = [record.start for record in found.values()]
