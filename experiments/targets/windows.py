@@ -26,16 +26,18 @@ def results(
     measured: Measured,
     ended: Mapping[int, str],
     against: Sequence[Reason] = (),
+    default: str | None = None,
 ) -> list[WindowResult]:
     """One result for each window.
 
     The receivers are the pairs `indexes`, `ended` the clients that ended early with their last
-    words, `against` the reasons against all windows.
+    words, `against` the reasons against all windows, `default` the congestion control of senders
+    for which none is declared.
     """
     node = str(answer.get("owner", "")).rpartition("/")[2]
     late = f"the agent of node {node} may not use SCHED_FIFO: windows can be late"
     notes = [] if answer.get("fifo", True) else [late]
-    control = congestion(what)
+    control = congestion(what) or default
     return [
         WindowResult(
             traffic=measured(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +56,12 @@ def test_each_window_is_a_record_and_is_concluded(project: Project) -> None:
     events = [json.loads(line) for line in (project.folder / "events.jsonl").open()]
     assert Counter(event["event"] for event in events)["recorded"] == 9
     assert events[-1]["why"] == "complete"
+
+
+def test_the_congestion_control_of_the_system_is_recorded(project: Project) -> None:
+    project.run(*MATRIX, "--runs", "1", "--traffic", "stream")
+    control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    assert [record["congestion"] for record in records(project)] == [control] * 3
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.long)])

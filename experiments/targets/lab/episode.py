@@ -31,7 +31,8 @@ def run(
         ended = {one.endpoint.index: _last_words(one, longer) for one in barrier.clients}
     indexes = [one.index for one in endpoints]
     measured = partial(clients.traffic_result, what, around=(before, after))
-    return windows.results(answer, what, indexes, measured, ended)
+    default = clients.default_congestion(endpoints[0])
+    return windows.results(answer, what, indexes, measured, ended, default=default)
 
 
 def _last_words(client: clients.Client, what: Measurement) -> str:
