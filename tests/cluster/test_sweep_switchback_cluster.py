@@ -12,13 +12,16 @@ from typing import Any
 import images
 import pytest
 from lab_project import Project
+from rig import ssh
 from rig.cluster import Cluster
 from test_stack import values, where
 
 from experiments.run import episodes
-from experiments.targets.contract import EpisodeLost
+from experiments.targets.contract import EpisodeLost, WindowResult
 from experiments.targets.kubernetes import target
+from experiments.validity import Cause
 from infra import config
+from infra.traffic.contract import Values
 
 TABLE = "/proc/sys/net/core/rps_sock_flow_entries"
 RESUME = ("sweep", "--resume", "--engine", "embedded", "--out", "out")
@@ -108,19 +111,8 @@ def test_an_agent_that_is_deleted_in_an_episode_restores_its_node(
     stack, before = "baseline-1", values(cluster)
     project.up(stack, *where(cluster), "runs=0")
     steered = values(cluster)
-    key, value = images.KEY.split("=", 1)
-    given = {"target": "kubernetes", "kubernetes.kubeconfig": str(cluster.kubeconfig), key: value}
-    states = [
-        config.state(stack, {**given, "configuration": name}) for name in ("rfs-plus", "baseline")
-    ]
-    nodes = target.nodes(states[0])
-    whats = [target.measurement(state, nodes) for state in states]
-
-    def schedule(plans: Mapping[str, Any], receivers: Sequence[int | str]) -> dict[str, Any]:
-        return episodes.schedule(plans, receivers, episodes.Timing(100, 0.2))
-
     with ThreadPoolExecutor() as pool:
-        episode = pool.submit(target.backend(whats[1]).switch, 1, whats, schedule, 250)
+        episode = pool.submit(switched, cluster, stack, 100)
         eventually(lambda: values(cluster) != steered)
         cluster.kubectl(
             "delete", "pod", "-n", f"steerlab-{stack}-steering", "-l", "steerlab/role=agent", "--wait=false"
@@ -128,3 +120,40 @@ def test_an_agent_that_is_deleted_in_an_episode_restores_its_node(
         eventually(lambda: values(cluster) == before, 20)
         with pytest.raises(EpisodeLost, match="interrupted by SIGTERM"):
             episode.result()
+
+
+def test_an_episode_over_ssh(project: Project, cluster: Cluster) -> None:
+    access = {
+        "kubernetes.nodeAccess": "ssh",
+        "kubernetes.ssh": json.dumps(ssh.serve(cluster.nodes["worker1"])),
+    }
+    stack = "baseline-1"
+    project.up(stack, *where(cluster), *map("=".join, access.items()), "runs=0")
+    steered = values(cluster)
+    for window in switched(cluster, stack, 0.4, access):
+        causes = {reason.cause for reason in window.traffic.reasons}
+        assert causes <= {Cause.WINDOW}  # a busy machine may be late
+        (pair,) = window.traffic.results
+        assert isinstance(pair.outcome, Values)
+        assert pair.outcome.numbers["bitrate_mbps"] > 1
+    assert values(cluster) == steered
+
+
+def switched(
+    cluster: Cluster, stack: str, seconds: float, more: Mapping[str, str] = {}
+) -> Sequence[WindowResult]:
+    """The windows of rfs-plus and baseline, of so many seconds each, on a stack that is up."""
+    key, value = images.KEY.split("=", 1)
+    given = {"target": "kubernetes", "kubernetes.kubeconfig": str(cluster.kubeconfig), key: value}
+    states = [
+        config.state(stack, {**given, **more, "configuration": name})
+        for name in ("rfs-plus", "baseline")
+    ]
+    nodes = target.nodes(states[0])
+    whats = [target.measurement(state, nodes) for state in states]
+    timing = episodes.Timing(seconds, 0.2)
+
+    def schedule(plans: Mapping[str, Any], receivers: Sequence[int | str]) -> dict[str, Any]:
+        return episodes.schedule(plans, receivers, timing)
+
+    return target.backend(whats[1]).switch(1, whats, schedule, timing.traffic(2))
