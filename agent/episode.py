@@ -75,7 +75,8 @@ class Episode:
         """All windows; moments count from `start` (monotonic). Goodput is also read `every` so many seconds."""
         self._wake(start + windows[0].at - CONNECT_AHEAD)
         for receiver in self._receivers:
-            receiver.connect(self._machine)
+            if not receiver.connections:  # to list them again may make the first window late
+                receiver.connect(self._machine)
         return [self._window(start, *each, every) for each in zip(windows, writes)]
 
     def values(self) -> list[bytes]:

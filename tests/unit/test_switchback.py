@@ -27,6 +27,7 @@ from switched_tree import (
     rules,
 )
 
+from agent.goodput import Receiver
 from experiments.run import episodes
 
 
@@ -537,6 +538,19 @@ def test_an_episode_awaits_its_connections(tree: Tree, monkeypatch: pytest.Monke
     monkeypatch.setattr(Started, "wait", wait)
     done = episode(tree, document("rps", connections=1))
     assert done["windows"][0]["spoiled"] == []
+
+
+def test_connections_are_listed_once(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list takes up to 0.3 s on a busy node, where 16 of them made the first window late."""
+    listed = []
+    connect = Receiver.connect
+    monkeypatch.setattr(
+        Receiver,
+        "connect",
+        lambda self, machine: [listed.append(self.name), connect(self, machine)],
+    )
+    episode(tree, document("rps", "baseline", connections=1))
+    assert listed == ["receiver 71", "receiver 72"]
 
 
 def test_a_receiver_with_too_few_connections_spoils_all(
