@@ -117,6 +117,7 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("experiments/host/reference.py", "<module>"): OWN,
     ("agent/machine.py", "Machine._sysctls"): "opens a file and reads nothing",
     ("agent/machine.py", "Machine._kept_by_sockets"): KERNEL,
+    ("experiments/targets/lab/episode.py", "run"): "through CounterSample",
     ("experiments/targets/lab/doctor.py", "_read"): PASSED_ON,
     ("experiments/targets/lab/doctor.py", "examine"): "through cpu_model",
     ("experiments/engines/embedded/command.py", "Commands._attend"): PASSED_ON,
