@@ -43,6 +43,11 @@ def test_each_window_is_a_record_and_is_concluded(project: Project) -> None:
         assert record["window"] == pytest.approx(0.4, abs=0.03)
         assert all(pair["values"]["bitrate_mbps"] > 1 for pair in record["pairs"])
         assert len(record["pairs"]) == 2
+        parts = record["goodput"][-8:]  # of 0.05 s each, after those of settling
+        total = sum(pair["values"]["bitrate_mbps"] for pair in record["pairs"])
+        bits = sum(part["mbps"] * part["seconds"] for part in parts)
+        assert bits / sum(part["seconds"] for part in parts) == pytest.approx(total, rel=0.02)
+        assert record["goodput"][0]["at"] + 0.2 == pytest.approx(parts[0]["at"], abs=0.03)
         queues = record["steering_before"]["queues"]
         masks = {queue["rps_cpus"] for queue in queues if queue["role"] == "overlay"}
         assert (masks != {"0"}) == (record["configuration"] == "rps")
@@ -53,6 +58,8 @@ def test_each_window_is_a_record_and_is_concluded(project: Project) -> None:
     assert done.json["verdict"]
     report = (project.folder / "out/report.md").read_text()
     assert "switchback" in report
+    assert (project.folder / "out/plots/within-episodes.svg").exists()
+    assert len(done.json["switchback"]["movements"]) == 2
     events = [json.loads(line) for line in (project.folder / "events.jsonl").open()]
     assert Counter(event["event"] for event in events)["recorded"] == 9
     assert events[-1]["why"] == "complete"

@@ -24,7 +24,7 @@ from experiments.run.episodes import Timing
 from experiments.run.measure import Place
 from experiments.run.plan import SweepPlan
 from experiments.run.sweep import Sweep
-from experiments.targets import goodput
+from experiments.targets import windows
 from experiments.targets.contract import Topology
 from experiments.targets.lab import clients
 from experiments.targets.lab.backend import LabBackend
@@ -216,7 +216,7 @@ def test_each_window_is_a_record() -> None:
 def test_a_part_of_a_window_without_all_its_connections_is_left_out() -> None:
     bytes_of = [[0, 0], [1e6, None], [2e6, 5e6], [3e6, 6e6], [3e6, 5e6]]
     trace = [{"at": 7 + n / 8, "bytes": each} for n, each in enumerate(bytes_of)]
-    (part,) = goodput.over_time(trace, 5)
+    (part,) = windows.over_time(trace, 5)
     assert (part.at, part.seconds, part.mbps) == (2.25, 0.125, 128)
 
 
