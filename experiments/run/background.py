@@ -41,15 +41,17 @@ def measured(
 ) -> Background | None:
     """CPU time of other programs on these cores; None if it is unknown.
 
-    It is unknown if the experiment's processes are unknown, or ended before the window did.
+    Children of the experiment's processes belong to it. The time is unknown if these processes
+    are unknown, or ended before the window did.
     """
     seconds = after.at - before.at
     if not before.own or not after.tasks or seconds <= 0:
         return None
     used = _used(before, after)
-    own = [one for one in used if one.task.pid in before.own]
-    if len(own) < len(before.own):
+    pids = {one.task.pid for one in used}
+    if not pids.issuperset(before.own):
         return None
+    own = [one for one in used if {one.task.pid, one.task.parent} & set(before.own)]
     everywhere = before.cores.keys() & after.cores.keys()
     system = _ticks(before, after, everywhere, ("system",))
     charged = sum(one.system for one in used if not one.task.name.startswith("ksoftirqd/"))
@@ -61,7 +63,7 @@ def measured(
     foreign = max(0, _ticks(before, after, here, ("user", "nice")) - own_user)
     foreign += max(0, _ticks(before, after, here, ("system",)) - own_system)
     per_core = before.tick * seconds
-    return Background(foreign / per_core, _named(used, before.own, per_core))
+    return Background(foreign / per_core, _named(used, {one.task.pid for one in own}, per_core))
 
 
 def _ticks(

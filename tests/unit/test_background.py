@@ -106,6 +106,13 @@ def test_children_that_ended_count_without_what_they_used_before() -> None:
     assert found == (0.3, ["bash 0.30"])
 
 
+def test_a_child_of_the_experiment_is_its_own() -> None:
+    """A shell of a pod starts its client after the processes were listed."""
+    child = (OTHER, CLIENT, "iperf3", 40, 80, 0, 0)
+    after = edge(2, [(40, 0, 80, 0), (0, 0, 0, 0)], [*BEFORE, child])
+    assert background.measured(edge(0, IDLE, BEFORE), after, {0, 1}) == (0, [])
+
+
 def test_only_the_experiments_cores_count() -> None:
     after = edge(2, [(0, 0, 0, 0), (200, 0, 0, 0)], BEFORE)
     found = background.measured(edge(0, IDLE, BEFORE), after, {0})

@@ -30,6 +30,7 @@ from infra.settings import Ssh
 
 DATA = Path(__file__).parent / "data"
 NAMES = ("rfs-plus", "baseline")
+AROUND = {"proc-before": 99.0, "proc-after": 101.0}
 UIDS = {1: "0a1b2c3d-0000-4000-8000-000000000001", 2: "0a1b2c3d-0000-4000-8000-000000000002"}
 
 
@@ -175,7 +176,7 @@ class Cluster:
         self.spoiled: list[dict[str, Any]] = []
         self.schedule: dict[str, Any] = {}
         monkeypatch.setattr(KubernetesBackend, "_listed", lambda _: self._list())
-        monkeypatch.setattr(KubernetesBackend, "_shell", lambda _, __: self._agent())
+        monkeypatch.setattr(KubernetesBackend, "_shell", lambda _, __: self)
         monkeypatch.setattr(
             KubernetesBackend,
             "_pod_shell",
@@ -191,7 +192,12 @@ class Cluster:
         self._asked += 1
         return self.pods if self._asked == 1 or self.later is None else self.later
 
-    def _agent(self) -> Exec:
+    def start(self, words: Sequence[str]) -> Exec:
+        """An exec in the pod of the agent: the agent, or a reader of all processes."""
+        if words[-1] != "switchback":
+            edges = [{**edge(name, at), "own": [9]} for name, at in AROUND.items()]
+            self.reader = Exec(Answer(0, json.dumps(edges), ""))
+            return self.reader.start(words)
         self.agent = self.agent or Exec(Answer(0, json.dumps(self._answer()), ""))
         return self.agent
 
@@ -239,6 +245,11 @@ def test_the_agent_of_the_server_node_switches_the_plans_of_its_pods(cluster: Cl
         assert client.told == ["go", "stop"]
         assert client.closed
         assert client.words[client.words.index("--time") + 1] == "9"
+    # the client pods' node has another kernel
+    asked = json.loads(cluster.reader.words[-1])["window"]
+    last = document["windows"][-1]["at"] + 0.5
+    assert asked == [0, pytest.approx(last, abs=0.5), list(UIDS.values())]
+    assert asked[1] > last
     assert len(found) == 2
     for window in found:
         traffic = window.traffic
@@ -247,6 +258,8 @@ def test_the_agent_of_the_server_node_switches_the_plans_of_its_pods(cluster: Cl
         assert traffic.edges.keys() == {"s1"}
         assert traffic.nodes == {1: ("s1", "c1"), 2: ("s1", "c1")}
         assert traffic.serving == {"s1": None}
+        before, after = traffic.around["s1"]
+        assert (before.at, after.at, before.own) == (99, 101, (9,))
         assert window.steering[0][0] == "s1"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
@@ -26,7 +26,7 @@ from experiments.targets.contract import (
     WindowResult,
 )
 from experiments.targets.kubernetes import agents
-from experiments.targets.kubernetes.pods import Running, moved, pair_of, running, topology
+from experiments.targets.kubernetes.pods import Pods, Running, moved, pair_of, running, topology
 from experiments.targets.kubernetes.shell import (
     LOOK,
     Answer,
@@ -58,6 +58,8 @@ _UNTIL = (
     "{ read -r _ <&3; kill $client; } >/dev/null 2>&1 & "
     "wait $client; status=$?; kill $! 2>/dev/null; wait; exit $status"
 )
+# All processes are listed, which takes some ms, about so many seconds after the last window.
+_AFTER_S = 0.3
 # Seconds in which a client that was told to end must have ended.
 _END_S = 5.0
 
@@ -145,17 +147,13 @@ class KubernetesBackend:
             )
         return list(listed.items)
 
-    def _pods(
-        self, listed: Sequence[Any] | None = None
-    ) -> tuple[dict[int, Running], dict[int, Running]]:
+    def _pods(self, listed: Sequence[Any] | None = None) -> Pods:
         """The running servers and clients, by pair."""
         listed = self._listed() if listed is None else listed
         container = self._traffic.image
         return running(listed, "server", container), running(listed, "client", container)
 
-    def _present(
-        self, pairs: int, listed: Sequence[Any]
-    ) -> tuple[dict[int, Running], dict[int, Running]]:
+    def _present(self, pairs: int, listed: Sequence[Any]) -> Pods:
         """The same; raises `BarrierBroken` where one of the first pairs does not run."""
         pods = self._pods(listed)
         for role, there in zip(("server", "client"), pods, strict=True):
@@ -210,7 +208,7 @@ class KubernetesBackend:
         stack: ExitStack,
         script: str,
         what: ClusterMeasurement,
-        pods: tuple[Mapping[int, Running], Mapping[int, Running]],
+        pods: Pods,
         pairs: int,
     ) -> dict[int, Session]:
         """The clients of the first pairs, which wait for a line; `stack` closes their connections."""
@@ -244,13 +242,17 @@ class KubernetesBackend:
             sessions = self._clients(stack, _UNTIL, longer, pods, pairs)
             try:
                 start = stack.enter_context(agents.episode(self._shell(node), document))
-                for session in sessions.values():
+                end = document["windows"][-1]
+                length = end["at"] + end["settle"] + end["seconds"] + _AFTER_S
+                reader = self._reader(stack, node, pods, pairs, (0, length))
+                for session in (*sessions.values(), reader):
                     session.say("go")
                 answer = start(seconds + GRACE_S)
             except Refusal as error:
                 gone = moved(pods, self._pods(), pairs)
                 cause = Cause.TOPOLOGY if gone else Cause.AGENT
                 raise EpisodeLost([*gone, Reason(cause, f"episode: {error}")]) from None
+            around, _ = read_edges({node.name: reader.finish(time.monotonic() + _END_S)})
             early = [index for index, session in sessions.items() if not session.running()]
             for session in sessions.values():
                 session.say("stop")
@@ -265,22 +267,21 @@ class KubernetesBackend:
             edges: tuple[CounterSample, CounterSample],
             against: Sequence[Reason],
         ) -> TrafficResult:
-            return self._traffic_result(results, {node.name: edges}, against, pods)
+            return self._traffic_result(results, {node.name: edges}, against, pods, around)
 
         return windows.results(answer, self._what, [*sessions], measured, ended, gone)
 
     def drive(self, pairs: int) -> TrafficResult:
         what = self._what
         pods = self._present(pairs, self._listed())
-        measured = [one[index] for one in pods for index in range(1, pairs + 1)]
         with ExitStack() as stack:
             sessions = self._clients(stack, _WAIT, what, pods, pairs)
             # the readers start later: they look for the processes of the clients' shells
-            readers = {}
-            for node in self._measured():
-                words = ("python3", "-I", "-c", LOOK, self._window(node, measured))
-                ready = _ready(self._shell(node), words, f"node {node.name}")
-                readers[node.name] = stack.enter_context(ready)
+            window = (what.omit, what.duration)
+            readers = {
+                node.name: self._reader(stack, node, pods, pairs, window)
+                for node in self._measured()
+            }
             for session in (*readers.values(), *sessions.values()):
                 session.say("go")
             time.sleep(what.omit + what.duration)
@@ -296,7 +297,8 @@ class KubernetesBackend:
         results: Sequence[PairResult],
         edges: Mapping[str, tuple[CounterSample, CounterSample]],
         reasons: Sequence[Reason],
-        pods: tuple[Mapping[int, Running], Mapping[int, Running]],
+        pods: Pods,
+        around: Mapping[str, tuple[CounterSample, CounterSample]] = {},
     ) -> TrafficResult:
         servers, clients = pods
         serving = {self._counted(servers[one.index].node) for one in results}
@@ -309,6 +311,7 @@ class KubernetesBackend:
             nodes={
                 one.index: (servers[one.index].node, clients[one.index].node) for one in results
             },
+            around=around,
         )
 
     def _result(self, index: int, answer: Answer | None, what: ClusterMeasurement) -> PairResult:
@@ -318,10 +321,22 @@ class KubernetesBackend:
         outcome = self._traffic.parse(out, answer.err.encode(), answer.status, what)
         return PairResult(index, outcome, out)
 
-    def _window(self, node: NodeOf, measured: Iterable[Running]) -> str:
-        """Request to a node's reader: the window, and the pods whose processes it counts as ours."""
+    def _reader(
+        self,
+        stack: ExitStack,
+        node: NodeOf,
+        pods: Pods,
+        pairs: int,
+        window: tuple[float, float],
+    ) -> Session:
+        """A reader of a node's counters at both edges of a window (`omit`, `duration`).
+
+        The processes that the first pairs have now, and their children, are the experiment's.
+        """
+        measured = (one[index] for one in pods for index in range(1, pairs + 1))
         uids = [pod.uid for pod in measured if self._counted(pod.node) == node.name]
-        return json.dumps({"window": [self._what.omit, self._what.duration, uids]})
+        words = ("python3", "-I", "-c", LOOK, json.dumps({"window": [*window, uids]}))
+        return stack.enter_context(_ready(self._shell(node), words, f"node {node.name}"))
 
     def _counted(self, name: str) -> str:
         """The measured node with the kernel of this node."""

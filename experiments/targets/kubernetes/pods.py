@@ -25,9 +25,11 @@ class Running:
     cpu_limit: str | None = None
 
 
-def topology(
-    what: ClusterMeasurement, pods: tuple[Mapping[int, Running], ...], pairs: int
-) -> Topology:
+# The servers and clients, by pair.
+Pods = tuple[Mapping[int, Running], Mapping[int, Running]]
+
+
+def topology(what: ClusterMeasurement, pods: Pods, pairs: int) -> Topology:
     """Nodes and quota of the pods, compared with the measurement (pure).
 
     A LimitRange of the namespace may set a quota that the stack does not declare.
@@ -94,9 +96,7 @@ def _limit(pod: Any, name: str) -> str | None:
     return None
 
 
-def moved(
-    before: tuple[Mapping[int, Running], ...], after: tuple[Mapping[int, Running], ...], pairs: int
-) -> list[Reason]:
+def moved(before: Pods, after: Pods, pairs: int) -> list[Reason]:
     """Reasons where pods were deleted, recreated or restarted during a run (pure)."""
     reasons = []
     for role, first, last in zip(("server", "client"), before, after, strict=True):
