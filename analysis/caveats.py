@@ -91,8 +91,9 @@ def warnings(
     if evidence.check.found:
         found.append(
             f"The blocks of the sweep are not independent (lag-1 {evidence.check.lag1:.2f}, p "
-            f"{verdict.p_value(evidence.check.p)}): effects drift from block to block, so the "
-            "intervals are too narrow."
+            f"{verdict.p_value(evidence.check.p)}): effects drift from block to block. The "
+            "intervals describe the ratios on this occasion; for the ratios in general they are "
+            "too narrow."
         )
     fewest = min((min(one.effect.n_a, one.effect.n_b) for one in contrasts), default=FEWEST_RUNS)
     if fewest < FEWEST_RUNS:
