@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
-import numpy as np
 import pandas as pd
 
 from analysis import dependence, machine, statistics
@@ -192,7 +192,7 @@ def check(found: dict[StateKey, Series], blocks: Sequence[Block], scale: Scale =
     """
     groups: dict[tuple[str, int], list[dict[Block, float]]] = {}
     for (path, replicas, _), one in found.items():
-        means = {block: float(np.mean(values)) for block, values in by_block(one).items()}
+        means = {block: fmean(values) for block, values in by_block(one).items()}
         usable = (
             {block: math.log(mean) for block, mean in means.items() if mean > 0}
             if scale == "ratio"

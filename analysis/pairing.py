@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 import pandas as pd
@@ -70,8 +71,8 @@ def arms(a: Series, b: Series) -> tuple[Floats, Floats, bool]:
     if len(shared) < 2:
         return a.values, b.values, False
     return (
-        np.array([np.mean(first[block]) for block in shared]),
-        np.array([np.mean(second[block]) for block in shared]),
+        np.array([fmean(first[block]) for block in shared]),
+        np.array([fmean(second[block]) for block in shared]),
         True,
     )
 
