@@ -15,9 +15,10 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from analysis import compare, comparisons, dependence, evidence, sequential, statistics
 from analysis.evidence import Evidence
@@ -27,6 +28,7 @@ from analysis.verdict import Contrast
 from benchmarks import ROOT, show
 
 Noise = Callable[[np.random.Generator, tuple[int, ...]], Floats]
+Case = Callable[..., bool | Floats]
 
 CASES = 4000
 RUN_SPREAD = 0.06
@@ -36,6 +38,8 @@ FAMILIES = {1: (1, 1), 5: (5, 1), 25: (5, 5)}
 SHAPES = ((2, 6), (2, 10), (2, 20), (6, 6), (6, 10), (6, 20))  # configurations, blocks
 SPREADS = (0.0, 0.01, 0.02, 0.03)
 RHO = 0.7
+EPISODES = (10, 20, 40)
+MOST_BLOCKS = 120
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
@@ -44,7 +48,79 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
 
 def skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
     """A long tail of slow runs: skewness -1.4 on the logarithms, mean zero."""
-    return RUN_SPREAD * (math.sqrt(2) - rng.gamma(2.0, 1 / math.sqrt(2), shape))
+    return RUN_SPREAD * _dips(rng, shape)
+
+
+def one_sided(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """The same with a calm baseline (0 on axis -2): ratios to it have skewness -1.2."""
+    logs = skewed(rng, shape)
+    logs[..., 0, :] *= 0.3
+    return logs
+
+
+def _dips(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    return math.sqrt(2) - rng.gamma(2.0, 1 / math.sqrt(2), shape)
+
+
+def _two_states(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """One of five is in the slow state: skewness -1.1."""
+    state = (0.2 - (rng.random(shape) < 0.2)) / 0.4
+    return 0.9 * state + math.sqrt(1 - 0.9**2) * rng.normal(size=shape)
+
+
+class Spread(NamedTuple):
+    """Standard deviations of a configuration's logarithms, and the shape of its windows' noise.
+
+    `episode` is its interaction with the connections of an episode, half of its variance shared
+    by configurations of one `family`; `window` is the noise of a window.
+    """
+
+    family: str
+    episode: float
+    window: float
+    shape: Noise
+
+
+# Fitted to live switching on the lab (2 cores, 4 pairs): paired differences from the baseline
+# have standard deviations of 0.13 to 0.23. The first window of an episode is lower.
+LAB = {
+    "baseline": Spread("baseline", 0.055, 0.11, _two_states),
+    "rps": Spread("rps", 0.10, 0.16, _dips),
+    "rfs": Spread("rfs", 0.045, 0.075, _dips),
+    "rps-plus": Spread("rps", 0.10, 0.16, _dips),
+    "rfs-plus": Spread("rfs", 0.045, 0.075, _dips),
+    "pipeline": Spread("pipeline", 0.055, 0.11, _two_states),
+    "GRO": Spread("GRO", 0.012, 0.028, _dips),
+}
+FIRST_WINDOW = 0.045
+SLOW_CHANGES = 0.02
+
+
+def lab(rng: np.random.Generator, shape: tuple[int, ...], windows: int = 1) -> Floats:
+    """Noise of switchback on the lab for configurations (axis -2) in the order of `LAB`.
+
+    The last axis has the `windows` of each episode, one episode after the other. What all
+    configurations of an episode share cancels in ratios and is left out.
+    """
+    *places, configurations, length = shape
+    episodes = (*places, length // windows)
+    logs = rng.normal(0, SLOW_CHANGES, shape)
+    first = rng.integers(configurations, size=episodes)
+    numbers = np.arange(configurations)[:, None]
+    logs[..., ::windows] -= FIRST_WINDOW * (first[..., None, :] == numbers)
+    families = {one.family: rng.normal(size=episodes) for one in LAB.values()}
+    for number, one in enumerate([*LAB.values()][:configurations]):
+        own = (families[one.family] + rng.normal(size=episodes)) / math.sqrt(2)
+        logs[..., number, :] += one.episode * np.repeat(own, windows, axis=-1)
+        logs[..., number, :] += one.window * one.shape(rng, (*places, length))
+    return logs
+
+
+def collapsing(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """The same, and one window of fifty has a tenth of the bitrate, but not of the baseline."""
+    logs = lab(rng, shape)
+    logs[..., 1:, :] += math.log(0.1) * ((rng.random(shape) < 0.02) - 0.02)[..., 1:, :]
+    return logs
 
 
 def wandering(rng: np.random.Generator, shape: tuple[int, ...], rho: float = RHO) -> Floats:
@@ -104,10 +180,13 @@ def claims(found: Evidence) -> bool:
     return any(one.verdict in ("better", "worse") for one in judged(found))
 
 
-def family_false(rng: np.random.Generator, size: int, blocks: int = 10) -> bool:
+def family_false(
+    rng: np.random.Generator, size: int, blocks: int = 10, noise: Noise = normal
+) -> bool:
     """Whether a family without any effect claims one."""
-    others, counts = FAMILIES[size]
-    return claims(sweep(rng, configurations=others + 1, counts=counts, blocks=blocks))
+    others, counts = FAMILIES.get(size, (size, 1))
+    shape = {"configurations": others + 1, "counts": counts, "blocks": blocks}
+    return claims(sweep(rng, **shape, noise=noise))
 
 
 def power_held(rng: np.random.Generator, size: int, blocks: int = 10) -> bool:
@@ -126,6 +205,13 @@ def withheld(rng: np.random.Generator, shape: tuple[int, int], rho: float) -> bo
     return sweep(rng, configurations=shape[0], blocks=shape[1], noise=noise).check.found
 
 
+def withheld_when_closed(rng: np.random.Generator) -> bool:
+    """The same without dependence, if four of six configurations were closed after 10 blocks."""
+    logs = normal(rng, (40, 6))
+    logs[10:, 1:5] = math.nan
+    return dependence.of_residuals(dependence.centred(logs)).found
+
+
 def wandering_false(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[bool, bool]:
     """One comparison without an effect whose noise wanders: claimed, and claimed unchecked."""
     found = sweep(rng, configurations=shape[0], blocks=shape[1], noise=wandering)
@@ -142,6 +228,30 @@ def covered(rng: np.random.Generator, noise: Noise, blocks: int, drift: Noise = 
     return _holds(found.effect(keys[0], keys[1], confidence=0.95), 1.0)
 
 
+def covered_on_the_lab(
+    rng: np.random.Generator, episodes: int, noise: Noise = lab, occasion: float = 0.0
+) -> Floats:
+    """Whether each interval of the lab's configurations against the baseline holds the truth.
+
+    `occasion` is the spread of each true ratio between occasions; the episodes are of one.
+    """
+    effects = {(0, number): rng.normal(0, occasion) for number in range(1, len(LAB))}
+    shape = {"configurations": len(LAB), "blocks": episodes}
+    found = judged(sweep(rng, **shape, noise=noise, effects=effects))
+    return np.array([_holds(one.effect, 1.0) for one in found])
+
+
+def windows_false(
+    rng: np.random.Generator, *, by_episode: bool, windows: int = 5, episodes: int = 10
+) -> Floats:
+    """Whether a t test of each configuration of the lab, which does not differ, is significant."""
+    logs = lab(rng, (len(LAB), windows * episodes), windows)
+    differences = logs[1:] - logs[0]
+    if by_episode:
+        differences = differences.reshape(-1, episodes, windows).mean(axis=-1)
+    return np.asarray(stats.ttest_1samp(differences, 0.0, axis=-1).pvalue < 0.05)
+
+
 def covered_in_sequence(rng: np.random.Generator, runs: int) -> bool:
     """The same for all runs of A, then all of B, with the drift that blocks would have shared."""
     logs = BLOCK_SPREAD / RUN_SPREAD * wandering(rng, (2 * runs,), 0.95) + normal(rng, (2 * runs,))
@@ -150,17 +260,39 @@ def covered_in_sequence(rng: np.random.Generator, runs: int) -> bool:
     )
 
 
-def stopped_covers(rng: np.random.Generator, noise: Noise, half_width: float = 0.04) -> bool:
-    """Whether the interval holds the truth when `--until-ci` ends a configuration.
-
-    One side is noisier than the other, so that a skewed noise stays skewed in the ratio.
-    """
-    a, b = np.exp(noise(rng, (120,))), np.exp(0.3 * noise(rng, (120,)))
-    for runs in range(sequential.FEWEST, 121):
-        effect = statistics.ratio(a[:runs], b[:runs], paired=True, check=False)
-        if sequential.enough(effect, half_width):
+def stopped_covers(
+    rng: np.random.Generator,
+    noise: Noise,
+    half_width: float,
+    configurations: int = len(LAB),
+) -> Floats:
+    """Whether each interval holds the truth when `--until-ci` ends its configuration."""
+    values = np.exp(noise(rng, (configurations, MOST_BLOCKS)))
+    keys: list[StateKey] = [("overlay", 1, _name(number)) for number in range(configurations)]
+    measured: dict[StateKey, list[int]] = {key: [] for key in keys[1:]}
+    effects: dict[StateKey, statistics.Effect] = {}
+    left = set(measured)
+    for block in range(MOST_BLOCKS):
+        for number, key in enumerate(keys):
+            if key in left:
+                measured[key].append(block)
+            if key in left and block + 1 >= sequential.FEWEST:
+                first, second = values[0, measured[key]], values[number, measured[key]]
+                effects[key] = statistics.ratio(first, second, paired=True, check=False)
+        left = measured.keys() - sequential.precise(effects, half_width)
+        if not left:
             break
-    return _holds(effect, 1.0)
+    return np.array([_holds(effects[key], 1.0) for key in measured])
+
+
+STOPS: dict[str, Case] = {
+    "normal noise": partial(stopped_covers, noise=normal, half_width=0.04),
+    "skewed ratios": partial(stopped_covers, noise=one_sided, half_width=0.03),
+    "skewed ratio, one alone": partial(
+        stopped_covers, noise=one_sided, half_width=0.03, configurations=2
+    ),
+    "the noise of the lab": partial(stopped_covers, noise=lab, half_width=0.07),
+}
 
 
 def two_sweeps_worse(
@@ -188,24 +320,35 @@ def _holds(effect: statistics.Effect, truth: float) -> bool:
     return effect.low is not None and effect.high is not None and effect.low <= truth <= effect.high
 
 
-def rate(case: Callable[[np.random.Generator], bool], cases: int, seed: int) -> float:
+def rate(case: Case, cases: int, seed: int) -> float:
     """The share of simulated cases in which something happens."""
+    return float(np.mean(rates(case, cases, seed)))
+
+
+def rates(case: Case, cases: int, seed: int) -> Floats:
+    """The same for each element of a case."""
     rng = np.random.default_rng(seed)
-    return float(np.mean([case(rng) for _ in range(cases)]))
+    return np.mean([case(rng) for _ in range(cases)], axis=0)
 
 
 def figures(cases: int = CASES, seed: int = 1) -> dict[str, Any]:
     """Every figure; its Monte Carlo standard error is at most 0.5 / sqrt(cases)."""
 
-    def of(case: Callable[..., bool], *words: Any, **more: Any) -> float:
+    def of(case: Case, *words: Any, **more: Any) -> float:
         return round(rate(lambda rng: case(rng, *words, **more), cases, seed), 3)
+
+    on_the_lab = {
+        str(episodes): rates(lambda rng, n=episodes: covered_on_the_lab(rng, n), cases, seed)
+        for episodes in EPISODES
+    }
 
     return {
         "figure": f"shares of {cases} simulated cases each",
         "standard_error": round(0.5 / math.sqrt(cases), 4),
         "power_of_the_difference_named": {str(m): of(power_held, m) for m in FAMILIES},
         "false_verdict_in_a_family": {str(m): of(family_false, m) for m in FAMILIES},
-        "sound_sweeps_withheld": {f"{a} x {b}": of(withheld, (a, b), 0.0) for a, b in SHAPES},
+        "sound_sweeps_withheld": {f"{a} x {b}": of(withheld, (a, b), 0.0) for a, b in SHAPES}
+        | {"6 x 10, then 2 x 30": of(withheld_when_closed)},
         "dependence_0.7_found": {f"{a} x {b}": of(withheld, (a, b), RHO) for a, b in SHAPES},
         "dependence_0.7_false_verdict": {
             f"{a} x {b}": {
@@ -219,15 +362,33 @@ def figures(cases: int = CASES, seed: int = 1) -> dict[str, Any]:
             "normal, 10 blocks": of(covered, normal, 10),
             "skewed, 6 blocks": of(covered, skewed, 6),
             "skewed, 10 blocks": of(covered, skewed, 10),
+            **{f"skewed ratio, {n} blocks": of(covered, one_sided, n) for n in EPISODES},
+            **{
+                f"noise of the lab, 1 window of 50 at a tenth, {n} episodes": of(
+                    covered_on_the_lab, n, collapsing
+                )
+                for n in EPISODES
+            },
             "drift 0.95 that all share, 10 blocks": of(
                 covered, normal, 10, drift=partial(wandering, rho=0.95)
             ),
             "drift 0.95, all of A, then all of B, 10 runs": of(covered_in_sequence, 10),
         },
-        "coverage_when_until_ci_stops": {
-            "normal": of(stopped_covers, normal),
-            "skewed": of(stopped_covers, skewed),
+        "coverage_by_episode_on_the_lab": {
+            name: {n: round(float(shares[number]), 3) for n, shares in on_the_lab.items()}
+            for number, name in enumerate([*LAB][1:])
         },
+        "false_verdict_on_the_lab": {
+            str(episodes): of(family_false, len(LAB) - 1, episodes, lab) for episodes in EPISODES
+        },
+        "coverage_of_the_ratio_in_general_by_one_occasion_of_40": of(
+            covered_on_the_lab, 40, occasion=0.05
+        ),
+        "false_positives_with_5_windows_an_episode": {
+            "t test over windows": of(windows_false, by_episode=False),
+            "t test over episodes": of(windows_false, by_episode=True),
+        },
+        "coverage_when_until_ci_stops": {name: of(case) for name, case in STOPS.items()},
         "compare_to_false_worse": {
             f"{spread:.0%}".replace("%", " %"): {
                 "both have a baseline": of(two_sweeps_worse, spread, baseline=True),
@@ -246,13 +407,27 @@ def figures(cases: int = CASES, seed: int = 1) -> dict[str, Any]:
 
 def page(text: str, kept: Mapping[str, Any]) -> str:
     """A page of the docs with the kept figures between its marks."""
-    tables = {"dependence": _dependence(kept), "promises": _promises(kept)}
+    tables = {"lab": _lab(kept), "dependence": _dependence(kept), "promises": _promises(kept)}
     for name, lines in tables.items():
         start, end = f"<!-- benchmarks/promises.py: {name} -->\n", "<!-- end -->"
         before, mark, rest = text.partition(start)
         if mark:
             text = before + mark + "\n".join(lines) + "\n" + rest[rest.index(end) :]
     return text
+
+
+def _lab(kept: Mapping[str, Any]) -> list[str]:
+    covers = kept["coverage_by_episode_on_the_lab"]
+    false = kept["false_verdict_on_the_lab"]
+    return [
+        f"| episodes | {' | '.join(covers)} | false verdict in the family |",
+        "|---" * (len(covers) + 2) + "|",
+        *(
+            f"| {' | '.join([n, *(_percent(shares[n]) for shares in covers.values())])} | "
+            f"{_percent(share)} |"
+            for n, share in false.items()
+        ),
+    ]
 
 
 def _dependence(kept: Mapping[str, Any]) -> list[str]:
@@ -281,6 +456,10 @@ def _promises(kept: Mapping[str, Any]) -> list[str]:
         *(
             (f"the 95 % interval covers: {case}", [share])
             for case, share in kept["coverage_of_the_95_interval"].items()
+        ),
+        *(
+            (f"false positives with 5 windows of a configuration in an episode: {case}", [share])
+            for case, share in kept["false_positives_with_5_windows_an_episode"].items()
         ),
         *((f"it covers when `--until-ci` stops: {case}", [share]) for case, share in stops.items()),
         *(

@@ -7,7 +7,6 @@ import pytest
 from analysis.compare import NothingToCompare, compare
 from analysis.metrics import find
 from analysis.schema import Record
-from analysis.sequential import open_states
 from analysis.summary import summarise
 from benchmarks.synthetic import sweep
 
@@ -286,24 +285,3 @@ def test_a_small_raw_p_is_no_regression_where_the_family_does_not_support_it() -
     assert answer.family == 8
     assert (answer.verdict, answer.exit_code) != ("worse", 4)
     assert "8 comparisons" in answer.sentence
-
-
-STATES = [("overlay", 4, name) for name in ("baseline", "same", "slow")]
-
-
-def test_states_close_when_their_interval_is_narrow_and_the_baseline_with_the_last() -> None:
-    assert open_states(RECORDS, STATES, 1.0) == set()
-    assert open_states(RECORDS, STATES, 0.0001) == set(STATES)
-    few = [record for record in RECORDS if record.configuration != "slow" or record.block != 0]
-    assert open_states(few, STATES, 1.0) == {STATES[0], STATES[2]}
-
-
-def test_a_state_that_was_not_run_stays_open() -> None:
-    absent = ("overlay", 4, "absent")
-    assert open_states(RECORDS, [*STATES, absent], 1.0) == {absent, STATES[0]}
-    assert open_states([], STATES, 1.0) == set(STATES)
-
-
-def test_a_half_width_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="half width"):
-        open_states(RECORDS, STATES, 0)

@@ -76,6 +76,7 @@ def floor(name: str) -> float:
         f"fewer than {evidence.FEWEST_RUNS} runs",
         f"needs {dependence.FEWEST_BLOCKS} blocks",
         f"not before {sequential.FEWEST} runs",
+        f"as much as {sequential.MODERATION} runs",
         f"more than {recommend.MARGIN * 100:.0f} % below the baseline",
         f"at least {recommend.WORTHWHILE * 100:.0f} %",
         f"{compare.ALLOWANCE * 100:.0f} % for each sweep are assumed",
@@ -102,10 +103,20 @@ def test_the_simulated_figures_in_the_text() -> None:
     page = text("docs/statistics.md")
     kept = json.loads((ROOT / "benchmarks/promises.json").read_text())
     stops = kept["coverage_when_until_ci_stops"]
-    assert (
-        f"{percent(stops['normal'])} with normal noise and {percent(stops['skewed'])} with skewed"
-        in page
-    )
+    for name in ("normal noise", "skewed ratios", "the noise of the lab"):
+        assert f"{percent(stops[name])} with {name}" in page
+    occasion = kept["coverage_of_the_ratio_in_general_by_one_occasion_of_40"]
+    assert f"in general in only {percent(occasion)} of cases" in page
+    windows = kept["false_positives_with_5_windows_an_episode"]
+    assert f"over windows have {percent(windows['t test over windows'])} false positives" in page
+    assert f"over episodes {percent(windows['t test over episodes'])}" in page
+    lab = kept["coverage_by_episode_on_the_lab"].values()
+    assert all(0.93 <= share <= 0.97 for row in lab for share in row.values())
+    assert all(share <= 0.05 for share in kept["false_verdict_on_the_lab"].values())
+    collapses = kept["coverage_of_the_95_interval"]
+    for episodes in ("10", "40"):
+        share = collapses[f"noise of the lab, 1 window of 50 at a tenth, {episodes} episodes"]
+        assert f"{percent(share)} for {episodes} episodes" in page
     covers = kept["coverage_of_the_95_interval"]
     assert f"coverage stays at {percent(covers['drift 0.95 that all share, 10 blocks'])}" in page
     sequence = percent(covers["drift 0.95, all of A, then all of B, 10 runs"])

@@ -480,9 +480,9 @@ def test_an_episode_that_was_interrupted_is_repeated_without_duplicates(
 
 
 def test_until_ci_leaves_out_what_is_known(rig: Rig) -> None:
-    made = make(runs=20, until_ci=0.05)
+    made = make(runs=20, until_ci=0.1)
     wide = {run.order for run in made.runs if run.configuration == "rfs"}
-    rig.rate = lambda order: 100 + 400 * (order % 2) if order in wide else 100 + order % 5 / 10
+    rig.rate = lambda order: 100 + 80 * (order % 2) if order in wide else 100 + order % 5 / 10
     assert len(rig.sweep(made)) == 20
     fewest = sequential.FEWEST
     assert [sorted(names) for names in rig.seen[fewest:]] == [["baseline", "rfs"]] * (20 - fewest)
