@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,6 +26,12 @@ TABLE = Path("/proc/sys/net/core/rps_sock_flow_entries")
 CONTROLLERS = Path("/sys/fs/cgroup/cgroup.subtree_control")
 RUN = Path("/run/steerlab")
 ALIVE = ".alive"
+# a sweep of three episodes of three windows, and its continuation
+SWITCHBACK = (
+    "sweep", "--method", "switchback", "--configurations", "baseline,rps,rfs-plus", "--replicas", "2",
+    "--runs", "3", "--seed", "7", "--engine", "embedded", "--out", "out",
+)  # fmt: skip
+RESUME = ("sweep", "--resume", "--engine", "embedded", "--out", "out")
 # what runs between two commands and holds nothing
 LOCKS = {"busy", "lock"}
 
@@ -121,6 +128,15 @@ class Project:
     folder: Path
     engine: str = "embedded"
     started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Those of the sweep into `out`."""
+        paths = sorted((self.folder / "out/records").glob("run-*.json"))
+        return [json.loads(path.read_text()) for path in paths]
+
+    def orders(self) -> Counter[int]:
+        """How often each run of it was measured."""
+        return Counter(record["order"] for record in self.records() if record["valid"])
 
     def killed(
         self, sweep: tuple[str, ...], resume: tuple[str, ...], kills: int, low: float, high: float

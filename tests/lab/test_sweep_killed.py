@@ -7,13 +7,12 @@ import time
 from collections import Counter
 
 import pytest
-from lab_project import RUN, TABLE, Project, Standing
+from lab_project import RESUME, RUN, TABLE, Project, Standing
 
 MATRIX = (
     "sweep", "--configurations", "baseline,rfs,rps", "--replicas", "1,2", "--runs", "2",
     "--duration", "1", "--omit", "0", "--seed", "7", "--engine", "embedded", "--out", "out",
 )  # fmt: skip
-RESUME = ("sweep", "--resume", "--engine", "embedded", "--out", "out")
 RUNS = 12
 
 

@@ -6,32 +6,16 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-from lab_project import RUN, TABLE, Project, Standing
-
-MATRIX = (
-    "sweep", "--method", "switchback", "--configurations", "baseline,rps,rfs-plus",
-    "--replicas", "2", "--runs", "3", "--seed", "7", "--engine", "embedded", "--out", "out",
-)  # fmt: skip
-RESUME = ("sweep", "--resume", "--engine", "embedded", "--out", "out")
-
-
-def records(project: Project) -> list[dict[str, Any]]:
-    paths = sorted((project.folder / "out/records").glob("run-*.json"))
-    return [json.loads(path.read_text()) for path in paths]
-
-
-def orders(project: Project) -> Counter[int]:
-    return Counter(record["order"] for record in records(project) if record["valid"])
+from lab_project import RESUME, RUN, SWITCHBACK, TABLE, Project, Standing
 
 
 def test_each_window_is_a_record_and_is_concluded(project: Project) -> None:
     before = Standing.now()
-    done = project.run(*MATRIX, "--events", "events.jsonl", "--json")
+    done = project.run(*SWITCHBACK, "--events", "events.jsonl", "--json")
     assert Standing.now() == before
-    found = records(project)
+    found = project.records()
     assert [record["order"] for record in found] == list(range(9))
     assert Counter((r["block"], r["configuration"]) for r in found) == Counter(
         (block, name) for block in range(3) for name in ("baseline", "rps", "rfs-plus")
@@ -66,26 +50,16 @@ def test_each_window_is_a_record_and_is_concluded(project: Project) -> None:
 
 
 def test_the_congestion_control_of_the_system_is_recorded(project: Project) -> None:
-    project.run(*MATRIX, "--runs", "1", "--traffic", "stream")
+    project.run(*SWITCHBACK, "--runs", "1", "--traffic", "stream")
     control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
-    assert [record["congestion"] for record in records(project)] == [control] * 3
-
-
-@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.long)])
-def test_a_sweep_killed_in_episodes_ends_complete(project: Project, kills: int) -> None:
-    before = Standing.now()
-    for _ in project.killed(MATRIX, RESUME, kills, 2.0, 6.0):
-        assert set(orders(project).values()) <= {1}
-    project.run(*RESUME)
-    assert orders(project) == Counter(range(9))
-    assert Standing.now() == before
+    assert [record["congestion"] for record in project.records()] == [control] * 3
 
 
 def test_a_sweep_killed_in_an_episode_and_forgotten_is_restored_by_its_lease(
     project: Project,
 ) -> None:
     before = TABLE.read_text()
-    process = project.start(*MATRIX, "-c", "lease=15s")
+    process = project.start(*SWITCHBACK, "-c", "lease=15s")
     end = time.monotonic() + 60
     while TABLE.read_text().strip() != "32768":  # in a window of rfs-plus
         assert process.poll() is None, process.communicate()
@@ -98,4 +72,4 @@ def test_a_sweep_killed_in_an_episode_and_forgotten_is_restored_by_its_lease(
     assert not list(RUN.rglob("*.snapshot"))
     assert TABLE.read_text() == before
     project.run(*RESUME)
-    assert orders(project) == Counter(range(9))
+    assert project.orders() == Counter(range(9))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from lab_project import RUN, Project
-from steer_tree import eventually, steer
+from steer_tree import steer
 
 from benchmarks import switching
 from infra import config
@@ -64,26 +60,3 @@ def test_an_episode_of_six_configurations(lab: StackSettings) -> None:
         assert rate == pytest.approx(result["end"]["sum_received"]["bits_per_second"], rel=0.01)
     assert steered() == before
     assert SNAPSHOT.read_text() == saved
-
-
-def test_an_episode_that_is_killed_is_restored(lab: StackSettings) -> None:
-    draw = random.Random(1)  # noqa: S311
-    original = {name: was for name, (was, _) in steered().items()}
-    schedule = switching.document(lab, ["rfs-plus", "rps-plus"] * 5, [os.getpid()], steady=0.2)
-    for _ in range(3):
-        with switching.agent(schedule) as process:
-            assert process.stdin
-            process.stdin.write("start\n")
-            process.stdin.flush()
-            time.sleep(draw.uniform(0.3, 3))
-            process.kill()
-        lease = steer.Snapshot.from_text(SNAPSHOT.read_text()).lease
-        assert any(now != was for was, now in steered().values())
-        with steer.Machine() as machine:
-            answer: dict[str, Any] = steer.restore(machine, OWNER)
-        assert (answer["failed"], answer["left"], answer["gone"]) == ([], [], [])
-        eventually(lambda held=lease: not held.watched())
-        with steer.Machine() as machine:
-            plan = switching.plans(lab)["baseline"]
-            steer.apply(machine, steer.parse_plan(plan))
-        assert {name: was for name, (was, _) in steered().items()} == original
