@@ -79,4 +79,29 @@ class Count(NamedTuple):
         return int(text)
 
 
-Codec = Union[Mask, Count]
+class Switch(NamedTuple):
+    """On or off. YAML 1.1 reads both words as booleans, so they are valid in a plan too."""
+
+    is_mask: bool = False
+
+    @property
+    def words(self) -> str:
+        return "on or off"
+
+    def check(self, word: Any) -> bool:
+        return isinstance(word, bool) or (isinstance(word, str) and self.fits(word))
+
+    def fits(self, text: str) -> bool:
+        return text in ("on", "off")
+
+    def render(self, value: Any) -> str:
+        return str(value) if isinstance(value, str) else "on" if value else "off"
+
+    def equal(self, wanted: str, got: str, _: int) -> bool:
+        return wanted == got
+
+    def as_json(self, text: str) -> Any:
+        return text
+
+
+Codec = Union[Mask, Count, Switch]

@@ -11,14 +11,14 @@ from agent.errors import SteerError
 from agent.goodput import Reading, Receiver
 from agent.machine import Machine
 from agent.procstat import Counters, Sample
-from agent.settings import Setting
+from agent.settings import OpenValue, Setting
 from agent.signals import Signals
 from agent.starting import Driver
 
 if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     from agent.schedule import Window
 
-    Write = tuple[Setting, int, bytes]  # the value, its open file, what is written
+    Write = tuple[Setting, OpenValue, bytes]  # and what is written
 
 
 # Before the first window: to list a namespace's connections takes milliseconds where a node is busy.
@@ -43,25 +43,25 @@ class Taken(NamedTuple):
     first: Edge
     last: Edge
     between: list[list[Reading]]  # of all receivers, after the switch and between the edges
-    values: list[bytes]  # read back, in the order of the episode's files
+    values: list[bytes]  # read back, in the order of the episode's values
 
 
 class Episode:
-    """The open files of an episode, and what is written to them for each window."""
+    """The open values of an episode, and what is written to them for each window."""
 
     def __init__(
         self,
         machine: Machine,
         signals: Signals,
         driver: Driver,
-        files: Sequence[int],
+        values: Sequence[OpenValue],
         counters: Counters,
         receivers: Sequence[Receiver],
     ) -> None:
         self._machine = machine
         self._signals = signals
         self._driver = driver
-        self._files = files
+        self._values = values
         self._counters = counters
         self._receivers = receivers
 
@@ -80,16 +80,16 @@ class Episode:
         return [self._window(start, *each, every) for each in zip(windows, writes)]
 
     def values(self) -> list[bytes]:
-        return [os.pread(file, 1 << 16, 0) for file in self._files]
+        return [value.read() for value in self._values]
 
     def _window(
         self, start: float, window: Window, writes: Sequence[Write], every: float | None
     ) -> Taken:
         late = self._wake(start + window.at)
         began = time.monotonic()
-        for setting, file, line in writes:
+        for setting, value, line in writes:
             try:
-                self._machine.overwrite(file, line)
+                self._machine.overwrite(value, line)
             except OSError as error:
                 raise SteerError(f"{setting}: {error.strerror}") from None
         switched = time.monotonic()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.codecs import Codec, Count, Mask
+from agent.codecs import Codec, Count, Mask, Switch
 from agent.values import parse_mask
 
 if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
@@ -15,6 +15,11 @@ if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
 
 # Scopes: what has one value of a knob. Queues are named rx-N and tx-N.
 RX_QUEUE, TX_QUEUE, DEVICE, NAMESPACE, MACHINE = "rx", "tx", "device", "namespace", "machine"
+
+
+# Seconds after a write in which goodput may still depend on the value before: see
+# benchmarks/settling.json.
+SETTLE_S = 0.2
 
 
 class SysfsFile(NamedTuple):
@@ -29,6 +34,13 @@ class Sysctl(NamedTuple):
     path: str
 
 
+class EthtoolFeature(NamedTuple):
+    """A feature of a device, by its name in `ethtool -k`; the path is the file that identifies the device."""
+
+    feature: str
+    path: str = "ifindex"
+
+
 class Facts(NamedTuple):
     """What a guard decides on."""
 
@@ -37,17 +49,18 @@ class Facts(NamedTuple):
 
 
 class Knob(NamedTuple):
-    """One value of the kernel; `name` is the kernel's own, and the key in plans, snapshots and records."""
+    """One value of the kernel; `name`, its own or that of ethtool, is the key in plans and records."""
 
     name: str
     scope: str
-    access: SysfsFile | Sysctl
+    access: SysfsFile | Sysctl | EthtoolFeature
     codec: Codec
     summary: str
     since: str  # the first Linux that has it, and its condition
     guard: Callable[[Facts], str] = lambda _: ""  # why it must not be written here; empty: it may
     entry_bytes: int = 0  # of kernel memory for each entry of a table; no control group limits it
     absent: str | None = None  # the value that a kernel without the file has
+    settle: float = SETTLE_S
 
     def equal(self, wanted: str, got: str, unusable: int = 0) -> bool:
         """Whether `got`, read back, is what the kernel makes of `wanted`."""
@@ -90,6 +103,15 @@ KNOBS = {
             "CPUs that send through a transmit queue, on devices with several",
             "2.6.38, CONFIG_XPS",
             lambda facts: "" if facts.queues > 1 else "XPS needs more than one transmit queue",
+        ),
+        Knob(
+            "gro",
+            DEVICE,
+            EthtoolFeature("rx-gro"),
+            Switch(),
+            "whether the device merges received packets of a flow (GRO)",
+            "2.6.39",
+            settle=0.4,
         ),
         Knob(
             "rps_sock_flow_entries",

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from agent.cpus import Cpus
 from agent.errors import CANNOT, Gone, SteerError, explain
+from agent.features import Features, opened_here
 from agent.files import ABSENT, DENIED, exists, listing, opened, read_text
 from agent.kernel import Kernel, go_home, is_foreign, open_namespace
 from agent.knobs import KNOBS, MACHINE, NAMESPACE, of_scope
@@ -21,7 +22,7 @@ from agent.namespaces import Held, Namespace
 from agent.patterns import is_pattern
 from agent.plan import POD
 from agent.pods import pods_of
-from agent.settings import Setting
+from agent.settings import OpenValue, Setting
 from agent.snapshot import THE_MACHINE
 from agent.sockdiag import SockDiag
 from agent.store import RUN, Store
@@ -84,9 +85,9 @@ class Machine:
         )
         return int(found.group(1)) * 1024 if found else None
 
-    def overwrite(self, file: int, line: bytes) -> None:
-        """Write a value of the kernel through its open file."""
-        os.pwrite(file, line, 0)
+    def overwrite(self, value: OpenValue, line: bytes) -> None:
+        """Write an open value of the kernel."""
+        value.write(line)
 
     def sock_diag(self, pid: int) -> SockDiag:
         """What can be asked about connections in the network namespace of a process."""
@@ -176,13 +177,15 @@ class Machine:
                 mount = kernel.sysfs()
                 net = Path(f"/proc/self/fd/{mount}/class/net")
                 self._open[net] = [mount]
+                self._open[net].append(opened_here())
+                features = Features(self._open[net][-1])
                 sysctls = self._sysctls(self._open[net])
                 routes = read_text("/proc/thread-self/net/route")
                 self._nets.add(os.stat("/proc/thread-self/net/dev").st_ino)
             finally:
                 go_home(kernel, home)
             foreign = is_foreign(inside)
-            return Namespace(path, cookie, net, routes, sysctls, numbered=True, foreign=foreign)
+            return Namespace(path, cookie, net, routes, sysctls, features, True, foreign)
         finally:
             if inside != home:
                 with suppress(OSError):

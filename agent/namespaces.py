@@ -12,8 +12,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.errors import CANNOT, Gone, SteerError, explain, shortened
+from agent.features import Features
 from agent.files import ABSENT, exists, listing, read_text
-from agent.knobs import KNOBS, NAMESPACE, RX_QUEUE, TX_QUEUE, Facts, Knob, of_scope
+from agent.knobs import (
+    KNOBS,
+    NAMESPACE,
+    RX_QUEUE,
+    TX_QUEUE,
+    EthtoolFeature,
+    Facts,
+    Knob,
+    of_scope,
+)
 from agent.patterns import matching
 from agent.plan import Rule
 from agent.settings import Setting
@@ -65,6 +75,7 @@ class Namespace(NamedTuple):
     net: Path
     routes: str
     sysctls: Mapping[str, Path]  # of the knobs of a namespace: a file that is this one's
+    features: Features
     numbered: bool  # by inodes that are not used twice
     foreign: bool = False  # of a user namespace that is not the agent's
 
@@ -158,10 +169,10 @@ class Namespace(NamedTuple):
             if place.device:
                 place = place._replace(inode=self.inode(self.folder(place)))
             settings = {knob.name: self.setting(place, knob.name) for knob in knobs}
-            there = listing(self.folder(place)) if place.device else self.sysctls
+            there = self._there(place, knobs)
             values = {}
             for knob in knobs:
-                if (knob.access.path if place.device else knob.name) in there:
+                if knob.name in there:
                     values[knob.name] = settings[knob.name].read()
                 elif knob.name in wanted:
                     if not self._is_there(place):
@@ -173,6 +184,21 @@ class Namespace(NamedTuple):
                 raise Gone(f"{place}: it no longer exists") from None
             raise SteerError(f"{place}: {explain(error)}") from None
         return Held(place, values, settings)
+
+    def _there(self, place: Place, knobs: Sequence[Knob]) -> set[str]:
+        """The knobs that this kernel has at a place."""
+        if not place.device:
+            return set(self.sysctls)
+        files = listing(self.folder(place))
+        return {
+            knob.name
+            for knob in knobs
+            if knob.access.path in files
+            and (
+                not isinstance(knob.access, EthtoolFeature)
+                or self.features.has(place.ifindex, knob.access.feature)
+            )
+        }
 
     def _is_there(self, place: Place) -> bool:
         if place.queue:
@@ -190,7 +216,8 @@ class Namespace(NamedTuple):
             path = self.folder(place) / KNOBS[knob].access.path
         else:
             path = self.sysctls.get(knob, self.net / knob)
-        return Setting(KNOBS[knob], path, where or str(place), place.inode, place.ifindex)
+        where = where or str(place)
+        return Setting(KNOBS[knob], path, where, place.inode, place.ifindex, self.features)
 
     def inode(self, folder: Path) -> int:
         return os.stat(folder).st_ino if self.numbered else 0

@@ -163,6 +163,8 @@ def reduced_by(entry: Entry, unusable: int) -> list[str]:
 
 
 def reduced_words(setting: Setting, before: str, got: str) -> str:
+    if not setting.knob.codec.is_mask:
+        return f"{setting} was {before} and is {got}: somebody else writes it; restore again"
     lost = as_list(cpus_of(parse_mask(before) & ~parse_mask(got)))
     words = f"{setting} was {before} and is {got}: the kernel refuses CPU {lost}"
     return f"{words}, which is offline or isolated; restore again when it is online"

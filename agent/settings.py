@@ -6,38 +6,59 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from agent.errors import Gone, SteerError, explain
+from agent.features import Feature, Features
 from agent.files import opened, read_to_end
 from agent.kernel import Kernel
-from agent.knobs import DEVICE, Knob
+from agent.knobs import DEVICE, EthtoolFeature, Knob
 
 if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     Change = tuple["Setting", str, str]  # found, wanted
+
+
+class OpenFile(NamedTuple):
+    """A value by the descriptor of its file."""
+
+    file: int
+
+    def read(self) -> bytes:
+        return os.pread(self.file, 1 << 16, 0)
+
+    def write(self, line: bytes) -> None:
+        os.pwrite(self.file, line, 0)
+
+    def copy(self) -> OpenFile:
+        return OpenFile(os.dup(self.file))
+
+    def close(self) -> None:
+        os.close(self.file)
+
+
+OpenValue = Union[OpenFile, Feature]
 
 
 class Setting(NamedTuple):
     """One value of the kernel: its knob, its file, and its place in words."""
 
     knob: Knob
-    path: Path
+    path: Path  # of a feature of a device: the file with the device's ifindex
     where: str
     # Of the folder of the queue or device, and of its device where files only imitate a machine:
     # they tell it from one that has taken its place. Sysctls have neither.
     inode: int = 0
     ifindex: int = 0
+    features: Features | None = None  # of its network namespace
 
     def __str__(self) -> str:
         return f"{self.knob.name} of {self.where}"
 
     def read(self) -> str:
         """The kernel's text, checked by the knob's codec."""
-        raw: bytes = self._open(
-            os.O_RDONLY | os.O_NONBLOCK, lambda file: read_to_end(file, 1 << 16)
-        )
+        raw: bytes = self._open(os.O_RDONLY | os.O_NONBLOCK, lambda value: value.read())
         return self.text_of(raw)
 
     def text_of(self, raw: bytes) -> str:
@@ -50,30 +71,44 @@ class Setting(NamedTuple):
     def put(self, wanted: str, unusable: int) -> None:
         """Write, read back and compare."""
         line = f"{wanted}\n".encode()
-        with writable(self.path):
-            self._open(os.O_WRONLY | os.O_TRUNC, lambda file: os.write(file, line))
+        with self._writable():
+            self._open(os.O_WRONLY | os.O_TRUNC, lambda value: value.write(line))
         got = self.read()
         if not self.knob.equal(wanted, got, unusable):
             raise SteerError(f"{self}: {wanted} was written, but the kernel has {got}")
 
     @contextmanager
-    def held(self) -> Iterator[int]:
-        """A descriptor to read and write it by, as long as the block runs; it reaches no other device."""
-        with writable(self.path):
-            file: int = self._open(os.O_RDWR, os.dup)
+    def held(self) -> Iterator[OpenValue]:
+        """The open value, as long as the block runs; it reaches no other device."""
+        with self._writable():
+            value: OpenValue = self._open(os.O_RDWR, lambda value: value.copy())
             try:
-                yield file
+                yield value
             finally:
                 with suppress(OSError):
-                    os.close(file)
+                    value.close()
 
-    def _open(self, flags: int, work: Callable[[int], Any]) -> Any:
+    @property
+    def _feature(self) -> str:
+        access = self.knob.access
+        return access.feature if isinstance(access, EthtoolFeature) else ""
+
+    def _writable(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._feature else writable(self.path)
+
+    def _value(self, file: int) -> OpenValue:
+        if self._feature and self.features:
+            return Feature(self.features, int(read_to_end(file, 64)), self._feature)
+        return OpenFile(file)
+
+    def _open(self, flags: int, work: Callable[[OpenValue], Any]) -> Any:
         """Opens the file through the folder whose identity was checked, so never that of a later device."""
         try:
             with opened(self.path.parent, os.O_PATH | os.O_DIRECTORY) as folder:
                 self._identify(folder)
+                flags = os.O_RDONLY if self._feature else flags
                 with opened(self.path.name, flags, folder) as file:
-                    return work(file)
+                    return work(self._value(file))
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENODEV):
                 raise Gone(f"{self}: {error.strerror}") from None

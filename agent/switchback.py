@@ -70,12 +70,12 @@ def switchback(
         switches = prepare_switches(machine, schedule)
         receivers = [receiver(machine, name, stack) for name in schedule.receivers]
         counters = Counters(machine.root / "proc", stack)
-        files = {setting: stack.enter_context(setting.held()) for setting in switches.settings}
+        held = {setting: stack.enter_context(setting.held()) for setting in switches.settings}
         writes = [
-            [(setting, files[setting], f"{text}\n".encode()) for setting, _, text in steps]
+            [(setting, held[setting], f"{text}\n".encode()) for setting, _, text in steps]
             for steps in switches.steps
         ]
-        episode = Episode(machine, signals, driver, list(files.values()), counters, receivers)
+        episode = Episode(machine, signals, driver, list(held.values()), counters, receivers)
         during = snapshot(machine, switches)
 
         def put_back() -> tuple[list[str], list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from agent.knobs import KNOBS, EthtoolFeature
 from analysis.schema import Confounders, Machine, Record, Steering
 
 Conditions = dict[str, frozenset[str]]
@@ -11,6 +12,7 @@ Read = Callable[[Record], str | None]
 
 _UNKNOWN = "not recorded"
 CHANGED_STEERING = "steering changed during a run"
+_FEATURES = {name for name, knob in KNOBS.items() if isinstance(knob.access, EthtoolFeature)}
 
 
 def _of_machine(read: Callable[[Machine], object]) -> Read:
@@ -23,6 +25,14 @@ def _of_confounders(read: Callable[[Confounders], object]) -> Read:
         return None if found is None or found == "" else str(found)
 
     return value
+
+
+def _of_offloads(record: Record) -> str | None:
+    """Not known where the steering of the run sets an offload: then it is no condition."""
+    rows = record.steering_before.settings if record.steering_before else ()
+    if any(row.knob in _FEATURES for row in rows):
+        return None
+    return _offloads(record.machine) if record.machine else _UNKNOWN
 
 
 # Runs must agree in these before they are compared. None is "not known" (a field that older
@@ -38,7 +48,7 @@ CONDITIONS: dict[str, Read] = {
     "irq core": _of_machine(lambda machine: machine.irq_core),
     "irq time accounting": _of_machine(lambda machine: machine.irq_time_accounting),
     "MTU": _of_machine(lambda machine: _counts(machine.mtu)),
-    "offloads": _of_machine(lambda machine: _offloads(machine)),
+    "offloads": _of_offloads,
     "receive queues": _of_machine(lambda machine: _counts(machine.queues)),
     "versions": _of_machine(lambda machine: _tools(machine)),
     "irqbalance": _of_confounders(lambda one: one.irqbalance),

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from agent.codecs import Count
+from agent.codecs import Count, Switch
 from agent.knobs import DEVICE, KNOBS, MACHINE, NAMESPACE, RX_QUEUE, TX_QUEUE, Knob, of_scope
 from agent.plan import ALIASES, MACHINE_ALIASES
 from agent.values import WORDS, cpus_of, parse_mask
@@ -79,13 +79,13 @@ def _field(knob: Knob) -> tuple[Any, Any]:
     if isinstance(codec, Count):
         return Annotated[int, whole(codec.low, codec.high)], default
 
-    def mask(value: object) -> object:
+    def word(value: object) -> object:
         if not codec.check(value):
-            quotes = "" if isinstance(value, str) else "in quotes: "
+            quotes = "in quotes: " if codec.is_mask and not isinstance(value, str) else ""
             raise ValueError(f"must be {quotes}{codec.words}")
-        return value
+        return codec.render(value) if isinstance(codec, Switch) else value
 
-    return Annotated[str, BeforeValidator(mask)], default
+    return Annotated[str, BeforeValidator(word)], default
 
 
 def _settings(name: str, *scopes: str) -> type[Settings]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, create_model, model_validator
 
+from agent.codecs import Count
 from agent.knobs import DEVICE, MACHINE, NAMESPACE, RX_QUEUE, TX_QUEUE, of_scope
 from infra import untrusted
 from infra.errors import VARIABLE, InvalidInput, PrerequisiteMissing, Refusal
@@ -37,7 +38,7 @@ def call(verb: str, *options: str, plan: dict[str, Any] | None = None) -> dict[s
 
 def _knobs(*scopes: str) -> dict[str, Any]:
     """A field for each knob that a row may have."""
-    kinds = {k.name: str if k.codec.is_mask else int for k in of_scope(*scopes)}
+    kinds = {k.name: int if isinstance(k.codec, Count) else str for k in of_scope(*scopes)}
     return {name: (kind | None, None) for name, kind in kinds.items()}
 
 

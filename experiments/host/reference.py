@@ -21,10 +21,11 @@ _PLACES = {
 def page(text: str) -> str:
     """The page with the table of this registry."""
     rows = [
-        f"| `{knob.name}` | {_PLACES[knob.scope]} | {knob.summary} | {knob.codec.words} | {knob.since} |\n"
+        f"| `{knob.name}` | {_PLACES[knob.scope]} | {knob.summary} | {knob.codec.words} | "
+        f"{knob.since} | {knob.settle:g} s |\n"
         for knob in KNOBS.values()
     ]
-    head = "| knob | of | what it is | value | since Linux |\n|---|---|---|---|---|\n"
+    head = "| knob | of | what it is | value | since Linux | settles in |\n" + "|---" * 6 + "|\n"
     table = f"{_BEGIN}{head}{''.join(rows)}{_END}"
     return re.sub(f"{_BEGIN}.*?{_END}", lambda _: table, text, count=1, flags=re.DOTALL)
 

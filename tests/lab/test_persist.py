@@ -271,6 +271,25 @@ def test_the_sandbox_lets_the_agent_steer_and_restore_every_kind_of_pod(
     assert wire[0].read_text() == "2\n"
 
 
+@pytest.mark.usefixtures("wire")
+def test_the_sandbox_lets_the_agent_set_an_offload(
+    systemd: Booted, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    own = tmp_path_factory.mktemp("own") / "own.yaml"
+    own.write_text("merging: {nic: {gro: on}}")
+
+    def gro() -> bool:
+        return "generic-receive-offload: on" in systemd("ethtool", "-k", "stlb0")
+
+    keep = ("--nic", "stlb0", "--overlay", "none", "--persist")
+    systemd.nodes("apply", "merging", "--own", str(own), *keep)
+    found = [gro()]
+    for verb in ("stop", "start", "stop"):
+        systemd("systemctl", verb, SERVICE)
+        found.append(gro())
+    assert found == [True, False, True, False]
+
+
 def test_a_unit_that_cannot_steer_is_told_with_its_cause(systemd: Booted, wire: list[Path]) -> None:
     systemd.nodes("apply", "rps", "--nic", "stlb0", "--overlay", "none", "--persist")
     assert f"kept        by {SERVICE}: active" in systemd.nodes("show")

@@ -244,6 +244,57 @@ def test_a_recreated_pod_is_told_and_left_alone() -> None:
     assert TABLE.read_text() == "4096\n"
 
 
+def gro(namespace: str, device: str) -> str:
+    """As ethtool prints it: on or off."""
+    said = inside(namespace, "ethtool", "-k", device)
+    (line,) = (line for line in said.splitlines() if line.startswith("generic-receive-offload:"))
+    return line.split()[1]
+
+
+@pytest.mark.usefixtures("node")
+def test_gro_is_switched_in_each_namespace_and_restored() -> None:
+    devices = [(NODE, "eth1"), (NODE, "vxlan.calico"), (NODE, "cali1"), (POD, "eth0")]
+    before = [gro(*one) for one in devices]
+    assert before == ["off", "on", "off", "off"]  # the kernel's defaults
+    steps = [
+        ("nic", NODE_PATH, "auto", "on"),
+        ("overlay", NODE_PATH, "auto", "off"),
+        ("pod", POD_PATH, "eth0", "on"),
+    ]
+    rules = [
+        {"role": role, "namespace": path, "devices": [device], "set": {"gro": word}}
+        for role, path, device, word in steps
+    ]
+    document = {"version": 1, "owner": OWNER, "rules": rules}
+    done = steer("apply", plan=document)
+    assert (done.returncode, done.answer["changed"]) == (0, 3)
+    assert [row["gro"] for row in done.answer["devices"]] == ["on", "off", "on"]
+    assert [gro(*one) for one in devices] == ["on", "off", "off", "on"]
+    assert steer("apply", plan=document).answer["changed"] == 0
+    shown = steer("show", f"--namespace={NODE_PATH}").answer["devices"]
+    assert {row["device"]: row["gro"] for row in shown if row["namespace"]} == {
+        "cali1": "off", "eth1": "on", "vxlan.calico": "off", "wire": "off",
+    }  # fmt: skip
+    inside(NODE, "ethtool", "-K", "vxlan.calico", "gro", "on")
+    (drift,) = steer("verify", "--owner", OWNER).answer["drift"]
+    assert (drift["kind"], drift["device"]) == ("value", "vxlan.calico")
+    ip("-n", NODE, "link", "set", "eth1", "name", "lan0")
+    restored = steer("restore", "--owner", OWNER)
+    assert (restored.returncode, restored.answer["restored"]) == (0, 2)
+    assert [gro(NODE, "lan0"), *(gro(*one) for one in devices[1:])] == before
+
+
+@pytest.mark.usefixtures("node")
+def test_a_device_that_took_the_name_keeps_its_gro() -> None:
+    rule = {"role": "nic", "namespace": NODE_PATH, "devices": ["eth1"], "set": {"gro": "on"}}
+    steer("apply", plan={"version": 1, "owner": OWNER, "rules": [rule]})
+    ip("-n", NODE, "link", "del", "eth1")
+    ip("-n", NODE, "link", "add", "eth1", "type", "veth", "peer", "name", "wire")
+    inside(NODE, "ethtool", "-K", "eth1", "gro", "on")
+    done = steer("restore", "--owner", OWNER)
+    assert (done.returncode, len(done.answer["gone"]), gro(NODE, "eth1")) == (0, 1, "on")
+
+
 @pytest.mark.usefixtures("node")
 def test_a_gone_namespace_is_skipped_by_restore_and_refused_by_apply() -> None:
     steer("apply", plan=RPS)

@@ -94,6 +94,12 @@ def files(*devices: tuple[str, str]) -> dict[str, Value]:
     return found
 
 
+def gro(namespace: str, device: str) -> bool:
+    command = ["ip", "netns", "exec", namespace, "ethtool", "-k", device]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return "generic-receive-offload: on" in said
+
+
 def apply(document: dict) -> dict:
     with steer.Machine() as machine:
         answer: dict = steer.apply(machine, steer.parse_plan(document))
@@ -245,15 +251,15 @@ def test_a_knob_of_each_scope_on_the_kernel(monkeypatch: pytest.MonkeyPatch) -> 
     for knob in LATER:
         monkeypatch.setitem(steer.KNOBS, knob.name, knob)
     budget = BUDGET.read_text()
-    nic = {"gro_flush_timeout": 20000, "rps_default_mask": "all"}
+    nic = {"gro_flush_timeout": 20000, "rps_default_mask": "all", "gro": "on"}
     document = plan(
         {"role": "nic", "namespace": NODE_PATH, "devices": ["eth1"], "set": nic},
         owner=OWNER,
         machine={"netdev_budget": int(budget) + 1},
     )
     answer = apply(document)
-    assert answer["changed"] == 3
-    assert [row["gro_flush_timeout"] for row in answer["devices"]] == [20000]
+    assert answer["changed"] == 4
+    assert [(row["gro_flush_timeout"], row["gro"]) for row in answer["devices"]] == [(20000, "on")]
     (mask,) = (int(row["rps_default_mask"].replace(",", ""), 16) for row in answer["namespaces"])
     assert mask == 2 ** (os.cpu_count() or 1) - 1
     assert BUDGET.read_text() == f"{int(budget) + 1}\n"
@@ -264,7 +270,7 @@ def test_a_knob_of_each_scope_on_the_kernel(monkeypatch: pytest.MonkeyPatch) -> 
         subprocess.run(["umount", "-l", NODE_PATH], check=True)
         Path(NODE_PATH).unlink()
         back = restore()
-        assert (back["gone"], back["failed"], back["restored"]) == ([], [], 3)
+        assert (back["gone"], back["failed"], back["restored"]) == ([], [], 4)
         inside = ["nsenter", f"--net=/proc/self/fd/{kept.fileno()}"]
         said = subprocess.run(
             [*inside, "cat", "/proc/sys/net/core/rps_default_mask"],
@@ -272,6 +278,7 @@ def test_a_knob_of_each_scope_on_the_kernel(monkeypatch: pytest.MonkeyPatch) -> 
         )  # fmt: skip
         # with its namespace goes the peer of ens9, and so ens9
         assert Value(OTHER, "ens9", "..", "gro_flush_timeout")() == "0"
+        assert not gro(OTHER, "ens9")
     assert said.stdout.strip("0,\n") == ""
     assert BUDGET.read_text() == budget
 

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.files import exists, read_text
-from agent.knobs import NAMESPACE, of_scope
+from agent.features import Features
+from agent.files import exists, listing, opened, read_text
+from agent.knobs import DEVICE, NAMESPACE, EthtoolFeature, of_scope
 from agent.machine import Machine
 from agent.namespaces import Namespace
+from agent.settings import OpenFile, OpenValue
 from agent.sockdiag import Connection, SockDiag, request
 
 
@@ -46,6 +48,38 @@ def absent(code: int = errno.ENOENT) -> bytes:
     return struct.pack("=IHHIIi", 20, 2, 0, 0, 0, -code)
 
 
+class FeatureFiles(Features):
+    """Features by files in the folder of a device, named as their knobs."""
+
+    def __init__(self, net: Path) -> None:
+        self._net = net
+
+    def has(self, index: int, feature: str) -> bool:
+        return exists(self._path(index, feature))
+
+    def read(self, index: int, feature: str) -> bytes:
+        with opened(self._path(index, feature), os.O_RDONLY) as file:
+            return os.read(file, 64)
+
+    def write(self, index: int, feature: str, line: bytes) -> None:
+        with opened(self._path(index, feature), os.O_WRONLY | os.O_TRUNC) as file:
+            os.write(file, line)
+
+    def _path(self, index: int, feature: str) -> Path:
+        for device in listing(self._net):
+            number = self._net / device / "ifindex"
+            if exists(number) and read_text(number).strip() == str(index):
+                return self._net / device / FEATURES[feature]
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+
+FEATURES = {
+    knob.access.feature: knob.name
+    for knob in of_scope(DEVICE)
+    if isinstance(knob.access, EthtoolFeature)
+}
+
+
 class Imitation(Machine):
     """The files under a root; a folder with a file `cookie` is a network namespace."""
 
@@ -72,11 +106,13 @@ class Imitation(Machine):
         net = base / "sys/class/net"
         files = {knob.name: base / "proc/sys" / knob.access.path for knob in of_scope(NAMESPACE)}
         there = {name: file for name, file in files.items() if exists(file)}
-        return Namespace(path, cookie, net, table, there, numbered=False, foreign=foreign)
+        return Namespace(path, cookie, net, table, there, FeatureFiles(net), False, foreign)
 
-    def overwrite(self, file: int, line: bytes) -> None:
+    def overwrite(self, value: OpenValue, line: bytes) -> None:
         """In one call, as the kernel does: what was longer keeps its length."""
-        os.pwrite(file, line.ljust(os.fstat(file).st_size, b"\n"), 0)
+        if isinstance(value, OpenFile):
+            line = line.ljust(os.fstat(value.file).st_size, b"\n")
+        value.write(line)
 
     def sock_diag(self, pid: int) -> SockDiag:
         return Connections(self.root / f"proc/{pid}/connections")

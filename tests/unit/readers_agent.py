@@ -67,7 +67,7 @@ def verb(*words: str) -> Callable[[Path], object]:
 
 def node(folder: Path) -> None:
     tree = Tree(folder)
-    tree.device("eth0", queues=2)
+    tree.device("eth0", queues=2, gro="on")
     tree.device("vxlan.calico")
 
 

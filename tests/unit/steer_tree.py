@@ -156,6 +156,7 @@ class Tree:
         kind: str = "",
         hardware: bool = False,
         transmit: int = 0,
+        gro: str = "",
     ) -> int:
         """Add a device, `on` others of its namespace; returns its ifindex."""
         self._ifindex += 1
@@ -167,6 +168,8 @@ class Tree:
             self.write(f"{base}/queues/rx-{queue}/rps_flow_cnt", flows)
         for queue in range(transmit):
             self.write(f"{base}/queues/tx-{queue}/xps_cpus", mask)
+        if gro:
+            self.write(f"{base}/gro", gro)
         self.write(f"{base}/uevent", f"DEVTYPE={kind}\nINTERFACE={name}" if kind else "")
         if hardware:
             self.write(f"{base}/device/vendor", "0x15b3")

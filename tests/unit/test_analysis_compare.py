@@ -171,6 +171,24 @@ def test_runs_under_another_condition_are_never_pooled(change: dict[str, object]
     assert (apart.exit_code, bool(apart.differences)) == (5, True)
 
 
+def test_an_offload_that_the_steering_sets_is_no_condition() -> None:
+    """It is what the configurations differ in; the machine may be described while it is set."""
+    offloads = {"machine": {"offloads": {"eth1": {"generic-receive-offload": True}}}}
+
+    def gro(record: Record, value: str) -> Record:
+        data = changed(record, offloads).model_dump(mode="json")
+        row = {"node": "server", "role": "nic", "device": "eth1", "place": "device"}
+        settings = [{**row, "knob": "gro", "value": value}]
+        data["steering_before"] = {"sock_flow_entries": 0, "queues": [], "settings": settings}
+        return Record.model_validate(data)
+
+    before = [known(record) for record in RECORDS if record.replicas == 4]
+    after = [gro(one, "on") if one.configuration == "slow" else one for one in before]
+    assert compare(after, after, "baseline", "slow").exit_code == 4
+    plain = [changed(one, offloads) if one.configuration == "slow" else one for one in before]
+    assert compare(plain, plain, "baseline", "slow").exit_code == 5
+
+
 def test_a_condition_that_older_records_do_not_have_contradicts_nothing() -> None:
     newer = [known(record) for record in RECORDS]
     assert compare(RECORDS, newer, "slow", "slow").differences == []

@@ -28,6 +28,7 @@ RFS = plan(
             "rps_cpus": "all",
             "rps_flow_cnt": 0,
             "gro_flush_timeout": 20000,
+            "gro": "on",
             "rps_default_mask": "all",
         },
     },
@@ -167,7 +168,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
     tree.write("proc/sys/net/core/netdev_budget", 300)
     tree.device("eth1", queues=2, mask="2", flows=64)
     tree.namespace(POD, cookie=11)
-    tree.device("eth0", POD, mask="2", flows=64)
+    tree.device("eth0", POD, mask="2", flows=64, gro="off")
     tree.write(f"{POD}/sys/class/net/eth0/gro_flush_timeout", 0)
     tree.write(f"{POD}/proc/sys/net/core/rps_default_mask", 1)
     tree.namespace("/proc/77/ns/net", cookie=12)

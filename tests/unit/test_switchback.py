@@ -425,10 +425,10 @@ def test_a_text_without_bytes_read(text: bytes) -> None:
 def test_a_write_that_fails_restores_all(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     overwrite = Imitation.overwrite
 
-    def failing(machine: Any, file: int, line: bytes) -> None:
+    def failing(machine: Any, value: Any, line: bytes) -> None:
         if line == b"32768\n":
             raise OSError(errno.ENOMEM, "Cannot allocate memory")
-        overwrite(machine, file, line)
+        overwrite(machine, value, line)
 
     monkeypatch.setattr(Imitation, "overwrite", failing)
     with pytest.raises(steer.SteerError, match=r"rps_flow_cnt of eth1.*: Cannot allocate") as error:

@@ -161,12 +161,13 @@ def busiest(interrupts: Mapping[str, Sequence[int]]) -> str:
 
 
 def in_use(answer: Mapping[str, Any]) -> str:
-    """The number of places where each knob is not 0, and the machine's values (pure)."""
+    """The number of places where each knob is neither 0 nor off, and the machine's values (pure)."""
     rows = [row for key in ("queues", "devices", "namespaces") for row in answer.get(key, ())]
     words = []
     for name in KNOBS:
         if values := [str(row[name]) for row in rows if name in row]:
-            words.append(f"{name} on {sum(bool(v.strip('0,')) for v in values)} of {len(values)}")
+            used = sum(v.strip("0,") not in ("", "off") for v in values)
+            words.append(f"{name} on {used} of {len(values)}")
     words += [f"{name} {value}" for name, value in answer.get("machine", {}).items()]
     return ", ".join(words) or "none visible"
 
