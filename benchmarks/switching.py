@@ -38,6 +38,7 @@ from experiments.host import lock  # noqa: E402
 from experiments.run.episodes import EVERY_S  # noqa: E402
 from infra import configurations  # noqa: E402
 from infra.config import StackSettings  # noqa: E402
+from infra.configurations import Configuration  # noqa: E402
 from infra.lab import layout  # noqa: E402
 from infra.lab.plan import node_plan  # noqa: E402
 
@@ -48,25 +49,33 @@ AT_ONCE = 0.0002  # seconds
 BYTES_RECEIVED = 128  # offset of tcpi_bytes_received in struct tcp_info (linux/tcp.h)
 
 
-def plans(state: StackSettings) -> dict[str, Any]:
+def built_in() -> dict[str, Configuration]:
+    known = configurations.load()
+    return {name: known[name] for name in NAMES}
+
+
+def plans(state: StackSettings, known: Mapping[str, Configuration] | None = None) -> dict[str, Any]:
     """The plan of the server's node for each configuration."""
     server, _ = layout.nodes(state.stack)
-    known = configurations.load()
     return {
-        name: node_plan(state.model_copy(update={"steering": known[name]}), server)
-        for name in NAMES
+        name: node_plan(state.model_copy(update={"steering": one}), server)
+        for name, one in (known or built_in()).items()
     }
 
 
 def document(
-    state: StackSettings, order: Sequence[str], receivers: Sequence[int], **changes: float
+    state: StackSettings,
+    order: Sequence[str],
+    receivers: Sequence[int],
+    known: Mapping[str, Configuration] | None = None,
+    **changes: float,
 ) -> dict[str, Any]:
     """The schedule of an episode with one window for each name of `order`."""
-    times = {"settle": SETTLE, "seconds": WINDOW, "steady": STEADY, **changes}
-    step = times["settle"] + times["seconds"] + 0.05
+    times = {"settle": SETTLE, "seconds": WINDOW, "steady": STEADY, "between": 0.05, **changes}
+    step = times["settle"] + times["seconds"] + times["between"]
     return {
         "version": 1,
-        "plans": plans(state),
+        "plans": plans(state, known),
         "windows": [
             {
                 "plan": name,
@@ -78,8 +87,22 @@ def document(
         ],
         "receivers": list(receivers),
         "lease_seconds": 900,
-        "every": EVERY_S,
+        "every": changes.get("every", EVERY_S),
     }
+
+
+@contextmanager
+def lab(name: str, pairs: int) -> Iterator[StackSettings]:
+    """A lab with the baseline, as long as the block runs."""
+    values = {"configuration": "baseline", "replicas": str(pairs), "runs": "0"}
+    with TemporaryDirectory(prefix="steerlab-") as home, lock.machine(f"benchmark {name}"):
+        stack, state = stacks.own(Path(home), name, values)
+        engine = Embedded()
+        engine.up(stack)
+        try:
+            yield state
+        finally:
+            engine.destroy(stack)
 
 
 def servers(state: StackSettings) -> list[int]:
@@ -142,12 +165,17 @@ def agent(schedule: Mapping[str, Any]) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
-def episode(state: StackSettings, order: Sequence[str], *more: str) -> dict[str, Any]:
+def episode(
+    state: StackSettings,
+    order: Sequence[str],
+    known: Mapping[str, Configuration] | None = None,
+    **changes: float,
+) -> dict[str, Any]:
     """The agent's answer."""
-    schedule = document(state, order, servers(state))
+    schedule = document(state, order, servers(state), known, **changes)
     last = schedule["windows"][-1]
     end = last["at"] + last["settle"] + last["seconds"]
-    with agent(schedule) as process, traffic(state, end + 2, *more):
+    with agent(schedule) as process, traffic(state, end + 2):
         return answered(process)
 
 
@@ -292,18 +320,11 @@ def main() -> None:
     figures: dict[str, Any] = {
         "figure": f"{EPISODES} episodes of {len(NAMES)} windows of {WINDOW} s after {SETTLE} s"
     }
-    with TemporaryDirectory(prefix="steerlab-") as home, lock.machine("benchmark of switching"):
-        for pairs in (4, 16):
-            values = {"configuration": "baseline", "replicas": str(pairs), "runs": "0"}
-            stack, state = stacks.own(Path(home), f"switching-{pairs}", values)
-            engine = Embedded()
-            engine.up(stack)
-            try:
-                row = figures[f"{pairs} pairs"] = switching(state)
-                if pairs == 4:
-                    row["goodput"] = {f"gro {w}": with_gro(state, w) for w in ("off", "on")}
-            finally:
-                engine.destroy(stack)
+    for pairs in (4, 16):
+        with lab(f"switching-{pairs}", pairs) as state:
+            row = figures[f"{pairs} pairs"] = switching(state)
+            if pairs == 4:
+                row["goodput"] = {f"gro {w}": with_gro(state, w) for w in ("off", "on")}
     print(json.dumps(figures, indent=1))  # noqa: T201
 
 

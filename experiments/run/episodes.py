@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from agent.knobs import KNOBS, SETTLE_S
 from agent.schedule import MAX_PLANS, MAX_READINGS, MAX_SECONDS, START_PATIENCE, most_readings
 from experiments.run.options import Options
 from experiments.validity import Reason
 from infra import untrusted
+from infra.configurations import ROLES, Configuration
 from infra.settings import StackSettings
 from infra.traffic.stream import Stream
 
@@ -83,6 +85,18 @@ def readable(windows: int, receivers: int, readings: int) -> bool:
     """Whether the agent's answer is within the limits of its reader, with so many readings (pure)."""
     of_windows = windows * (VALUES + receivers * VALUES_OF_PAIR)
     return of_windows + readings * (VALUES_OF_READING + receivers) <= untrusted.MOST_VALUES
+
+
+def settle_of(configurations: Iterable[Configuration]) -> float:
+    """Seconds in which a value that differs between configurations loses its effect (pure)."""
+    known = list(configurations)
+    changed = {
+        name
+        for part in (*ROLES, "machine")
+        for name in KNOBS
+        if len({getattr(one, part).knobs.get(name) for one in known}) > 1
+    }
+    return max((KNOBS[name].settle for name in changed), default=SETTLE_S)
 
 
 def orders(names: Sequence[str], draw: random.Random) -> Iterator[list[str]]:

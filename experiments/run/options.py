@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel, to_snake
 
+from agent.knobs import SETTLE_S
 from experiments.engines import stacks
 from infra.complaints import complaint, unknown_key, whole
 from infra.errors import InvalidInput
@@ -22,8 +23,7 @@ from infra.traffic.stream import Stream
 
 # The options that apply to one method alone.
 OWN = {"isolated": ("duration", "omit"), "switchback": ("window", "settle")}
-# Of switchback under CUBIC: on the lab, the baseline after steering is at its rate after 0.13 to 0.23 s.
-WINDOW_S, SETTLE_S = 0.4, 0.2
+WINDOW_S = 0.4
 CUBIC = str(Stream(congestion="cubic"))
 
 
@@ -128,7 +128,8 @@ class Options(BaseModel):
     settle: Annotated[float, Option("SECONDS")] = Field(
         default=SETTLE_S, ge=0, le=60, allow_inf_nan=False, exclude_if=lambda s: s == SETTLE_S
     )
-    """Of switchback: seconds between a change of the steering and the measured seconds"""
+    """Of switchback: seconds between a change of the steering and the measured seconds. Default: the
+    longest settle time of the knobs that change (docs/agent.md)"""
 
     @property
     def settings(self) -> tuple[tuple[str, str], ...]:
@@ -263,6 +264,8 @@ def words(options: Options) -> list[str]:
     usual = {name: Options.model_fields[name].default for name in layer} | {"method": None}
     if options.method == "switchback":
         usual["traffic"] = CUBIC
+        if options.own:  # whose knobs decide on the settle time
+            usual["settle"] = None
     return [
         word
         for field, option in declared()

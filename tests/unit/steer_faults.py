@@ -87,7 +87,13 @@ class Calls:
         return None
 
     def _wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        imitated = {"open": self._open, "write": self._write, "fsync": self._fsync}.get(name)
+        own = {
+            "open": self._open,
+            "write": self._write,
+            "pwrite": self._write,
+            "fsync": self._fsync,
+        }
+        imitated = own.get(name)
 
         def call(*arguments: Any, **more: Any) -> Any:
             # a descriptor's number says nothing: the file that it stands for would
@@ -119,11 +125,11 @@ class Calls:
         self._files[file] = value and flags & os.O_WRONLY
         return file
 
-    def _write(self, real: Callable[..., int], file: int, data: bytes) -> int:
+    def _write(self, real: Callable[..., int], file: int, data: bytes, *at: int) -> int:
         """It is the new one or the old one."""
         if self._files.get(file):
             _TRUNCATE(file, 0)
-        return real(file, data)
+        return real(file, data, *at)
 
     @staticmethod
     def _fsync(_real: Callable[..., None], _file: int) -> None:

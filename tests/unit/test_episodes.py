@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.knobs import KNOBS
 from agent.schedule import parse_schedule
 from experiments.run import episodes, matrix, options, plan
 from experiments.run.episodes import Timing
@@ -184,3 +185,16 @@ def test_answers_that_would_be_too_large_are_refused_before_the_start(
 @pytest.mark.parametrize(("windows", "pairs", "read"), [(20, 1024, False), (256, 1, True)])
 def test_an_answer_must_be_readable(windows: int, pairs: int, read: bool) -> None:
     assert episodes.readable(windows, pairs, 2 * windows) == read
+
+
+def test_the_settle_time_is_the_longest_of_the_knobs_that_differ() -> None:
+    def merging(name: str, word: str) -> configurations.Configuration:
+        return configurations.Configuration.model_validate({"name": name, "nic": {"gro": word}})
+
+    baseline, rfs = (configurations.load()[name] for name in ("baseline", "rfs"))
+    steering, gro = KNOBS["rps_flow_cnt"].settle, KNOBS["gro"].settle
+    assert steering < gro
+    assert episodes.settle_of([baseline, rfs]) == steering
+    assert episodes.settle_of([baseline, rfs, merging("a", "on")]) == gro
+    assert episodes.settle_of([merging("a", "off"), merging("b", "on")]) == gro
+    assert episodes.settle_of([merging("a", "on"), merging("b", "on")]) <= steering

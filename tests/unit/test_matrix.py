@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent.knobs import KNOBS
 from analysis.schema import Pair, Record
 from experiments.run import matrix, options
 from experiments.run.events import Events
@@ -130,6 +131,23 @@ def test_an_option_of_the_other_method_is_refused(
 ) -> None:
     with pytest.raises(InvalidInput, match=f"{flag}.* --method {owner}"):
         planned(**given)
+
+
+def test_configurations_settle_as_long_as_the_knobs_that_differ_need(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("merging: {nic: {gro: on}}")
+    steering, gro = KNOBS["rps_cpus"].settle, KNOBS["gro"].settle
+    with_gro = {"configurations": "baseline,merging", "own": str(file)}
+    found = [planned()[0], planned(**with_gro)[0], planned(**with_gro, settle=steering)[0]]
+    assert [plan.settle for plan in found] == [steering, gro, steering]
+    for plan in found:
+        given = options.given(plan.asked)
+        assert matrix.plan(given).digest == plan.digest
+    assert "--settle" not in options.words(found[0].asked)
+    assert [options.words(plan.asked)[-2:] for plan in found[1:]] == [
+        ["--settle", f"{gro:g}"],
+        ["--settle", f"{steering:g}"],
+    ]
 
 
 def test_senders_use_cubic_under_switchback_unless_traffic_is_given() -> None:

@@ -300,16 +300,16 @@ def test_a_process_may_have_any_name() -> None:
 def kernel(monkeypatch: pytest.MonkeyPatch, tree: Tree) -> Iterator[Callable[..., None]]:
     """Takes offline CPUs out of a mask, and refuses one of isolated CPUs alone, as Linux does."""
     online = isolated = 0
-    write = os.write
+    write = os.pwrite
 
-    def store(file: int, data: bytes) -> int:
+    def store(file: int, data: bytes, at: int) -> int:
         path = Path(f"/proc/self/fd/{file}")
         if path.readlink().name == "rps_cpus":
             mask = steer.parse_mask(data.decode().strip())
             if mask and not mask & ~isolated:
                 raise OSError(22, "Invalid argument")
             data = f"{steer.format_mask(mask & online & ~isolated)}\n".encode()
-        return write(file, data)
+        return write(file, data, at)
 
     def cpus(on: str, alone: str = "") -> None:
         nonlocal online, isolated
@@ -317,7 +317,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch, tree: Tree) -> Iterator[Callable[...
         online, isolated = (steer.mask_of(steer.parse_cpu_list(text)) for text in (on, alone))
 
     cpus("0-1")
-    monkeypatch.setattr(steer.os, "write", store)
+    monkeypatch.setattr(steer.os, "pwrite", store)
     yield cpus
 
 
