@@ -29,7 +29,7 @@ def main() -> None:
         out = Path(folder) / "sweep"
         subprocess.run(
             [
-                ROOT / "steerlab", "sweep", "--out", out,
+                ROOT / "steerlab", "sweep", "--method", "isolated", "--out", out,
                 "--configurations", ",".join(("baseline", *STEERED)),
                 "--replicas", str(PAIRS), "--runs", str(BLOCKS),
                 "--duration", str(DURATION), "--omit", str(OMIT),

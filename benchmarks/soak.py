@@ -1,7 +1,8 @@
 """A long sweep watched from outside: memory, file descriptors, namespaces, processes, disk.
 
-    .venv/bin/python -m benchmarks.soak OUT --configurations baseline,rps,rfs,rps-plus,rfs-plus \\
-      --replicas 1,4 --runs 30 --duration 1 --omit 0 --seed 1 > benchmarks/soak.json   (root)
+    .venv/bin/python -m benchmarks.soak OUT --method isolated \\
+      --configurations baseline,rps,rfs,rps-plus,rfs-plus --replicas 1,4 --runs 30 \\
+      --duration 1 --omit 0 --seed 1 > benchmarks/soak.json   (root)
 
 Each finished run gives a sample of the sweep's process and of the machine. Growth is the
 difference of the medians of the last and the second tenth of the samples, when all is warm.

@@ -31,6 +31,7 @@ from typing import Any
 
 from benchmarks import ROOT, machine, show
 
+ISOLATED = ("--method", "isolated")
 DURATION, OMIT, BLOCKS = 5, 1, 4
 CONFIGURATIONS = "baseline,rps,rfs,pipeline"
 STUDY_WALL_S, STUDY_TRAFFIC_S = 55.0, 30
@@ -56,7 +57,7 @@ def main(asked: list[str]) -> None:
 
 def _share(pairs: int, out: Path) -> dict[str, Any]:
     wall, events = run(
-        out, "--configurations", CONFIGURATIONS, "--replicas", str(pairs),
+        out, *ISOLATED, "--configurations", CONFIGURATIONS, "--replicas", str(pairs),
         "--runs", str(BLOCKS), "--duration", str(DURATION), "--omit", str(OMIT),
     )  # fmt: skip
     started = [_at(event) for event in events if event["event"] == "started"]
@@ -84,8 +85,8 @@ def _study(out: Path) -> dict[str, Any]:
     for number in range(2):
         since = time.monotonic()
         run(
-            out / str(number), "--configurations", "baseline", "--replicas", "4", "--runs", "1",
-            "--duration", str(STUDY_TRAFFIC_S), "--omit", "0", "--isolation", "fresh",
+            out / str(number), *ISOLATED, "--configurations", "baseline", "--replicas", "4",
+            "--runs", "1", "--duration", str(STUDY_TRAFFIC_S), "--omit", "0", "--isolation", "fresh",
         )  # fmt: skip
         time.sleep(max(0.0, STUDY_WALL_S - (time.monotonic() - since)))
         walls.append(time.monotonic() - since)
@@ -100,8 +101,8 @@ def _isolation(folder: Path) -> dict[str, Any]:
     found = {}
     for how in ("incremental", "fresh"):
         run(
-            folder / how, "--configurations", "baseline,rfs", "--replicas", "4", "--runs", "12",
-            "--duration", "2", "--omit", "1", "--isolation", how,
+            folder / how, *ISOLATED, "--configurations", "baseline,rfs", "--replicas", "4",
+            "--runs", "12", "--duration", "2", "--omit", "1", "--isolation", how,
         )  # fmt: skip
         (contrast,) = summarise(load(folder / how).records).contrasts
         effect = contrast.effect
@@ -120,7 +121,7 @@ def _until_ci(folder: Path) -> dict[str, Any]:
     from analysis.summary import summarise
 
     words = (
-        "--configurations", "baseline,rfs", "--replicas", "4",
+        *ISOLATED, "--configurations", "baseline,rfs", "--replicas", "4",
         "--duration", str(FIXED_DURATION), "--omit", "1",
     )  # fmt: skip
     run(folder / "fixed", *words, "--runs", str(FIXED_BLOCKS))
