@@ -116,10 +116,11 @@ def test_the_agent_takes_the_schedule(lease: str) -> None:
     [
         (4, 6, Timing(0.4, 0.2), 0.05),
         (16, 6, Timing(0.2, 0.2), 0.05),
-        (80, 6, Timing(0.4, 0.2), 0.08),
+        (32, 6, Timing(0.4, 0.2), 0.08),
         (4, 6, Timing(0.1, 0.2), None),  # two readings in a window
-        (200, 6, Timing(0.4, 0.2), None),
-        (50, 256, Timing(1.5, 0.2), None),  # more than the agent keeps
+        (64, 6, Timing(0.4, 0.2), None),
+        (64, 6, Timing(1, 0.2), 0.16),
+        (100, 20, Timing(29.5, 0.2), None),  # more than the driver reads
     ],
 )
 def test_goodput_is_read_as_often_as_the_agent_can(
