@@ -92,6 +92,8 @@ LAB = {
     "pipeline": Spread("pipeline", 0.055, 0.11, _two_states),
     "GRO": Spread("GRO", 0.012, 0.028, _dips),
 }
+SWEEPS = json.loads(Path(__file__).with_name("episodes.json").read_text())["sweeps"]
+MEASURED = len(SWEEPS[0]["mbps"])
 FIRST_WINDOW = 0.045
 SLOW_CHANGES = 0.02
 
@@ -116,8 +118,19 @@ def lab(rng: np.random.Generator, shape: tuple[int, ...], windows: int = 1) -> F
     return logs
 
 
+def measured(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """Episodes that were measured on the lab, drawn with replacement from one sweep.
+
+    Six configurations at one place; without their effects.
+    """
+    table = np.log([*rng.choice(SWEEPS)["mbps"].values()])
+    noise = table - table.mean(axis=-1, keepdims=True)
+    drawn = rng.integers(table.shape[-1], size=shape[-1])
+    return np.asarray(noise[: shape[-2], drawn].reshape(shape))
+
+
 def collapsing(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """The same, and one window of fifty has a tenth of the bitrate, but not of the baseline."""
+    """Noise of the lab, and one window of fifty has a tenth of the bitrate, but not of the baseline."""
     logs = lab(rng, shape)
     logs[..., 1:, :] += math.log(0.1) * ((rng.random(shape) < 0.02) - 0.02)[..., 1:, :]
     return logs
@@ -229,14 +242,19 @@ def covered(rng: np.random.Generator, noise: Noise, blocks: int, drift: Noise = 
 
 
 def covered_on_the_lab(
-    rng: np.random.Generator, episodes: int, noise: Noise = lab, occasion: float = 0.0
+    rng: np.random.Generator,
+    episodes: int,
+    noise: Noise = lab,
+    *,
+    configurations: int = len(LAB),
+    occasion: float = 0.0,
 ) -> Floats:
     """Whether each interval of the lab's configurations against the baseline holds the truth.
 
     `occasion` is the spread of each true ratio between occasions; the episodes are of one.
     """
-    effects = {(0, number): rng.normal(0, occasion) for number in range(1, len(LAB))}
-    shape = {"configurations": len(LAB), "blocks": episodes}
+    effects = {(0, number): rng.normal(0, occasion) for number in range(1, configurations)}
+    shape = {"configurations": configurations, "blocks": episodes}
     found = judged(sweep(rng, **shape, noise=noise, effects=effects))
     return np.array([_holds(one.effect, 1.0) for one in found])
 
@@ -292,6 +310,9 @@ STOPS: dict[str, Case] = {
         stopped_covers, noise=one_sided, half_width=0.03, configurations=2
     ),
     "the noise of the lab": partial(stopped_covers, noise=lab, half_width=0.07),
+    "measured episodes": partial(
+        stopped_covers, noise=measured, half_width=0.07, configurations=MEASURED
+    ),
 }
 
 
@@ -337,10 +358,17 @@ def figures(cases: int = CASES, seed: int = 1) -> dict[str, Any]:
     def of(case: Case, *words: Any, **more: Any) -> float:
         return round(rate(lambda rng: case(rng, *words, **more), cases, seed), 3)
 
-    on_the_lab = {
-        str(episodes): rates(lambda rng, n=episodes: covered_on_the_lab(rng, n), cases, seed)
-        for episodes in EPISODES
-    }
+    def by_episode(noise: Noise, configurations: int) -> dict[str, dict[str, float]]:
+        case = partial(covered_on_the_lab, noise=noise, configurations=configurations)
+        shares = [rates(partial(case, episodes=n), cases, seed).tolist() for n in EPISODES]
+        names = [*LAB][1:configurations]
+        return {
+            name: {str(n): round(share, 3) for n, share in zip(EPISODES, own, strict=True)}
+            for name, *own in zip(names, *shares, strict=True)
+        }
+
+    def false_by_episode(noise: Noise, configurations: int) -> dict[str, float]:
+        return {str(n): of(family_false, configurations - 1, n, noise) for n in EPISODES}
 
     return {
         "figure": f"shares of {cases} simulated cases each",
@@ -374,13 +402,10 @@ def figures(cases: int = CASES, seed: int = 1) -> dict[str, Any]:
             ),
             "drift 0.95, all of A, then all of B, 10 runs": of(covered_in_sequence, 10),
         },
-        "coverage_by_episode_on_the_lab": {
-            name: {n: round(float(shares[number]), 3) for n, shares in on_the_lab.items()}
-            for number, name in enumerate([*LAB][1:])
-        },
-        "false_verdict_on_the_lab": {
-            str(episodes): of(family_false, len(LAB) - 1, episodes, lab) for episodes in EPISODES
-        },
+        "coverage_by_episode_on_the_lab": by_episode(lab, len(LAB)),
+        "coverage_by_episode_measured": by_episode(measured, MEASURED),
+        "false_verdict_on_the_lab": false_by_episode(lab, len(LAB)),
+        "false_verdict_measured": false_by_episode(measured, MEASURED),
         "coverage_of_the_ratio_in_general_by_one_occasion_of_40": of(
             covered_on_the_lab, 40, occasion=0.05
         ),
@@ -417,17 +442,18 @@ def page(text: str, kept: Mapping[str, Any]) -> str:
 
 
 def _lab(kept: Mapping[str, Any]) -> list[str]:
-    covers = kept["coverage_by_episode_on_the_lab"]
-    false = kept["false_verdict_on_the_lab"]
-    return [
-        f"| episodes | {' | '.join(covers)} | false verdict in the family |",
-        "|---" * (len(covers) + 2) + "|",
-        *(
-            f"| {' | '.join([n, *(_percent(shares[n]) for shares in covers.values())])} | "
-            f"{_percent(share)} |"
-            for n, share in false.items()
-        ),
+    names = [*kept["coverage_by_episode_on_the_lab"]]
+    lines = [
+        f"| noise, episodes | {' | '.join(names)} | false verdict in the family |",
+        "|---" * (len(names) + 2) + "|",
     ]
+    for noise, key in (("fitted", "on_the_lab"), ("measured", "measured")):
+        covers = kept[f"coverage_by_episode_{key}"]
+        for episodes, false in kept[f"false_verdict_{key}"].items():
+            shares = [covers[name][episodes] if name in covers else None for name in names]
+            cells = ["–" if one is None else _percent(one) for one in [*shares, false]]
+            lines.append(f"| {' | '.join([f'{noise}, {episodes}', *cells])} |")
+    return lines
 
 
 def _dependence(kept: Mapping[str, Any]) -> list[str]:

@@ -163,9 +163,27 @@ def test_intervals_by_episode_cover_on_the_lab(episodes: int) -> None:
 
 
 @pytest.mark.parametrize("episodes", promises.EPISODES)
-def test_the_family_of_the_lab_seldom_claims_an_effect(episodes: int) -> None:
+def test_intervals_cover_measured_episodes_as_often_as_the_docs_have_it(episodes: int) -> None:
     cases = 300
-    found = hits(lambda rng: promises.family_false(rng, 5, episodes, promises.lab), cases, 35)
+    shares = promises.rates(
+        lambda rng: promises.covered_on_the_lab(
+            rng, episodes, promises.measured, configurations=promises.MEASURED
+        ),
+        cases,
+        37,
+    )
+    kept = KEPT["coverage_by_episode_measured"].values()
+    for share, row in zip(shares, kept, strict=True):
+        assert within(round(share * cases), cases, row[str(episodes)], "two-sided"), shares
+    size, claimed = promises.MEASURED - 1, KEPT["false_verdict_measured"][str(episodes)]
+    found = hits(lambda rng: promises.family_false(rng, size, episodes, promises.measured), 300, 38)
+    assert within(found, cases, claimed, "two-sided"), found / cases
+
+
+@pytest.mark.parametrize("episodes", promises.EPISODES)
+def test_the_family_of_the_lab_seldom_claims_an_effect(episodes: int) -> None:
+    cases, size = 300, len(promises.LAB) - 1
+    found = hits(lambda rng: promises.family_false(rng, size, episodes, promises.lab), cases, 35)
     assert within(found, cases, 0.05, "greater"), found / cases
 
 

@@ -103,8 +103,8 @@ def test_the_simulated_figures_in_the_text() -> None:
     page = text("docs/statistics.md")
     kept = json.loads((ROOT / "benchmarks/promises.json").read_text())
     stops = kept["coverage_when_until_ci_stops"]
-    for name in ("normal noise", "skewed ratios", "the noise of the lab"):
-        assert f"{percent(stops[name])} with {name}" in page
+    for name in ("normal noise", "skewed ratios", "the noise of the lab", "measured episodes"):
+        assert f"{percent(stops[name])} with {name}" in " ".join(page.split())
     occasion = kept["coverage_of_the_ratio_in_general_by_one_occasion_of_40"]
     assert f"in general in only {percent(occasion)} of cases" in page
     windows = kept["false_positives_with_5_windows_an_episode"]
@@ -113,6 +113,9 @@ def test_the_simulated_figures_in_the_text() -> None:
     lab = kept["coverage_by_episode_on_the_lab"].values()
     assert all(0.93 <= share <= 0.97 for row in lab for share in row.values())
     assert all(share <= 0.05 for share in kept["false_verdict_on_the_lab"].values())
+    measured = kept["coverage_by_episode_measured"]
+    assert f"the interval covers {percent(measured['rps']['10'])}" in page
+    assert f"comes in {percent(kept['false_verdict_measured']['10'])} instead of 5 %" in page
     collapses = kept["coverage_of_the_95_interval"]
     for episodes in ("10", "40"):
         share = collapses[f"noise of the lab, 1 window of 50 at a tenth, {episodes} episodes"]
