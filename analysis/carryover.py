@@ -86,8 +86,8 @@ class SwitchbackChecks:
     def sentences(self) -> list[str]:
         """One sentence for each check."""
         return [
-            _sentence("Goodput after each configuration", self.carryover),
-            _sentence("Ratio in the second half of a window against the first", self.movements),
+            _sentence("Carry-over to the next window", self.carryover),
+            _sentence("Change of the ratio within a window", self.movements),
             f"Delays: {self.late} of {self.windows} windows do not count because of them.",
         ]
 
@@ -142,11 +142,12 @@ def _adjusted(shifts: Sequence[S]) -> list[S]:
 def _sentence(what: str, shifts: Sequence[Shift]) -> str:
     if not shifts:
         return f"{what}: not known, there are too few windows or readings."
+    found = [one.configuration for one in shifts if one.found]
     largest = max(shifts, key=lambda one: abs(math.log(one.estimate)))
     within = sum(one.within for one in shifts)
     return (
-        f"{what}: the interval is within {LIMIT * 100:g} % of 1 for {within} of {len(shifts)}; the "
-        f"largest effect is {largest.words}."
+        f"{what}: {f'found for {verdict.joined(found)}' if found else 'not found'}; {within} of "
+        f"{len(shifts)} intervals are within {LIMIT * 100:g} % of 1; largest effect: {largest.words}."
     )
 
 
