@@ -138,6 +138,14 @@ def test_every_condition_is_named() -> None:
     assert [name for name in CONDITIONS if name.casefold() not in page] == []
 
 
+def test_the_measured_quick_sweeps_keep_what_is_promised() -> None:
+    kept = json.loads((ROOT / "benchmarks/sweep.json").read_text())["quick"]
+    assert "about two minutes" in text("README.md")
+    assert max(kept["wall_s"]) < 150
+    for name, widths in kept["half_width"]["4 pairs"].items():
+        assert max(widths) <= (0.12 if name.startswith("rps") else 0.07), name
+
+
 def test_what_blocks_the_matrices_have_is_enough_for_a_verdict() -> None:
     for name in ("usual", "quick", "study"):
         assert plan(named(name) | {"seed": 1}).blocks >= evidence.FEWEST_RUNS, name
