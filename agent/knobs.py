@@ -111,7 +111,7 @@ KNOBS = {
             Switch(),
             "whether the device merges received packets of a flow (GRO)",
             "2.6.39",
-            settle=0.4,
+            settle=0.3,
         ),
         Knob(
             "rps_sock_flow_entries",

@@ -4,12 +4,12 @@
 
 Words after it are numbers of pairs (4, 16). In each episode every configuration has a window after and before
 a window of the baseline, and the agent reads goodput every 10 ms. `course` is the mean goodput over the
-episodes as a share of the late level (the mean from 0.45 s on), in steps of 10 ms after the first write.
+episodes in percent of the late level (the mean from 0.45 s on), in steps of 10 ms after the first write.
 
-`settled_ms` is the first moment from which on no mean over 50 ms differs from the late level by more than
-3 %, beyond two standard errors; `interval_ms` has 95 % of it over resampled episodes. `left` is the share
-of the effect that is left in the 100 ms after the settle time of the knobs that change (`settle`, agent/knobs.py),
-and `bias` the deviation of that goodput from the late level, each with its 95 % interval.
+`settled_ms` is the first moment from which on no mean over 100 ms differs from the late level by more than
+3 %; `interval_ms` has 95 % of it over resampled episodes, whose noise makes it later. `left` is the share of the
+effect that is left in the 100 ms after the settle time of the knobs that change (`settle`, agent/knobs.py), and `bias`
+the deviation of that goodput from the late level, each with its 95 % interval.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from experiments.run import episodes
 from infra.configurations import Configuration
 
 EPISODES, SEED = 40, 20261127
-STEP, WINDOW, LATE, SPAN = 0.01, 0.7, 0.45, 5  # SPAN in steps
+STEP, WINDOW, LATE, SPAN = 0.01, 0.7, 0.45, 10  # SPAN in steps
 NEAR, RESAMPLED = 0.03, 1000
 STEADY = 1.0
 BASE = "baseline"
@@ -132,9 +132,8 @@ def described(change: Change, settle: float) -> dict[str, Any]:
     draw = np.random.default_rng(SEED)
     count = len(change.rates)
     picks = [draw.integers(0, count, count) for _ in range(RESAMPLED)]
-    error = np.std([spans(change.rates[pick]) for pick in picks], axis=0)
     first = round(settle / STEP)
-    early = change.rates[:, first : first + 10].mean(axis=1)
+    early = change.rates[:, first : first + SPAN].mean(axis=1)
     late = change.rates[:, round(LATE / STEP) :].mean(axis=1)
     bias = [early[pick].mean() / late[pick].mean() - 1 for pick in picks]
     effect = [change.before[pick].mean() - late[pick].mean() for pick in picks]
@@ -143,26 +142,20 @@ def described(change: Change, settle: float) -> dict[str, Any]:
     return {
         "episodes": count,
         "gbps": [round(float(change.before.mean()), 2), round(float(late.mean()), 2)],
-        "settled_ms": settled(spans(change.rates), error),
-        "interval_ms": interval([settled(spans(change.rates[pick]), error) for pick in picks], 0),
+        "settled_ms": settled(change.rates),
+        "interval_ms": interval([settled(change.rates[pick]) for pick in picks], 0),
         "settle": settle,
         "left": [round(float(np.median(left)), 3), *interval(left, 3)],
         "bias": [round(float(early.mean() / late.mean() - 1), 3), *interval(bias, 3)],
-        "error": round(float(error.mean()), 4),
-        "course": [round(float(one), 3) for one in mean],
+        "course": " ".join(f"{100 * one:.1f}" for one in mean),
     }
 
 
-def spans(rates: np.ndarray) -> np.ndarray:
-    """Deviation from the late level of the means over SPAN steps, by their first step (pure)."""
+def settled(rates: np.ndarray) -> int:
+    """Milliseconds from which on no mean over SPAN steps is further than NEAR from the late level (pure)."""
     mean = rates.mean(axis=0)
     moving = np.convolve(mean, np.ones(SPAN) / SPAN, mode="valid")
-    return np.asarray(moving / mean[round(LATE / STEP) :].mean() - 1)
-
-
-def settled(deviation: np.ndarray, error: np.ndarray) -> int:
-    """Milliseconds from which on no deviation is larger than NEAR (pure)."""
-    beyond = np.flatnonzero(np.abs(deviation) - 2 * error > NEAR)
+    beyond = np.flatnonzero(np.abs(moving / mean[round(LATE / STEP) :].mean() - 1) > NEAR)
     return round((int(beyond[-1]) + 1 if len(beyond) else 0) * STEP * 1000)
 
 
