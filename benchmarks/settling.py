@@ -1,6 +1,6 @@
 """How long a change of the steering has an effect on goodput, for each kind of change.
 
-    .venv/bin/python -m benchmarks.settling > benchmarks/settling.json        (root, 16 minutes)
+    .venv/bin/python -m benchmarks.settling > benchmarks/settling.json        (root, 17 minutes)
 
 Words after it are numbers of pairs (4, 16). In each episode every configuration has a window after and before
 a window of the baseline, and the agent reads goodput every 10 ms. `course` is the mean goodput over the
@@ -95,20 +95,18 @@ def settle_of(*names: str) -> float:
 
 
 def changes(answers: list[dict[str, Any]]) -> dict[tuple[str, str], Change]:
-    """All changes of the episodes, by the configurations before and after (pure)."""
+    """All changes between two valid windows, by the configurations before and after (pure)."""
     found: dict[tuple[str, str], list[tuple[np.ndarray, float]]] = {}
     late = round(LATE / STEP)
     for answer in answers:
         level, name = np.nan, ""
         for window, rates in zip(answer["windows"], courses(answer), strict=True):
-            if name:
+            if name and not window["spoiled"]:
                 found.setdefault((name, window["plan"]), []).append((rates, level))
-            level, name = float(rates[late:].mean()), window["plan"]
+            level = float(rates[late:].mean())
+            name = "" if window["spoiled"] else window["plan"]
     return {
-        key: Change(
-            np.array([rates for rates, _ in rows if np.isfinite(rates).all()]),
-            np.array([level for rates, level in rows if np.isfinite(rates).all()]),
-        )
+        key: Change(np.array([rates for rates, _ in rows]), np.array([level for _, level in rows]))
         for key, rows in found.items()
     }
 

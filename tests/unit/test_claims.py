@@ -211,6 +211,8 @@ def test_knobs_settle_as_long_as_was_measured() -> None:
     for knob, some in changes.items():
         assert {row["settle"] for row in some} == {KNOBS[knob].settle}
     most = {name: max(row["settled_ms"] for row in some) for name, some in changes.items()}
+    latest = max(row["interval_ms"][1] for row in changes["gro"])
     page = text("docs/agent.md")
+    assert f"(95 % interval up to {latest:.0f} ms)" in page
     assert f"at most {most['rps_cpus']} ms when steering changes and {most['gro']} ms" in page
     assert f"{slow['settled_ms']} ms, with goodput {-100 * slow['bias'][0]:.0f} % too low" in page
