@@ -18,8 +18,8 @@ from benchmarks import machine, methods, show
 PAIRS = 4
 CONFIGURATIONS = "baseline,rfs,rfs-plus"
 METHODS = {
-    "switchback": ("--method", "switchback", "--runs", "14"),
-    "isolated": ("--method", "isolated", "--runs", "6", "--duration", "2", "--omit", "1"),
+    "switchback": ("--method", "switchback", "--runs", "24"),
+    "isolated": ("--method", "isolated", "--runs", "10", "--duration", "2", "--omit", "1"),
 }
 
 
