@@ -87,6 +87,7 @@ def document(
         ],
         "receivers": list(receivers),
         "lease_seconds": 900,
+        "connections": 2,  # data and control
         "every": changes.get("every", EVERY_S),
     }
 
