@@ -195,7 +195,8 @@ def switched(
 def snapshot(machine: Machine, switches: Switches) -> Snapshot:
     """The snapshot before the first write: every value that any window may change, and the lease.
 
-    A watchdog of an earlier apply also watches it: it reads the file at least once a minute.
+    A watchdog of an earlier apply also watches it: it reads the file at least once a minute. The
+    plan stays that of the apply: after a kill, `verify` finds what differs from it.
     """
     plan, mine = switches.plan, switches.mine
     if mine and mine.lease and mine.lease.watched() and not mine.old:
@@ -205,7 +206,8 @@ def snapshot(machine: Machine, switches: Switches) -> Snapshot:
         lease = start_lease(machine, plan)
     since = mine.since if mine else utc()
     entries = switches.intent.during(switches.changes())
-    return Snapshot(plan.owner, machine.boot_id, since, os.getpid(), plan.document, lease, entries)
+    saved = mine.plan if mine else plan.document
+    return Snapshot(plan.owner, machine.boot_id, since, os.getpid(), saved, lease, entries)
 
 
 def refuse_changed(values: Sequence[Change], raw: Sequence[bytes]) -> None:

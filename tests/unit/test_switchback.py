@@ -598,6 +598,22 @@ def test_what_is_killed_is_restored_by_its_snapshot(tree: Tree) -> None:
     assert tree.values() == before
 
 
+def test_after_a_kill_all_is_compared_with_what_was_applied(tree: Tree) -> None:
+    """Not with the plan of the first window: a repair would find nothing to do in that window."""
+    tree.apply({**PLANS["baseline"], "lease_seconds": 600})
+    of_apply = lease_of(tree)
+    before = tree.values()
+    with running(tree, seconds=5) as process:
+        assert process.stdin
+        process.stdin.write("start\n")
+        process.stdin.flush()
+        eventually(lambda: tree.values() != before)
+        process.kill()
+    assert {drift["kind"] for drift in tree.verify()["drift"]} == {"value"}
+    tree.restore()
+    eventually(lambda: not of_apply.watched())
+
+
 def test_the_watchdog_of_an_apply_sees_to_the_episode_too(tree: Tree) -> None:
     tree.apply({**PLANS["rps"], "lease_seconds": 7200})
     of_apply = lease_of(tree)
