@@ -188,10 +188,14 @@ def _run_through(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Start an episode and await its end, with stdin open: its end would be the episode's."""
     stdin, process.stdin = process.stdin, None
     assert stdin  # noqa: S101 a pipe
-    with stdin:
-        stdin.write("start\n")
-        stdin.flush()
+    try:
+        with suppress(BrokenPipeError):  # it has ended: its words say why
+            stdin.write("start\n")
+            stdin.flush()
         return _ended(process, None)
+    finally:
+        with suppress(BrokenPipeError):
+            stdin.close()
 
 
 def _run(verb: str, *options: str, words: str) -> tuple[int, str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,11 +30,11 @@ from infra.traffic.contract import Failure
 
 @dataclass
 class _Episode:
-    """What all windows have in common; `began` is the same moment by both clocks."""
+    """What all windows have in common."""
 
     verdict: Verdict
     windows: Sequence[WindowResult]
-    began: tuple[datetime, float]
+    began: datetime
     fields: Mapping[str, Any]
 
 
@@ -62,7 +61,7 @@ def run(
         verdict = Verdict()
         fields.append({
             **_window(what, replicas, place, window, timing, verdict, episode),
-            "start": _start(window, episode.began, episodes.WARM_UP_S + number * timing.period),
+            "start": _start(window, episode.began, number, timing),
         })  # fmt: skip
         verdicts.append(verdict)
     own = {name: verdict.reasons for name, verdict in zip(names, verdicts, strict=True)}
@@ -91,7 +90,7 @@ def _measured(
     verdict = Verdict()
     topology = measure.topology_of(at, base, count, verdict)
     before = measure.confounders(at, verdict)
-    began = datetime.now(UTC), time.monotonic()
+    began = datetime.now(UTC)
     windows = _switched(at, whats, count, timing, verdict)
     after = measure.confounders(at, verdict)
     # also what changed before it: the agent restores the values that it found
@@ -183,8 +182,10 @@ def _window(
     }
 
 
-def _start(window: WindowResult, began: tuple[datetime, float], planned: float) -> datetime:
-    """When the window began: by its counters, else as planned, so that no two are the same."""
-    moment, clock = began
-    read = [before.at - clock for before, _ in window.traffic.edges.values()]
-    return moment + timedelta(seconds=read[0] if read else planned)
+def _start(window: WindowResult, began: datetime, number: int, timing: episodes.Timing) -> datetime:
+    """When the window began, as measured else as planned, so that no two are the same.
+
+    The clients connect between `began` and the start of the episode, which takes less than a second.
+    """
+    planned = episodes.WARM_UP_S + number * timing.period
+    return began + timedelta(seconds=planned if window.at is None else window.at)

@@ -61,15 +61,19 @@ class TrafficResult:
 
 @dataclass(frozen=True)
 class WindowResult:
-    """One window of an episode: its traffic, the agent's answer on its steering by node, its goodput over time."""
+    """One window of an episode: its traffic, the agent's answer on its steering by node, its goodput over time.
+
+    `at` is its begin, in seconds after the start of the episode; None where it was not measured.
+    """
 
     traffic: TrafficResult
     steering: Sequence[tuple[str, dict[str, Any]]]
     goodput: Sequence[Goodput] = ()
+    at: float | None = None
 
 
 # The agent's document of an episode, from its plans by configuration and its receivers: pids, or
-# words of pods.
+# `pod:` and a uid.
 Schedule = Callable[[Mapping[str, Mapping[str, Any]], Sequence[int | str]], dict[str, Any]]
 
 

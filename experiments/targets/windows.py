@@ -48,6 +48,7 @@ def results(
             ),
             steering=[(node, steering(answer["plans"][row["plan"]], notes))],
             goodput=over_time(row["trace"], answer["start"]),
+            at=row["edges"][0]["at"] - answer["start"],
         )
         for row in answer["windows"]
     ]

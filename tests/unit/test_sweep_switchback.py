@@ -6,7 +6,9 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import jsonschema
@@ -209,8 +211,12 @@ def test_each_window_is_a_record() -> None:
         assert settling.at == pytest.approx(episodes.WARM_UP_S + number * TIMING.period, abs=0.001)
         assert window.at == pytest.approx(settling.at + 0.1)
         assert (settling.mbps, window.mbps) == (pytest.approx(480), pytest.approx(300))
-    starts = [record.start for record in found.values()]
-    assert starts == sorted(set(starts))  # type: ignore[type-var]
+    starts = [record.start for record in found.values() if record.start]
+    assert starts == sorted(set(starts))
+    assert len(starts) == len(found)
+    # the clock of the agent's readings is the node's own, which here began long ago or later
+    ahead = [(start - datetime.now(UTC)).total_seconds() for start in starts]
+    assert all(-30 < seconds < 30 for seconds in ahead)
 
 
 def test_a_part_of_a_window_without_all_its_connections_is_left_out() -> None:
@@ -495,3 +501,14 @@ def test_no_episode_begins_that_would_end_late(rig: Rig) -> None:
     assert one == pytest.approx(3 * 0.61 + episodes.OVERHEAD_S, abs=0.1)
     assert rig.sweep(made, max_seconds=one / 2) == []
     assert rig.engine.verbs == ["destroy"]
+
+
+def test_an_agent_that_ends_before_its_start_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = "read -r _; exec <&-; echo ready; echo steer: another owner steers eth1 >&2; exit 3"
+    monkeypatch.setattr(calls, "COMMAND", ["sh", "-c", script])
+    with calls.episode({}) as start:
+        sleep(0.2)
+        with pytest.raises(PrerequisiteMissing, match="another owner"):
+            start()
