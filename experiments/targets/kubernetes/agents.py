@@ -128,7 +128,11 @@ def agent_shell(kubeconfig: str, context: str, names: Names, node: str) -> PodSh
         listed = CoreV1Api(api).list_namespaced_pod(
             names.steering, label_selector=selector, _request_timeout=CALL_S
         )
-    running = [pod for pod in listed.items if pod.status.phase == "Running"]
+    running = [
+        pod
+        for pod in listed.items
+        if pod.status.phase == "Running" and not pod.metadata.deletion_timestamp
+    ]
     if not running:
         raise PrerequisiteMissing(
             f"node {node}: its agent does not run in {names.steering}: ./steerlab up -s STACK"
