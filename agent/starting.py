@@ -79,7 +79,9 @@ def await_connections(
     The windows of a receiver that has fewer are spoiled.
     """
     deadline = time.monotonic() + CONNECT_PATIENCE
-    for one in receivers:
-        while len(one.connections) < count and time.monotonic() < deadline:
-            driver.wait(0.02)
+    while absent := [one for one in receivers if len(one.connections) < count]:
+        for one in absent:
             one.connect(machine)
+        if time.monotonic() > deadline:
+            return
+        driver.wait(0.02)
