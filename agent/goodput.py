@@ -102,7 +102,7 @@ def sockets_of(machine: Machine, pid: int) -> set[int]:
 def total(reading: Reading, expected: list[Connection]) -> int:
     """Bytes that had arrived; an error where a process or a connection has ended (pure)."""
     if reading.error:
-        raise ValueError(f"its process has ended: {reading.error}")
+        raise ValueError(f"it could not be read: {reading.error}")
     rows, _ = connections(reading.answers)
     alive = {row.inode: row.waiting for row in rows if row and row.state == ESTABLISHED}
     ended = [one for one in expected if one.inode not in alive]

@@ -41,7 +41,7 @@ REMEDIES: Mapping[Cause, str] = {
     Cause.STREAMS: "use one version of the traffic's program on both sides",
     Cause.TOPOLOGY: "converge the stack again, or resume the sweep",
     Cause.TRAFFIC: "check that the client reaches the server (network policy, firewall, MTU)",
-    Cause.WINDOW: "give longer runs (duration), or reduce the load on the machine",
+    Cause.WINDOW: "give longer windows (--window) or runs (--duration), or reduce the load on the machine",
 }
 
 

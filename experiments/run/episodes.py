@@ -63,7 +63,7 @@ def cannot(asked: Options, state: StackSettings, steered: int) -> str:
     needed = math.ceil(end) + state.section.AROUND_A_RUN_S
     reasons = {
         "steers one server node alone (steerNodes=server), not several": steered > 1,
-        "keeps the lab between runs, --isolation fresh does not": asked.isolation == "fresh",
+        "cannot have a new lab for each run (--isolation fresh)": asked.isolation == "fresh",
         f"measures TCP streams (--traffic {Stream.name}), not {asked.traffic}": (
             not asked.traffic.startswith(Stream.name)
         ),

@@ -112,7 +112,7 @@ def plan(wanted: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None
         if not method:
             why = why or _better_isolated(made)
         if why and method:
-            raise InvalidInput(f"method: switchback {why}; or use --method isolated")
+            raise InvalidInput(f"method: switchback {why}: change that, or use --method isolated")
         if why:
             tell(f"method isolated: switchback {why}")
             made = plans.make(_asked(layer, defaults, "isolated"), known=known, cpus=cpus)

@@ -158,7 +158,7 @@ SWITCHED: dict[str, Any] = {
     ("change", "words"),
     [
         ({"config": {"steerNodes": "both"}}, "method: switchback steers one server node"),
-        ({"isolation": "fresh"}, "method: switchback keeps the lab"),
+        ({"isolation": "fresh"}, "isolation fresh"),
         ({"traffic": "udp"}, "method: switchback measures TCP streams"),
         ({"window": 60, "configurations": ",".join(NAMES), "settle": 60}, "at most 600 seconds"),
         ({"config": {"lease": "30s"}, "window": 10}, "method: switchback needs a lease"),
