@@ -242,14 +242,13 @@ def _movements(episodes: Sequence[Episode], baseline: str, confidence: float) ->
     for name, own in found.items():
         shared = sorted(own.keys() & base.keys())
         ratios = np.array([np.divide(own[number], base[number]) for number in shared])
-        if len(shared) < 2 or np.ptp(ratios[:, 1] / ratios[:, 0]) < _NO_SPREAD:
+        if not shared:
             continue
-        logs = np.log(ratios)
-        test = stats.ttest_1samp(logs[:, 1] - logs[:, 0], 0.0)
-        interval = test.confidence_interval(confidence)
-        first, second = np.exp(logs.mean(axis=0))
+        moved = statistics.ratio(*ratios.T, paired=True, confidence=confidence, check=False)
+        if not (moved.estimate and moved.low and moved.high) or moved.p is None:
+            continue
+        first, second = np.exp(np.log(ratios).mean(axis=0))
         yield Movement(
             episodes[0].path, episodes[0].replicas, name,
-            float(second / first), math.exp(interval.low), math.exp(interval.high),
-            float(test.pvalue), float(first), float(second),
+            moved.estimate, moved.low, moved.high, moved.p, float(first), float(second),
         )  # fmt: skip

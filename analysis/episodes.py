@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from analysis.schema import Goodput, Record
+from analysis.schema import FEWEST_READINGS, Goodput, Record
 from analysis.tables import reasons
-
-# A window with fewer parts cannot show a change within it.
-FEWEST_PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def is_settling(part: Goodput, record: Record) -> bool:
 
 def halves(record: Record) -> tuple[float, float] | None:
     """Mean goodput (Mbit/s) in the first and the second half of a window; None where it is not known."""
-    if sum(not is_settling(part, record) for part in record.goodput) < FEWEST_PARTS:
+    if sum(not is_settling(part, record) for part in record.goodput) < FEWEST_READINGS:
         return None
     end = record.goodput[-1].end
     middle = end - record.duration / 2

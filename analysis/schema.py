@@ -28,6 +28,9 @@ MOST = 2**53 - 1
 # The smallest value other than 0; for a bitrate in Mbit/s this is one bit a second.
 LEAST = 1e-6
 
+# Of goodput: a window with fewer cannot show a change within it.
+FEWEST_READINGS = 4
+
 T = TypeVar("T")
 
 

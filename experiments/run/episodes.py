@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from agent.knobs import KNOBS, SETTLE_S
 from agent.schedule import MAX_PLANS, MAX_READINGS, MAX_SECONDS, START_PATIENCE, most_readings
+from analysis.schema import FEWEST_READINGS
 from experiments.run.options import Options
 from experiments.validity import Reason
 from infra import untrusted
@@ -26,8 +27,8 @@ SPARE_S = 7
 OVERHEAD_S = WARM_UP_S + 0.5
 # Seconds by which a window may settle shorter, or last shorter or longer.
 TOLERANCE_S = 0.02
-# Seconds between readings of goodput within a window, and how many of them it must have at least.
-EVERY_S, FEWEST_READINGS = 0.05, 4
+# Seconds between readings of goodput within a window.
+EVERY_S = 0.05
 # Receivers that the agent reads in a second. On two full cores a reading takes 0.3 ms and 0.02 ms a
 # receiver (softirqs that it runs included): with the windows' edges at most 2 % of a core.
 READINGS_A_SECOND = 400
