@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import images
 import pytest
-from lab_project import Project
+from lab_project import RESUME, Project
 from rig import ssh
 from rig.cluster import Cluster
+from steer_tree import eventually
 from test_stack import values, where
 
 from experiments.run import episodes
@@ -24,7 +24,8 @@ from infra import config
 from infra.traffic.contract import Values
 
 TABLE = "/proc/sys/net/core/rps_sock_flow_entries"
-RESUME = ("sweep", "--resume", "--engine", "embedded", "--out", "out")
+# Seconds in which a sweep on a cluster reaches an episode.
+STARTING = 60
 
 
 def sweep(cluster: Cluster, *more: str) -> tuple[str, ...]:
@@ -33,23 +34,6 @@ def sweep(cluster: Cluster, *more: str) -> tuple[str, ...]:
         "-c", f"kubernetes.kubeconfig={cluster.kubeconfig}", "--configurations", "baseline,rps,rfs-plus",
         "--seed", "7", "--engine", "embedded", "--out", "out", *more,
     )  # fmt: skip
-
-
-def records(project: Project) -> list[dict[str, Any]]:
-    paths = sorted((project.folder / "out/records").glob("run-*.json"))
-    return [json.loads(path.read_text()) for path in paths]
-
-
-def valid(project: Project) -> Counter[int]:
-    return Counter(record["order"] for record in records(project) if record["valid"])
-
-
-def eventually(holds: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (answer := holds()):
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.02)
-    return answer
 
 
 def in_window(cluster: Cluster) -> bool:
@@ -62,15 +46,15 @@ def test_a_sweep_that_is_killed_and_loses_a_pod_ends_complete(
 ) -> None:
     before = values(cluster)
     process = project.start(*sweep(cluster, "--replicas", "1,2", "--runs", "2"))
-    eventually(lambda: in_window(cluster))
+    eventually(lambda: in_window(cluster), STARTING)
     process.kill()
     process.communicate()
     # the agent restores when the connection of its driver is lost, long before the lease ends
     eventually(lambda: values(cluster) == before, 10)
 
     process = project.start(*RESUME, "--events", "events.jsonl")
-    eventually(lambda: sum(valid(project).values()) >= 3)
-    eventually(lambda: in_window(cluster))
+    eventually(lambda: sum(project.orders().values()) >= 3, STARTING)
+    eventually(lambda: in_window(cluster), STARTING)
     (namespace,) = (
         name
         for name in cluster.kubectl("get", "namespaces", "-o", "name").split()
@@ -82,13 +66,13 @@ def test_a_sweep_that_is_killed_and_loses_a_pod_ends_complete(
     )  # fmt: skip
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    spoiled = [record for record in records(project) if not record["valid"]]
+    spoiled = [record for record in project.records() if not record["valid"]]
     assert spoiled
     assert {cause for record in spoiled for cause in record["causes"]} & {"topology", "traffic"}
-    if valid(project) != Counter(range(12)):  # the new pod was not steered yet
+    if project.orders() != Counter(range(12)):  # the new pod was not steered yet
         project.run(*RESUME)
-    assert valid(project) == Counter(range(12))
-    for record in records(project):
+    assert project.orders() == Counter(range(12))
+    for record in project.records():
         if record["valid"]:
             assert (record["method"], record["congestion"]) == ("switchback", "cubic")
             assert record["window"] == pytest.approx(0.4, abs=0.03)
@@ -113,7 +97,7 @@ def test_an_agent_that_is_deleted_in_an_episode_restores_its_node(
     steered = values(cluster)
     with ThreadPoolExecutor() as pool:
         episode = pool.submit(switched, cluster, stack, 100)
-        eventually(lambda: values(cluster) != steered)
+        eventually(lambda: values(cluster) != steered, STARTING)
         cluster.kubectl(
             "delete", "pod", "-n", f"steerlab-{stack}-steering", "-l", "steerlab/role=agent", "--wait=false"
         )  # fmt: skip

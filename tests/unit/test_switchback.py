@@ -482,13 +482,25 @@ def running(tree: Tree, seconds: float = 0.1) -> Iterator[subprocess.Popen[str]]
             process.kill()
 
 
+def begin(process: subprocess.Popen[str], line: str = "start\n") -> None:
+    """Give an agent the start signal; its stdin stays open."""
+    assert process.stdin
+    process.stdin.write(line)
+    process.stdin.flush()
+
+
+def begin_to_write(tree: Tree, process: subprocess.Popen[str], line: str = "start\n") -> None:
+    """Start an agent, and wait until it has written a value."""
+    before = tree.values()
+    begin(process, line)
+    eventually(lambda: tree.values() != before)
+
+
 def answered(process: subprocess.Popen[str]) -> tuple[str, str]:
     """What it prints after the start signal; its stdin stays open."""
-    assert process.stdin
     assert process.stdout
     assert process.stderr
-    process.stdin.write("start\n")
-    process.stdin.flush()
+    begin(process)
     return process.stdout.read(), process.stderr.read()
 
 
@@ -512,12 +524,8 @@ def test_without_the_start_signal_nothing_is_written(tree: Tree) -> None:
 
 
 def test_when_stdin_is_closed_all_is_restored_at_once(tree: Tree) -> None:
-    before = tree.values()
     with running(tree, seconds=100) as process:
-        assert process.stdin
-        process.stdin.write("start\nmore\n")
-        process.stdin.flush()
-        eventually(lambda: tree.values() != before)
+        begin_to_write(tree, process, "start\nmore\n")
         assert process.poll() is None
         _, err = process.communicate(timeout=30)
     assert process.returncode == 1
@@ -568,13 +576,9 @@ def test_a_receiver_with_too_few_connections_spoils_all(
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_restores_at_once(tree: Tree, number: int, started: bool) -> None:
-    before = tree.values()
     with running(tree, seconds=100) as process:
         if started:
-            assert process.stdin
-            process.stdin.write("start\n")
-            process.stdin.flush()
-            eventually(lambda: tree.values() != before)
+            begin_to_write(tree, process)
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 128 + number
@@ -585,10 +589,7 @@ def test_a_signal_restores_at_once(tree: Tree, number: int, started: bool) -> No
 def test_what_is_killed_is_restored_by_its_snapshot(tree: Tree) -> None:
     before = tree.values()
     with running(tree, seconds=0.5) as process:
-        assert process.stdin
-        process.stdin.write("start\n")
-        process.stdin.flush()
-        eventually(lambda: tree.values() != before)
+        begin_to_write(tree, process)
         process.kill()
     lease = lease_of(tree)
     assert lease.watched()
@@ -602,12 +603,8 @@ def test_after_a_kill_all_is_compared_with_what_was_applied(tree: Tree) -> None:
     """Not with the plan of the first window: a repair would find nothing to do in that window."""
     tree.apply({**PLANS["baseline"], "lease_seconds": 600})
     of_apply = lease_of(tree)
-    before = tree.values()
     with running(tree, seconds=5) as process:
-        assert process.stdin
-        process.stdin.write("start\n")
-        process.stdin.flush()
-        eventually(lambda: tree.values() != before)
+        begin_to_write(tree, process)
         process.kill()
     assert {drift["kind"] for drift in tree.verify()["drift"]} == {"value"}
     tree.restore()
@@ -628,16 +625,12 @@ def test_the_watchdog_of_an_apply_sees_to_the_episode_too(tree: Tree) -> None:
 
 def test_the_end_of_a_watch_ends_an_episode_that_holds_the_lock(tree: Tree) -> None:
     """The kubelet ends a container with both after its grace period."""
-    before = tree.values()
     words = tree.command("watch", "--owner", OWNER)
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watch:
         eventually(lambda: steer.standing_watch(tree.machine().store, OWNER))
         with running(tree, seconds=100) as process:
-            assert process.stdin
             assert process.stderr
-            process.stdin.write("start\n")
-            process.stdin.flush()
-            eventually(lambda: tree.values() != before)
+            begin_to_write(tree, process)
             watch.send_signal(signal.SIGTERM)
             assert process.wait(30) == 128 + signal.SIGTERM
             assert "steering is as before" in process.stderr.read()
