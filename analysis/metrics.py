@@ -69,8 +69,13 @@ class Metric:
 
 
 def over_pairs(name: str, how: Callable[[Sequence[float]], float | None]) -> OfRun:
-    """The pairs' values of one name, aggregated; None unless every pair has one."""
-    return lambda record: _over([pair.values.get(name) for pair in record.pairs], how)
+    """The values of one name of all pairs whose kind has it, aggregated; None unless each has one."""
+
+    def value(record: Record) -> float | None:
+        kinds = {pair.kind for pair in record.pairs if name in pair.values}
+        return _over([pair.values.get(name) for pair in record.pairs if pair.kind in kinds], how)
+
+    return value
 
 
 def over_cores(
@@ -192,6 +197,27 @@ METRICS: dict[str, Metric] = {
             "out_of_order", "reordering", "datagrams per run", "lower", "difference",
             over_pairs("out_of_order", math.fsum),
             "UDP datagrams that arrived after a later one, sum over the pairs.", digits=0,
+        ),
+        Metric(
+            "p50_us", "median latency", "microseconds", "lower", "ratio",
+            over_pairs("p50_us", fmean),
+            "Half of the round trip of a message, its median; mean over the pairs.", digits=1,
+        ),
+        Metric(
+            "p99_us", "p99 latency", "microseconds", "lower", "ratio",
+            over_pairs("p99_us", fmean),
+            "The same, its 99th percentile.", digits=1,
+        ),
+        Metric(
+            "p999_us", "p99.9 latency", "microseconds", "lower", "ratio",
+            over_pairs("p999_us", fmean),
+            "The same, its 99.9th percentile.", digits=1,
+        ),
+        Metric(
+            "requests_per_second", "requests", "per second", "higher", "ratio",
+            over_pairs("requests_per_second", math.fsum),
+            "Requests that were answered, each after the answer to the one before; sum over the "
+            "pairs.", digits=0,
         ),
         Metric(
             "dropped_per_gbit", "backlog drops", "packets per Gbit", "lower", "difference",

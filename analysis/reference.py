@@ -64,6 +64,8 @@ def _type(what: dict[str, Any]) -> str:
         return "one of " + ", ".join(f"`{value}`" for value in what["enum"])
     if "const" in what:
         return f"`{what['const']}`"
+    if "prefixItems" in what:
+        return f"[{', '.join(map(_type, what['prefixItems']))}]"
     if what["type"] == "array":
         return f"list of {_type(what['items'])}"
     if what["type"] == "object":

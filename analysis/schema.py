@@ -54,6 +54,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e9)]
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Number = Annotated[int, Field(ge=1, le=MOST)]
 Value = Annotated[float, Field(ge=0, le=MOST), AfterValidator(_measurable)]
+Quantile = tuple[Annotated[float, Field(ge=0, le=1)], Value]
 # The first wrong row refuses the list: a hostile file may have a million of them.
 Rows = Annotated[list[T], FailFast()]
 
@@ -77,8 +78,18 @@ class Pair(Model):
     """One client and its server, with the values measured between them."""
 
     index: Number = Field(description="From 1.")
+    kind: Text | None = Field(
+        default=None,
+        description="Kind of the pair's traffic where the pairs of the run have several; null: the "
+        "record's traffic.",
+    )
     values: dict[Text, Value | None] = Field(
         description="By metric, over the measured window; null where it could not be measured."
+    )
+    latency: Rows[Quantile] = Field(
+        default=[],
+        description="Distribution of the latency of its messages (half of the round trip): "
+        "quantiles as a fraction from 0 to 1, and microseconds.",
     )
     reason: Text | None = Field(
         default=None,
@@ -245,7 +256,9 @@ class Record(Model):
     configuration: Annotated[Text, Field(min_length=1)] = Field(
         description="Name of the configuration."
     )
-    replicas: Number = Field(description="Pairs that were measured.")
+    replicas: Number = Field(
+        description="Pairs that were measured, without the one of another kind beside them."
+    )
     definition: Text | None = Field(
         default=None, description="Hash of the configuration's definition; null in older records."
     )
@@ -313,7 +326,7 @@ class Record(Model):
 # The fields that documents of schema 1 do not have: of the record, a pair and a core.
 SINCE_SCHEMA_2 = (
     {"traffic", "method", "metrics", "goodput"},
-    {"values", "server_node", "client_node"},
+    {"kind", "values", "latency", "server_node", "client_node"},
     {"side"},
 )
 

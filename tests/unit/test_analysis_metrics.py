@@ -15,7 +15,10 @@ from benchmarks.synthetic import sweep, valued
 from infra.traffic import TRAFFIC
 
 RATIOS = {"baseline": 1.0, "costly": 1.2}
-OF_PAIRS = {name for kind in TRAFFIC.values() for name in kind.metrics} - {"bitrate_mbps"}
+OF_PAIRS = {
+    *(name for kind in TRAFFIC.values() for name in kind.metrics),
+    "p50_us", "p99_us", "p999_us", "requests_per_second",
+} - {"bitrate_mbps"}  # fmt: skip
 ALL = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 
 
@@ -152,3 +155,21 @@ def test_cpu_time_is_all_that_is_not_idle_per_gbit_and_less_of_it_is_better() ->
     ).contrasts
     assert one.verdict == "better"  # more traffic for the same CPU time
     assert find("cpu") is find("idle") is metric
+
+
+def test_a_metric_is_of_the_pairs_whose_kind_has_it() -> None:
+    def mixed(*probe: float | None) -> Record:
+        pairs = [
+            Pair(index=1, kind="stream", values={"bitrate_mbps": 500}),
+            Pair(index=2, kind="stream", values={"bitrate_mbps": 1500}),
+            *(Pair(index=3, kind="rr", values={"p99_us": one}) for one in probe),
+        ]
+        return RECORDS[0].model_copy(update={"pairs": pairs})
+
+    assert METRICS["bitrate_mbps"].value(mixed(80)) == 1000
+    assert METRICS["p99_us"].value(mixed(80)) == 80
+    assert METRICS["p99_us"].value(mixed()) is None
+    assert METRICS["p99_us"].value(mixed(80, None)) is None  # one of two was not measured
+    lost = Pair(index=3, kind="stream", values={})
+    record = mixed(80).model_copy(update={"pairs": [*mixed(80).pairs, lost]})
+    assert METRICS["bitrate_mbps"].value(record) is None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from pydantic import ValidationError
 
 from analysis import schema
 from benchmarks.synthetic import sweep
@@ -26,6 +27,17 @@ def test_schema_accepts_records_and_refuses_others() -> None:
         jsonschema.validate({**document, "unknown": 1}, schema.json_schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**document, "replicas": 0}, schema.json_schema())
+
+
+def test_a_latency_is_pairs_of_a_fraction_and_microseconds() -> None:
+    pair = {"index": 1, "values": {}}
+    known = [[0.5, 42.1], [1, 900.0]]
+    assert schema.Pair.model_validate({**pair, "latency": known}).model_dump(mode="json")[
+        "latency"
+    ] == [[0.5, 42.1], [1.0, 900.0]]
+    for wrong in ([[1.5, 42.1]], [[0.5]], [[0.5, -1]], [42.1]):
+        with pytest.raises(ValidationError):
+            schema.Pair.model_validate({**pair, "latency": wrong})
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,8 @@ def test_what_is_wrong_in_schema_1_stays_wrong(wrong: dict[str, Any]) -> None:
         ((), "method", "switchback"),
         (("pairs", 0), "values", {"bitrate_mbps": 1.0}),
         (("pairs", 0), "server_node", "a"),
+        (("pairs", 0), "kind", None),
+        (("pairs", 0), "latency", []),
         (("cores", 0), "side", None),
     ],
 )

@@ -60,6 +60,17 @@ def test_missing_pairs_take_the_run_out() -> None:
     assert problems(record()) == ["0 pairs instead of 1"]
 
 
+def test_a_pair_of_another_kind_beside_them_is_not_one_of_the_replicas() -> None:
+    beside = record(100, 300, 5, replicas=2)
+    kinds = ("stream", "stream", "rr")
+    pairs = [
+        pair.model_copy(update={"kind": kind})
+        for pair, kind in zip(beside.pairs, kinds, strict=True)
+    ]
+    assert problems(beside.model_copy(update={"pairs": pairs})) == []
+    assert problems(beside.model_copy(update={"pairs": pairs[1:]})) == ["1 pairs instead of 2"]
+
+
 def test_a_measured_zero_stays_zero() -> None:
     row = run_table([record(0, 0)]).iloc[0]
     assert row["valid"]
