@@ -16,6 +16,7 @@ from analysis.cell_summary import CellSummary
 from analysis.dependence import Check
 from analysis.episodes import Episode, episodes
 from analysis.evidence import Evidence, gather
+from analysis.explanation import explain
 from analysis.metrics import BITRATE, METRICS, Metric
 from analysis.pairing import Series, StateKey
 from analysis.recommend import Recommendation, changed_values, recommend
@@ -44,7 +45,7 @@ class Summary:
     the baseline; `pairwise` the steered configurations against each other, a family at each replica
     count and path. `check` is the test for dependence of the whole table. `switchback` are the
     checks of that method, None without its `episodes`. `verdict` starts with the recommendation,
-    where there is one.
+    where there is one. `explanation` is about the cores of the baseline and of what gains.
     """
 
     metric: Metric
@@ -63,6 +64,7 @@ class Summary:
     invalid: list[Invalid]
     recommendation: Recommendation | None
     verdict: list[str]
+    explanation: list[str]
     caveats: list[str]
     warnings: list[str]
     machine: list[str]
@@ -88,6 +90,7 @@ class Summary:
             "verdict": self.verdict,
             "recommendation": asdict(self.recommendation) if self.recommendation else None,
             "keep": self.keep,
+            "explanation": self.explanation,
             "caveats": self.caveats,
             "states": [asdict(one) for one in self.states],
             "comparisons": [asdict(one) for one in self.contrasts],
@@ -155,6 +158,7 @@ def summarise(
         invalid=_invalid(runs),
         recommendation=recommendation,
         verdict=_verdict(states, contrasts, pairwise, paths, baseline, recommendation, metric),
+        explanation=explain(records, contrasts, recommendation, baseline, metric),
         caveats=caveats.caveats(states, contrasts, recommendation, baseline),
         warnings=[
             *(checks.warnings() if checks else []),

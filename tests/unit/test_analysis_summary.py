@@ -80,7 +80,8 @@ def test_json_carries_no_nan_and_names_its_parts() -> None:
     summary = summarise([*golden_records(), broken(golden_records()[0], "drift")])
     text = json.dumps(summary.to_json(), allow_nan=False)
     assert set(json.loads(text)) == {
-        "metric", "method", "baseline", "confidence", "verdict", "recommendation", "keep", "caveats",
+        "metric", "method", "baseline", "confidence", "verdict", "recommendation", "keep",
+        "explanation", "caveats",
         "states", "comparisons", "pairwise", "overlay_over_host", "dependence", "invalid",
         "warnings", "machine", "switchback",
     }  # fmt: skip
