@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from analysis import comparisons, dependence, machine, statistics, verdict
-from analysis.evidence import Evidence, gather, too_few
+from analysis.evidence import Evidence, gather
 from analysis.metrics import BITRATE, Metric
 from analysis.pairing import StateKey, arms
 from analysis.schema import Record
 from analysis.statistics import Effect, Floats
+from analysis.tables import run_table
 from analysis.verdict import Contrast
 
 CONFIDENCE = 0.95
@@ -89,7 +90,10 @@ def compare(
             f"{len(shared)} of the runs are in both directories, so these are not two experiments: "
             "compare within one of them, or remove the copies"
         )
-    before, after = (gather(records, baseline, metric) for records in (records_a, records_b))
+    before, after = (
+        gather(records, baseline, [metric], run_table(records))[metric.name]
+        for records in (records_a, records_b)
+    )
     path, replicas = _place(records_a, records_b, before, after, a, b, at)
     first, second = (path, replicas, a), (path, replicas, b)
     differences: list[str] = []
@@ -179,22 +183,9 @@ class _Side:
         return np.log(own) - np.log(base) if log else own - base
 
     def doubt(self, *, alike: bool) -> str:
-        return next(filter(None, self._doubts(alike)), "")
-
-    def _doubts(self, alike: bool) -> Iterator[str]:
         if self.reference:
-            yield self.evidence.doubt(self.reference, self.key, alike=alike)
-            return
-        unlike = self.evidence.unlike(self.key) if alike else []
-        yield from (f"the runs differ in {one}" for one in unlike)
-        if machine.CHANGED_STEERING in self.conditions:
-            yield f"the steering of {self.key[2]} changed during a run"
-        yield self.evidence.lost(self.key)
-        values = self.values()
-        yield too_few(len(values))
-        series = dependence.of_residuals((values - values.mean())[:, None])
-        if series.found:
-            yield f"the runs of {self.key[2]} are not independent (p {verdict.p_value(series.p)})"
+            return self.evidence.doubt(self.reference, self.key, alike=alike)
+        return self.evidence.doubt_alone(self.key, alike=alike)
 
 
 def _sides(

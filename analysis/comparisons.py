@@ -64,15 +64,29 @@ def family(
 
     `size` is the size of the whole family, where `couples` are only a part of it.
     """
+    members = [(evidence, couple) for couple in couples]
+    return across_metrics(members, confidence, check=check, size=size)
+
+
+def across_metrics(
+    members: Sequence[tuple[Evidence, Couple]],
+    confidence: float,
+    *,
+    check: bool = False,
+    size: int = 0,
+) -> list[Contrast]:
+    """The comparisons of one family, each in the metric of its evidence."""
     alpha = 1 - confidence
-    effects = [evidence.effect(a, b, confidence=confidence, check=check) for a, b in couples]
+    effects = [
+        evidence.effect(a, b, confidence=confidence, check=check) for evidence, (a, b) in members
+    ]
     adjusted = statistics.holm([effect.p for effect in effects])
     known = sum(p is not None for p in adjusted)
     if size > known:
         adjusted = [None if one.p is None else min(1.0, one.p * size) for one in effects]
     size = max(size, known)
     found = []
-    for (a, b), effect, p in zip(couples, effects, adjusted, strict=True):
+    for (evidence, (a, b)), effect, p in zip(members, effects, adjusted, strict=True):
         effect = statistics.with_power(effect, family=size, kept=evidence.kept, alpha=alpha)
         found.append(
             verdict.contrast(

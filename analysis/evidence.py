@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
+import numpy as np
 import pandas as pd
 
 from analysis import dependence, machine, statistics
@@ -17,7 +18,7 @@ from analysis.metrics import BITRATE, Metric, Scale
 from analysis.pairing import Block, Series, StateKey, arms, by_block, not_randomised, series
 from analysis.schema import Record
 from analysis.statistics import Effect
-from analysis.tables import configuration_order, reasons, run_table
+from analysis.tables import configuration_order, reasons
 from analysis.verdict import p_value
 
 # With fewer runs, neither the check for dependence nor the test itself has power.
@@ -86,6 +87,23 @@ class Evidence:
         if self.check.found:
             yield f"the blocks are not independent (p {p_value(self.check.p)})"
 
+    def doubt_alone(self, key: StateKey, *, alike: bool = True) -> str:
+        """Why the runs of one state, without a comparison, are inconclusive; empty where not."""
+        return next(filter(None, self._doubts_alone(key, alike)), "")
+
+    def _doubts_alone(self, key: StateKey, alike: bool) -> Iterator[str]:
+        yield from (f"the runs differ in {one}" for one in (self.unlike(key) if alike else []))
+        if machine.CHANGED_STEERING in self.conditions[key]:
+            yield f"the steering of {key[2]} changed during a run"
+        yield self.lost(key)
+        values = self.series[key].values
+        yield too_few(len(values))
+        logs = self.metric.scale == "ratio" and bool(np.all(values > 0))
+        values = np.log(values) if logs else values
+        series = dependence.of_residuals((values - values.mean())[:, None])
+        if series.found:
+            yield f"the runs of {key[2]} are not independent (p {p_value(series.p)})"
+
     def lost(self, *keys: StateKey) -> str:
         """Why the remaining runs do not represent all attempts; empty where they do."""
         doubts = ((key, self.attempts[key].doubt) for key in keys if key in self.attempts)
@@ -121,35 +139,37 @@ def too_few(runs: int) -> str:
 
 
 def gather(
-    records: Sequence[Record],
-    baseline: str,
-    metric: Metric = BITRATE,
-    *,
-    runs: pd.DataFrame | None = None,
-) -> Evidence:
-    """The evidence of records in one metric; `runs` is their run table, where it is at hand."""
-    runs = run_table(records) if runs is None else runs
-    collected = series(runs, metric.name)
-    names = configuration_order((key[2] for key in collected), baseline)
-    found = {
-        key: collected[key]
-        for key in sorted(
-            collected, key=lambda key: (key[0] != "overlay", key[1], names.index(key[2]))
-        )
-    }
+    records: Sequence[Record], baseline: str, metrics: Iterable[Metric], runs: pd.DataFrame
+) -> dict[str, Evidence]:
+    """The evidence of records in several metrics; `runs` is their run table."""
     groups: dict[StateKey, list[Record]] = {}
     for record, why in zip(records, reasons(records), strict=True):
         if not why:
             key = (record.path, record.replicas, record.configuration)
             groups.setdefault(key, []).append(record)
-    return Evidence(
-        series=found,
-        conditions={key: machine.conditions(group) for key, group in groups.items()},
-        check=check(found, _block_order(runs), metric.scale),
-        attempts=_attempts(runs, metric.name),
-        same_turn=frozenset(_same_turn(found)),
-        metric=metric,
-    )
+    conditions = {key: machine.conditions(group) for key, group in groups.items()}
+    blocks = _block_order(runs)
+    ranks = {
+        name: rank for rank, name in enumerate(configuration_order(runs["configuration"], baseline))
+    }
+    evidence = {}
+    for metric in metrics:
+        collected = series(runs, metric.name)
+        found = {
+            key: collected[key]
+            for key in sorted(
+                collected, key=lambda key: (key[0] != "overlay", key[1], ranks[key[2]])
+            )
+        }
+        evidence[metric.name] = Evidence(
+            series=found,
+            conditions=conditions,
+            check=check(found, blocks, metric.scale),
+            attempts=_attempts(runs, metric.name),
+            same_turn=frozenset(_same_turn(found)),
+            metric=metric,
+        )
+    return evidence
 
 
 def _same_turn(found: Mapping[StateKey, Series]) -> Iterator[StateKey]:

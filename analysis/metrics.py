@@ -16,6 +16,9 @@ from typing import Literal
 from analysis.schema import Core, MetricWords, Record, Softnet
 
 Scale = Literal["ratio", "difference"]
+# Whether the trade-off shows a metric: wherever it was measured, where it differs significantly from
+# the baseline, or only on request.
+Shown = Literal["always", "changed", "asked"]
 OfRun = Callable[[Record], float | None]
 
 
@@ -25,8 +28,8 @@ class UnknownMetric(ValueError):
 
 @dataclass(frozen=True)
 class Cost:
-    """When a metric is a caveat of a gain: worse than the baseline's value by more than `floor`,
-    and at least `times` as high."""
+    """When a change counts: by more than `floor`. A metric is a caveat of a gain where it is worse
+    than the baseline's value by more than that, and at least `times` as high."""
 
     floor: float
     times: float = 0.0
@@ -38,8 +41,9 @@ class Metric:
 
     `value` returns the value of a run, None where it was not measured. `scale` tells whether two
     configurations are compared by the ratio of geometric means or by the difference of means;
-    values that may be 0 need a difference. `about` is the definition in the docs. `digits` are decimals in tables, `aliases` are older
-    names of `--metric`.
+    values that may be 0 need a difference. `about` is the definition in the docs. `digits` are
+    decimals in tables, `aliases` are older names of `--metric`. `shown` tells where the trade-off
+    has it; a metric that is another one in other units is shown on request only.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Metric:
     digits: int = 2
     cost: Cost | None = None
     aliases: tuple[str, ...] = ()
+    shown: Shown = "asked"
 
     @property
     def heading(self) -> str:
@@ -90,6 +95,13 @@ def _over(
 ) -> float | None:
     known = [one for one in values if one is not None]
     return how(known) if known and len(known) == len(values) else None
+
+
+def busy(core: Core) -> float | None:
+    """Percent of the window that a core worked; waiting for a disk is idle time."""
+    if core.idle is None:
+        return None
+    return max(0.0, 100 - core.idle - (core.iowait or 0) - (core.steal or 0))
 
 
 def in_cores(percentages: Sequence[float]) -> float:
@@ -159,6 +171,7 @@ BITRATE = Metric(
     "bitrate_mbps", "bitrate", "Mbit/s per pair", "higher", "ratio",
     over_pairs("bitrate_mbps", fmean),
     "Goodput at the receiver, mean over the pairs.", digits=0, aliases=("bitrate",),
+    shown="always",
 )  # fmt: skip
 
 METRICS: dict[str, Metric] = {
@@ -174,7 +187,7 @@ METRICS: dict[str, Metric] = {
             "slowest_share", "bitrate of the slowest pair", "share of the fastest", "higher",
             "difference", over_pairs("bitrate_mbps", slowest_share),
             "Bitrate of the slowest pair divided by that of the fastest; 1 is fair.",
-            cost=Cost(floor=0.2),
+            cost=Cost(floor=0.2), shown="changed",
         ),
         Metric(
             "retransmits", "retransmits", "segments per run", "lower", "difference",
@@ -185,13 +198,13 @@ METRICS: dict[str, Metric] = {
             "retransmits_per_gbit", "retransmits", "segments per Gbit", "lower", "difference",
             per_gbit(over_pairs("retransmits", math.fsum), traffic_seconds),
             "The same per Gbit received; 100 are about 0.1 % of full-sized segments.", digits=1,
-            cost=Cost(floor=100.0, times=2.0),
+            cost=Cost(floor=100.0, times=2.0), shown="changed",
         ),
         Metric(
             "loss_percent", "datagram loss", "% of datagrams", "lower", "difference",
             over_pairs("loss_percent", fmean),
             "UDP datagrams that did not arrive, mean over the pairs.",
-            cost=Cost(floor=1.0, times=2.0),
+            cost=Cost(floor=1.0, times=2.0), shown="changed",
         ),
         Metric(
             "out_of_order", "reordering", "datagrams per run", "lower", "difference",
@@ -201,34 +214,34 @@ METRICS: dict[str, Metric] = {
         Metric(
             "p50_us", "median latency", "microseconds", "lower", "ratio",
             over_pairs("p50_us", fmean),
-            "Half of the round trip of a message, its median; mean over the pairs.", digits=1,
+            "Half of the round trip of a message, its median; mean over the pairs.", digits=1, shown="changed",
         ),
         Metric(
             "p99_us", "p99 latency", "microseconds", "lower", "ratio",
             over_pairs("p99_us", fmean),
-            "The same, its 99th percentile.", digits=1,
+            "The same, its 99th percentile.", digits=1, shown="always",
         ),
         Metric(
             "p999_us", "p99.9 latency", "microseconds", "lower", "ratio",
             over_pairs("p999_us", fmean),
-            "The same, its 99.9th percentile.", digits=1,
+            "The same, its 99.9th percentile.", digits=1, shown="changed",
         ),
         Metric(
             "requests_per_second", "requests", "per second", "higher", "ratio",
             over_pairs("requests_per_second", math.fsum),
             "Requests that were answered, each after the answer to the one before; sum over the "
-            "pairs.", digits=0,
+            "pairs.", digits=0, shown="changed",
         ),
         Metric(
             "dropped_per_gbit", "backlog drops", "packets per Gbit", "lower", "difference",
             per_gbit(softnet(lambda row: row.dropped + row.flow_limit), window_seconds),
             "Packets that a full backlog or the flow limit dropped on the server nodes.",
-            cost=Cost(floor=1.0, times=2.0),
+            cost=Cost(floor=1.0, times=2.0), shown="changed",
         ),
         Metric(
             "squeezed_per_gbit", "squeezed softirqs", "per Gbit", "lower", "difference",
             per_gbit(softnet(lambda row: row.squeezed), window_seconds),
-            "Times that NET_RX on the server nodes used up its budget or time.",
+            "Times that NET_RX on the server nodes used up its budget or time.", shown="changed",
         ),
         Metric(
             "softirq_cores", "softirq time", "cores", "lower", "ratio",
@@ -236,19 +249,22 @@ METRICS: dict[str, Metric] = {
             "Softirq time of the server's cores together.",
         ),
         Metric(
-            "softirq_s_per_gbit", "softirq time", "core-seconds per Gbit", "lower", "ratio",
+            "softirq_s_per_gbit", "softirq time per Gbit", "core-seconds", "lower", "ratio",
             per_gbit(over_cores(attrgetter("soft"), in_cores), each_second),
             "Softirq time of the server's cores per Gbit received.", digits=3,
             aliases=("softirq",),
         ),
         Metric(
-            "cpu_s_per_gbit", "CPU time", "core-seconds per Gbit", "lower", "ratio",
-            per_gbit(
-                over_cores(lambda core: None if core.idle is None else 100 - core.idle, in_cores),
-                each_second,
-            ),
-            "Time of the server's cores that is not idle, other programs included, per Gbit "
-            "received.", digits=3, aliases=("cpu", "idle"),
+            "cpu_s_per_gbit", "CPU time per Gbit", "core-seconds", "lower", "ratio",
+            per_gbit(over_cores(busy, in_cores), each_second),
+            "Time of the server's cores that is neither idle nor taken by the hypervisor, other "
+            "programs included, per Gbit received.", digits=3, aliases=("cpu", "idle"),
+            shown="always",
+        ),
+        Metric(
+            "softirq_busiest_percent", "softirq time of the busiest core", "% of the core", "lower",
+            "difference", over_cores(attrgetter("soft"), max),
+            "Softirq time of the server's core that has most of it.", digits=1, shown="changed",
         ),
         Metric(
             "idle_percent", "idle time", "% of the server's cores", "higher", "difference",

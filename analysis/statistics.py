@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Method = Literal["paired", "unpaired", "relative"]
 
+# The problem of an effect that is the same in every run.
+NO_SPREAD = "the runs have no spread"
 POWER = 0.8
 ALPHA = 0.05
 _RESAMPLES = 1999
 _NODES = 200
-_NO_SPREAD = 1e-9
+_LEAST_SPREAD = 1e-9
 _LARGEST = 700.0
 _MOST_FREEDOM = 1e6
 
@@ -137,8 +139,8 @@ def _estimated(
         return replace(found, problem=f"{what} has no spread")
     samples = (b - a,) if paired else (b, a)
     spread = min(float(np.ptp(sample)) for sample in samples)
-    if spread <= _NO_SPREAD * max(1.0, float(np.max(np.abs([*a, *b])))):
-        return replace(found, problem="the runs have no spread")
+    if spread <= _LEAST_SPREAD * max(1.0, float(np.max(np.abs([*a, *b])))):
+        return replace(found, problem=NO_SPREAD)
     error, freedom = _error(samples, allowance)
     if not (error > 0 and math.isfinite(error) and math.isfinite(freedom)):
         return replace(found, problem="the spread is out of range")
@@ -167,7 +169,7 @@ def exponential(effect: Effect) -> Effect:
         low=_known(effect.low),
         high=_known(effect.high),
         median=_known(effect.median),
-        check=effect.check and (_exp(effect.check[0]), _exp(effect.check[1])),
+        check=effect.check and (exp(effect.check[0]), exp(effect.check[1])),
     )
 
 
@@ -184,7 +186,7 @@ def with_power(effect: Effect, *, family: int, kept: float = 1.0, alpha: float =
         max(1, math.floor(effect.freedom)), alpha=alpha / max(1, family), power=POWER / kept
     )
     size = effect.error * shift
-    return replace(effect, mde=_exp(size) - 1 if effect.scale == "ratio" else size)
+    return replace(effect, mde=exp(size) - 1 if effect.scale == "ratio" else size)
 
 
 def _error(samples: Sequence[Floats], allowance: float) -> tuple[float, float]:
@@ -245,7 +247,7 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
 
 def lag1(values: Floats) -> float | None:
     """Lag-1 autocorrelation of a series in run order: a description, not a test."""
-    if len(values) < 3 or float(np.ptp(values)) <= _NO_SPREAD:
+    if len(values) < 3 or float(np.ptp(values)) <= _LEAST_SPREAD:
         return None
     centred = values - np.mean(values)
     return float(np.sum(centred[1:] * centred[:-1]) / np.sum(centred * centred))
@@ -257,7 +259,7 @@ def drift(values: Floats) -> Trend:
     Kendall's tau is the rank test that belongs to Theil-Sen's slope and, unlike Spearman's, has
     an exact p at six runs.
     """
-    if len(values) < 3 or not np.all(values > 0) or float(np.ptp(np.log(values))) <= _NO_SPREAD:
+    if len(values) < 3 or not np.all(values > 0) or float(np.ptp(np.log(values))) <= _LEAST_SPREAD:
         return Trend(None, None)
     order = np.arange(len(values))
     slope = stats.theilslopes(np.log(values), order).slope
@@ -297,10 +299,10 @@ def _stretches(values: Floats) -> Floats:
     return np.array([float(np.mean(part)) for part in parts])
 
 
-def _exp(value: float) -> float:
+def exp(value: float) -> float:
     """Converts logarithms back; the interval of two very unequal runs may overflow a float."""
     return math.exp(min(value, _LARGEST))
 
 
 def _known(value: float | None) -> float | None:
-    return None if value is None else _exp(value)
+    return None if value is None else exp(value)

@@ -17,11 +17,13 @@ from analysis.dependence import Check
 from analysis.episodes import Episode, episodes
 from analysis.evidence import Evidence, gather
 from analysis.explanation import explain
+from analysis.limits import Limit
 from analysis.metrics import BITRATE, METRICS, Metric
 from analysis.pairing import Series, StateKey
 from analysis.recommend import Recommendation, changed_values, recommend
 from analysis.schema import Record
 from analysis.tables import configuration_order, core_table, run_table
+from analysis.tradeoff import Tradeoff, tradeoff
 from analysis.verdict import Contrast, PathRatio
 
 
@@ -43,9 +45,10 @@ class Summary:
 
     `method` names the methods of the runs, joined by "and". `contrasts` are the family against
     the baseline; `pairwise` the steered configurations against each other, a family at each replica
-    count and path. `check` is the test for dependence of the whole table. `switchback` are the
-    checks of that method, None without its `episodes`. `verdict` starts with the recommendation,
-    where there is one. `explanation` is about the cores of the baseline and of what gains.
+    count and path. `tradeoff` has the comparisons in every metric, and the limits. `check` is the
+    test for dependence of the whole table. `switchback` are the checks of that method, None without
+    its `episodes`. `verdict` starts with the recommendation, where there is one. `explanation` is
+    about the cores of the baseline and of what gains.
     """
 
     metric: Metric
@@ -57,6 +60,7 @@ class Summary:
     states: list[CellSummary]
     contrasts: list[Contrast]
     pairwise: list[Contrast]
+    tradeoff: Tradeoff
     paths: list[PathRatio]
     check: Check
     episodes: list[Episode]
@@ -95,6 +99,7 @@ class Summary:
             "states": [asdict(one) for one in self.states],
             "comparisons": [asdict(one) for one in self.contrasts],
             "pairwise": [asdict(one) for one in self.pairwise],
+            "tradeoff": self.tradeoff.to_json(),
             "overlay_over_host": [asdict(one) for one in self.paths],
             "dependence": {**asdict(self.check), "found": self.check.found},
             "switchback": self.switchback and self.switchback.to_json(),
@@ -110,18 +115,20 @@ def summarise(
     baseline: str = "baseline",
     confidence: float = 0.95,
     metric: Metric = BITRATE,
+    limits: Sequence[Limit] = (),
 ) -> Summary:
     """Everything that these records support.
 
     `baseline` names the configuration the others are compared with and `confidence` the level of
-    the intervals; verdicts are at its complement. Raises ValueError for a confidence outside
+    the intervals; verdicts are at its complement. `limits` are judged in the trade-off. Raises ValueError for a confidence outside
     (0, 1).
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: {confidence:g} is not between 0 and 1")
     records = list(records)
     runs, cores = run_table(records), core_table(records)
-    evidence = gather(records, baseline, metric, runs=runs)
+    of_each = gather(records, baseline, METRICS.values(), runs)
+    evidence = of_each[metric.name]
     names = configuration_order(runs["configuration"], baseline)
     rank = {name: position for position, name in enumerate(names)}
     keys = sorted(
@@ -151,6 +158,7 @@ def summarise(
         states=states,
         contrasts=contrasts,
         pairwise=pairwise,
+        tradeoff=tradeoff(of_each, contrasts, metric, limits, keys, baseline, confidence),
         paths=paths,
         check=evidence.check,
         episodes=of_switchback,

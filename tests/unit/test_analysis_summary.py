@@ -83,7 +83,7 @@ def test_json_carries_no_nan_and_names_its_parts() -> None:
         "metric", "method", "baseline", "confidence", "verdict", "recommendation", "keep",
         "explanation", "caveats",
         "states", "comparisons", "pairwise", "overlay_over_host", "dependence", "invalid",
-        "warnings", "machine", "switchback",
+        "warnings", "machine", "switchback", "tradeoff",
     }  # fmt: skip
 
 
