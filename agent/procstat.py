@@ -12,13 +12,14 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 PROC = Path("/proc")
 FILES = {"stat": "stat", "softirqs": "softirqs", "softnet": "net/softnet_stat"}
+NETWORK_FILES = {"snmp": "net/snmp", "dev": "net/dev"}
 # How long before a window the processes are listed: with hundreds of them this takes some ms.
 LISTING_S = 0.02
 _PART = 1 << 17
@@ -35,9 +36,10 @@ class Sample(NamedTuple):
     texts: dict[str, bytes]
     own: list[int] | None = None  # the experiment's processes, where they are known
     tasks: Mapping[str, bytes] = {}  # their lines in /proc/PID/stat, by pid
+    networks: Sequence[Mapping[str, bytes]] = ()  # texts of NETWORK_FILES of each namespace
 
     def document(self, others: Mapping[str, bytes] | None = None) -> dict[str, Any]:
-        """For JSON; of /proc/stat the cores alone, of /proc/softirqs those of the network.
+        """For JSON; of each file only the rows that are used.
 
         `others` are the lines of all processes.
         """
@@ -52,6 +54,13 @@ class Sample(NamedTuple):
             "tasks": [task(pid, line) for pid, line in lines.items() if line],
             "own": self.own,
             "tick": os.sysconf("SC_CLK_TCK"),
+            "networks": [
+                {
+                    "snmp": _lines(one.get("snmp", b"").decode(errors="replace"), "Udp:"),
+                    "dev": one["dev"].decode(errors="replace"),
+                }
+                for one in self.networks
+            ],
             **texts,
         }
 
@@ -68,22 +77,44 @@ def task(pid: str, line: bytes) -> str:
 
 
 class Counters:
-    """The files of FILES, open as long as `stack`."""
+    """The files of FILES, and of namespaces, open as long as `stack`."""
 
-    def __init__(self, proc: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, proc: Path, stack: ExitStack, networks: Sequence[Mapping[str, Path]] = ()
+    ) -> None:
         self._proc = proc
-        self._files = {
-            name: os.open(proc / path, os.O_RDONLY | os.O_CLOEXEC) for name, path in FILES.items()
-        }
-        for file in self._files.values():
-            stack.callback(os.close, file)
+        self._files = _opened({name: proc / path for name, path in FILES.items()}, stack)
+        self._networks = [_opened(paths, stack) for paths in networks]
 
     def read(self, own: list[int] | None = None) -> Sample:
         at = time.monotonic()
         usage = resource.getrusage(resource.RUSAGE_SELF)
         tasks = {str(pid): _process(self._proc, str(pid)) for pid in own or ()}
-        texts = {name: whole_text(file) for name, file in self._files.items()}
-        return Sample(at, usage.ru_utime + usage.ru_stime, texts, own, tasks)
+        texts = _texts(self._files)
+        networks = [_texts(files) for files in self._networks]
+        return Sample(at, usage.ru_utime + usage.ru_stime, texts, own, tasks, networks)
+
+
+def _opened(paths: Mapping[str, Path], stack: ExitStack) -> dict[str, int]:
+    files = {}
+    for name, path in paths.items():
+        files[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, files[name])
+    return files
+
+
+def _texts(files: Mapping[str, int]) -> dict[str, bytes]:
+    return {name: whole_text(file) for name, file in files.items()}
+
+
+def networks_of(pids: Iterable[int], proc: Path = PROC) -> dict[str, dict[str, Path]]:
+    """The files of NETWORK_FILES of the network namespaces of these processes, by namespace."""
+    found: dict[str, dict[str, Path]] = {}
+    for pid in pids:
+        with suppress(OSError):  # it has ended
+            files = {name: proc / str(pid) / path for name, path in NETWORK_FILES.items()}
+            found.setdefault(os.readlink(f"{proc}/{pid}/ns/net"), files)
+    return found
 
 
 def whole_text(file: int) -> bytes:
@@ -139,7 +170,10 @@ def sleep_until(moment: float) -> None:
 
 
 def both_edges(
-    start: float, window: Iterable[float], own: list[int] | None
+    start: float,
+    window: Iterable[float],
+    own: list[int] | None,
+    networks: Sequence[Mapping[str, Path]] = (),
 ) -> list[dict[str, Any]]:
     """The edges of a window of `omit` and `duration` seconds after `start` (monotonic).
 
@@ -148,7 +182,7 @@ def both_edges(
     omit, duration = window
     first = start + omit
     with ExitStack() as stack:
-        counters = Counters(PROC, stack)
+        counters = Counters(PROC, stack, networks)
         with punctual():
             sleep_until(first - LISTING_S)
             others = listed()
@@ -175,17 +209,25 @@ def of_pods(uids: Iterable[str]) -> list[int] | None:
     return sorted(own) if wanted else None
 
 
-def edges_of_pods(omit: float, duration: float, uids: Iterable[str] = ()) -> list[dict[str, Any]]:
+def edges_of_pods(
+    omit: float, duration: float, uids: Iterable[str] = (), datagrams: bool = False
+) -> list[dict[str, Any]]:
     """Both edges of a window that begins `omit` seconds after a line on stdin.
 
-    `uids` are those of the pods whose processes are the experiment's.
+    `uids` are those of the pods whose processes are the experiment's. With `datagrams` the UDP
+    counters of these pods are read too, and the devices of pods and node.
     """
     own = of_pods(uids)
+    networks: dict[str, dict[str, Path]] = {}
+    if datagrams:
+        networks = networks_of(set(own or ()) - {os.getpid()})
+        here = {"dev": PROC / NETWORK_FILES["dev"]}
+        networks.setdefault(os.readlink(PROC / "self/ns/net"), here)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     if not sys.stdin.readline():
         raise SystemExit("stdin was closed before the start signal")
-    return both_edges(time.monotonic(), (omit, duration), own)
+    return both_edges(time.monotonic(), (omit, duration), own, [*networks.values()])
 
 
 def read_files(patterns: Iterable[str], root: Path = Path("/")) -> dict[str, str]:

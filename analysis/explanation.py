@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from analysis.metrics import Metric, server_cores, window_seconds
+from analysis.metrics import METRICS, Metric, server_cores, window_seconds
 from analysis.pairing import StateKey
 from analysis.recommend import Recommendation
 from analysis.schema import Core, Record, Softnet
@@ -24,6 +24,8 @@ LEAST_CHANGE = 5.0
 MOST_CORES = 3
 # Fewer drops or squeezes a second are not named.
 LEAST_RATE = 1.0
+# Smaller shares of the datagrams are not named, percent.
+LEAST_SHARE = 0.05
 
 Place = tuple[str, int]  # node, core
 _TIMES: dict[str, Callable[[Core], float | None]] = {
@@ -92,11 +94,15 @@ def explain(
     before = work(valid, (*place, baseline))
     if before is None:
         return []
-    found = [f"At {where(*place)}, {_bottleneck(before, baseline)}."]
+    nic = _of_nic(valid, (*place, baseline), before)
+    found = [f"At {where(*place)}, {_bottleneck(before, baseline)}{nic}."]
     after = work(valid, (*place, gained.b)) if gained else None
+    datagrams = _datagrams(valid, place, [baseline, *([gained.b] if gained else [])])
     if gained and after and after.idle.keys() == before.idle.keys():
         found.append(_moved(before, after, gained.b))
-        found += _lost(before, after, baseline, gained.b)
+        found += datagrams or _lost(before, after, baseline, gained.b)
+    else:
+        found += datagrams
     return found
 
 
@@ -192,6 +198,27 @@ def _bottleneck(before: Work, baseline: str) -> str:
     )
 
 
+def _of_nic(records: Sequence[Record], state: StateKey, before: Work) -> str:
+    """; it took 98 % of the NIC's interrupts. Empty if there is no full core, or it is not known."""
+    own = [one for one in records if (one.path, one.replicas, one.configuration) == state]
+    if before.full is None or len({node for node, _ in before.idle}) > 1:
+        return ""
+    number = before.full[1]
+    if all(one.target == "lab" for one in own):
+        alone = all(one.machine and one.machine.irq_core == number for one in own)
+        return "; it takes all packets of the emulated NIC" if alone else ""
+    counts: Counter[int] = Counter()
+    for one in own:
+        first, last = one.confounders_before, one.confounders_after
+        for vector, cores in (last.nic_interrupts if last else {}).items():
+            earlier = first.nic_interrupts.get(vector, cores) if first else cores
+            for core, (old, new) in enumerate(zip(earlier, cores, strict=False)):
+                counts[core] += max(0, new - old)
+    if not counts.total():
+        return ""
+    return f"; it took {100 * counts[number] / counts.total():.0f} % of the NIC's interrupts"
+
+
 def _moved(before: Work, after: Work, chosen: str) -> str:
     """The cores whose softirq time changed most, with their packets, and the hand-overs."""
     change = {core: after.soft[core] - before.soft[core] for core in before.soft}
@@ -234,6 +261,32 @@ def _lost(before: Work, after: Work, baseline: str, chosen: str) -> list[str]:
         return []
     text = "; ".join(parts)
     return [f"{text[0].upper()}{text[1:]}."]
+
+
+_DROPS = {
+    "loss_socket_percent": "full socket buffers",
+    "loss_backlog_percent": "full backlogs",
+    "loss_device_percent": "devices",
+}
+
+
+def _datagrams(
+    records: Sequence[Record], place: tuple[str, int], names: Sequence[str]
+) -> list[str]:
+    """Where datagrams were dropped; empty for traffic without them."""
+    clauses = []
+    for name in names:
+        own = [r for r in records if (r.path, r.replicas, r.configuration) == (*place, name)]
+        drops = {
+            words: fmean(METRICS[metric].value(record) or 0.0 for record in own)
+            for metric, words in _DROPS.items()
+        }
+        if not all(record.datagrams for record in own):
+            return []
+        total = math.fsum(drops.values())
+        by = [f"{share:.1f} % by {words}" for words, share in drops.items() if share >= LEAST_SHARE]
+        clauses.append(f"{total:.1f} % with {name}" + (f" ({joined(by)})" if by else ""))
+    return [f"Of the datagrams that reached the server, these were dropped: {'; '.join(clauses)}."]
 
 
 def _name(core: Place, work: Work) -> str:

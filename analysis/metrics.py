@@ -13,7 +13,7 @@ from operator import attrgetter
 from statistics import fmean
 from typing import Literal
 
-from analysis.schema import Core, MetricWords, Record, Softnet
+from analysis.schema import Core, Datagrams, MetricWords, Record, Softnet
 
 Scale = Literal["ratio", "difference"]
 # Whether the trade-off shows a metric: wherever it was measured, where it differs significantly from
@@ -141,6 +141,37 @@ def softnet(count: Callable[[Softnet], int]) -> OfRun:
     return value
 
 
+backlog_drops = softnet(lambda row: row.dropped + row.flow_limit)
+
+
+def datagrams(count: Callable[[Datagrams], int]) -> OfRun:
+    """A counter of UDP, summed over the server nodes; None where there is none."""
+    return lambda record: sum(map(count, record.datagrams)) if record.datagrams else None
+
+
+socket_drops = datagrams(lambda one: one.socket_drops)
+
+
+def device_drops(record: Record) -> float | None:
+    """Drops of devices that are not those of a full backlog, which count at its device too."""
+    every = datagrams(lambda one: one.device_drops)(record)
+    return None if every is None else max(0.0, every - (backlog_drops(record) or 0))
+
+
+def dropped(count: OfRun) -> OfRun:
+    """A count of drops in percent of the datagrams that were delivered or dropped."""
+    parts = (datagrams(lambda one: one.delivered + one.other_errors), socket_drops, backlog_drops,
+             device_drops)  # fmt: skip
+
+    def value(record: Record) -> float | None:
+        if not record.datagrams:
+            return None
+        total = math.fsum(part(record) or 0 for part in parts)
+        return 100 * (count(record) or 0) / total if total else None
+
+    return value
+
+
 def per_gbit(amount: OfRun, seconds: Callable[[Record], float]) -> OfRun:
     """An amount of a run per Gbit that its pairs received in these seconds."""
     total = over_pairs("bitrate_mbps", math.fsum)
@@ -206,6 +237,21 @@ METRICS: dict[str, Metric] = {
             "UDP datagrams that did not arrive, mean over the pairs.",
             cost=Cost(floor=1.0, times=2.0), shown="changed",
         ),
+        *(
+            Metric(
+                f"loss_{where}_percent", f"datagrams dropped {words}", "% of datagrams", "lower",
+                "difference", dropped(count),
+                f"{about}, of the datagrams that reached the server nodes.",
+            )
+            for where, words, count, about in (
+                ("socket", "by full sockets", socket_drops,
+                 "Dropped because the receive buffer of a server's socket was full (RcvbufErrors)"),
+                ("backlog", "by full backlogs", backlog_drops,
+                 "Dropped by a full backlog or the flow limit on the server nodes, in packets"),
+                ("device", "by devices", device_drops,
+                 "Dropped by devices on receipt, without those of the backlogs, in packets"),
+            )
+        ),
         Metric(
             "out_of_order", "reordering", "datagrams per run", "lower", "difference",
             over_pairs("out_of_order", math.fsum),
@@ -234,7 +280,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "dropped_per_gbit", "backlog drops", "packets per Gbit", "lower", "difference",
-            per_gbit(softnet(lambda row: row.dropped + row.flow_limit), window_seconds),
+            per_gbit(backlog_drops, window_seconds),
             "Packets that a full backlog or the flow limit dropped on the server nodes.",
             cost=Cost(floor=1.0, times=2.0), shown="changed",
         ),

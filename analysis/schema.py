@@ -148,6 +148,28 @@ class Softnet(Model):
     net_rx: Count | None = Field(default=None, description="NET_RX softirqs of /proc/softirqs.")
 
 
+class Datagrams(Model):
+    """UDP on one node: differences of counters over the window.
+
+    Those of UDP are of the network namespaces of the measured pods (/proc/net/snmp); a fragmented
+    datagram counts once there, but each fragment is a packet of a device.
+    """
+
+    node: Text
+    sent: Count | None = Field(
+        description="OutDatagrams of the clients; null if a client is on a node that was not read."
+    )
+    delivered: Count = Field(description="InDatagrams: read by the receiving programs.")
+    socket_drops: Count = Field(
+        description="RcvbufErrors: dropped because the receive buffer of a socket was full."
+    )
+    other_errors: Count = Field(description="InErrors other than those, such as checksums.")
+    device_drops: Count = Field(
+        description="rx_dropped and rx_missed_errors of all devices of these namespaces and, on a "
+        "cluster, of the node. Most drops of a full backlog (softnet) are among them."
+    )
+
+
 class QueueSteering(Model):
     """Steering of one receive queue as read back from the kernel."""
 
@@ -275,6 +297,9 @@ class Record(Model):
     idle_pairs: Count = Field(default=0, description="Pairs that existed without traffic.")
     cores: Rows[Core] = []
     softnet: Rows[Softnet] = []
+    datagrams: Rows[Datagrams] = Field(
+        default=[], description="One for each measured node, if the traffic uses UDP."
+    )
     attempt: Number = Field(
         default=1, description="Attempt at this run of the sweep, from 1; each has its own record."
     )
@@ -325,7 +350,7 @@ class Record(Model):
 
 # The fields that documents of schema 1 do not have: of the record, a pair and a core.
 SINCE_SCHEMA_2 = (
-    {"traffic", "method", "metrics", "goodput"},
+    {"traffic", "method", "metrics", "goodput", "datagrams"},
     {"kind", "values", "latency", "server_node", "client_node"},
     {"side"},
 )

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from agent.procstat import PROC, Counters, listed
 from agent.values import MAX_CPUS
-from analysis.schema import Core, Softnet
+from analysis.schema import Core, Datagrams, Softnet
 from infra import untrusted
 from infra.cores import numbered
 
@@ -50,7 +50,8 @@ class Task(NamedTuple):
 class CounterSample:
     """Raw texts at one moment; parsed after the traffic has ended.
 
-    `own` are the processes of the experiment, None where they are not known.
+    `own` are the processes of the experiment, None where they are not known. `networks` are the
+    texts of network namespaces: of the measured pods, and without `snmp` of the node.
     """
 
     at: float
@@ -61,6 +62,7 @@ class CounterSample:
     tasks: tuple[str, ...] = ()
     own: tuple[int, ...] | None = None
     tick: int = 100
+    networks: tuple[Mapping[str, str], ...] = ()
 
     @classmethod
     def of(cls, read: Mapping[str, Any]) -> CounterSample:
@@ -71,6 +73,7 @@ class CounterSample:
                 **read,
                 "tasks": tuple(read.get("tasks", ())),
                 "own": None if own is None else tuple(own),
+                "networks": tuple(read.get("networks", ())),
             }
         )
 
@@ -187,6 +190,7 @@ def backward(before: CounterSample, after: CounterSample, node: str) -> list[str
         core: _spent(before.cores[core], after.cores[core])
         for core in before.cores.keys() & after.cores.keys()
     }
+    udp = f"the UDP counters of node {node} decreased: not measured"
     named: tuple[tuple[str, Mapping[int, object]], ...] = (
         ("/proc/stat", times),
         ("softnet_stat", _softnet_differences(before, after)),
@@ -197,7 +201,7 @@ def backward(before: CounterSample, after: CounterSample, node: str) -> list[str
         for name, differences in named
         for core, difference in sorted(differences.items())
         if difference is None
-    ]
+    ] + [udp] * (_datagram_differences(before, after) is None)
 
 
 def _softnet_differences(
@@ -264,3 +268,54 @@ def _net_rx(text: str) -> dict[int, int]:
                 zip(online, map(untrusted.whole, counts.split(maxsplit=MAX_CPUS)), strict=False)
             )
     return {}
+
+
+def datagrams(before: CounterSample, after: CounterSample, node: str) -> Datagrams | None:
+    """UDP of the measured pods over the window; None if it was not read, or a counter decreased."""
+    found = _datagram_differences(before, after)
+    if not found:
+        return None
+    return Datagrams(
+        node=node,
+        sent=found["OutDatagrams"],
+        delivered=found["InDatagrams"],
+        socket_drops=found["RcvbufErrors"],
+        other_errors=max(0, found["InErrors"] - found["RcvbufErrors"]),
+        device_drops=found["device"],
+    )
+
+
+def _datagram_differences(before: CounterSample, after: CounterSample) -> dict[str, int] | None:
+    """Empty where they were not read at both edges, None where one decreased."""
+    with untrusted.reading("/proc/net/snmp and /proc/net/dev"):
+        first, last = _networks(before), _networks(after)
+    found = {name: last[name] - first[name] for name in first.keys() & last.keys()}
+    return found if all(count >= 0 for count in found.values()) else None
+
+
+_MOST_UDP = 32
+_UDP = ("InDatagrams", "InErrors", "OutDatagrams", "RcvbufErrors")
+# In a row of /proc/net/dev, after the device's name: rx_dropped and rx_missed_errors together.
+_DEV_DROP, _DEV_FIELDS = 3, 16
+
+
+def _networks(edge: CounterSample) -> dict[str, int]:
+    """The sums over the namespaces; empty if no UDP counters were read."""
+    udp = [_udp(one["snmp"]) for one in edge.networks if one.get("snmp")]
+    if not udp:
+        return {}
+    sums = {name: sum(one[name] for one in udp) for name in _UDP}
+    return {**sums, "device": sum(_device_drops(one["dev"]) for one in edge.networks)}
+
+
+def _udp(text: str) -> dict[str, int]:
+    """The rows `Udp:` of /proc/net/snmp: names, then values."""
+    names, values = (line.split(maxsplit=_MOST_UDP)[1:] for line in untrusted.lines(text)[:2])
+    found = dict(zip(names, map(untrusted.whole, values), strict=False))
+    return {name: found[name] for name in _UDP}
+
+
+def _device_drops(text: str) -> int:
+    """Packets that the devices of a namespace dropped on receipt; after two lines of headings."""
+    rows = (line.rpartition(":")[2].split(maxsplit=_DEV_FIELDS) for line in text.split("\n")[2:])
+    return sum(untrusted.whole(row[_DEV_DROP]) for row in rows if row)

@@ -232,7 +232,7 @@ def recorded(fields: Mapping[str, Any], verdict: Verdict) -> Record:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         verdict.reasons.append(Reason(Cause.RECORD, f"cannot be recorded: {where}: {first['msg']}"))
-        empty: dict[str, Any] = {"cores": [], "softnet": [], "goodput": []}
+        empty: dict[str, Any] = {"cores": [], "softnet": [], "datagrams": [], "goodput": []}
         return judged({**fields, **dict.fromkeys(_OPTIONAL), **empty})
 
 
@@ -284,9 +284,12 @@ def accounts_of(driven: TrafficResult, asked: float, verdict: Verdict) -> dict[s
     spans = [after.at - before.at for before, after in read.values()]
     own = [after.own_cpu - before.own_cpu for before, after in read.values()]
     known = [one for one in used if one is not None]
+    udp = [procstat.datagrams(*both, node) for node, both in read.items()]
+    seen = all(client in read for _, client in driven.nodes.values())
     return {
         "cores": cores,
         "softnet": [row for node, both in read.items() for row in procstat.softnet(*both, node)],
+        "datagrams": [one if seen else one.model_copy(update={"sent": None}) for one in udp if one],
         "window": round(sum(spans) / len(spans), 6) or None,
         "harness": Harness(cpu_seconds=round(max(0.0, *own), 6)),
         "foreign_cpu": round(sum(known), 4) if len(known) == len(used) else None,

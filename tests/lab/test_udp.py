@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from lab_project import Project
+
+from analysis.schema import Record
 
 STACK = "rps-2"
 UDP = ("traffic=udp:rate=50M", "runs=1")
@@ -27,3 +30,21 @@ def test_udp_is_measured_for_real(project: Project) -> None:
             assert 40 < pair["values"]["bitrate_mbps"] < 55
             assert 0 <= pair["values"]["loss_percent"] < 20
             assert pair["values"]["out_of_order"] >= 0
+
+
+def test_drops_above_capacity_account_for_the_loss(project: Project) -> None:
+    """What is sent and not delivered was dropped by full sockets or backlogs, as the record has it."""
+    settings = ("traffic=udp:rate=0", "runs=1", "duration=4", "omit=1")
+    words = [word for setting in settings for word in ("-c", setting)]
+    project.start("up", "-s", "baseline-2", *words).communicate(timeout=120)
+    paths = (project.folder / "results/baseline-2").glob("run-*.json")
+    record = Record.model_validate_json(max(paths).read_text())
+    (row,) = record.datagrams
+    assert row.sent
+    backlog = sum(one.dropped + one.flow_limit for one in record.softnet)
+    lost = row.sent - row.delivered
+    assert lost > 0.01 * row.sent, "no loss: the rate is not above capacity"
+    assert lost == pytest.approx(row.socket_drops + row.other_errors + backlog, abs=0.01 * row.sent)
+    # iperf3's window differs by some milliseconds, on a busy machine by more: shares are compared
+    losses = [pair.values["loss_percent"] or 0 for pair in record.pairs]
+    assert 100 * lost / row.sent == pytest.approx(sum(losses) / len(losses), abs=3)

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -595,6 +595,15 @@ _SOFTNET = "".join(
     f"00000002 00000000 00000000 0000000{n} 00000000 00000000\n"
     for n in range(2)
 )
+_SNMP = (
+    "Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors\n"
+    "Udp: 1000 0 7 5 7 0 0\n"
+)
+_DEV = (
+    "Inter-|   Receive                            |  Transmit\n"
+    " face |bytes    packets errs drop fifo frame |bytes    packets errs drop fifo colls\n"
+    "  eth0: 1500 10 0 2 0 0 0 0 60 1 0 0 0 0 0 0\n"
+)
 _INTERRUPTS = (
     "           CPU0       CPU1\n 24:        100         20   PCI-MSI 1-edge      virtio1-input.0\n"
     " 25:          1          2   PCI-MSI 2-edge      eth0-TxRx-0\nNMI:          0          0   Non-maskable\n"
@@ -740,6 +749,16 @@ for _name, _words in (("stat", _STAT), ("softirqs", _SOFTIRQS), ("softnet", _SOF
             _words,
             errors=(Refusal,),
         )
+
+
+for _name, _words in (("snmp", _SNMP), ("dev", _DEV)):
+
+    def _of_pods(data: bytes, name: str = _name) -> object:
+        bent = ({"snmp": _SNMP, "dev": _DEV, name: _text(data)},)
+        both = tuple(replace(_edge(at), networks=bent) for at in (1.0, 3.0))
+        return measured(edges=lambda: both)
+
+    add(f"/proc/net/{_name} of pods", _of_pods, text_like([_words]), _words, errors=(Refusal,))
 
 
 def _edges_here(folder: Path) -> object:

@@ -10,7 +10,7 @@ import pytest
 from analysis.explanation import explain, work
 from analysis.metrics import BITRATE
 from analysis.recommend import Recommendation
-from analysis.schema import Core, Machine, Record, Softnet
+from analysis.schema import Confounders, Core, Datagrams, Machine, Record, Softnet
 from analysis.summary import summarise
 from benchmarks.synthetic import sweep
 
@@ -81,6 +81,59 @@ def test_full_core_and_the_core_that_took_over_its_work() -> None:
     for figure in ("rfs", "from 99 % to 87 %", "core 1", "from 47 % to 85 %", "35 %", "8 %", "900"):
         assert figure in second
     assert "112" in third and "310" in third
+
+
+def with_datagrams(record: Record, **drops: int) -> Record:
+    counts = {"socket_drops": 0, "other_errors": 0, "device_drops": 0, **drops}
+    row = Datagrams(node="lab", sent=None, delivered=700_000, **counts)
+    return record.model_copy(update={"traffic": "udp", "datagrams": [row]})
+
+
+def test_where_datagrams_were_dropped() -> None:
+    """Of a million in two seconds: 299,776 by sockets and 224 by backlogs (112 a second)."""
+    records = [
+        with_datagrams(one, socket_drops=299_776, device_drops=200)
+        if one.configuration == "baseline"
+        else with_datagrams(one, socket_drops=0, device_drops=78_620)
+        for one in measured(FOUR_PAIRS, 4)
+    ]
+    last = summarise(records).explanation[2]
+    before, after = last.split(";")
+    for figure in ("30.0 % with baseline", "30.0 % by full socket buffers"):
+        assert figure in before
+    assert "device" not in before  # those are the drops of the backlogs
+    # 620 by backlogs, the other 78,000 by devices
+    for figure in ("10.1 % with rfs", "0.1 % by full backlogs", "10.0 % by devices"):
+        assert figure in after
+
+
+def test_datagrams_of_the_baseline_are_named_without_a_gain() -> None:
+    table = {**FOUR_PAIRS, "rfs": (1.0, *FOUR_PAIRS["rfs"][1:])}
+    records = [with_datagrams(one, socket_drops=300_000) for one in measured(table, 4)]
+    assert "30.0 % with baseline" in summarise(records).explanation[-1]
+
+
+def test_the_core_of_the_emulated_nic_is_named() -> None:
+    def at(core: int) -> str:
+        machine = Machine(kernel="6.1", cpu="x", cores=2, irq_core=core)
+        records = measured(FOUR_PAIRS, 4)
+        return summarise([r.model_copy(update={"machine": machine}) for r in records]).explanation[
+            0
+        ]
+
+    assert "NIC" in at(0) and "NIC" not in at(1)
+
+
+def test_share_of_the_interrupts_on_a_cluster() -> None:
+    """Of 1,000 interrupts of two queues 900 were on core 0; those before the run do not count."""
+    before = Confounders(nic_interrupts={"eth0-rx-0": [5000, 7], "eth0-rx-1": [0, 9000]})
+    after = Confounders(nic_interrupts={"eth0-rx-0": [5900, 7], "eth0-rx-1": [0, 9100]})
+    changed = {
+        "target": "kubernetes", "machine": None, "confounders_before": before,
+        "confounders_after": after,
+    }  # fmt: skip
+    records = [one.model_copy(update=changed) for one in measured(FOUR_PAIRS, 4)]
+    assert "90 % of the NIC's interrupts" in summarise(records).explanation[0]
 
 
 def test_a_loss_has_no_explanation_and_a_machine_with_idle_time_no_full_core() -> None:

@@ -9,7 +9,7 @@ import pytest
 from analysis.compare import compare
 from analysis.metrics import METRICS, Metric, UnknownMetric, described, find, slowest_share
 from analysis.report.pages import write_report
-from analysis.schema import Core, Pair, Record, Softnet
+from analysis.schema import Core, Datagrams, Pair, Record, Softnet
 from analysis.summary import summarise
 from benchmarks.synthetic import sweep, valued
 from infra.traffic import TRAFFIC
@@ -32,11 +32,18 @@ def measured(record: Record) -> Record:
             squeezed=(90 if costly else 10) + turn, received_rps=0, flow_limit=0,
         )
     ]  # fmt: skip
+    udp = [
+        Datagrams(
+            node="server", sent=None, delivered=10**6, other_errors=0,
+            socket_drops=(9000 if costly else 100) + turn, device_drops=(9000 if costly else 2000) + turn,
+        )
+    ]  # fmt: skip
     values = dict.fromkeys(OF_PAIRS, (8000 if costly else 50) + turn)
     pairs = [valued(pair, **values) for pair in record.pairs]
     pairs[0] = valued(pairs[0], bitrate_mbps=(pairs[0].values["bitrate_mbps"] or 0) * 0.9)
     words = described(pairs[0].values)
-    return record.model_copy(update={"softnet": rows, "pairs": pairs, "metrics": words})
+    counters = {"softnet": rows, "datagrams": udp}
+    return record.model_copy(update={**counters, "pairs": pairs, "metrics": words})
 
 
 RECORDS = [measured(record) for record in sweep(RATIOS, blocks=8)]
@@ -45,7 +52,7 @@ RECORDS = [measured(record) for record in sweep(RATIOS, blocks=8)]
 @ALL
 def test_a_metric_has_a_value_for_each_run(metric: Metric) -> None:
     assert all(metric.value(record) is not None for record in RECORDS)
-    bare = RECORDS[0].model_copy(update={"pairs": [], "cores": [], "softnet": []})
+    bare = RECORDS[0].model_copy(update={"pairs": [], "cores": [], "softnet": [], "datagrams": []})
     assert metric.value(bare) is None
 
 
@@ -68,6 +75,25 @@ def test_a_metric_reaches_table_report_and_csv(metric: Metric, tmp_path: Path) -
     assert metric.scale in comparisons.columns
     svg = next(path for path in files.plots if path.stem == "values").with_suffix(".svg")
     assert metric.title in svg.read_text()
+
+
+def test_drops_are_shares_of_the_datagrams_that_reached_the_server() -> None:
+    row = Datagrams(
+        node="server", sent=None, delivered=600, socket_drops=250, other_errors=50, device_drops=70
+    )
+    backlog = Softnet(
+        node="server", core=0, processed=1, dropped=20, flow_limit=10, squeezed=0, received_rps=0
+    )
+    elsewhere = backlog.model_copy(update={"node": "client", "dropped": 10**6})
+    record = RECORDS[0].model_copy(update={"datagrams": [row], "softnet": [backlog, elsewhere]})
+    shares = {
+        name: METRICS[f"loss_{name}_percent"].value(record)
+        for name in ("socket", "backlog", "device")
+    }
+    total = 600 + 250 + 50 + 30 + 40
+    assert shares == pytest.approx(
+        {"socket": 25000 / total, "backlog": 3000 / total, "device": 4000 / total}
+    )
 
 
 @pytest.mark.parametrize(

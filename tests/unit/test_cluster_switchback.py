@@ -248,7 +248,7 @@ def test_the_agent_of_the_server_node_switches_the_plans_of_its_pods(cluster: Cl
     # the client pods' node has another kernel
     asked = json.loads(cluster.reader.words[-1])["window"]
     last = document["windows"][-1]["at"] + 0.5
-    assert asked == [0, pytest.approx(last, abs=0.5), list(UIDS.values())]
+    assert asked == [0, pytest.approx(last, abs=0.5), list(UIDS.values()), False]
     assert asked[1] > last
     assert len(found) == 2
     for window in found:

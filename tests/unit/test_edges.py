@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent import procstat as agent_procstat
 from experiments.host import procstat
 from experiments.host.procstat import STAT_FIELDS, CounterSample
+from infra.errors import Refusal
 
 DATA = Path(__file__).parent / "data"
 PERCENTAGES = ("usr", "nice", "sys", "iowait", "irq", "soft", "steal", "idle")
@@ -175,3 +180,83 @@ def test_percentages_and_guest_time_sum_to_100(counted: tuple[list[int], list[in
         guest = 100 * sum(more[STAT_FIELDS.index("guest") :]) / total
         assert sum(values) + guest == pytest.approx(100, abs=0.01)
         assert min(values) >= 0
+
+
+SNMP = (
+    "Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors\n"
+    "Udp: {} 1 {} {} {} 0 0\n"
+)
+DEV = (
+    "Inter-|   Receive                            |  Transmit\n"
+    " face |bytes    packets errs drop fifo frame |bytes    packets errs drop fifo colls\n"
+    "    lo: 0 0 0 0 0 0 0 0 0 0 0 9 0 0 0 0\n"
+    "eth0:12345 10 0 {} 0 0 0 0 60 1 0 9 0 0 0 0\n"
+)
+
+
+def of_pods(*pods: tuple[int, int, int, int, int], node: int | None = None) -> CounterSample:
+    """An edge with the UDP counters of pods: delivered, errors, sent, full sockets, device drops."""
+    networks = [{"snmp": SNMP.format(*udp), "dev": DEV.format(drops)} for *udp, drops in pods]
+    networks += [{"dev": DEV.format(node)}] if node is not None else []
+    return CounterSample(
+        at=0, stat="", softirqs="CPU0\n", softnet="", own_cpu=0, networks=tuple(networks)
+    )
+
+
+def test_datagrams_of_all_pods_are_added() -> None:
+    before = of_pods((100, 10, 5, 10, 3), (0, 0, 1000, 0, 0), node=7)
+    after = of_pods((1100, 60, 6, 40, 5), (1, 0, 3000, 0, 0), node=8)
+    found = procstat.datagrams(before, after, "lab")
+    assert found is not None
+    assert found.model_dump() == {
+        "node": "lab", "sent": 2001, "delivered": 1001, "socket_drops": 30, "other_errors": 20,
+        "device_drops": 3,
+    }  # fmt: skip
+
+
+def test_datagrams_are_known_only_where_they_were_read() -> None:
+    without = of_pods(node=3)
+    assert procstat.datagrams(without, without, "n") is None
+    assert procstat.datagrams(stat(), stat(), "n") is None
+    assert procstat.backward(without, without, "n") == []
+
+
+def test_udp_counters_that_went_back_are_not_measured() -> None:
+    before, after = of_pods((10, 0, 0, 0, 0)), of_pods((9, 0, 0, 0, 0))
+    assert procstat.datagrams(before, after, "n") is None
+    assert any("UDP" in words for words in procstat.backward(before, after, "n"))
+
+
+@pytest.mark.parametrize(
+    "text", ["Udp: InDatagrams\nUdp: x\n", "Udp: InDatagrams\n", "Udp: A\nUdp: 1\n"]
+)
+def test_udp_counters_that_cannot_be_read_are_an_error(text: str) -> None:
+    odd = dataclasses.replace(of_pods((1, 0, 0, 0, 0)), networks=({"snmp": text, "dev": ""},))
+    with pytest.raises(Refusal):
+        procstat.datagrams(odd, odd, "n")
+
+
+def test_counters_of_a_namespace_are_read_once_for_all_its_processes(tmp_path: Path) -> None:
+    for pid, namespace in ((1, "net:[1]"), (2, "net:[1]"), (3, "net:[2]")):
+        (tmp_path / f"{pid}/ns").mkdir(parents=True)
+        (tmp_path / f"{pid}/ns/net").symlink_to(namespace)
+    found = agent_procstat.networks_of([1, 2, 3, 4], tmp_path)
+    assert list(found) == ["net:[1]", "net:[2]"]
+    assert found["net:[2]"]["snmp"] == tmp_path / "3/net/snmp"
+
+
+def test_datagrams_of_this_process_are_read() -> None:
+    with ExitStack() as stack:
+        networks = agent_procstat.networks_of([os.getpid()])
+        counters = agent_procstat.Counters(agent_procstat.PROC, stack, [*networks.values()])
+        before = CounterSample.of(counters.read().document())
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
+            here.bind(("127.0.0.1", 0))
+            for _ in range(5):
+                here.sendto(b"x", here.getsockname())
+                here.recv(1)
+        after = CounterSample.of(counters.read().document())
+    found = procstat.datagrams(before, after, "here")
+    assert found is not None
+    assert found.sent is not None and found.sent >= 5
+    assert found.delivered >= 5

@@ -335,7 +335,8 @@ class KubernetesBackend:
         """
         measured = (one[index] for one in pods for index in range(1, pairs + 1))
         uids = [pod.uid for pod in measured if self._counted(pod.node) == node.name]
-        words = ("python3", "-I", "-c", LOOK, json.dumps({"window": [*window, uids]}))
+        request = {"window": [*window, uids, "UDP" in self._traffic.protocols]}
+        words = ("python3", "-I", "-c", LOOK, json.dumps(request))
         return stack.enter_context(_ready(self._shell(node), words, f"node {node.name}"))
 
     def _counted(self, name: str) -> str:

@@ -21,6 +21,7 @@ from experiments.targets.contract import (
 )
 from experiments.targets.lab import clients, drift, episode
 from experiments.validity import Cause, Reason
+from infra import traffic
 from infra.lab import layout
 from infra.lab.measurement import Endpoint, Measurement
 from infra.settings import cpu_limit
@@ -94,10 +95,13 @@ class LabBackend:
         edges: list[CounterSample] = []
         servers = [self._server(pair) for pair in what.pairs[:pairs]]
         known = [pid for pid in servers if pid is not None]
+        datagrams = "UDP" in traffic.of(what.traffic).protocols
 
         def read(start: float, pids: Sequence[int]) -> None:
             own = [os.getpid(), *pids, *known] if len(known) == len(servers) else None
-            both = procstat.both_edges(start, (what.omit, what.duration), own)
+            networks = procstat.networks_of([*known, *pids]) if datagrams else {}
+            window = what.omit, what.duration
+            both = procstat.both_edges(start, window, own, [*networks.values()])
             edges.extend(map(CounterSample.of, both))
 
         results = clients.run(what, what.pairs[:pairs], read)
