@@ -1,15 +1,22 @@
-"""SIGINT, SIGTERM, SIGHUP: the first ends the work in order; others do not break the clean-up."""
+"""SIGINT, SIGTERM, SIGHUP: the first ends the work in order; others do not break the clean-up.
+
+Commands run in sessions of their own (`apart`): a terminal signals our whole process group.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
+from typing import AnyStr
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Number of further signals that end the ending or the clean-up.
@@ -84,6 +91,35 @@ def cleaning() -> Iterator[None]:
             _state.cleaning -= 1
     if _state.interrupted and not before:
         raise KeyboardInterrupt
+
+
+def apart(start: Callable[[], subprocess.Popen[AnyStr]]) -> subprocess.Popen[AnyStr]:
+    """A process that `start` starts in a session of its own, out of reach of signals to our group.
+
+    Until its session begins, a child is in our group. A signal then ends it before it has run
+    anything, and it is started again.
+    """
+    while True:
+        process = start()
+        if not _ended_before_its_program(process):
+            return process
+        with process:  # closes its pipes
+            pass
+
+
+def _ended_before_its_program(process: subprocess.Popen[AnyStr]) -> bool:
+    """`Popen` has returned: the child runs its program, or a signal to our group ends it.
+
+    A process that ends has no command line (proc(5)), and one that begins its program has none yet.
+    """
+    if os.getsid(process.pid) != process.pid:
+        return True
+    words = Path("/proc", str(process.pid), "cmdline")
+    while sys.platform == "linux" and not words.read_bytes():
+        if process.poll() is not None:
+            return -process.returncode in NUMBERS
+        time.sleep(0.0001)
+    return False
 
 
 @contextmanager

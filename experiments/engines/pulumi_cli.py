@@ -73,16 +73,18 @@ class Program(automation.PulumiCommand):
         on_error: Callable[[str], object] | None = None,
     ) -> automation.CommandResult:
         """As the SDK runs it (`pulumi.automation._cmd`)."""
-        with subprocess.Popen(
-            [self.command, "--non-interactive", *args],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=cwd,
-            env={**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"},
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
+        with signals.apart(
+            lambda: subprocess.Popen(
+                [self.command, "--non-interactive", *args],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=cwd,
+                env={**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"},
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+            )
         ) as process:
             self._running = process
             try:

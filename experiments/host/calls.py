@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, create_model, model_validator
 
 from agent.codecs import Count
 from agent.knobs import DEVICE, MACHINE, NAMESPACE, RX_QUEUE, TX_QUEUE, of_scope
+from experiments import signals
 from infra import untrusted
 from infra.errors import VARIABLE, InvalidInput, PrerequisiteMissing, Refusal
 
@@ -207,14 +208,17 @@ def _run(verb: str, *options: str, words: str) -> tuple[int, str, str]:
 def _started(verb: str, *options: str) -> subprocess.Popen[str]:
     # the caller handles its refusal; it is not a command of the stack
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
-    return subprocess.Popen(
-        [*COMMAND, verb, *options],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env=environment,
+    return signals.apart(
+        lambda: subprocess.Popen(
+            [*COMMAND, verb, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=environment,
+            start_new_session=True,
+        )
     )
 
 

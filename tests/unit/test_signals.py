@@ -175,3 +175,28 @@ def test_however_many_the_end_is_130(presses: int) -> None:
     assert process.returncode == 130, err
     assert ("clean" in out) == (presses <= signals.GIVE_UP)
     assert "Traceback" not in err
+
+
+# Signals its own group, in a session of its own, while it starts processes; prints how they ended.
+HAMMERED = r"""
+import os, signal, subprocess, sys
+from experiments import signals
+signal.signal(signal.SIGINT, lambda *_: None)
+hammer = subprocess.Popen(
+    [sys.executable, "-c", "import os, signal, time\nsignal.signal(2, signal.SIG_IGN)\n"
+     "print(flush=True)\nwhile True: os.kill(0, 2); time.sleep(0.0003)"], stdout=subprocess.PIPE
+)
+hammer.stdout.readline()
+def start():
+    return subprocess.Popen(["true"], stdin=subprocess.PIPE, start_new_session=True)
+print({signals.apart(start).wait() for _ in range(1000)})
+hammer.kill()
+"""
+
+
+def test_a_signal_to_the_group_never_ends_a_process_apart() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HAMMERED],
+        cwd=ROOT, start_new_session=True, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "{0}\n", done

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from experiments import signals
 from experiments.engines.embedded.planning import UNKNOWN, differences, unknown
 from experiments.engines.embedded.provider import (
     OperationFailed,
@@ -116,14 +117,16 @@ class Commands:
             environment |= {name: text for name, text in previous.items() if text}
         stdin = properties.get("stdin") or None
         try:
-            process = subprocess.Popen(
-                [*(properties.get("interpreter") or ["/bin/sh", "-c"]), script],
-                cwd=self._root / properties.get("dir", ""),
-                env=environment,
-                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
+            process = signals.apart(
+                lambda: subprocess.Popen(
+                    [*(properties.get("interpreter") or ["/bin/sh", "-c"]), script],
+                    cwd=self._root / properties.get("dir", ""),
+                    env=environment,
+                    stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                )
             )
         except (OSError, ValueError) as error:
             raise OperationFailed(f"cannot start: {error}: running {_shown(script)}") from error

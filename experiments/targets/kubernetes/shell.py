@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agent import procstat
+from experiments import signals
 from experiments.host.machine import seen
 from infra.errors import PrerequisiteMissing
 from infra.kubernetes.access import CALL_S, explained
@@ -194,12 +195,14 @@ class SshSession:
     def __init__(self, shell: SshShell, words: Sequence[str], stdin: bytes | None) -> None:
         self._shell = shell
         self._stdin = stdin
-        self._process = subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
+        self._process = signals.apart(
+            lambda: subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
         )
 
     def await_line(self, seconds: float) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments import signals
 from experiments.host.procstat import CounterSample
 from experiments.targets.contract import BarrierBroken, PairResult, TrafficResult
 from experiments.validity import Reason
@@ -116,7 +117,7 @@ class Barrier:
 def _spawn(measurement: Measurement, endpoint: Endpoint, waiting: int) -> subprocess.Popen[bytes]:
     cgroup = endpoint.client_cgroup
     kind = traffic.of(measurement.traffic)
-    return subprocess.Popen(
+    return signals.apart(lambda: subprocess.Popen(
         [
             *_BOUND,
             "nsenter", f"--net={netns(endpoint.client_namespace)}",
@@ -128,7 +129,7 @@ def _spawn(measurement: Measurement, endpoint: Endpoint, waiting: int) -> subpro
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def default_congestion(endpoint: Endpoint) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments import signals
 from experiments.engines import StackRef
 from experiments.host import calls
 from experiments.host.lock import Busy
@@ -69,16 +70,20 @@ def take_away(stands: Lab) -> dict[str, Any]:
     restored = [
         calls.call("restore", "--owner", owner(node)) for node in layout.nodes(stands.stack)
     ]
-    done = subprocess.run(
-        ["/bin/sh", "-c", removal.script(stands.stack, _pairs(stands.stack))],
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise Refusal(f"the lab of stack {stands} could not be removed: {done.stderr.strip()}")
+    with signals.apart(
+        lambda: subprocess.Popen(
+            ["/bin/sh", "-c", removal.script(stands.stack, _pairs(stands.stack))],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    ) as removed:
+        _, complaint = removed.communicate()
+    if removed.returncode != 0:
+        raise Refusal(f"the lab of stack {stands} could not be removed: {complaint.strip()}")
     return {
         "stack": stands.stack,
         "folder": stands.folder,
