@@ -29,7 +29,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from analysis.load import load
-from analysis.metrics import METRICS
+from analysis.metrics import METRICS, busy
 from analysis.summary import summarise
 from benchmarks import machine, show
 from benchmarks.sweep import run
@@ -95,7 +95,7 @@ def _run(what: measurement.Measurement) -> list[dict[str, float]]:
                 inside, outside = traces[core.core]
                 kept.append(
                     {
-                        "not_idle": seconds * (100 - (core.idle or 0)) / 100,
+                        "not_idle": seconds * (busy(core) or 0) / 100,
                         "softirq": seconds * (core.soft or 0) / 100,
                         "processes": used_after[core.core] - used[core.core] - inside,
                         "traced": inside + outside,
