@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
@@ -15,6 +15,7 @@ from analysis.metrics import METRICS
 from analysis.recommend import Recommendation
 from analysis.schema import Record
 from analysis.tables import reasons
+from analysis.tradeoff import NOTHING, Tradeoff
 from analysis.verdict import ALPHA, Contrast
 
 MOST_SHOWN = 10
@@ -29,15 +30,20 @@ def caveats(
     contrasts: Sequence[Contrast],
     recommendation: Recommendation | None,
     baseline: str,
+    tradeoff: Tradeoff = NOTHING,
 ) -> list[str]:
-    """The costs of each "better" and of the recommended configuration, against the baseline."""
+    """The costs of each "better" and of the recommended configuration, against the baseline.
+
+    Those that are significant are in the trade-off and not repeated.
+    """
     known = {(one.path, one.replicas, one.configuration): one for one in states}
     recommended = recommendation.configuration if recommendation else None
     found = []
     for one in contrasts:
         if one.verdict == "better" or one.b == recommended:
             state, reference = (known[one.path, one.replicas, name] for name in (one.b, baseline))
-            costs = _costs(state, reference) + [
+            row = tradeoff.row(one.path, one.replicas, one.b)
+            costs = _costs(state, reference, row.costs if row else ()) + [
                 f"{side.invalid} attempts of {side.configuration} are invalid, so the valid runs "
                 "may be a biased selection"
                 for side in (state, reference)
@@ -48,12 +54,12 @@ def caveats(
     return found
 
 
-def _costs(state: CellSummary, reference: CellSummary) -> list[str]:
-    """The metrics that are much worse than the baseline's, as their entries define it."""
+def _costs(state: CellSummary, reference: CellSummary, known: Collection[str]) -> list[str]:
+    """Other metrics that are much worse than the baseline's, as their entries define it."""
     found = []
     for metric in METRICS.values():
         mine, other = state.means[metric.name], reference.means[metric.name]
-        if metric.cost is None or mine is None or other is None:
+        if metric.cost is None or mine is None or other is None or metric.name in known:
             continue
         worse = metric.sign * (other - mine)
         if worse > metric.cost.floor and mine >= metric.cost.times * other:

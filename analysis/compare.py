@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from analysis import comparisons, dependence, machine, statistics, verdict
+from analysis import comparisons, dependence, machine, statistics, tradeoff, verdict
 from analysis.evidence import Evidence, gather
-from analysis.metrics import BITRATE, Metric
+from analysis.limits import InvalidLimit, Limit, worst_of
+from analysis.metrics import BITRATE, Metric, principal
 from analysis.pairing import StateKey, arms
 from analysis.schema import Record
 from analysis.statistics import Effect, Floats
 from analysis.tables import run_table
+from analysis.tradeoff import LimitCheck
 from analysis.verdict import Contrast
 
 CONFIDENCE = 0.95
@@ -44,21 +46,33 @@ class Comparison(Contrast):
 
     `p_holm` decides; it is adjusted over the `family`, the number of comparisons in the report of
     the same records. `exit_code`: 4 where B is worse, 5 where the runs are inconclusive,
-    0 where B is better or there is no significant difference.
+    0 where B is better or there is no significant difference. With `limits`: 4 where B exceeds
+    one, 5 where that cannot be told, 0 where it keeps all.
     """
 
     metric: str = BITRATE.name
     family: int = 1
     sentence: str = ""
     differences: Sequence[str] = ()
+    limits: Sequence[LimitCheck] = ()
 
     @property
     def exit_code(self) -> int:
-        return {"worse": WORSE, "inconclusive": CANNOT_TELL}.get(self.verdict, 0)
+        answer = worst_of(one.standing for one in self.limits) if self.limits else self.verdict
+        return {
+            "worse": WORSE,
+            "exceeded": WORSE,
+            "inconclusive": CANNOT_TELL,
+            "cannot be told": CANNOT_TELL,
+        }.get(answer, 0)
 
     def to_json(self) -> dict[str, Any]:
         """The same as data."""
-        return {**asdict(self), "exit_code": self.exit_code}
+        return {
+            **asdict(replace(self, limits=())),
+            "limits": [one.to_json() for one in self.limits],
+            "exit_code": self.exit_code,
+        }
 
 
 def compare(
@@ -68,7 +82,8 @@ def compare(
     b: str,
     *,
     at: int | None = None,
-    metric: Metric = BITRATE,
+    metric: Metric | None = None,
+    limits: Sequence[Limit] = (),
     force: bool = False,
     baseline: str = "baseline",
 ) -> Comparison:
@@ -78,9 +93,11 @@ def compare(
     and judged in the report's family. Other records (before and after a change) are two sweeps:
     each side is taken relative to its own baseline where both have one, which cancels effects that
     all configurations of a sweep share. `at` is the replica count, by default the largest that
-    both have; the overlay is compared where both have it. Runs under unlike conditions are
-    inconclusive unless `force` is given. Raises NothingToCompare where a side has no such run, or
-    where the two have runs in common.
+    both have; `metric` is the bitrate by default, or p99 latency without one; the overlay is compared where both have it. Runs under unlike conditions are
+    inconclusive unless `force` is given. `limits` are those of B, relative to A. Raises
+    NothingToCompare where a side has no such run, or
+    where the two have runs in common, and InvalidLimit for a difference of two sweeps in a metric that they
+    compare by ratio.
     """
     together = records_a is records_b or list(records_a) == list(records_b)
     if together and a == b:
@@ -90,10 +107,12 @@ def compare(
             f"{len(shared)} of the runs are in both directories, so these are not two experiments: "
             "compare within one of them, or remove the copies"
         )
-    before, after = (
-        gather(records, baseline, [metric], run_table(records))[metric.name]
-        for records in (records_a, records_b)
+    metric = metric or principal(records_b)
+    wanted = {one.name: one for one in (metric, *(limit.metric for limit in limits))}.values()
+    of_a, of_b = (
+        gather(records, baseline, wanted, run_table(records)) for records in (records_a, records_b)
     )
+    before, after = of_a[metric.name], of_b[metric.name]
     path, replicas = _place(records_a, records_b, before, after, a, b, at)
     first, second = (path, replicas, a), (path, replicas, b)
     differences: list[str] = []
@@ -111,13 +130,44 @@ def compare(
         found, size = _within(before, first, second, baseline, force)
     else:
         found, differences = two_sweeps(before, after, first, second, baseline, force=force)
+    checks = []
+    for limit in limits:
+        mine, other = of_a[limit.metric.name], of_b[limit.metric.name]
+        if together or limit.kind == "value":
+            one = tradeoff.check(limit, other, second, a, CONFIDENCE, alike=not force)
+        else:
+            one = _across(limit, mine, other, first, second, baseline, force)
+        checks.append(one)
     return Comparison(
         **vars(found),
         metric=metric.name,
         family=size,
-        sentence=_sentence(found, metric, size, apart=not together),
+        sentence=_sentence(found, metric, size, checks, apart=not together),
         differences=differences,
+        limits=checks,
     )
+
+
+def _across(
+    limit: Limit,
+    before: Evidence,
+    after: Evidence,
+    a: StateKey,
+    b: StateKey,
+    baseline: str,
+    force: bool,
+) -> LimitCheck:
+    """What two sweeps show of a limit of B relative to A."""
+    if limit.kind != limit.metric.scale:
+        raise InvalidLimit(
+            f"{limit}: two directories are compared by {limit.metric.scale} in "
+            f"{limit.metric.name}: write a percentage such as {limit.metric.name}=+10%, or a value"
+        )
+    if a not in before.series or b not in after.series:
+        return tradeoff.unmeasured(limit)
+    found, _ = two_sweeps(before, after, a, b, baseline, force=force)
+    doubt = "" if found.doubt == found.effect.problem else found.doubt
+    return tradeoff.of_effect(limit, found.effect, doubt)
 
 
 def _runs(records: Sequence[Record]) -> set[str]:
@@ -267,7 +317,9 @@ def _place(
     return max(usable or both, key=lambda place: (place[0] == "overlay", place[1]))
 
 
-def _sentence(found: Contrast, metric: Metric, size: int, *, apart: bool) -> str:
+def _sentence(
+    found: Contrast, metric: Metric, size: int, checks: Sequence[LimitCheck], *, apart: bool
+) -> str:
     effect = found.effect
     why = f" ({found.doubt})" if found.doubt else ""
     at = verdict.where(found.path, found.replicas)
@@ -287,4 +339,5 @@ def _sentence(found: Contrast, metric: Metric, size: int, *, apart: bool) -> str
         if effect.mde is not None:
             least = verdict.detectable(effect, metric)
             parts.append(f"a difference of {least} would be found in 80 % of such experiments")
+    parts += [f"limit {one.limit}: {one.standing} ({tradeoff.stated(one)})" for one in checks]
     return "; ".join(parts) + "."

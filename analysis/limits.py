@@ -14,7 +14,9 @@ Kind = Literal["ratio", "difference", "value"]
 Standing = Literal["within", "exceeded", "cannot be told"]
 
 FORMS = "METRIC=+10% (relative to the baseline), METRIC=+5 (difference, in its unit), or METRIC=200"
-_TEXT = re.compile(r"([a-z0-9_]+)\s*=\s*([+-]?)(\d+(?:\.\d+)?|\.\d+)\s*(%?)", re.ASCII)
+_TEXT = re.compile(
+    r"([a-z0-9_]+)\s*=\s*([+-]?)(\d{1,15}(?:\.\d{1,15})?|\.\d{1,15})\s*(%?)", re.ASCII
+)
 
 
 class InvalidLimit(ValueError):
@@ -44,6 +46,14 @@ class Limit:
         if self.metric.sign * (worst - self.bound) >= 0:
             return "within"
         return "exceeded" if self.metric.sign * (best - self.bound) < 0 else "cannot be told"
+
+
+def worst_of(standings: Iterable[Standing]) -> Standing:
+    """The standing of several limits or places together."""
+    found = set(standings)
+    if "exceeded" in found:
+        return "exceeded"
+    return "cannot be told" if "cannot be told" in found else "within"
 
 
 def parse(text: str) -> Limit:

@@ -310,7 +310,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             "softirq_busiest_percent", "softirq time of the busiest core", "% of the core", "lower",
             "difference", over_cores(attrgetter("soft"), max),
-            "Softirq time of the server's core that has most of it.", digits=1, shown="changed",
+            "Softirq time of the server's core that has most of it.", digits=1,
         ),
         Metric(
             "idle_percent", "idle time", "% of the server's cores", "higher", "difference",
@@ -327,6 +327,16 @@ def find(name: str) -> Metric:
         if name in (metric.name, *metric.aliases):
             return metric
     raise UnknownMetric(f"{name!r} is not a metric; known metrics: {', '.join(METRICS)}")
+
+
+def principal(records: Iterable[Record]) -> Metric:
+    """The metric to compare unless another is named: the bitrate, or the first other one that is
+    always shown, where no valid run has a bitrate."""
+    valid = [record for record in records if record.valid]
+    always = [metric for metric in METRICS.values() if metric.shown == "always"]
+    return next(
+        (one for one in always if any(one.value(record) is not None for record in valid)), BITRATE
+    )
 
 
 def described(names: Iterable[str]) -> dict[str, MetricWords]:

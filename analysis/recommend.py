@@ -1,35 +1,32 @@
-"""Which configuration to keep: one that gains, loses nowhere and changes least (pure)."""
+"""The recommendation in words: what to keep, what it changes, what the limits exclude (pure)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from analysis.choice import WORTHWHILE, Case, Choice, Place, choose, may_lose, place
+from analysis.limits import Limit, Standing
 from analysis.metrics import BITRATE, Metric
-from analysis.schema import Record
-from analysis.verdict import Contrast, amount, gain, joined, where
+from analysis.tradeoff import NOTHING, LimitCheck, Tradeoff, stated
+from analysis.verdict import Contrast, amount, change, gain, joined, where
 
-# A configuration is not recommended where its estimate is below the baseline by more than this.
-MARGIN = 0.05
-# A smaller gain is no reason to steer, even if it is certain.
-WORTHWHILE = 0.01
-_UNKNOWN = 10**6
-
-Place = tuple[str, int]  # path, replicas
+# Of configurations that the limits exclude or may exclude; the trade-off has the others.
+_MOST_NAMED = 4
+# The runs for an interval that ends before a limit in 80 % of cases, relative to half of them.
+_FOR_POWER = ((1.96 + 0.84) / 1.96) ** 2
+_MOST_TIMES = 20
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The recommended configuration. `configuration` is None where no single one can be recommended.
-
-    The baseline is recommended where nothing is significantly better. `by_count` has the choice
-    for each replica count where one for all does not exist; a count without comparisons has none.
-    """
+    """A choice (`analysis.choice.Choice`) and the sentences that state and explain it."""
 
     sentence: str
     configuration: str | None = None
     by_count: dict[int, str] = field(default_factory=dict)
+    tentative: str | None = None
 
 
 def recommend(
@@ -39,208 +36,278 @@ def recommend(
     baseline: str,
     places: Collection[Place] = (),
     metric: Metric = BITRATE,
+    tradeoff: Tradeoff = NOTHING,
 ) -> Recommendation | None:
-    """The choice over all replica counts and paths; None where nothing was compared.
-
-    `places` are those that were measured or attempted, also where no run is valid: a
-    configuration without evidence at one of them is not recommended for all.
-    A configuration *gains* where its verdict is "better" and its gain at least 1 %. It *may lose*
-    where its verdict is "worse" or "inconclusive", where its interval lies wholly on the worse
-    side (harm does not wait for Holm), where its estimate is more than 5 % worse than the
-    baseline, and where it was not measured. (The percentages apply to ratios.)
-    Recommended is one that gains somewhere and may lose nowhere: of those that are not
-    significantly worse than the leader anywhere, as far as they are compared with it, the one that
-    changes the fewest values. The leader has the highest mean gain. Where none is left, the choice
-    is made for each count.
-    """
-    contrasts = [one for one in contrasts if one.a == baseline]
-    if not contrasts:
+    """The choice over all replica counts and paths; None where nothing was compared."""
+    own = [one for one in contrasts if one.a == baseline]
+    if not own:
         return None
-    wanted = sorted({*places, *map(_place, contrasts)}, key=lambda one: (one[1], one[0]))
-    if all(one.verdict == "inconclusive" for one in contrasts):
-        reasons = joined(list(dict.fromkeys(one.doubt for one in contrasts if one.doubt)))
-        return Recommendation(f"No recommendation: the runs are inconclusive ({reasons}).")
-    unknown = [place for place in wanted if place not in set(map(_place, contrasts))]
-    places_unknown = joined([where(*place) for place in unknown])
-    nothing = f" Nothing is compared at {places_unknown}." if unknown else ""
-    if not any(_gains(one, metric) for one in contrasts):
-        return Recommendation(
-            f"Recommended: {baseline}. No configuration is significantly better by at least "
-            f"{WORTHWHILE * 100:.0f} %.{nothing}",
-            baseline,
-        )
-    chosen = _choice(contrasts, pairwise, complexity, wanted, metric)
-    if chosen is not None:
-        return Recommendation(_single(chosen, contrasts, complexity, metric), chosen)
-    by_count = {
-        count: _choice(
-            contrasts, pairwise, complexity, [one for one in wanted if one[1] == count], metric
-        )
-        or baseline
-        for count in sorted({one.replicas for one in contrasts})
-    }
-    sentence = _several(by_count, contrasts, baseline, wanted, metric) + nothing
-    alone = set(by_count.values()) == {baseline} and not unknown
-    return Recommendation(sentence, baseline if alone else None, by_count)
+    wanted = sorted({*places, *map(place, own)}, key=lambda one: (one[1], one[0]))
+    found = Case(own, pairwise, complexity, baseline, wanted, metric, tradeoff)
+    choice = choose(found)
+    return Recommendation(
+        _text(found, choice), choice.configuration, choice.by_count, choice.tentative
+    )
 
 
-def _place(one: Contrast) -> Place:
-    return one.path, one.replicas
+def _text(found: Case, choice: Choice) -> str:
+    """The first sentence has the choice, its interval, and what the limits exclude."""
+    if all(one.verdict == "inconclusive" for one in found.contrasts):
+        reasons = joined(list(dict.fromkeys(one.doubt for one in found.contrasts if one.doubt)))
+        return f"No recommendation: the runs are inconclusive ({reasons})."
+    chosen = choice.configuration
+    if chosen and chosen != found.baseline:
+        first = _single(found, chosen)
+        more = [*_changes(found, chosen), *_not_chosen(found, chosen)]
+    elif chosen:
+        first, more = _baseline(found), _elsewhere(found)
+    elif choice.tentative:
+        first, more = _tentative(found, choice.tentative), []
+    else:
+        first, more = _several(found), []
+    if choice.by_count and not chosen:
+        more.append(f"By replica count: {_by_count(choice.by_count, found.baseline)}")
+    unknown = [one for one in found.places if one not in set(map(place, found.contrasts))]
+    if unknown:
+        more.append(f"Nothing is compared at {joined([where(*one) for one in unknown])}")
+    limits = _of_limits(found, chosen, choice.tentative)
+    return " ".join(f"{one}." for one in ("; ".join([first, *limits]), *more))
+
+
+def _single(found: Case, chosen: str) -> str:
+    own = sorted(found.of(chosen, found.places), key=lambda one: (one.replicas, one.path == "host"))
+    first = [one for one in own if one.verdict == "better"] or own
+    text = f"Recommended: {chosen}, with {found.metric.title} {_amounts(found, first)} against {found.baseline}"
+    for verdict in ("worse", "no significant difference"):
+        if rest := [one for one in own if one not in first and one.verdict == verdict]:
+            text += f" ({verdict}: {_amounts(found, rest)})"
+    return text
+
+
+def _amounts(found: Case, some: Sequence[Contrast]) -> str:
+    return joined([_placed(one, found.metric) for one in some])
+
+
+def _baseline(found: Case) -> str:
+    if losing := _losing(found):
+        return (
+            f"Recommended: {found.baseline}, because each configuration that gains at some places "
+            f"may lose at others: {losing}"
+        )
+    least = f" by at least {WORTHWHILE * 100:.0f} %" if found.metric.scale == "ratio" else ""
+    limits = "within the limits " if found.tradeoff.limits else ""
+    text = (
+        f"Recommended: {found.baseline}, because no configuration {limits}is significantly better "
+        f"in {found.metric.title}{least}"
+    )
+    possible = [
+        one
+        for one in found.contrasts
+        if one.effect.estimate is not None and found.standing(one.b, [place(one)]) != "exceeded"
+    ]
+    if possible:
+        top = max(possible, key=lambda one: gain(one.effect, found.metric))
+        text += f" (the highest estimate is that of {top.b}: {_placed(top, found.metric)})"
+    return text
+
+
+def _tentative(found: Case, name: str) -> str:
+    checks = _checks(found, name, "cannot be told")
+    better = [one for one in found.of(name, found.places) if one.verdict == "better"]
+    gained = f" ({found.metric.title} {_amounts(found, better)} against {found.baseline})"
+    text = (
+        f"No certain recommendation: {name} would be best{gained if better else ''}, but it cannot be told "
+        f"whether it is within {_stated(checks)}"
+    )
+    times = max(map(_times, checks), default=0.0)
+    if times <= _MOST_TIMES:
+        text += (
+            f": about {math.ceil(times)} times as many runs would tell in 80 % of cases, if the "
+            "estimate is right"
+        )
+    return text
+
+
+def _times(check: LimitCheck) -> float:
+    """How many times as many runs would decide on a limit, if the estimate is the truth."""
+    low, high, middle = check.found.low, check.found.high, check.found.estimate
+    if check.doubt or low is None or high is None or middle is None:
+        return math.inf
+    measured = [low, high, middle, check.limit.bound]
+    if check.limit.kind == "ratio":
+        measured = [math.log(one) for one in measured]
+    low, high, middle, bound = measured
+    half, distance = (high - low) / 2, abs(bound - middle)
+    return _FOR_POWER * (half / distance) ** 2 if distance else math.inf
+
+
+def _several(found: Case) -> str:
+    if not found.keeps_baseline and not found.gaining(excluded=False):
+        return "No recommendation: no configuration is known to keep the limits"
+    text = "No single configuration is recommended"
+    if losing := _losing(found):
+        text += f", because each that gains at some places may lose at others: {losing}"
+    return text
+
+
+def _losing(found: Case) -> str:
+    """The configurations that gain somewhere and may lose elsewhere, with their worst case."""
+    losses = {name: _loss(found, name) for name in found.gaining(excluded=False)}
+    return joined([f"{name} ({loss})" for name, loss in losses.items() if loss])
+
+
+def _by_count(by_count: Mapping[int, str], baseline: str) -> str:
+    choices: dict[str, list[int]] = {}
+    for count, name in by_count.items():
+        choices.setdefault(name, []).append(count)
+    return joined(
+        [
+            f"{name} for {joined([str(count) for count in counts])} "
+            f"{'pair' if counts == [1] else 'pairs'}"
+            for name, counts in sorted(choices.items(), key=lambda item: item[0] != baseline)
+        ]
+    )
+
+
+def _of_limits(found: Case, chosen: str | None, tentative: str | None) -> list[str]:
+    """What the choice keeps, and what each limit excludes or may exclude of the others."""
+    kept = [
+        check
+        for check in (_checks(found, chosen, "within") if chosen else ())
+        if chosen != found.baseline or check.limit.kind == "value"
+    ]
+    rivals = found.gaining() if found.keeps_baseline else found.names
+    others = [name for name in (found.baseline, *rivals) if name not in (chosen, tentative)]
+    texts: tuple[tuple[Standing, str], ...] = (
+        ("exceeded", "excluded by the limit"),
+        ("cannot be told", "not certain to be within the limit"),
+    )
+    parts = [f"within {_stated(kept)}"] if kept else []
+    for standing, text in texts:
+        by_limit: dict[Limit, dict[str, list[str]]] = {}
+        for name in others:
+            if found.standing(name, found.places) == standing:
+                for check in _checks(found, name, standing):
+                    known = by_limit.setdefault(check.limit, {})
+                    known.setdefault(stated(check), []).append(name)
+        for limit, known in by_limit.items():
+            named = [f"{joined(names)} ({why})" for why, names in known.items()]
+            more = len(named) - _MOST_NAMED
+            named[_MOST_NAMED:] = [f"{more} more"] if more > 0 else []
+            parts.append(f"{text} {limit}: {joined(named)}")
+    return parts
+
+
+def _checks(found: Case, name: str, standing: Standing) -> list[LimitCheck]:
+    """The checks of a configuration with this standing: of each limit, that of the worst place."""
+    worst: dict[Limit, LimitCheck] = {}
+    for row in found.rows(name, found.places):
+        for check in row.limits:
+            if check.standing == standing:
+                known = worst.get(check.limit, check)
+                worst[check.limit] = min(known, check, key=_margin)
+    return list(worst.values())
+
+
+def _margin(check: LimitCheck) -> float:
+    """How far the estimate is on the good side of the limit."""
+    if check.found.estimate is None:
+        return -math.inf
+    return check.limit.metric.sign * (check.found.estimate - check.limit.bound)
+
+
+def _stated(checks: Sequence[LimitCheck]) -> str:
+    return joined([f"the limit {check.limit} ({stated(check)})" for check in checks])
+
+
+def _changes(found: Case, chosen: str) -> list[str]:
+    """What the choice costs, buys and does not change in other metrics, each at its worst place."""
+    parts: dict[str, list[str]] = {
+        "Costs": [], "Also better": [], "No significant difference": [], "Inconclusive": []
+    }  # fmt: skip
+    limited = {limit.metric.name for limit in found.tradeoff.limits}
+    for metric in found.tradeoff.metrics:
+        rows = [row for row in found.rows(chosen, found.places) if metric.name in row.contrasts]
+        if metric == found.metric or not rows:
+            continue
+        costs = [row for row in rows if metric.name in row.costs]
+        buys = [row for row in rows if metric.name in row.buys]
+        own = [row.contrasts[metric.name] for row in costs or buys or rows]
+        worst = min(own, key=lambda one: gain(one.effect, metric))
+        if costs or buys:
+            parts["Costs" if costs else "Also better"].append(_changed(found, worst, metric))
+        elif metric.shown == "always" and metric.name not in limited:
+            unclear = any(one.verdict == "inconclusive" for one in own)
+            kind = "Inconclusive" if unclear else "No significant difference"
+            parts[kind].append(_changed(found, worst, metric))
+    return [f"{kind}: {joined(texts)}" for kind, texts in parts.items() if texts]
+
+
+def _elsewhere(found: Case) -> list[str]:
+    """What is better than the baseline in another metric that is always shown."""
+    parts = []
+    for metric in found.tradeoff.metrics:
+        better = [
+            f"{row.configuration} {_placed(row.buys[metric.name], metric)}"
+            for row in found.tradeoff.rows
+            if metric.name in row.buys and row.standing != "exceeded"
+        ]
+        if better and metric.shown == "always" and metric != found.metric:
+            more = [f"{len(better) - _MOST_NAMED} more"] if len(better) > _MOST_NAMED else []
+            named = joined([*better[:_MOST_NAMED], *more])
+            parts.append(f"Better in {metric.title}: {named} (--metric {metric.name})")
+    return parts
+
+
+def _not_chosen(found: Case, chosen: str) -> list[str]:
+    """Why configurations with a higher gain at some place are not recommended."""
+    own = found.of(chosen, found.places)
+    mine = {place(one): gain(one.effect, found.metric) for one in own}
+    higher = dict.fromkeys(
+        one.b
+        for one in found.contrasts
+        if one.verdict == "better"
+        and gain(one.effect, found.metric) > mine[place(one)]
+        and found.standing(one.b, found.places) == "within"
+    )
+    losses = {name: _loss(found, name) for name in higher}
+    losing = [f"{name} ({loss})" for name, loss in losses.items() if loss]
+    changes = found.complexity
+    complex_ = [
+        name
+        for name, loss in losses.items()
+        if not loss and changes.get(name, 0) > changes.get(chosen, 0)
+    ]
+    parts = []
+    if losing:
+        parts.append(f"Better at some places, but not recommended: {joined(losing)}")
+    if complex_:
+        parts.append(f"Better at some places, but changes more values: {joined(complex_)}")
+    return parts
+
+
+def _loss(found: Case, name: str) -> str:
+    """Where a configuration may lose, its worst case; empty where it may lose nowhere."""
+    own = found.of(name, found.places)
+    missing = [one for one in found.places if one not in set(map(place, own))]
+    lost = [one for one in own if may_lose(one, found.metric)]
+    if not lost:
+        return f"not measured at {where(*missing[0])}" if missing else ""
+    known = [one for one in lost if one.effect.estimate is not None] or lost
+    worst = min(known, key=lambda one: gain(one.effect, found.metric))
+    text = _placed(worst, found.metric)
+    return f"{text}, inconclusive" if worst.verdict == "inconclusive" else text
+
+
+def _changed(found: Case, one: Contrast, metric: Metric) -> str:
+    """A change in a metric, with its place where there are several."""
+    text = change(one.effect, metric)
+    return f"{text} at {_at(one)}" if len(found.places) > 1 else text
+
+
+def _placed(one: Contrast, metric: Metric) -> str:
+    return f"{amount(one.effect, metric)} at {_at(one)}"
 
 
 def _at(one: Contrast) -> str:
     return where(one.path, one.replicas)
-
-
-def _gains(one: Contrast, metric: Metric) -> bool:
-    least = math.log1p(WORTHWHILE) if one.effect.scale == "ratio" else 0.0
-    return one.verdict == "better" and gain(one.effect, metric) >= least
-
-
-def changed_values(records: Iterable[Record], reference: Iterable[Record]) -> int | None:
-    """The number of values that differ between a configuration and the reference.
-
-    Each knob of a role counts once, however many pods or queues there are. None where no record
-    has its steering.
-    """
-    found, other = _values(records), _values(reference)
-    if not found or not other:
-        return None
-    return sum(found.get(key) != other.get(key) for key in found.keys() | other.keys())
-
-
-def _values(records: Iterable[Record]) -> dict[tuple[str, str], set[str]]:
-    values: dict[tuple[str, str], set[str]] = {}
-    for record in records:
-        if record.steering_before:
-            table = str(record.steering_before.sock_flow_entries)
-            values.setdefault(("machine", "sock_flow_entries"), set()).add(table)
-            for queue in record.steering_before.queues:
-                values.setdefault((queue.role, "rps_cpus"), set()).add(queue.rps_cpus)
-                flows = str(queue.rps_flow_cnt)
-                values.setdefault((queue.role, "rps_flow_cnt"), set()).add(flows)
-            for one in record.steering_before.settings:
-                values.setdefault((one.role, one.knob), set()).add(one.value)
-    return values
-
-
-def _choice(
-    contrasts: Sequence[Contrast],
-    pairwise: Sequence[Contrast],
-    complexity: Mapping[str, int],
-    places: Collection[Place],
-    metric: Metric,
-) -> str | None:
-    """The configuration to keep at all these places."""
-    own = {
-        name: {_place(one): one for one in contrasts if one.b == name and _place(one) in places}
-        for name in dict.fromkeys(one.b for one in contrasts)
-    }
-    fit = {
-        name: math.fsum(gain(one.effect, metric) for one in found.values()) / len(found)
-        for name, found in own.items()
-        if set(found) == set(places)
-        and any(_gains(one, metric) for one in found.values())
-        and not any(may_lose(one, metric) for one in found.values())
-    }
-    if not fit:
-        return None
-    leader = max(fit, key=lambda name: fit[name])
-    behind = {
-        name
-        for one in pairwise
-        if _place(one) in places and leader in (one.a, one.b)
-        for name in (one.a, one.b)
-        if name != leader and one.verdict == ("better" if one.b == leader else "worse")
-    }
-    compared = {name for one in pairwise for name in (one.a, one.b) if leader in (one.a, one.b)}
-    return min(
-        (name for name in fit if name == leader or (name in compared and name not in behind)),
-        key=lambda name: (complexity.get(name, _UNKNOWN), -fit[name], name),
-    )
-
-
-def may_lose(one: Contrast, metric: Metric) -> bool:
-    """Whether the configuration may be worse than the baseline there, as `recommend` defines it."""
-    effect = one.effect
-    margin = math.log(1 - MARGIN) if effect.scale == "ratio" else -math.inf
-    bound = effect.high if metric.better == "higher" else effect.low
-    return (
-        one.verdict in ("worse", "inconclusive")
-        or gain(effect, metric) < margin
-        or (bound is not None and metric.sign * (bound - effect.null) < 0)
-    )
-
-
-def _single(
-    chosen: str, contrasts: Sequence[Contrast], complexity: Mapping[str, int], metric: Metric
-) -> str:
-    places = list(dict.fromkeys(map(_place, contrasts)))
-    own = sorted(
-        (one for one in contrasts if one.b == chosen),
-        key=lambda one: (one.replicas, one.path == "host"),
-    )
-    gains = [
-        f"{amount(one.effect, metric)} at {_at(one)}" for one in own if one.verdict == "better"
-    ]
-    others = [
-        f"{_at(one)} ({amount(one.effect, metric)})" for one in own if one.verdict != "better"
-    ]
-    text = f"Recommended: {chosen}. Against {own[0].a}, {metric.title} {joined(gains)}"
-    if others:
-        text += f"; no significant difference at {joined(others)}"
-    text += "."
-    mine = {_place(one): gain(one.effect, metric) for one in own}
-    losses = {
-        one.b: _loss(contrasts, one.b, places, metric)
-        for one in contrasts
-        if one.verdict == "better" and gain(one.effect, metric) > mine[_place(one)]
-    }
-    losing = [f"{name} ({loss})" for name, loss in losses.items() if loss]
-    complex_ = [
-        name
-        for name, loss in losses.items()
-        if not loss and complexity.get(name, 0) > complexity.get(chosen, 0)
-    ]
-    if losing:
-        text += f" Better at some places, but not recommended: {joined(losing)}."
-    if complex_:
-        text += f" Better at some places, but changes more values: {joined(complex_)}."
-    return text
-
-
-def _loss(contrasts: Sequence[Contrast], name: str, places: Sequence[Place], metric: Metric) -> str:
-    """Where a configuration may lose, its worst case; empty where it may lose nowhere."""
-    own = {_place(one) for one in contrasts if one.b == name}
-    missing = [place for place in places if place not in own]
-    lost = [one for one in contrasts if one.b == name and may_lose(one, metric)]
-    if not lost:
-        return f"not measured at {where(*missing[0])}" if missing else ""
-    known = [one for one in lost if one.effect.estimate is not None] or lost
-    worst = min(known, key=lambda one: gain(one.effect, metric))
-    text = f"{amount(worst.effect, metric)} at {_at(worst)}"
-    return f"{text}, inconclusive" if worst.verdict == "inconclusive" else text
-
-
-def _several(
-    by_count: Mapping[int, str],
-    contrasts: Sequence[Contrast],
-    baseline: str,
-    places: Sequence[Place],
-    metric: Metric,
-) -> str:
-    gaining = dict.fromkeys(one.b for one in contrasts if _gains(one, metric))
-    losses = {name: _loss(contrasts, name, places, metric) for name in gaining}
-    losing = [f"{name} ({loss})" for name, loss in losses.items() if loss]
-    choices: dict[str, list[int]] = {}
-    for count, name in by_count.items():
-        choices.setdefault(name, []).append(count)
-    parts = [
-        f"{name} for {joined([str(count) for count in found])} "
-        f"{'pair' if found == [1] else 'pairs'}"
-        for name, found in sorted(choices.items(), key=lambda item: item[0] != baseline)
-    ]
-    return (
-        "No single configuration is recommended, because each that gains at some places may lose "
-        f"at others: {joined(losing)}. By replica count: {joined(parts)}."
-    )

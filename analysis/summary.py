@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,14 +13,15 @@ import pandas as pd
 from analysis import carryover, caveats, comparisons, machine, statistics, verdict
 from analysis.carryover import SwitchbackChecks
 from analysis.cell_summary import CellSummary
+from analysis.choice import WORTHWHILE, changed_values
 from analysis.dependence import Check
 from analysis.episodes import Episode, episodes
 from analysis.evidence import Evidence, gather
 from analysis.explanation import explain
 from analysis.limits import Limit
-from analysis.metrics import BITRATE, METRICS, Metric
+from analysis.metrics import BITRATE, METRICS, Metric, principal
 from analysis.pairing import Series, StateKey
-from analysis.recommend import Recommendation, changed_values, recommend
+from analysis.recommend import Recommendation, recommend
 from analysis.schema import Record
 from analysis.tables import configuration_order, core_table, run_table
 from analysis.tradeoff import Tradeoff, tradeoff
@@ -114,13 +115,14 @@ def summarise(
     *,
     baseline: str = "baseline",
     confidence: float = 0.95,
-    metric: Metric = BITRATE,
+    metric: Metric | None = None,
     limits: Sequence[Limit] = (),
 ) -> Summary:
     """Everything that these records support.
 
     `baseline` names the configuration the others are compared with and `confidence` the level of
-    the intervals; verdicts are at its complement. `limits` are judged in the trade-off. Raises ValueError for a confidence outside
+    the intervals; verdicts are at its complement. `metric` is compared, by default the bitrate, or
+    p99 latency where that decides (see `_principal`). `limits` are judged in the trade-off. Raises ValueError for a confidence outside
     (0, 1).
     """
     if not 0 < confidence < 1:
@@ -128,6 +130,9 @@ def summarise(
     records = list(records)
     runs, cores = run_table(records), core_table(records)
     of_each = gather(records, baseline, METRICS.values(), runs)
+    decided = metric or _principal(records, of_each, baseline, confidence)
+    same = not metric and decided != principal(records)
+    metric = decided
     evidence = of_each[metric.name]
     names = configuration_order(runs["configuration"], baseline)
     rank = {name: position for position, name in enumerate(names)}
@@ -147,7 +152,8 @@ def summarise(
     states = _states(runs, cores, keys, evidence, confidence)
     of_switchback = episodes(records)
     checks = carryover.check(of_switchback, baseline, confidence)
-    recommendation = _recommendation(records, contrasts, pairwise, baseline, metric)
+    balance = tradeoff(of_each, contrasts, metric, limits, keys, baseline, confidence)
+    recommendation = _recommendation(records, contrasts, pairwise, baseline, metric, balance)
     return Summary(
         metric=metric,
         method=" and ".join(sorted({record.method for record in records})),
@@ -158,16 +164,18 @@ def summarise(
         states=states,
         contrasts=contrasts,
         pairwise=pairwise,
-        tradeoff=tradeoff(of_each, contrasts, metric, limits, keys, baseline, confidence),
+        tradeoff=balance,
         paths=paths,
         check=evidence.check,
         episodes=of_switchback,
         switchback=checks,
         invalid=_invalid(runs),
         recommendation=recommendation,
-        verdict=_verdict(states, contrasts, pairwise, paths, baseline, recommendation, metric),
+        verdict=_verdict(
+            states, contrasts, pairwise, paths, baseline, recommendation, metric, same
+        ),
         explanation=explain(records, contrasts, recommendation, baseline, metric),
-        caveats=caveats.caveats(states, contrasts, recommendation, baseline),
+        caveats=caveats.caveats(states, contrasts, recommendation, baseline, balance),
         warnings=[
             *(checks.warnings() if checks else []),
             *caveats.warnings(records, runs, states, contrasts, evidence, baseline),
@@ -176,12 +184,34 @@ def summarise(
     )
 
 
+def _principal(
+    records: Sequence[Record], of_each: Mapping[str, Evidence], baseline: str, confidence: float
+) -> Metric:
+    """The metric that decides unless one is named.
+
+    Streams at a rate that every configuration delivers have the same bitrate, so that it decides
+    nothing: then p99 latency does, where it was measured.
+    """
+    found = principal(records)
+    latency = of_each["p99_us"]
+    if found != BITRATE or not latency.series:
+        return found
+    bitrates = of_each[found.name]
+    ratios = [
+        bitrates.effect(*couple, confidence=confidence).estimate
+        for couple in comparisons.against_couples(bitrates, baseline)
+    ]
+    same = [ratio and abs(math.log(ratio)) < math.log1p(WORTHWHILE) for ratio in ratios]
+    return latency.metric if same and all(same) else found
+
+
 def _recommendation(
     records: Sequence[Record],
     contrasts: Sequence[Contrast],
     pairwise: Sequence[Contrast],
     baseline: str,
     metric: Metric,
+    balance: Tradeoff,
 ) -> Recommendation | None:
     """The recommendation over every path and replica count that was measured or attempted."""
     complexity = {}
@@ -193,7 +223,7 @@ def _recommendation(
         if changed is not None:
             complexity[name] = changed
     places = {(record.path, record.replicas) for record in records}
-    return recommend(contrasts, pairwise, complexity, baseline, places, metric)
+    return recommend(contrasts, pairwise, complexity, baseline, places, metric, balance)
 
 
 def _states(
@@ -254,11 +284,17 @@ def _verdict(
     baseline: str,
     recommendation: Recommendation | None,
     metric: Metric,
+    same: bool,
 ) -> list[str]:
     if not any(state.runs for state in states):
         return ["There is no valid run."]
     plain = [one for one in paths if one.configuration == baseline]
     words = [recommendation.sentence] if recommendation else []
+    if same:
+        words.append(
+            f"The bitrate of all configurations is the same within {WORTHWHILE * 100:.0f} %, so "
+            f"{metric.title} decides (--metric)."
+        )
     words += verdict.sentences(contrasts, pairwise, plain or paths, metric)
     if not contrasts:
         known = ", ".join(dict.fromkeys(state.configuration for state in states))

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from analysis import comparisons, statistics
+from analysis import comparisons, statistics, verdict
 from analysis.evidence import Evidence
-from analysis.limits import Limit, Standing
-from analysis.metrics import METRICS, Metric, Scale
+from analysis.limits import Limit, Standing, worst_of
+from analysis.metrics import METRICS, Metric
 from analysis.pairing import StateKey, arms
 from analysis.statistics import Effect, Floats
 from analysis.verdict import Contrast, Verdict
@@ -63,10 +63,7 @@ class Row:
     @property
     def standing(self) -> Standing:
         """Of all limits together."""
-        found = {one.standing for one in self.limits}
-        if "exceeded" in found:
-            return "exceeded"
-        return "cannot be told" if "cannot be told" in found else "within"
+        return worst_of(one.standing for one in self.limits)
 
     @property
     def buys(self) -> dict[str, Contrast]:
@@ -114,6 +111,9 @@ class Tradeoff:
                 for row in self.rows
             ],
         }
+
+
+NOTHING = Tradeoff((), (), ())
 
 
 def tradeoff(
@@ -182,6 +182,21 @@ def tradeoff(
     )
 
 
+def stated(check: LimitCheck) -> str:
+    """What was found, on the scale of the limit: 1.58x [1.40, 1.78]; or why nothing was."""
+    found, metric = check.found, check.limit.metric
+    if check.doubt or found.estimate is None:
+        return check.doubt or "not known"
+    if found.low == found.high:
+        found = Interval(found.estimate)
+    if check.limit.kind != "value":
+        effect = Effect(found.estimate, found.low, found.high, scale=check.limit.kind)
+        return verdict.amount(effect, metric)
+    measured = [found.estimate, found.low, found.high]
+    middle, *bounds = [verdict.digits(one, metric.digits) for one in measured if one is not None]
+    return f"{middle} [{', '.join(bounds)}] {metric.unit}" if bounds else f"{middle} {metric.unit}"
+
+
 def changed(name: str, contrast: Contrast) -> Verdict | None:
     """The verdict where it is significant, and the change more than the metric's least that counts."""
     if contrast.verdict not in ("better", "worse"):
@@ -205,40 +220,46 @@ def level(values: Floats, metric: Metric, confidence: float) -> Interval:
 
 
 def check(
-    limit: Limit, evidence: Evidence, key: StateKey, baseline: str, confidence: float
+    limit: Limit,
+    evidence: Evidence,
+    key: StateKey,
+    baseline: str,
+    confidence: float,
+    *,
+    alike: bool = True,
 ) -> LimitCheck:
-    """What the runs of one state show of a limit."""
-    if key not in evidence.series:
-        return LimitCheck(limit, "cannot be told", Interval(None), "it was not measured")
+    """What the runs of one state show of a limit; `alike` requires equal conditions."""
     reference = (*key[:2], baseline)
+    if key not in evidence.series:
+        return unmeasured(limit)
     if limit.kind == "value":
         found = level(evidence.series[key].values, limit.metric, confidence)
-        doubt = evidence.doubt_alone(key)
-    elif key == reference:
+        return _checked(limit, found, evidence.doubt_alone(key, alike=alike))
+    if key == reference:
         equal = 1.0 if limit.kind == "ratio" else 0.0
-        found, doubt = Interval(equal, equal, equal), ""
-    elif reference not in evidence.series:
-        found, doubt = Interval(None), f"{baseline} was not measured"
-    else:
-        found = _interval(_effect(limit, evidence, reference, key, confidence))
-        doubt = evidence.doubt(reference, key)
+        return _checked(limit, Interval(equal, equal, equal))
+    if reference not in evidence.series:
+        return unmeasured(limit, f"{baseline} was not measured")
+    first, second, paired = arms(evidence.series[reference], evidence.series[key])
+    effect = statistics.effect(
+        # where the metric is compared by ratio, a limit may still be a difference
+        limit.kind, first, second, paired=paired, confidence=confidence, check=False
+    )  # fmt: skip
+    return of_effect(limit, effect, evidence.doubt(reference, key, alike=alike))
+
+
+def of_effect(limit: Limit, effect: Effect, doubt: str) -> LimitCheck:
+    """What an effect shows of a limit; one that is the same in every run needs no interval."""
+    found = Interval(effect.estimate, effect.low, effect.high)
+    if effect.problem == statistics.NO_SPREAD:
+        found = Interval(effect.estimate, effect.estimate, effect.estimate)
+    return _checked(limit, found, doubt)
+
+
+def unmeasured(limit: Limit, why: str = "it was not measured") -> LimitCheck:
+    return _checked(limit, Interval(None), why)
+
+
+def _checked(limit: Limit, found: Interval, doubt: str = "") -> LimitCheck:
     standing = "cannot be told" if doubt else limit.standing(found.low, found.high)
     return LimitCheck(limit, standing, found, doubt)
-
-
-def _effect(
-    limit: Limit, evidence: Evidence, a: StateKey, b: StateKey, confidence: float
-) -> Effect:
-    """B against A on the scale of the limit, which may be a difference where the metric's is not."""
-    first, second, paired = arms(evidence.series[a], evidence.series[b])
-    scale: Scale = "ratio" if limit.kind == "ratio" else "difference"
-    return statistics.effect(
-        scale, first, second, paired=paired, confidence=confidence, check=False
-    )
-
-
-def _interval(effect: Effect) -> Interval:
-    """An effect that is the same in every run is known without an interval."""
-    if effect.problem == statistics.NO_SPREAD:
-        return Interval(effect.estimate, effect.estimate, effect.estimate)
-    return Interval(effect.estimate, effect.low, effect.high)

@@ -76,7 +76,7 @@ def judge(
     the answer of an experiment that would have found a difference of a known size.
     """
     if p is None or effect.estimate is None:
-        return "inconclusive", effect.problem or doubt or "no interval"
+        return "inconclusive", doubt or effect.problem or "no interval"
     if doubt:
         return "inconclusive", doubt
     if p < alpha:

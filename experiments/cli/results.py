@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from experiments.cli.terminal import complain, note, out, pasted, say, show, sho
 from infra.commands import command
 
 if TYPE_CHECKING:
+    from analysis.limits import Limit
     from analysis.load import Fault, Loaded
     from analysis.metrics import Metric
     from experiments.run.plan import SweepPlan
@@ -30,9 +31,22 @@ def register(app: typer.Typer) -> None:
     terminal.register(app, published)
 
 
-DEFAULT_METRIC = "bitrate_mbps"
 MetricName = Annotated[
-    str, typer.Option("--metric", metavar="NAME", help="The metric to compare: docs/record.md.")
+    str,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="The metric to compare: docs/record.md. Default: bitrate_mbps, or p99_us without one.",
+    ),
+]
+LimitTexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="LIMIT",
+        help="Worst value of a metric that is accepted: p99_us=+10% (relative), p99_us=+20 "
+        "(difference) or p99_us=200. May be repeated.",
+    ),
 ]
 
 
@@ -41,11 +55,18 @@ def report(
     baseline: Annotated[
         str, typer.Option(help="The configuration to compare with. Default: that of the sweep.")
     ] = "",
-    metric: MetricName = DEFAULT_METRIC,
+    metric: MetricName = "",
+    limit: LimitTexts = None,
     json: Json = False,
 ) -> None:
-    """Analyse records: table, verdict, plots and one self-contained HTML file."""
-    conclude(directory, baseline=baseline, metric=metric, json=json)
+    """Analyse records: table, verdict, plots and one self-contained HTML file.
+
+    Without --limit, the limits of the sweep hold.
+
+    \b
+    ./steerlab report results/mine --limit p99_us=+10% --limit cpu_s_per_gbit=+5%
+    """
+    conclude(directory, baseline=baseline, metric=metric, limit=limit, json=json)
 
 
 def compare(
@@ -66,7 +87,8 @@ def compare(
             "--at", min=1, metavar="REPLICAS", help="Replica count. Default: the largest."
         ),
     ] = None,
-    metric: MetricName = DEFAULT_METRIC,
+    metric: MetricName = "",
+    limit: LimitTexts = None,
     force: Annotated[
         bool, typer.Option("--force", help="Compare despite different machines or conditions.")
     ] = False,
@@ -77,15 +99,19 @@ def compare(
 ) -> None:
     """Is B worse than A? Exit code 4: worse, 5: inconclusive, 0: neither.
 
+    With --limit: does B keep these limits, relative to A? Exit code 4: no, 5: it cannot be told, 0: yes.
+
     \b
     ./steerlab compare results/mine baseline rfs-plus --at 4
     ./steerlab compare results/before rfs rfs --to results/after --force
+    ./steerlab compare results/before rfs rfs --to results/after --limit bitrate=-5%
     """
     from analysis.compare import NothingToCompare
     from analysis.compare import compare as judge
+    from analysis.limits import InvalidLimit
     from infra.errors import InvalidInput
 
-    wanted = _metric(metric)
+    wanted, limits = _metric(metric), _limits(limit or ())
     left, plan = _loaded(directory)
     right, _ = _loaded(to) if to else (left, plan)
     try:
@@ -96,11 +122,14 @@ def compare(
             b,
             at=at,
             metric=wanted,
+            limits=limits,
             force=force,
             baseline=_baseline(baseline, plan),
         )
     except NothingToCompare as error:
         raise InvalidInput(f"compare: {error}") from None
+    except InvalidLimit as error:
+        raise InvalidInput(f"limit: {error}") from None
     if json:
         show_json(answer.to_json())
     else:
@@ -187,7 +216,12 @@ def _complain(faults: Iterable[Fault]) -> None:
 
 
 def conclude(
-    directory: Path, *, baseline: str = "", metric: str = DEFAULT_METRIC, json: bool = False
+    directory: Path,
+    *,
+    baseline: str = "",
+    metric: str = "",
+    limit: Sequence[str] | None = None,
+    json: bool = False,
 ) -> None:
     """Print table and verdict of a directory of records and write its report."""
     from analysis.report.cells import text_table
@@ -196,12 +230,16 @@ def conclude(
     from experiments.run import keep
     from infra.errors import InvalidInput
 
-    wanted = _metric(metric)
+    wanted, limits = _metric(metric), _limits(limit or ())
     loaded, plan = _loaded(directory)
+    if limit is None and plan:
+        limits = _limits(plan.limits)
     known = {record.configuration for record in loaded.records}
     if baseline and baseline not in known:
         raise InvalidInput(f"baseline: {directory} has no {baseline} ({', '.join(sorted(known))})")
-    summary = summarise(loaded.records, baseline=_baseline(baseline, plan), metric=wanted)
+    summary = summarise(
+        loaded.records, baseline=_baseline(baseline, plan), metric=wanted, limits=limits
+    )
     files = write_report(
         loaded.records,
         summary,
@@ -228,15 +266,26 @@ def conclude(
         raise typer.Exit(1)
 
 
-def _metric(name: str) -> Metric:
-    """The metric of this name; an unknown name is refused with the known ones."""
+def _metric(name: str) -> Metric | None:
+    """The metric of this name, if any; an unknown name is refused with the known ones."""
     from analysis.metrics import UnknownMetric, find
     from infra.errors import InvalidInput
 
     try:
-        return find(name)
+        return find(name) if name else None
     except UnknownMetric as error:
         raise InvalidInput(f"metric: {error}") from None
+
+
+def _limits(texts: Iterable[str]) -> tuple[Limit, ...]:
+    """The limits of these texts; one that cannot be read is refused."""
+    from analysis.limits import InvalidLimit, parse_all
+    from infra.errors import InvalidInput
+
+    try:
+        return parse_all(texts)
+    except InvalidLimit as error:
+        raise InvalidInput(f"limit: {error}") from None
 
 
 def _baseline(asked: str, plan: SweepPlan | None) -> str:

@@ -55,7 +55,7 @@ def _parameter(field: str, option: Option) -> inspect.Parameter:
     from experiments.run.options import Options
 
     names = [name for name in (options.flag(field), option.short) if name]
-    kind = list[str] | None if option.short else str | None
+    kind = list[str] | None if option.many else str | None
     text = f"{' '.join(str(Options.model_fields[field].description).split())}."
     shown = typer.Option(*names, help=text, metavar=option.metavar)
     return inspect.Parameter(
@@ -109,6 +109,7 @@ def sweep(
     ./steerlab sweep --quick
     ./steerlab sweep --path overlay,host --replicas 1,16 --runs 40
     ./steerlab sweep --replicas 4 --until-ci 0.05
+    ./steerlab sweep --quick --limit cpu_s_per_gbit=+10%
     ./steerlab sweep --method isolated --duration 10
     ./steerlab sweep --matrix study --max-time 8h
     ./steerlab sweep --quick --target kubernetes -c kubernetes.context=NAME

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel, to_snake
 
 from agent.knobs import SETTLE_S
+from analysis import limits
 from experiments.engines import stacks
 from infra.complaints import complaint, unknown_key, whole
 from infra.errors import InvalidInput
@@ -28,11 +29,15 @@ CUBIC = str(Stream(congestion="cubic"))
 
 
 class Option(NamedTuple):
-    """How the command line shows a field, and the key of a stack that it sets, if any."""
+    """How the command line shows a field, and the key of a stack that it sets, if any.
+
+    `many` may be repeated.
+    """
 
     metavar: str
     key: str = ""
     short: str = ""
+    many: bool = False
 
 
 def _listed(value: Any) -> Any:
@@ -60,6 +65,14 @@ def _settings(value: Any) -> Any:
         if key in decided():
             raise ValueError(f"{key} is an option of the sweep itself: {decided()[key]}")
     return tuple(sorted(texts.items()))
+
+
+def _limits(value: Any) -> tuple[str, ...]:
+    """The limits in one spelling; an unknown metric or form is refused here, before a run."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"must be texts such as {limits.FORMS}")
+    return tuple(map(str, limits.parse_all(texts)))
 
 
 Listed, Once = BeforeValidator(_listed), AfterValidator(_once)
@@ -99,7 +112,9 @@ class Options(BaseModel):
     target: Annotated[str, Option("TARGET", key="target")] = ""
     """Where to run: lab (this machine) or kubernetes (a cluster)"""
     config: Annotated[
-        tuple[tuple[str, str], ...], BeforeValidator(_settings), Option("KEY=VALUE", short="-c")
+        tuple[tuple[str, str], ...],
+        BeforeValidator(_settings),
+        Option("KEY=VALUE", short="-c", many=True),
     ] = ()
     """Any other key of a stack (docs/configuration.md); may be repeated"""
     until_ci: Annotated[float | None, Option("FRACTION")] = Field(
@@ -115,6 +130,12 @@ class Options(BaseModel):
         default="baseline", exclude_if=lambda name: name == "baseline"
     )
     """Configuration to compare with; none: no comparison"""
+    limits: Annotated[tuple[str, ...], BeforeValidator(_limits), Option("LIMIT", many=True)] = (
+        Field(default=(), alias="limit", exclude_if=lambda limits: not limits)
+    )
+    """Worst value of a metric that is accepted: p99_us=+10% (relative to the baseline), p99_us=+20
+    (difference) or p99_us=200. A configuration that exceeds it is not recommended. May be repeated,
+    or several separated by commas"""
     method: Annotated[Literal["isolated", "switchback"], Option("HOW")] = Field(
         default="isolated", exclude_if=lambda method: method == "isolated"
     )

@@ -83,11 +83,12 @@ REASONS: dict[str | tuple[str, str], str] = {
     **dict.fromkeys(
         (f"analysis/{name}.py" for name in (
             "carryover", "caveats", "compare", "dependence", "evidence", "pairing", "plots/effects", "plots/cores",
-            "plots/style", "statistics", "study/check", "summary",
+            "plots/style", "statistics", "study/check", "summary", "tradeoff",
         )),
         COMPUTES,
     ),
     ("analysis/files.py", "caller"): "sudo's own variables, in digits or not taken",
+    ("analysis/limits.py", "parse"): "digits, by its own condition",
     ("analysis/plots/library.py", "_beside_its_own_style"): "opens a folder and reads nothing",
     ("analysis/report/pages.py", "inlined"): OWN,
     ("analysis/tables.py", "configuration_order.key"): "digits, by its own condition",

@@ -35,7 +35,15 @@ def test_a_text_is_a_limit_and_back(
     "text",
     [
         *("", "cpu", "cpu=", "=5", "cpu=ten", "cpu=+10%%", "cpu=1e3", "cpu=nan", "cpu=+-5"),
-        *("cpu=10 %5", "cpu=10%", "bitrate=-100%", "bitrate=-250%", "cpu=+٣%", "cpu=5\n6"),
+        *(
+            "cpu=10 %5",
+            "cpu=10%",
+            "bitrate=-100%",
+            "bitrate=-250%",
+            "cpu=+٣%",
+            "cpu=5\n6",
+            f"cpu={'9' * 400}",
+        ),
     ],
 )
 def test_another_form_is_refused(text: str) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.recommend import changed_values, recommend
+from analysis.choice import changed_values
+from analysis.limits import parse
+from analysis.recommend import recommend
 from analysis.schema import QueueSteering, Record, Steering
 from analysis.statistics import Effect
 from analysis.summary import summarise
+from analysis.tradeoff import Interval, LimitCheck, Row, Tradeoff
 from analysis.verdict import Contrast, Verdict
 from benchmarks.synthetic import sweep, valued
 
@@ -115,6 +118,77 @@ def test_nothing_better_means_the_baseline_and_nothing_known_means_nothing() -> 
     assert recommend([], [], COMPLEXITY, "baseline") is None
 
 
+LIMIT = parse("p99_us=+10%")
+
+
+def limited(**found: dict[int, tuple[float, float, float]]) -> Tradeoff:
+    """A trade-off with the p99 ratio of each configuration and replica count against one limit."""
+    rows = [
+        Row("overlay", count, name.replace("_", "-"),
+            limits=[LimitCheck(LIMIT, LIMIT.standing(*one[1:]), Interval(*one))])
+        for name, counts in found.items()
+        for count, one in counts.items()
+    ]  # fmt: skip
+    return Tradeoff((), (LIMIT,), rows)
+
+
+GAINS = [
+    contrast("rfs", 4, 1.45, 1.35, 1.55, "better"),
+    contrast("pipeline", 4, 1.30, 1.20, 1.40, "better"),
+    contrast("rps", 4, 1.00, 0.95, 1.05, "no significant difference"),
+]
+EQUAL, COSTLY, UNCLEAR, WORSE = (
+    (1.0, 0.97, 1.03), (1.5, 1.4, 1.6), (1.08, 1.02, 1.14), (1.13, 1.07, 1.19),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("baseline", "rfs", "pipeline", "rps", "chosen", "tentative"),
+    [
+        (EQUAL, EQUAL, EQUAL, EQUAL, "rfs", None),
+        (EQUAL, COSTLY, EQUAL, EQUAL, "pipeline", None),
+        (EQUAL, UNCLEAR, EQUAL, EQUAL, "pipeline", None),
+        (EQUAL, COSTLY, COSTLY, EQUAL, "baseline", None),
+        (EQUAL, COSTLY, UNCLEAR, EQUAL, None, "pipeline"),
+        (EQUAL, UNCLEAR, COSTLY, EQUAL, None, "rfs"),
+        (EQUAL, WORSE, UNCLEAR, EQUAL, None, "pipeline"),  # by its estimate
+        (EQUAL, WORSE, COSTLY, EQUAL, None, "rfs"),
+        (COSTLY, COSTLY, EQUAL, EQUAL, "pipeline", None),
+        (COSTLY, COSTLY, COSTLY, EQUAL, "rps", None),  # gains nothing, but is within the limit
+        (COSTLY, COSTLY, COSTLY, UNCLEAR, None, "rps"),
+        (COSTLY, COSTLY, COSTLY, COSTLY, None, None),
+    ],
+)
+def test_limits_are_constraints(
+    baseline: tuple[float, float, float],
+    rfs: tuple[float, float, float],
+    pipeline: tuple[float, float, float],
+    rps: tuple[float, float, float],
+    chosen: str | None,
+    tentative: str | None,
+) -> None:
+    tradeoff = limited(baseline={4: baseline}, rfs={4: rfs}, pipeline={4: pipeline}, rps={4: rps})
+    pairwise = [contrast("rfs", 4, 1.12, 1.05, 1.19, "better", against="pipeline")]
+    found = recommend(GAINS, pairwise, {}, "baseline", tradeoff=tradeoff)
+    assert found is not None
+    assert (found.configuration, found.tentative) == (chosen, tentative)
+    excluded = found.sentence.partition(". ")[0].partition("excluded by the limit")[2]
+    for name, interval in {"rfs": rfs, "pipeline": pipeline}.items():
+        assert (name in excluded) == (interval == COSTLY)
+
+
+def test_a_limit_exceeded_at_one_count_excludes_there() -> None:
+    rows = [contrast("rfs", count, 1.45, 1.35, 1.55, "better") for count in (4, 16)]
+    tradeoff = limited(baseline={4: EQUAL, 16: EQUAL}, rfs={4: COSTLY, 16: EQUAL})
+    found = recommend(rows, [], {}, "baseline", tradeoff=tradeoff)
+    assert found is not None and found.configuration is None
+    assert found.by_count == {4: "baseline", 16: "rfs"}
+    unclear = limited(baseline={4: EQUAL, 16: EQUAL}, rfs={4: UNCLEAR, 16: EQUAL})
+    found = recommend(rows, [], {}, "baseline", tradeoff=unclear)
+    assert found is not None and found.by_count == {16: "rfs"}
+    assert (found.configuration, found.tentative) == (None, "rfs")
+
+
 def steered(record: Record, *queues: tuple[str, str, int], entries: int = 0) -> Record:
     rows = [
         QueueSteering(node="n", role=role, device="d", queue="rx-0", rps_cpus=cpus,
@@ -149,7 +223,7 @@ def test_a_summary_recommends_the_simplest_of_the_best() -> None:
     ]
     summary = summarise(records)
     assert summary.keep == "one"
-    assert summary.verdict[0].startswith("Recommended: one.")
+    assert summary.verdict[0].startswith("Recommended: one,")
     loses = [
         record.model_copy(
             update={
@@ -183,13 +257,17 @@ def costly(record: Record) -> Record:
     return Record.model_validate(data)
 
 
-def test_retransmits_drops_and_unfair_pairs_are_caveats_of_a_gain() -> None:
+def test_retransmits_and_unfair_pairs_are_costs_of_a_gain() -> None:
     records = [costly(record) for record in sweep({"baseline": 1, "rps": 1.6, "rfs": 1.3})]
     summary = summarise(records)
-    (caveat,) = summary.caveats
-    assert caveat.startswith("rps at 4 pairs")
+    row = summary.tradeoff.row("overlay", 4, "rps")
+    assert row is not None
+    assert row.costs.keys() == {"retransmits_per_gbit", "slowest_share"}
+    assert summary.recommendation is not None
+    costs = summary.recommendation.sentence.partition("Costs: ")[2]
     for part in ("retransmits", "slowest pair"):
-        assert part in caveat
+        assert part in costs
+    assert not summary.caveats
     states = {one.configuration: one for one in summary.states}
     volume = (states["rps"].means["total_mbps"] or 0) / 1000 * 5
     assert states["rps"].means["retransmits_per_gbit"] == pytest.approx(4000 / volume, rel=0.05)
@@ -198,6 +276,18 @@ def test_retransmits_drops_and_unfair_pairs_are_caveats_of_a_gain() -> None:
     shares = {name: one.means["slowest_share"] or 0 for name, one in states.items()}
     assert shares["rps"] < 0.6 < 0.85 < shares["baseline"]
     assert not summarise(sweep({"baseline": 1, "rps": 1.6})).caveats
+
+
+def test_a_large_cost_that_is_not_significant_is_a_caveat() -> None:
+    records = [
+        record.model_copy(update={"pairs": [valued(p, retransmits=9000) for p in record.pairs]})
+        if (record.configuration, record.block) == ("rps", 3)
+        else record
+        for record in sweep({"baseline": 1, "rps": 1.6})
+    ]
+    summary = summarise(records)
+    (caveat,) = summary.caveats
+    assert caveat.startswith("rps at 4 pairs") and "retransmits" in caveat
 
 
 def scaled(record: Record, factor: float) -> Record:

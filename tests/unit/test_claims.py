@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.knobs import KNOBS
-from analysis import compare, dependence, evidence, recommend, sequential
+from analysis import choice, compare, dependence, evidence, recommend, sequential
 from analysis.machine import CONDITIONS
 from analysis.metrics import BITRATE, METRICS
 from analysis.plots import figures
@@ -77,8 +77,8 @@ def floor(name: str) -> float:
         f"needs {dependence.FEWEST_BLOCKS} blocks",
         f"not before {sequential.FEWEST} runs",
         f"as much as {sequential.MODERATION} runs",
-        f"more than {recommend.MARGIN * 100:.0f} % below the baseline",
-        f"at least {recommend.WORTHWHILE * 100:.0f} %",
+        f"more than {choice.MARGIN * 100:.0f} % below the baseline",
+        f"at least {choice.WORTHWHILE * 100:.0f} %",
         f"{compare.ALLOWANCE * 100:.0f} % for each sweep are assumed",
         f"Exit code {compare.WORSE}",
         f"{compare.CANNOT_TELL} is",
@@ -173,7 +173,7 @@ def test_the_example_s_page_and_report_say_what_its_figures_support() -> None:
     assert chosen.configuration == "pipeline"
     assert f"recommendation is `{chosen.configuration}`" in page
     report = (ROOT / "docs/example/report.html").read_text()
-    assert f"Recommended: {chosen.configuration}." in report
+    assert f"Recommended: {chosen.configuration}" in report
     assert all(one in report for one in re.findall(r"\d\.\d\dx \[.*?\]", chosen.sentence))
     assert f"nodes apply {chosen.configuration} --persist" in report
     baseline = [contrast(row) for row in example() if row["family"] == "baseline"]

@@ -42,10 +42,10 @@ def steerlab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         signal.signal(number, handler)
 
 
-def kept(directory: Path, kernel: str = KERNEL, **ratios: float) -> Path:
+def kept(directory: Path, kernel: str = KERNEL, seed: int = 0, **ratios: float) -> Path:
     """A results directory of a sweep of the lab whose truth is known."""
     (directory / "records").mkdir(parents=True)
-    for record in sweep({"baseline": 1.0, **ratios}, blocks=12, spread=0.01):
+    for record in sweep({"baseline": 1.0, **ratios}, blocks=12, spread=0.01, seed=seed):
         record = record.model_copy(
             update={"machine": record.machine.model_copy(update={"kernel": kernel})}
         )
@@ -107,6 +107,68 @@ def test_a_report_shows_warnings_and_fits_the_terminal(
     assert "36 runs" in words
     assert "more warnings" in words
     assert len(words) < 3000
+
+
+@pytest.mark.parametrize(
+    ("b", "limit", "code", "standing"),
+    [
+        ("slow", "bitrate=-30%", 0, "within"),  # worse, but not by more than is accepted
+        ("slow", "bitrate=-20%", 5, "cannot be told"),
+        ("slow", "bitrate=-10%", 4, "exceeded"),
+        ("fast", "bitrate=+30%", 4, "exceeded"),
+        ("fast", "bitrate=200", 0, "within"),
+        ("fast", "p99_us=+10%", 5, "cannot be told"),
+    ],
+)
+def test_with_limits_they_decide(
+    steerlab: Cli, results: Path, b: str, limit: str, code: int, standing: str
+) -> None:
+    words = ("compare", results, "baseline", b, "--limit", limit)
+    found, said, _ = steerlab(*words, "--json")
+    (check,) = json.loads(said)["limits"]
+    assert (found, check["standing"]) == (code, standing)
+    found, said, _ = steerlab(*words)
+    assert (found, standing in said) == (code, True)
+    assert steerlab(*words, "--limit", "cpu=-90%")[0] == 4
+
+
+def test_two_sweeps_with_limits(steerlab: Cli, results: Path, tmp_path: Path) -> None:
+    after = kept(tmp_path / "after", slow=0.75, fast=1.2, seed=5)
+    words = ("compare", results, "slow", "slow", "--to", after, "--limit")
+    for limit, code in (("bitrate=-15%", 0), ("bitrate=-2%", 4), ("bitrate=100", 0)):
+        assert steerlab(*words, limit)[0] == code, limit
+    assert steerlab(*words, "retransmits=+5")[0] == 0
+    code, _, told = steerlab(*words, "bitrate=-100")
+    assert (code, "bitrate_mbps=-100" in told) == (2, True)
+
+
+def test_a_limit_excludes_and_is_data(steerlab: Cli, results: Path) -> None:
+    code, said, _ = steerlab("report", results, "--limit", "bitrate=+30%", "--json")
+    document = json.loads(said)
+    assert code == 0
+    assert document["tradeoff"]["limits"] == ["bitrate_mbps=+30%"]
+    assert {row["standing"] for row in document["tradeoff"]["rows"]} == {"exceeded"}
+    assert document["recommendation"]["configuration"] is None
+
+
+@pytest.mark.parametrize("limit", ["taste=+10%", "bitrate", "retransmits=+10%"])
+def test_a_limit_that_cannot_be_read_is_bad_input(steerlab: Cli, results: Path, limit: str) -> None:
+    for words in (("report", results), ("compare", results, "baseline", "slow")):
+        code, _, said = steerlab(*words, "--limit", limit)
+        assert (code, "limit: " in said) == (2, True)
+    assert not (results / "report.html").exists()
+
+
+def test_the_limits_of_a_sweep_hold_unless_others_are_given(
+    steerlab: Cli, tmp_path: Path, own: Path
+) -> None:
+    directory, _ = asked(tmp_path, str(own), limits="bitrate=+90%")
+    for words, limits in (
+        ((), ["bitrate_mbps=+90%"]),
+        (("--limit", "cpu=+5%"), ["cpu_s_per_gbit=+5%"]),
+    ):
+        _, said, _ = steerlab("report", directory, "--json", *words)
+        assert json.loads(said)["tradeoff"]["limits"] == limits
 
 
 def test_what_is_not_there_is_bad_input(steerlab: Cli, results: Path, tmp_path: Path) -> None:
@@ -171,11 +233,11 @@ def test_every_results_command_teaches() -> None:
         assert "DIR" in answer.output
 
 
-def asked(tmp_path: Path, own: str) -> tuple[Path, plans.SweepPlan]:
+def asked(tmp_path: Path, own: str, **more: object) -> tuple[Path, plans.SweepPlan]:
     """Results of a sweep of a user's configuration, as its plan orders them."""
     options_ = {
         "seed": 0, "blocks": 8, "configurations": ["baseline", "mine"], "replicas": [4],
-        "duration": 5, "omit": 1, "own": own,
+        "duration": 5, "omit": 1, "own": own, **more,
     }  # fmt: skip
     known = configurations.load(own)
     plan = plans.make(options.read(options_), known=known, cpus=8)
@@ -222,7 +284,7 @@ def test_what_is_defined_otherwise_now_has_no_command_to_keep(
     code, said, words = steerlab("report", directory)
     assert code == 0, words
     report = (directory / "report.md").read_text()
-    assert "Recommended: mine." in said
+    assert "Recommended: mine" in said
     assert "nodes apply" not in report
     assert str(own) in report.partition("How to keep")[2].partition("How to reproduce")[0]
 
@@ -246,7 +308,7 @@ def test_a_plan_of_another_sweep_is_named_and_not_believed(
         path.write_text(json.dumps(document))
         code, said, words = steerlab("report", directory)
         assert (code, "plan.json" in words) == (1, True)
-        assert "Recommended: mine." in said
+        assert "Recommended: mine" in said
         assert "./steerlab sweep" not in (directory / "report.md").read_text()
     path.write_text("[]")
     code, _, words = steerlab("compare", directory, "baseline", "mine")

@@ -39,6 +39,7 @@ OTHER = {
     "isolation": "fresh",
     "seed": "77",
     "baseline": "rps",
+    "limits": "cpu=+10%,retransmits=+5",
     "method": "isolated",
     "window": "0.5",
     "settle": "0.3",
@@ -145,6 +146,9 @@ asked = st.fixed_dictionaries(
         "until_ci": st.floats(0.001, 1),
         "isolation": st.sampled_from(["incremental", "fresh"]),
         "baseline": st.sampled_from(["baseline", "rps", "none"]),
+        "limits": st.lists(
+            st.sampled_from(["cpu=+10%", "p99_us=200", "bitrate=-5%", "p50_us=-3"]), max_size=3
+        ),
         "method": st.sampled_from(["isolated", "switchback"]),
         "config": st.fixed_dictionaries(
             {},
@@ -191,6 +195,22 @@ def test_the_report_has_that_line(
     text = (results / "report.md").read_text()
     (line,) = [line for line in text.splitlines() if "steerlab sweep" in line]
     assert planned(shlex.split(line)[2:]).digest == made.digest
+
+
+def test_an_option_that_may_be_repeated(
+    planned: Callable[[list[str]], plan.SweepPlan],
+) -> None:
+    made = planned([*BASE, "--limit", "cpu=+10%", "--limit", "p99_us=200,retransmits=+5"])
+    assert made.limits == ("cpu_s_per_gbit=+10%", "p99_us=200", "retransmits=+5")
+    document = {"limit": ["cpu=+10%", "p99_us=200", "retransmits=+5"]}
+    assert options.layer(document) == {"limits": document["limit"]}
+
+
+@pytest.mark.parametrize("limit", ["taste=+10%", "p99_us", "retransmits=+10%", 5, ["p99_us", 5]])
+def test_a_limit_that_cannot_be_read_is_refused(limit: object) -> None:
+    with pytest.raises(InvalidInput, match="limit"):
+        matrix.plan({"configurations": "baseline,rps", "replicas": "1", "blocks": 2, "seed": 1,
+                     "limits": limit})  # fmt: skip
 
 
 def test_plans_of_the_first_version_are_the_same_experiments() -> None:
