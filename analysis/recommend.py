@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from analysis.choice import WORTHWHILE, Case, Choice, Place, choose, may_lose, place
 from analysis.limits import Limit, Standing
@@ -21,12 +22,23 @@ _MOST_TIMES = 20
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A choice (`analysis.choice.Choice`) and the sentences that state and explain it."""
+    """A choice (`analysis.choice.Choice`) and the sentences that state and explain it.
 
-    sentence: str
+    The first one has the choice with its interval, and what the limits exclude.
+    """
+
+    sentences: Sequence[str]
     configuration: str | None = None
     by_count: dict[int, str] = field(default_factory=dict)
     tentative: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        """All sentences together."""
+        return " ".join(self.sentences)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"sentence": self.sentence, **asdict(self)}
 
 
 def recommend(
@@ -50,11 +62,10 @@ def recommend(
     )
 
 
-def _text(found: Case, choice: Choice) -> str:
-    """The first sentence has the choice, its interval, and what the limits exclude."""
+def _text(found: Case, choice: Choice) -> list[str]:
     if all(one.verdict == "inconclusive" for one in found.contrasts):
         reasons = joined(list(dict.fromkeys(one.doubt for one in found.contrasts if one.doubt)))
-        return f"No recommendation: the runs are inconclusive ({reasons})."
+        return [f"No recommendation: the runs are inconclusive ({reasons})."]
     chosen = choice.configuration
     if chosen and chosen != found.baseline:
         first = _single(found, chosen)
@@ -71,7 +82,7 @@ def _text(found: Case, choice: Choice) -> str:
     if unknown:
         more.append(f"Nothing is compared at {joined([where(*one) for one in unknown])}")
     limits = _of_limits(found, chosen, choice.tentative)
-    return " ".join(f"{one}." for one in ("; ".join([first, *limits]), *more))
+    return [f"{one}." for one in ("; ".join([first, *limits]), *more)]
 
 
 def _single(found: Case, chosen: str) -> str:

@@ -23,7 +23,7 @@ from analysis.metrics import BITRATE, METRICS, Metric, principal
 from analysis.pairing import Series, StateKey
 from analysis.recommend import Recommendation, recommend
 from analysis.schema import Record
-from analysis.tables import configuration_order, core_table, run_table
+from analysis.tables import configuration_order, core_table, latency_table, run_table
 from analysis.tradeoff import Tradeoff, tradeoff
 from analysis.verdict import Contrast, PathRatio
 
@@ -42,7 +42,7 @@ class Invalid:
 
 @dataclass(frozen=True)
 class Summary:
-    """All conclusions in one metric. `runs` and `cores` are the tables of `analysis.tables`.
+    """All conclusions in one metric. `runs`, `cores` and `latency` are tables of `analysis.tables`.
 
     `method` names the methods of the runs, joined by "and". `contrasts` are the family against
     the baseline; `pairwise` the steered configurations against each other, a family at each replica
@@ -58,6 +58,7 @@ class Summary:
     confidence: float
     runs: pd.DataFrame
     cores: pd.DataFrame
+    latency: pd.DataFrame
     states: list[CellSummary]
     contrasts: list[Contrast]
     pairwise: list[Contrast]
@@ -93,7 +94,7 @@ class Summary:
             "baseline": self.baseline,
             "confidence": self.confidence,
             "verdict": self.verdict,
-            "recommendation": asdict(self.recommendation) if self.recommendation else None,
+            "recommendation": self.recommendation and self.recommendation.to_json(),
             "keep": self.keep,
             "explanation": self.explanation,
             "caveats": self.caveats,
@@ -161,6 +162,7 @@ def summarise(
         confidence=confidence,
         runs=runs,
         cores=cores,
+        latency=latency_table(records),
         states=states,
         contrasts=contrasts,
         pairwise=pairwise,

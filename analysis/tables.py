@@ -77,6 +77,22 @@ def core_table(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(CORE_COLUMNS)).astype(CORE_COLUMNS)
 
 
+def latency_table(records: Iterable[Record]) -> pd.DataFrame:
+    """One row a quantile of the latency in a state: `us` is its median over valid runs and pairs,
+    microseconds, `fraction` the share of the messages that are not slower."""
+    records = list(records)
+    rows = [
+        (record.configuration, record.replicas, record.path, fraction, us)
+        for record, why in zip(records, reasons(records), strict=True)
+        if not why
+        for pair in record.pairs
+        for fraction, us in pair.latency
+    ]
+    columns = ["configuration", "replicas", "path", "fraction", "us"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.groupby(columns[:-1])["us"].median().reset_index()
+
+
 def reasons(records: Sequence[Record]) -> list[list[str]]:
     """Why each run does not count; empty for a run that does.
 

@@ -1,4 +1,4 @@
-"""Figures of CPU: idle and softirq of each core, and softirq against bitrate."""
+"""Figures of CPU: idle and softirq time of each core."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ import numpy as np
 import pandas as pd
 
 from analysis import statistics
-from analysis.metrics import METRICS
-from analysis.plots.library import Axes, Figure, PolyCollection
-from analysis.plots.style import Look, figure, label, legend, legend_rows
+from analysis.plots.library import Axes, PolyCollection
+from analysis.plots.style import Drawing, Look, figure, label, legend, legend_rows
 from analysis.summary import Summary
 from analysis.verdict import pairs
 
 State = Literal["idle", "soft"]
 WORDS: dict[State, str] = {"idle": "idle", "soft": "softirq"}
-# The axes of `cost`.
-RATE, WORK = METRICS["total_mbps"], METRICS["softirq_cores"]
 # Beyond these, bars and numbers are too small to read on a phone; cores.csv has them all.
 MOST_BARS = 16
 MOST_NUMBERS = 48
@@ -26,7 +23,7 @@ MOST_NUMBERS = 48
 
 def heat_map(
     summary: Summary, names: Sequence[str], styles: dict[str, Look], state: State
-) -> Figure | None:
+) -> Drawing | None:
     """Mean of each core by configuration at the smallest and the largest replica count."""
     del styles
     panels = _extremes(summary, state)
@@ -61,7 +58,7 @@ def heat_map(
 
 def bars(
     summary: Summary, names: Sequence[str], styles: dict[str, Look], state: State
-) -> Figure | None:
+) -> Drawing | None:
     """Mean of each core with its interval at the smallest and the largest replica count.
 
     None beyond 16 cores, where bars are too narrow; the heat map has them.
@@ -71,43 +68,14 @@ def bars(
         return None
     made, axes = figure(len(panels), 1, 2.1, legend_rows(names))
     for axis, (title, table) in zip(axes, panels, strict=True):
-        _bars(axis, table, names, styles, state, summary.confidence)
+        _bars(made, axis, table, names, styles, state, summary.confidence)
         axis.set_title(title)
     legend(made, names, styles, filled=True)
     return made
 
 
-def cost(summary: Summary, names: Sequence[str], styles: dict[str, Look]) -> Figure | None:
-    """Softirq of all server cores together against the bitrate of all pairs together."""
-    states = [
-        one
-        for one in summary.states
-        if one.path == "overlay" and None not in (one.means[RATE.name], one.means[WORK.name])
-    ]
-    if not states:
-        return None
-    valid = summary.runs[summary.runs["valid"] & (summary.runs["path"] == "overlay")]
-    made, (axis,) = figure(1, 1, 3.3, legend_rows(names))
-    grouped = valid.groupby(["configuration", "replicas"])
-    bitrate = statistics.spread(grouped[RATE.name], summary.confidence)
-    soft = statistics.spread(grouped[WORK.name], summary.confidence)
-    for name in names:
-        own = [(one.configuration, one.replicas) for one in states if one.configuration == name]
-        x, y, look = bitrate.loc[own], soft.loc[own], styles[name]
-        axis.errorbar(x["mean"], y["mean"], xerr=x["half"], yerr=y["half"], color=look.colour,
-                      marker=look.marker, ms=5, ls="", capsize=2, lw=0.9)  # fmt: skip
-        for (_, replicas), rate, cores in zip(own, x["mean"], y["mean"], strict=True):
-            axis.annotate(str(replicas), (rate, cores), xytext=(4, 3), fontsize=7,
-                          textcoords="offset points", color=look.colour)  # fmt: skip
-    axis.set_xlim(left=0)
-    axis.set_ylim(bottom=0)
-    axis.set_xlabel(f"{RATE.heading}; figures at the points: replicas")
-    axis.set_ylabel(WORK.heading)
-    legend(made, names, styles)
-    return made
-
-
 def _bars(
+    made: Drawing,
     axis: Axes,
     table: pd.DataFrame,
     names: Sequence[str],
@@ -128,11 +96,11 @@ def _bars(
             [(x - width / 2, 0), (x - width / 2, y), (x + width / 2, y), (x + width / 2, 0)]
             for x, y in zip(middle, heights, strict=True)
         ]
-        axis.add_collection(
-            PolyCollection(
-                boxes, facecolor=look.colour, hatch=look.hatch, edgecolor="white", lw=0.4
-            )
+        areas = PolyCollection(
+            boxes, facecolor=look.colour, hatch=look.hatch, edgecolor="white", lw=0.4
         )
+        axis.add_collection(areas)
+        made.mark(areas, name)
         axis.errorbar(middle, rows["mean"], yerr=rows["half"].fillna(0), ls="", ecolor="#444444",
                       elinewidth=0.8, capsize=1.5)  # fmt: skip
     axis.set_xticks(range(len(places)), _labels(places))

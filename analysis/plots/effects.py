@@ -7,17 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.plots.library import Axes, Figure
-from analysis.plots.style import Look, figure, legend, legend_rows
+from analysis.plots.library import Axes
+from analysis.plots.style import Drawing, Look, figure, legend, legend_rows, points
 from analysis.statistics import Effect, Floats
 from analysis.summary import Summary
-from analysis.verdict import pairs
+from analysis.verdict import digits, pairs
 
 Point = tuple[int, str, float, float, float]  # replicas, configuration, value, low, high
 Styles = dict[str, Look]
 
 
-def against_baseline(summary: Summary, names: Sequence[str], styles: Styles) -> Figure | None:
+def against_baseline(summary: Summary, names: Sequence[str], styles: Styles) -> Drawing | None:
     """Ratio to the baseline, or difference, with its interval; a panel for each path."""
     panels = {
         path: _points(
@@ -26,13 +26,13 @@ def against_baseline(summary: Summary, names: Sequence[str], styles: Styles) -> 
         for path in dict.fromkeys(one.path for one in summary.contrasts)
     }
     null = _null(summary)
-    for points in panels.values():
-        counts = dict.fromkeys(point[0] for point in points)
-        points += [(count, summary.baseline, null, null, null) for count in counts]
+    for own in panels.values():
+        counts = dict.fromkeys(point[0] for point in own)
+        own += [(count, summary.baseline, null, null, null) for count in counts]
     return _drawn(panels, names, styles, _against(summary, "baseline"), null)
 
 
-def values(summary: Summary, names: Sequence[str], styles: Styles) -> Figure | None:
+def values(summary: Summary, names: Sequence[str], styles: Styles) -> Drawing | None:
     """Mean with its interval, grouped by replicas; a panel for each path."""
     panels: dict[str, list[Point]] = {}
     for one in summary.states:
@@ -40,13 +40,15 @@ def values(summary: Summary, names: Sequence[str], styles: Styles) -> Figure | N
             half = one.half or 0
             point = (one.replicas, one.configuration, one.value, one.value - half, one.value + half)
             panels.setdefault(one.path, []).append(point)
-    return _drawn(panels, names, styles, summary.metric.heading, bottom=0)
+    return _drawn(
+        panels, names, styles, summary.metric.heading, bottom=0, places=summary.metric.digits
+    )
 
 
-def overlay_over_host(summary: Summary, names: Sequence[str], styles: Styles) -> Figure | None:
+def overlay_over_host(summary: Summary, names: Sequence[str], styles: Styles) -> Drawing | None:
     """Overlay against host network, where both were run."""
-    points = _points((one.replicas, one.configuration, one.effect) for one in summary.paths)
-    panels = {"overlay": points} if points else {}
+    found = _points((one.replicas, one.configuration, one.effect) for one in summary.paths)
+    panels = {"overlay": found} if found else {}
     return _drawn(panels, names, styles, _against(summary, "host network"), _null(summary))
 
 
@@ -57,15 +59,16 @@ def _drawn(
     label: str,
     line: float | None = None,
     bottom: float | None = None,
-) -> Figure | None:
+    places: int = 2,
+) -> Drawing | None:
     """A panel of grouped points for each path; None without panels."""
     if not panels:
         return None
     made, axes = figure(len(panels), 1, 2.9, legend_rows(names))
-    for axis, (path, points) in zip(axes, panels.items(), strict=True):
+    for axis, (path, own) in zip(axes, panels.items(), strict=True):
         if line is not None:
             axis.axhline(line, color="#555555", lw=0.8)
-        _grouped(axis, points, names, styles)
+        _grouped(made, axis, own, names, styles, places)
         axis.set_ylim(bottom=bottom)
         axis.set_ylabel(label)
         if len(panels) > 1:
@@ -74,7 +77,7 @@ def _drawn(
     return made
 
 
-def run_sequence(summary: Summary, names: Sequence[str], styles: Styles) -> Figure | None:
+def run_sequence(summary: Summary, names: Sequence[str], styles: Styles) -> Drawing | None:
     """Every valid run in the order in which it was made, a panel a replica count and path."""
     valid = summary.runs[summary.runs["valid"]]
     groups = sorted(valid.groupby(["path", "replicas"]), key=lambda g: (g[0][0] != "overlay", g[0]))
@@ -87,8 +90,9 @@ def run_sequence(summary: Summary, names: Sequence[str], styles: Styles) -> Figu
         for name in names:
             own = (runs["configuration"] == name).to_numpy()
             look = styles[name]
-            axis.plot(turns[own], runs[summary.metric.name].to_numpy()[own], color=look.colour,
-                      marker=look.marker, ms=3, lw=0.6)  # fmt: skip
+            (line,) = axis.plot(turns[own], runs[summary.metric.name].to_numpy()[own],
+                                color=look.colour, marker=look.marker, ms=3, lw=0.6)  # fmt: skip
+            made.mark(line, name)
         axis.set_title(
             f"{pairs(int(str(replicas)))}{'' if path == 'overlay' else ', host network'}"
         )
@@ -130,28 +134,30 @@ def _points(effects: Iterable[tuple[int, str, Effect]]) -> list[Point]:
     ]  # fmt: skip
 
 
-def _grouped(axis: Axes, points: Sequence[Point], names: Sequence[str], styles: Styles) -> None:
+def _grouped(
+    made: Drawing,
+    axis: Axes,
+    found: Sequence[Point],
+    names: Sequence[str],
+    styles: Styles,
+    places: int,
+) -> None:
     """Points with error bars: a group for each replica count, within it a place for each name."""
-    counts = sorted({point[0] for point in points})
+    counts = sorted({point[0] for point in found})
     step = 0.8 / max(len(names), 1)
     for position, name in enumerate(names):
-        own = [point for point in points if point[1] == name]
+        own = [point for point in found if point[1] == name]
         if not own:
             continue
         x = [counts.index(point[0]) + (position - (len(names) - 1) / 2) * step for point in own]
         value, low, high = (np.array([point[i] for point in own]) for i in (2, 3, 4))
-        look = styles[name]
-        axis.errorbar(
-            x,
-            value,
-            yerr=(value - low, high - value),
-            color=look.colour,
-            marker=look.marker,
-            ms=5,
-            ls="",
-            capsize=2.5,
-            lw=1.2,
-        )
+        tips = [
+            f"{name}, {pairs(count)}: {digits(middle, places)}"
+            + f" [{digits(least, places)}, {digits(most, places)}]" * (least < most)
+            for count, _, middle, least, most in own
+        ]
+        bars = (value - low, high - value)
+        points(made, axis, name, styles[name], (x, value), y_bars=bars, tips=tips)
     for edge in range(1, len(counts)):
         axis.axvline(edge - 0.5, color="#bbbbbb", lw=0.6)
     axis.set_xlim(-0.5, max(len(counts), 1) - 0.5)

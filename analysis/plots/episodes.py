@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from analysis.episodes import Episode, is_settling
 from analysis.metrics import METRICS
-from analysis.plots.library import Axes, Figure, PolyCollection
-from analysis.plots.style import Look, figure, legend, legend_rows
+from analysis.plots.library import Axes, PolyCollection
+from analysis.plots.style import Drawing, Look, figure, legend, legend_rows
 from analysis.schema import Record
 from analysis.summary import Summary
 from analysis.verdict import where
@@ -17,7 +17,7 @@ _SHOWN = 2
 _SETTLING, _MEASURED = 0.3, 0.85  # opacity
 
 
-def over_time(summary: Summary, names: Sequence[str], styles: dict[str, Look]) -> Figure | None:
+def over_time(summary: Summary, names: Sequence[str], styles: dict[str, Look]) -> Drawing | None:
     """The first episodes at the smallest and the largest number of pairs; settling is lighter."""
     shown = _shown(summary.episodes)
     if not shown:
@@ -25,7 +25,7 @@ def over_time(summary: Summary, names: Sequence[str], styles: dict[str, Look]) -
     made, axes = figure(len(shown), 1, 1.7, legend_rows(names))
     for axis, episode in zip(axes, shown, strict=True):
         for window in episode.windows:
-            _window(axis, window.record, styles[window.record.configuration])
+            _window(made, axis, window.record, styles[window.record.configuration])
         block = episode.windows[0].record.block
         axis.set_title(f"{where(episode.path, episode.replicas)}, episode {block}")
         axis.autoscale_view()
@@ -52,7 +52,7 @@ def _shown(episodes: Sequence[Episode]) -> list[Episode]:
     ]
 
 
-def _window(axis: Axes, record: Record, look: Look) -> None:
+def _window(made: Drawing, axis: Axes, record: Record, look: Look) -> None:
     """The parts of a window as areas."""
     for settling, opacity in ((True, _SETTLING), (False, _MEASURED)):
         parts = [part for part in record.goodput if is_settling(part, record) == settling]
@@ -60,9 +60,8 @@ def _window(axis: Axes, record: Record, look: Look) -> None:
             [(part.at, 0), (part.at, part.mbps), (part.end, part.mbps), (part.end, 0)]
             for part in parts
         ]
-        axis.add_collection(
-            PolyCollection(
-                boxes, facecolor=look.colour, alpha=opacity, hatch=look.hatch, edgecolor="white",
-                lw=0,
-            )
-        )  # fmt: skip
+        areas = PolyCollection(
+            boxes, facecolor=look.colour, alpha=opacity, hatch=look.hatch, edgecolor="white", lw=0
+        )
+        axis.add_collection(areas)
+        made.mark(areas, record.configuration)

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from analysis import files
 from analysis.caveats import MOST_DRAWN
-from analysis.plots import cores, effects, episodes
-from analysis.plots.library import Figure, PdfPages
-from analysis.plots.style import Look, looks, save, styled
+from analysis.plots import cores, effects, episodes, tradeoffs
+from analysis.plots.library import PdfPages
+from analysis.plots.style import Drawing, Look, Mark, looks, save, styled
 from analysis.summary import Summary
 from analysis.tables import configuration_order
 
-Draw = Callable[[Summary, Sequence[str], dict[str, Look]], Figure | None]
+Draw = Callable[[Summary, Sequence[str], dict[str, Look]], Drawing | None]
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One figure on disk; `caption` describes content and error bars."""
+    """One figure on disk; `caption` describes content and error bars.
+
+    `marks` are the configurations of its parts, by the id of a group of the SVG.
+    """
 
     name: str
     title: str
@@ -30,6 +33,7 @@ class Plot:
     png: Path
     pdf: Path
     page: int
+    marks: Mapping[str, Mark]
 
 
 _PLOTS: tuple[tuple[str, str, str, Draw], ...] = (
@@ -40,6 +44,12 @@ _PLOTS: tuple[tuple[str, str, str, Draw], ...] = (
     ("overlay-host", "Overlay against host network",
      "{title} over the overlay against the host network; bars are {level} intervals.",
      effects.overlay_over_host),
+    ("latency-rate", "Latency against total bitrate",
+     "p99 latency; lower and further right is better. Bars are {level} intervals on both axes.",
+     partial(tradeoffs.against_rate, cost="p99_us")),
+    ("latency-distribution", "Latency by percentile",
+     "Median over runs and pairs, at the smallest and the largest replica count; both axes are "
+     "logarithmic.", tradeoffs.distribution),
     ("softirq-heatmap", "Softirq of each core",
      "Mean over runs, percent of the window, at the smallest and the largest replica count.",
      partial(cores.heat_map, state="soft")),
@@ -53,7 +63,8 @@ _PLOTS: tuple[tuple[str, str, str, Draw], ...] = (
      "Mean over runs at the smallest and the largest replica count; bars are {level} t intervals.",
      partial(cores.bars, state="idle")),
     ("softirq-cost", "Softirq against total bitrate",
-     "Lower and further right is cheaper; bars are {level} t intervals.", cores.cost),
+     "Lower and further right is cheaper; bars are {level} intervals on both axes.",
+     partial(tradeoffs.against_rate, cost="softirq_cores")),
     ("run-sequence", "Run by run",
      "Each valid run in time order: a slope is drift, steps are dependence.",
      effects.run_sequence),
@@ -89,7 +100,10 @@ def write(summary: Summary, directory: Path) -> list[Plot]:
             if figure is not None:
                 svg, png = save(figure, directory, name, book)
                 heading, caption = heading.format(**words), caption.format(**words)
-                found.append(Plot(name, heading, caption, svg, png, pdf, page=len(found) + 1))
+                page = len(found) + 1
+                found.append(
+                    Plot(name, heading, caption, svg, png, pdf, page=page, marks=figure.marks)
+                )
     if found:
         files.write(pdf, pages.getvalue())
     return found

@@ -57,6 +57,7 @@ def _beside_its_own_style() -> Iterator[None]:
 
 with alone(), _beside_its_own_style():
     import matplotlib as mpl
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import PdfPages
@@ -64,8 +65,9 @@ with alone(), _beside_its_own_style():
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
+    from matplotlib.ticker import LogLocator
 
 __all__ = [
-    "Axes", "Figure", "FigureCanvasAgg", "Line2D", "Patch", "PdfPages", "PolyCollection",
-    "alone", "mpl",
+    "Artist", "Axes", "Figure", "FigureCanvasAgg", "Line2D", "LogLocator", "Patch",
+    "PdfPages", "PolyCollection", "alone", "mpl",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from analysis import files
 from analysis.garbage import uncollected
 from analysis.plaintext import one_line
 from analysis.plots.library import (
+    Artist,
     Axes,
     Figure,
     FigureCanvasAgg,
@@ -66,6 +67,29 @@ class Look:
     hatch: str
 
 
+@dataclass(frozen=True)
+class Mark:
+    """The configuration that a part of a figure shows, and a text for each of its points."""
+
+    name: str
+    tips: tuple[str, ...] = ()
+
+
+class Drawing(Figure):
+    """A figure with its marks by the id of their SVG group, for hover on the page."""
+
+    def __init__(self, width: float, height: float) -> None:
+        super().__init__(figsize=(width, height))
+        FigureCanvasAgg(self)
+        self.marks: dict[str, Mark] = {}
+
+    def mark(self, artist: Artist, name: str, tips: Sequence[str] = ()) -> None:
+        """State what an artist shows; `tips` are of its points, in their order."""
+        group = f"of-{len(self.marks)}"
+        artist.set_gid(group)
+        self.marks[group] = Mark(name, tuple(tips))
+
+
 def looks(configurations: Sequence[str]) -> dict[str, Look]:
     """A look for each configuration; beyond eight, colours repeat with other markers."""
     found = {}
@@ -78,12 +102,11 @@ def looks(configurations: Sequence[str]) -> dict[str, Look]:
 
 def figure(
     rows: int, columns: int, height: float, legend_rows: int = 0
-) -> tuple[Figure, list[Axes]]:
+) -> tuple[Drawing, list[Axes]]:
     """A figure of equal panels, row by row; `height` is of one panel in inches, margins apart."""
     top, bottom, gap = 0.3 + 0.2 * legend_rows, 0.5, 0.75
     tall = top + bottom + rows * height + (rows - 1) * gap
-    made = Figure(figsize=(WIDTH, tall))
-    FigureCanvasAgg(made)
+    made = Drawing(WIDTH, tall)
     axes = made.subplots(rows, columns, squeeze=False)
     made.subplots_adjust(
         left=0.125,
@@ -94,6 +117,28 @@ def figure(
         wspace=0.22,
     )
     return made, list(axes.flat)
+
+
+def points(
+    made: Drawing,
+    axis: Axes,
+    name: str,
+    look: Look,
+    where: tuple[Any, Any],
+    *,
+    x_bars: Any = None,
+    y_bars: Any = None,
+    tips: Sequence[str] = (),
+) -> None:
+    """Points of one configuration with error bars, as distances below and above the point."""
+    drawn = axis.errorbar(
+        *where, xerr=x_bars, yerr=y_bars, color=look.colour, marker=look.marker, ms=5, ls="",
+        capsize=2.5, lw=1.1,
+    )  # fmt: skip
+    line, caps, bars = drawn.lines
+    made.mark(line, name, tips)
+    for artist in (*caps, *bars):
+        made.mark(artist, name)
 
 
 def legend(
@@ -125,7 +170,7 @@ def _columns(names: Sequence[str]) -> int:
     return max(1, min(len(names), int(WIDTH / (0.4 + 0.07 * max(map(len, names))))))
 
 
-def save(made: Figure, directory: Path, name: str, book: PdfPages) -> list[Path]:
+def save(made: Drawing, directory: Path, name: str, book: PdfPages) -> list[Path]:
     """The figure as `directory`/`name`.svg and .png, and as the next page of `book`."""
     book.savefig(made)  # type: ignore[no-untyped-call]
     paths = []

@@ -6,16 +6,18 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
 
 from analysis.carryover import Shift
 from analysis.cell_summary import CellSummary
-from analysis.metrics import METRICS
+from analysis.metrics import METRICS, Metric
 from analysis.plaintext import one_line, visible
 from analysis.statistics import Effect
 from analysis.summary import Summary
+from analysis.tradeoff import Row, Tradeoff
 from analysis.verdict import (
     Contrast,
     bounds,
@@ -30,7 +32,10 @@ _FEWEST_COLUMNS = 3
 # Columns below this rank are left out before texts are shortened to a readable length.
 _MAJOR = 10
 _READABLE = 17
+# The rank of a column that a phone does not show.
+MINOR = 0
 _SHORTEST = 8
+_MOST_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,19 @@ _PATH = Column("path", lambda one: one.path, False)
 _LAG1 = Column("lag-1", lambda one: fixed(one.lag1, 2))
 
 
-def states(summary: Summary) -> Table:
-    """One row a state, with its comparison to the baseline."""
+def of_largest(summary: Summary) -> list[CellSummary]:
+    """The states, or where they are more than a screen has room for, those of the most pairs."""
+    if len(summary.states) <= _MOST_ROWS:
+        return summary.states
+    path, replicas = max(
+        ((one.path, one.replicas) for one in summary.states),
+        key=lambda one: (one[0] == "overlay", one[1]),
+    )
+    return [one for one in summary.states if (one.path, one.replicas) == (path, replicas)]
+
+
+def states(summary: Summary, shown: Sequence[CellSummary] | None = None) -> Table:
+    """One row a state, with its comparison to the baseline; `shown` are some of them."""
     metric = summary.metric
     several = len({one.path for one in summary.states}) > 1
     compared = {id(one): summary.contrast(one) for one in summary.states}
@@ -102,7 +118,7 @@ def states(summary: Summary) -> Table:
         return "; ".join(notes)
 
     return table(
-        summary.states,
+        summary.states if shown is None else shown,
         _CONFIGURATION,
         _REPLICAS,
         replace(_PATH, rank=16 if several else 0),
@@ -116,6 +132,40 @@ def states(summary: Summary) -> Table:
         Column("idle % mean", lambda one: fixed(one.means["idle_percent"], 1), rank=2),
         Column("note", note, False, 17),
     )
+
+
+def measured(tradeoff: Tradeoff) -> list[Metric]:
+    """The metrics to show in which something was compared."""
+    return [one for one in tradeoff.metrics if any(one.name in r.contrasts for r in tradeoff.rows)]
+
+
+def tradeoffs(summary: Summary) -> Table:
+    """One row a state: its effect in every metric, and the limits; no rows with one metric."""
+    metrics = measured(summary.tradeoff)
+    several = len(metrics) > 1 or summary.tradeoff.limits
+
+    def marked(row: Row, metric: Metric) -> str:
+        one = row.contrasts.get(metric.name)
+        mark = one.verdict if one and one.verdict != "no significant difference" else ""
+        return f"{interval(row, metric)} {mark}".rstrip()
+
+    return table(
+        [row for row in summary.tradeoff.rows if row.contrasts] if several else [],
+        _CONFIGURATION,
+        _REPLICAS,
+        _PATH,
+        *(Column(metric.title, partial(marked, metric=metric)) for metric in metrics),
+        *(
+            Column(str(limit), lambda row, at=place: row.limits[at].standing, False)  # type: ignore[misc]
+            for place, limit in enumerate(summary.tradeoff.limits)
+        ),
+    )
+
+
+def interval(row: Row, metric: Metric) -> str:
+    """1.36x [1.35, 1.38], the effect of a configuration in a metric."""
+    one = row.contrasts.get(metric.name)
+    return DASH if one is None else f"{_estimate(one.effect)} {bounds(one.effect)}".rstrip()
 
 
 def others(summary: Summary) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +17,12 @@ from analysis import files, statistics
 from analysis.carryover import SwitchbackChecks
 from analysis.dependence import FEWEST_BLOCKS, Check
 from analysis.load import Fault
-from analysis.plaintext import visible
+from analysis.plaintext import one_line, visible
 from analysis.plots import figures
+from analysis.plots.style import Mark
+from analysis.report import answer as answers
 from analysis.report import cells
+from analysis.report.answer import Answer
 from analysis.report.cells import Table
 from analysis.schema import Record
 from analysis.summary import Summary
@@ -40,11 +45,12 @@ class ReportFiles:
 
 @dataclass(frozen=True)
 class Section:
-    """One table of the report and its explanation."""
+    """One table of the report, with what it shows in sentences and what its columns are."""
 
     title: str
     table: Table
     note: str = ""
+    sentences: Sequence[str] = ()
 
 
 def write_report(
@@ -52,31 +58,35 @@ def write_report(
     summary: Summary,
     directory: Path,
     *,
+    answer: Answer | None = None,
     faults: Sequence[Fault] = (),
     reproduce: str = "",
-    keep: str = "",
     title: str = TITLE,
 ) -> ReportFiles:
     """Write report.html, report.md, three CSV files and plots/ into `directory`.
 
-    `records` are the source of `summary`, `reproduce` the commands that measured them and `keep`
-    the commands that keep the recommended configuration on a node. Raises OSError where
-    `directory` cannot be written, or its plots/ is a symbolic link.
+    `records` are the source of `summary`, `answer` is the first screen (by default without
+    commands) and `reproduce` the commands that measured them. Raises OSError where `directory`
+    cannot be written, or its plots/ is a symbolic link.
     """
     directory = files.folder(directory.resolve())  # the folder that was named may be a link
     drawn = figures.write(summary, directory / "plots")
     words = {
         "title": title,
         "summary": summary,
+        "answer": answer or answers.answer(summary, faults=faults),
         "faults": [str(fault) for fault in faults],
         "plots": [(plot, inlined(plot)) for plot in drawn],
-        "sections": sections(summary),
+        "results": results(summary),
+        "caveats": [*summary.caveats, *summary.warnings],
+        "details": details(summary),
         "markdown": cells.markdown,
         "fenced": cells.fenced,
+        "block": answers.block,
+        "minor": cells.MINOR,
         "reproduce": reproduce.strip(),
-        "keep": keep.strip(),
-        "winner": summary.keep,
         "reproducible": _reproducible(records),
+        **_script(),
     }
     made = ReportFiles(
         html=directory / "report.html",
@@ -100,14 +110,25 @@ _EFFECTS = {
 }
 
 
-def sections(summary: Summary) -> list[Section]:
-    """The tables of a report in reading order; those without rows are left out."""
+def results(summary: Summary) -> list[Section]:
+    """The tables before the figures; those without rows are left out."""
     level = f"{summary.confidence * 100:g} %"
-    every = [
+    return _with_rows(
         Section("Results", cells.states(summary),
                 f"Means of {summary.metric.heading} over valid runs ± {level} t interval. MDE: the smallest "
                 "difference, in this configuration alone, that the adjusted test would find in "
-                "80 % of such experiments. Softirq and idle are of the server's cores."),
+                "80 % of such experiments. Softirq and idle are of the server's cores.",
+                summary.verdict[1:]),
+        Section("Every metric against the baseline", cells.tradeoffs(summary),
+                f"Effects with {level} intervals, marked where they differ significantly (p Holm below "
+                "0.05) or are inconclusive."),
+    )  # fmt: skip
+
+
+def details(summary: Summary) -> list[Section]:
+    """The tables after the figures; those without rows are left out."""
+    level = f"{summary.confidence * 100:g} %"
+    return _with_rows(
         Section("Other metrics", cells.others(summary),
                 "Means over valid runs. docs/record.md defines each metric."),
         Section("Against the baseline", cells.contrasts(summary, summary.contrasts),
@@ -127,8 +148,18 @@ def sections(summary: Summary) -> list[Section]:
                 "a description. Drift: Theil and Sen's slope over the run order; p is Kendall's, "
                 "adjusted over this table. Blocks protect the comparison from drift that all configurations share."),
         Section("Invalid runs", cells.invalid(summary)),
-    ]  # fmt: skip
-    return [section for section in every if section.table.rows]
+    )  # fmt: skip
+
+
+def _with_rows(*sections: Section) -> list[Section]:
+    return [section for section in sections if section.table.rows]
+
+
+def _script() -> dict[str, object]:
+    """The script of the page, and its hash, which is the only one that the page may run."""
+    text = Path(__file__).with_name("report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return {"script": Markup(text), "script_hash": f"sha256-{digest}"}  # noqa: S704 (our own)
 
 
 def _switchback(checks: SwitchbackChecks | None) -> str:
@@ -190,15 +221,36 @@ def _no_formula(value: object) -> object:
 
 
 def inlined(plot: figures.Plot) -> Markup:
-    """The plot's SVG for a page with several: unique ids, and a label for screen readers."""
+    """The plot's SVG for a page with several: unique ids, a label for screen readers, and the
+    configuration of each part with the texts of its points."""
     text = plot.svg.read_text(encoding="utf-8")
     text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    parts = re.split(r'<g id="(of-\d+)">', text)
+    text = parts[0] + "".join(
+        _marked(plot.marks[group], part)
+        for group, part in zip(parts[1::2], parts[2::2], strict=True)
+    )
     used = set(re.findall(r'(?:url\(#|href="#)([\w.-]+)', text))
     text = re.sub(r' id="([\w.-]+)"', lambda m: _id(plot.name, m[1]) if m[1] in used else "", text)
     text = re.sub(r'(url\(#|href="#)', rf"\g<1>{plot.name}-", text)
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     label = f'<svg role="img" aria-label="{Markup.escape(plot.title)}"'
     return Markup(text.replace("<svg", label, 1))  # noqa: S704 (written by matplotlib)
+
+
+def _marked(mark: Mark, part: str) -> str:
+    """A group of the SVG and what follows it; its points are the first ones of this part."""
+    points = iter(mark.tips)
+
+    def tipped(match: re.Match[str]) -> str:
+        tip = next(points, None)
+        return match[0] if tip is None else f'{match[0]} data-tip="{_attribute(tip)}"'
+
+    return f'<g data-of="{_attribute(mark.name)}">{re.sub("<use", tipped, part)}'
+
+
+def _attribute(text: str) -> str:
+    return str(Markup.escape(one_line(text)))
 
 
 def _id(plot: str, name: str) -> str:

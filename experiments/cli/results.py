@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from analysis.limits import Limit
     from analysis.load import Fault, Loaded
     from analysis.metrics import Metric
+    from analysis.report.answer import Answer
+    from analysis.summary import Summary
     from experiments.run.plan import SweepPlan
 
-MOST_WARNINGS = 5
+# Sentences of the explanation on a terminal.
+MOST_REASONS = 2
 
 
 def register(app: typer.Typer) -> None:
@@ -57,16 +60,29 @@ def report(
     ] = "",
     metric: MetricName = "",
     limit: LimitTexts = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open report.html in the browser.")] = False,
     json: Json = False,
 ) -> None:
-    """Analyse records: table, verdict, plots and one self-contained HTML file.
+    """Analyse records: recommendation, costs, plots and one self-contained HTML file.
 
     Without --limit, the limits of the sweep hold.
 
     \b
     ./steerlab report results/mine --limit p99_us=+10% --limit cpu_s_per_gbit=+5%
     """
-    conclude(directory, baseline=baseline, metric=metric, limit=limit, json=json)
+    conclude(
+        directory, baseline=baseline, metric=metric, limit=limit, json=json,
+        then=_open if open_ else None,
+    )  # fmt: skip
+
+
+def _open(page: Path) -> None:
+    import webbrowser
+
+    from infra.errors import PrerequisiteMissing
+
+    if not webbrowser.open(page.as_uri()):
+        raise PrerequisiteMissing(f"open: no browser was found; the report is {page}")
 
 
 def compare(
@@ -222,9 +238,10 @@ def conclude(
     metric: str = "",
     limit: Sequence[str] | None = None,
     json: bool = False,
+    then: Callable[[Path], None] | None = None,
 ) -> None:
-    """Print table and verdict of a directory of records and write its report."""
-    from analysis.report.cells import text_table
+    """Print the answer of a directory of records and write its report; `then` gets the page."""
+    from analysis.report import answer as answers
     from analysis.report.pages import write_report
     from analysis.summary import summarise
     from experiments.run import keep
@@ -240,30 +257,53 @@ def conclude(
     summary = summarise(
         loaded.records, baseline=_baseline(baseline, plan), metric=wanted, limits=limits
     )
+    commands = keep.commands(answers.chosen(summary), loaded.records, plan)
+    here = tuple(dataclasses.replace(one, line=pasted(one.line)) for one in commands.lines)
+    answer = answers.answer(summary, dataclasses.replace(commands, lines=here), loaded.faults)
     files = write_report(
         loaded.records,
         summary,
         directory,
+        answer=answer,
         faults=loaded.faults,
         reproduce=pasted(_reproduce(plan, directory)),
-        keep=pasted(keep.commands(summary.keep, loaded.records, plan)) if summary.keep else "",
     )
     if json:
         show_json({**summary.to_json(), "report": str(files.html)})
     else:
-        show(text_table(summary, out.width))
-        show("")
-        for sentence in [*summary.verdict, *summary.caveats]:
-            say(sentence)
-        for warning in summary.warnings[:MOST_WARNINGS]:
-            note(f"warning: {warning}")
-        more = len(summary.warnings) - MOST_WARNINGS
-        if more > 0:
-            note(f"{more} more warnings are in the report")
-        note(f"method: {summary.method}")
+        _print(summary, answer)
         note(f"report: {files.html}")
+    if then:
+        then(files.html)
     if loaded.faults:
         raise typer.Exit(1)
+
+
+def _print(summary: Summary, answer: Answer) -> None:
+    """The first screen of the report on a terminal, and the table of one number of pairs."""
+    from analysis.report import answer as answers
+    from analysis.report import cells
+
+    say(answer.sentence)
+    for sentence in answer.details:
+        say(sentence)
+    if answer.tradeoff:
+        show(f"\n{cells.aligned(answer.tradeoff, out.width)}\n")
+    if answer.why:
+        say(f"Why: {' '.join(answer.why[:MOST_REASONS])}")
+    show(answers.block(answer.commands, out.width))
+    shown = cells.of_largest(summary)
+    show("")
+    show(cells.aligned(cells.states(summary, shown), out.width))
+    left = len(summary.states) - len(shown)
+    if left:
+        show(f"{left} more rows are in report.md")
+    if answer.basis:
+        note(answer.basis)
+    for warning in answer.warnings:
+        note(f"warning: {warning}")
+    if answer.more:
+        note(f"{answer.more} more warnings are in the report")
 
 
 def _metric(name: str) -> Metric | None:

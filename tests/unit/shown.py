@@ -53,7 +53,7 @@ LAB: dict[str, str | None] = {
         "./steerlab sweep --configurations baseline,rps,rfs,rps-plus,rfs-plus,rps-7,rps-plus-7,"
         f"pipeline --replicas 1,2,4,8,16 --runs 10 --seed 20261123 --out results/all {SOME}"
     ),
-    "./steerlab report results/mine": None,
+    "./steerlab report results/mine --open": "./steerlab report results/mine",
     "./steerlab report results/mine --limit cpu_s_per_gbit=+10%": None,
     "./steerlab report DIR": "./steerlab report results/mine",
     "./steerlab compare results/mine baseline rfs-plus --at 4": None,

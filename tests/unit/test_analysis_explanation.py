@@ -167,7 +167,7 @@ def test_recommended_configuration_is_explained_before_one_with_a_larger_gain() 
     summary = summarise(records)
     assert summary.recommendation
     assert summary.recommendation.configuration == "rps"
-    simpler = Recommendation("Recommended: rfs.", "rfs")
+    simpler = Recommendation(["Recommended: rfs."], "rfs")
     assert "With rfs" in explain(records, summary.contrasts, simpler, "baseline", BITRATE)[1]
 
 

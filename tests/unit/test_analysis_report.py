@@ -1,33 +1,58 @@
-"""The report as files: self-contained, well-formed, and saying the same everywhere."""
+"""The report as files: self-contained, well-formed, and the same in each of them."""
 
+import base64
 import csv
+import hashlib
+import html
 import itertools
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
+from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from analysis.limits import parse_all
 from analysis.load import Fault
 from analysis.plots.style import COLOURS, HATCHES, MARKERS, looks
+from analysis.report.answer import Answer, Command, Commands, answer, block, chosen
 from analysis.report.cells import Table, aligned, markdown, states
 from analysis.report.pages import ReportFiles, write_report
 from analysis.schema import Record
 from analysis.summary import Summary, summarise
-from benchmarks.synthetic import sweep
+from benchmarks.synthetic import mixed, sweep
 
 RATIOS = {"baseline": 1.0, "rfs": 1.3, "rps-<b>": 1.1}
 PLOTS = {
     "against-baseline", "values", "overlay-host", "softirq-heatmap", "softirq-bars",
-    "idle-heatmap", "idle-bars", "softirq-cost", "run-sequence",
+    "idle-heatmap", "idle-bars", "softirq-cost", "run-sequence", "latency-rate",
+    "latency-distribution",
 }  # fmt: skip
+P99 = {"rfs": 1.5, "rps-<b>": 0.9}
+COMMANDS = Commands((Command("Try it", "apply <rfs> --lease 2h"), Command("Undo", "restore")))
+
+
+def measured(**options: Any) -> list[Record]:
+    """Runs of `RATIOS` with latency, by default at 1 and 4 pairs."""
+    factors = {
+        name: {"bitrate_mbps": ratio, "p99_us": P99.get(name, 1.0)}
+        for name, ratio in RATIOS.items()
+    }
+    return mixed(factors, **{"replicas": (1, 4), "blocks": 8, "cores": 4, **options})
 
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    made = sweep(RATIOS, replicas=(1, 4), paths={"overlay": 1, "host": 1.5})
+    made = measured()
+    last = made[-1].start
+    assert last is not None
+    for record in measured(seed=1):  # later, and so with other values
+        order = len(made)
+        start = last + timedelta(seconds=5 * order)
+        made.append(record.model_copy(update={"path": "host", "order": order, "start": start}))
     made[3] = made[3].model_copy(update={"valid": False, "reasons": ["a|b <died>"]})
     return made
 
@@ -44,8 +69,9 @@ def files(
     directory = tmp_path_factory.mktemp("report")
     fault = Fault(Path("run-x.json"), 3, "is not <JSON>")
     return write_report(
-        records, summary, directory, faults=[fault], reproduce="sweep --seed 0", title="A & B"
-    )
+        records, summary, directory, answer=answer(summary, COMMANDS, [fault]), faults=[fault],
+        reproduce="sweep --seed 0", title="A & B",
+    )  # fmt: skip
 
 
 class Page(HTMLParser):
@@ -74,7 +100,8 @@ def page(files: ReportFiles) -> Page:
 
 
 def test_page_asks_the_network_for_nothing(files: ReportFiles, page: Page) -> None:
-    assert not page.every("script") + page.every("link") + page.every("iframe") + page.every("img")
+    assert page.every("script") == [{}]  # no src
+    assert not page.every("link") + page.every("iframe") + page.every("img")
     for tag, attrs in page.tags:
         for name in ("src", "href", "xlink:href", "data", "action"):
             value = attrs.get(name) or ""
@@ -83,6 +110,16 @@ def test_page_asks_the_network_for_nothing(files: ReportFiles, page: Page) -> No
     text = files.html.read_text(encoding="utf-8")
     assert "@import" not in text
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
+
+
+def test_page_may_run_its_own_script_alone(files: ReportFiles, page: Page) -> None:
+    text = files.html.read_text(encoding="utf-8")
+    script = text[text.index("<script>") + len("<script>") : text.index("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = [one["content"] for one in page.every("meta") if "http-equiv" in one]
+    assert policy is not None
+    assert "default-src 'none'" in policy
+    assert f"script-src 'sha256-{digest}'" in policy
 
 
 def test_page_can_be_read_by_machines(page: Page) -> None:
@@ -106,9 +143,7 @@ def test_every_reference_inside_the_page_has_its_target(files: ReportFiles, page
         assert page.ids[target] == 1, target
 
 
-def test_page_holds_every_part_and_escapes_what_it_quotes(
-    files: ReportFiles, summary: Summary, page: Page
-) -> None:
+def test_page_holds_every_part_and_escapes_what_it_quotes(files: ReportFiles, page: Page) -> None:
     text = files.html.read_text(encoding="utf-8")
     assert "A &amp; B" in text
     assert "is not &lt;JSON&gt;" in text
@@ -117,18 +152,123 @@ def test_page_holds_every_part_and_escapes_what_it_quotes(
     assert "<b>" not in text
     assert "sweep --seed 0" in text
     assert len(page.every("svg")) == len(PLOTS)
-    assert text.index('class="headline"') < text.index("<svg")
-    for part in ("Figures", "Results", "Other metrics", "Against the baseline", "Against each other",
-                 "Overlay over host network", "Validity of runs", "Invalid runs", "Warnings",
-                 "Machine", "How to reproduce"):  # fmt: skip
-        if part != "Warnings" or summary.warnings:
-            assert re.search(rf"<h2[^>]*>{part}</h2>", text), part
+    parts = ("Results", "Figures", "Caveats", "Files left out", "Other metrics",
+             "Against the baseline", "Against each other", "Overlay over host network",
+             "Validity of runs", "Invalid runs", "Machine", "How to reproduce")  # fmt: skip
+    places = [re.search(rf"<h2[^>]*>{part}</h2>", text) for part in parts]
+    assert None not in places
+    assert sorted(found.start() for found in places if found) == [
+        found.start() for found in places if found
+    ]
+
+
+def test_the_answer_comes_first_and_whole(files: ReportFiles, summary: Summary) -> None:
+    found = answer(summary, COMMANDS)
+    assert found.tradeoff is not None
+    assert found.why
+    for file, undo, end in (
+        (files.html, ">restore<", "<svg"),
+        (files.markdown, "restore", "| MDE"),
+    ):
+        text = file.read_text(encoding="utf-8")
+        order = [
+            text.index("Recommended: "), text.index("p99 latency 1."), text.index("p99 latency ["),
+            text.index("core 0"), text.index("--lease 2h"), text.index(undo), text.index(end),
+        ]  # fmt: skip
+        assert order == sorted(order)
+
+
+def tradeoff(found: Answer) -> dict[str, dict[str, str]]:
+    """The rows of the trade-off by the title of the metric, and the texts by column."""
+    assert found.tradeoff is not None
+    return {
+        row[0].partition(" [")[0]: dict(zip(found.tradeoff.head, row, strict=True))
+        for row in found.tradeoff.rows
+    }
+
+
+def test_the_answer_has_what_it_buys_and_what_it_costs(summary: Summary) -> None:
+    found = answer(summary)
+    rows = tradeoff(found)
+    for count, place in ((1, "1 pair"), (4, "4 pairs")):
+        row = summary.tradeoff.row("overlay", count, "rfs")
+        assert row is not None
+        for metric, title in (("bitrate_mbps", "bitrate"), ("p99_us", "p99 latency")):
+            effect = row.contrasts[metric].effect
+            assert effect.low is not None and effect.low > 1
+            assert rows[title][place].startswith(f"{effect.estimate:.2f}x [{effect.low:.2f},")
+    assert " → " in rows["p99 latency"]["baseline → rfs"]
+    assert rows["bitrate"]["4 pairs"] in found.sentence
+    (costs,) = [one for one in found.details if one.startswith("Costs")]
+    assert "p99 latency 1." in costs
+
+
+def test_one_metric_alone_is_no_trade_off() -> None:
+    records = [one.model_copy(update={"cores": []}) for one in sweep(RATIOS)]
+    found = answer(summarise(records))
+    assert (found.tradeoff, found.why) == (None, [])
+    assert "rfs" in found.sentence
+
+
+def test_a_choice_by_the_number_of_pairs_has_the_effects_of_each() -> None:
+    records = sweep({"baseline": 1, "a": 1.3, "b": 0.8}, replicas=(1,), blocks=8)
+    records += sweep({"baseline": 1, "a": 0.8, "b": 1.3}, replicas=(4,), blocks=8)
+    summary = summarise(records)
+    assert chosen(summary) == ["a", "b"]
+    rows = tradeoff(answer(summary))
+    assert {"1 pair, a", "4 pairs, b"} <= rows["bitrate"].keys()
+
+
+def test_what_is_not_certain_to_be_within_a_limit_has_its_effects_and_no_command() -> None:
+    factors = {"baseline": {}, "rfs": {"bitrate_mbps": 1.3, "p99_us": 1.08}}
+    limits = parse_all(["p99_us=+8%"])
+    several = (summarise(mixed(factors, blocks=12, seed=seed), limits=limits) for seed in range(6))
+    summary = next(one for one in several if one.recommendation and one.recommendation.tentative)
+    assert summary.recommendation is not None
+    assert chosen(summary) == []
+    assert summary.recommendation.tentative == "rfs"
+    assert "rfs" in answer(summary).sentence
+    assert tradeoff(answer(summary))["p99 latency"]["4 pairs"]
+
+
+def test_nothing_to_set_has_no_effects() -> None:
+    summary = summarise(mixed({"baseline": {}, "a": {}}, blocks=8))
+    found = answer(summary)
+    assert chosen(summary) == []
+    assert "baseline" in found.sentence
+    assert found.tradeoff is None
+
+
+def test_a_purpose_is_beside_its_command_where_there_is_room() -> None:
+    assert block(COMMANDS, 80).splitlines() == [
+        "apply <rfs> --lease 2h  # Try it", "restore                 # Undo",
+    ]  # fmt: skip
+    assert block(COMMANDS, 25).splitlines()[:2] == ["# Try it", "apply <rfs> --lease 2h"]
+
+
+def test_points_name_their_configuration_and_values(
+    files: ReportFiles, page: Page, summary: Summary
+) -> None:
+    named = {attrs["data-of"] for tag, attrs in page.tags if tag == "g" and "data-of" in attrs}
+    assert named == set(RATIOS)
+    tips = [str(attrs["data-tip"]) for attrs in page.every("use") if "data-tip" in attrs]
+    (contrast,) = [
+        one for one in summary.contrasts if (one.path, one.replicas, one.b) == ("host", 4, "rfs")
+    ]
+    wanted = f"rfs, 4 pairs: {contrast.effect.estimate:.2f} [{contrast.effect.low:.2f}"
+    assert len([tip for tip in tips if tip.startswith(wanted)]) == 1
+    text = files.html.read_text(encoding="utf-8")
+    for name, look in looks(["baseline", "rfs", "rps-<b>"]).items():
+        own = re.findall(rf'<use data-tip="{html.escape(name)}[,:][^>]*>', text)
+        assert own
+        assert all(look.colour.lower() in use for use in own)
 
 
 def test_markdown_says_the_same(files: ReportFiles, summary: Summary) -> None:
     text = files.markdown.read_text(encoding="utf-8")
     assert text.startswith("# A & B\n")
-    for sentence in summary.verdict:
+    assert summary.recommendation is not None
+    for sentence in (*summary.recommendation.sentences, *summary.verdict[1:]):
         assert sentence.replace("<", "&lt;") in text
     assert "a\\|b &lt;died>" in text
     for line in text.splitlines():
@@ -179,6 +319,8 @@ def test_figures_name_their_axes_with_units(files: ReportFiles) -> None:
         "softirq-bars": "softirq [%]",
         "idle-heatmap": "idle [%]",
         "softirq-cost": "[Mbit/s]",
+        "latency-rate": "p99 latency [microseconds]",
+        "latency-distribution": "99.9",
         "run-sequence": "Mbit/s per pair",
     }.items():
         assert label in texts[name]
@@ -253,14 +395,11 @@ def test_a_narrow_terminal_loses_columns_never_digits(summary: Summary) -> None:
     assert "ratio" in aligned(table, 80).splitlines()[0]
 
 
-def test_the_winner_comes_with_what_keeps_it(summary: Summary, tmp_path: Path) -> None:
-    assert summary.keep == "rfs"
-    kept = write_report([], summary, tmp_path / "kept", keep="apply rfs --persist")
-    for file in (kept.html, kept.markdown):
-        assert "How to keep rfs" in file.read_text()
-        assert "apply rfs --persist" in file.read_text()
-    silent = write_report([], summary, tmp_path / "silent")
-    assert "How to keep" not in silent.html.read_text()
+def test_no_command_comes_with_its_reason(summary: Summary, tmp_path: Path) -> None:
+    reason = "There is no command that sets <rfs>."
+    made = write_report([], summary, tmp_path, answer=answer(summary, Commands(reason=reason)))
+    assert "sets &lt;rfs&gt;." in made.html.read_text()
+    assert "sets &lt;rfs>." in made.markdown.read_text()
 
 
 def test_a_page_of_many_configurations_stays_small(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from experiments.engines.embedded import kubernetes
 from experiments.run.matrix import named, plan
 
 ROOT = Path(__file__).resolve().parents[2]
-WORDS = {3: "three", 5: "five", 6: "six", 8: "eight", 9: "nine", 10: "ten"}
+WORDS = {3: "three", 5: "five", 6: "six", 8: "eight", 9: "nine", 10: "ten", 12: "twelve"}
 
 
 def text(page: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import textwrap
+import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from study_text import write_text
 from typer.testing import CliRunner
 
-from benchmarks.synthetic import sweep
+from benchmarks.synthetic import mixed, sweep, write
 from experiments import cli
 from experiments.cli import terminal
 from experiments.run import options
@@ -22,6 +24,7 @@ from infra import configurations
 Cli = Callable[..., tuple[int, str, str]]
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 KERNEL = "6.1.0-synthetic"
+SIX = ("baseline", "rps", "rfs", "rps-plus", "rfs-plus", "pipeline")
 
 
 @pytest.fixture
@@ -100,7 +103,7 @@ def test_a_report_shows_warnings_and_fits_the_terminal(
         path.write_text(json.dumps(record))
     code, said, words = steerlab("report", results)
     assert code == 0
-    table = said.partition("\n\n")[0].splitlines()
+    table = said.rpartition("\n\n")[2].splitlines()
     assert len(table) == 4
     assert max(map(len, table)) <= columns
     assert words.count("other programs used") == 1
@@ -169,6 +172,40 @@ def test_the_limits_of_a_sweep_hold_unless_others_are_given(
     ):
         _, said, _ = steerlab("report", directory, "--json", *words)
         assert json.loads(said)["tradeoff"]["limits"] == limits
+
+
+def test_the_terminal_shows_the_answer_on_one_screen(
+    steerlab: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    truth = {name: {"bitrate_mbps": 1 + 0.05 * place} for place, name in enumerate(SIX)}
+    truth["pipeline"]["p99_us"] = 1.5
+    directory = write(mixed(truth, replicas=(1, 4), blocks=10), tmp_path / "results")
+    code, said, _ = steerlab("report", directory)
+    assert code == 0
+    lines = [line for text in said.splitlines() for line in textwrap.wrap(text, 80) or [""]]
+    assert len(lines) <= 25
+    assert max(map(len, said.rpartition("\n\n")[2].splitlines())) <= 80
+
+
+def test_a_report_opens_in_the_browser(
+    steerlab: Cli, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", f"{browser} %s")
+    monkeypatch.setattr(webbrowser, "_tryorder", None)  # it reads BROWSER once
+    assert steerlab("report", results)[0] == 0
+    assert not opened.exists()
+    assert steerlab("report", results, "--open")[0] == 0
+    assert opened.read_text() == f"{(results / 'report.html').as_uri()}\n"
+    monkeypatch.setenv("BROWSER", "/bin/false %s")
+    monkeypatch.setattr(webbrowser, "_tryorder", ["/bin/false %s"])
+    monkeypatch.setattr(webbrowser, "_browsers", {})
+    code, said, words = steerlab("report", results, "--open")
+    assert (code, "report.html" in words) == (3, True)
+    assert said
 
 
 def test_what_is_not_there_is_bad_input(steerlab: Cli, results: Path, tmp_path: Path) -> None:
@@ -286,7 +323,7 @@ def test_what_is_defined_otherwise_now_has_no_command_to_keep(
     report = (directory / "report.md").read_text()
     assert "Recommended: mine" in said
     assert "nodes apply" not in report
-    assert str(own) in report.partition("How to keep")[2].partition("How to reproduce")[0]
+    assert str(own) in report.partition("How to set it")[2].partition("## ")[0]
 
 
 @pytest.mark.parametrize("name", ["rfs", "--all", "-x"])
