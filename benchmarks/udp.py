@@ -52,35 +52,30 @@ def main() -> None:
                 engine.up(stack)
                 try:
                     what = measurement.of(state)
-                    found[f"{name}, {traffic}"] = {"whole": _whole(what), "window": _window(what)}
+                    every = _compared([whole(what) for _ in range(RUNS)])
+                    found[f"{name}, {traffic}"] = {"whole": every, "window": _window(what)}
                 finally:
                     engine.destroy(stack)
     show(found)
 
 
-def _whole(what: measurement.Measurement) -> dict[str, Any]:
-    """The counters around all traffic, without omitted seconds."""
-    every = what.model_copy(update={"omit": 0})
-    pids = [pid for pair in what.pairs if (pid := LabBackend(what)._server(pair))]
-    runs = []
-    for _ in range(RUNS):
-        samples: list[CounterSample] = []
-        with ExitStack() as stack:
+def whole(what: measurement.Measurement) -> tuple[Counts, Counts]:
+    """One run without omitted seconds: the counters from before it to after it, and iperf3's own."""
+    servers = [pid for pair in what.pairs if (pid := LabBackend(what)._server(pair))]
+    samples: list[CounterSample] = []
+    with ExitStack() as stack:
 
-            def start(
-                _: float, started: Sequence[int], stack: ExitStack = stack, samples: Any = samples
-            ) -> None:
-                networks = counters.networks_of([*pids, *started])
-                read = counters.Counters(counters.PROC, stack, [*networks.values()]).read
-                samples.append(CounterSample.of(read().document()))
-                stack.callback(lambda: samples.append(CounterSample.of(read().document())))
+        def start(_: float, started: Sequence[int]) -> None:
+            networks = counters.networks_of([*servers, *started])
+            read = counters.Counters(counters.PROC, stack, [*networks.values()]).read
+            samples.append(CounterSample.of(read().document()))
+            stack.callback(lambda: samples.append(CounterSample.of(read().document())))
 
-            results = clients.run(every, every.pairs, start)
-        row = procstat.datagrams(samples[0], samples[1], "lab")
-        assert row  # noqa: S101 the servers run
-        backlog = procstat.softnet(samples[0], samples[1], "lab")
-        runs.append((_counted(row, backlog), _iperf3([one.raw for one in results])))
-    return _compared(runs)
+        results = clients.run(what.model_copy(update={"omit": 0}), what.pairs, start)
+    row = procstat.datagrams(samples[0], samples[1], "lab")
+    assert row  # noqa: S101 the servers run
+    backlog = procstat.softnet(samples[0], samples[1], "lab")
+    return _counted(row, backlog), _iperf3([one.raw for one in results])
 
 
 def _window(what: measurement.Measurement) -> dict[str, Any]:
