@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from analysis.load import load
+from analysis.metrics import BITRATE
 from analysis.schema import Record
 from benchmarks import ROOT, show
-from experiments.run.measure import mean_bitrate
 
 PAIRS, BLOCKS, DURATION, OMIT = 4, 10, 3, 1
 STEERED = ("rps", "rfs", "rps-plus", "rfs-plus", "pipeline")
@@ -73,7 +73,7 @@ def figures(records: Iterable[Record]) -> dict[str, Any]:
 
 
 def _rate(record: Record) -> float:
-    return mean_bitrate(record) or 0.0
+    return BITRATE.value(record) or 0.0
 
 
 def _median(records: Iterable[Record], value: Callable[[Record], float]) -> float:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from analysis.schema import Core
-from infra.traffic.contract import Failure, Values
+from infra.traffic.contract import Failure, Kind, Values
 
 
 class Cause(StrEnum):
@@ -70,12 +70,17 @@ def unreached(outcomes: Iterable[Values | Failure], metric: str) -> list[Reason]
     return [Reason(Cause.TRAFFIC, "no pair received data in the measured seconds")]
 
 
-def unmeasured(outcomes: Mapping[int, Values | Failure], metrics: Sequence[str]) -> list[str]:
+def unmeasured(outcomes: Mapping[int, Values | Failure], kinds: Mapping[int, Kind]) -> list[str]:
     """The reasons for the null values of pairs that have others, as warnings."""
-    return [
-        f"pair {index}: its programs reported no usable {', '.join(absent)}"
+    absent = {
+        index: [name for name in kinds[index].metrics if name not in one.numbers]
         for index, one in outcomes.items()
-        if isinstance(one, Values) and (absent := [m for m in metrics if m not in one.numbers])
+        if isinstance(one, Values)
+    }
+    return [
+        f"pair {index}: its programs reported no usable {', '.join(names)}"
+        for index, names in absent.items()
+        if names
     ]
 
 

@@ -88,6 +88,11 @@ def state(
         raise InvalidInput(
             f"duration: {result.duration} s must be longer than omit, {result.omit} s"
         )
+    if result.streams > (most := result.pairs[1].most_streams):
+        raise InvalidInput(
+            f"streams: traffic {result.traffic} has {most} connection(s) for each pair: set streams "
+            f"to {most}, or remove it"
+        )
     result = result.model_copy(update={result.target: result.section.complete(online)})
     result.section.check(result, online)
     _check_lease(result)

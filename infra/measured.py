@@ -15,8 +15,10 @@ MEASURE = "./steerlab hook measure"
 
 # Its name, and the outputs that it gives.
 NAME = "measurement"
+LATENCY = ("p50_us", "p99_us")
 RESULTS = (
-    "bitrate_mbps", "bitrate_ci", "idle_percent", "softirq_percent", "valid_runs", "directory",
+    "bitrate_mbps", "bitrate_ci", *LATENCY, "idle_percent", "softirq_percent", "valid_runs",
+    "directory",
 )  # fmt: skip
 
 
@@ -43,8 +45,10 @@ def declare(
         opts=pulumi.ResourceOptions(depends_on=stands_on, delete_before_replace=True),
     )
     result = measured.stdout.apply(_parsed)
+    metrics = {metric for kind in state.pairs.values() for metric in kind.metrics}
     for name in RESULTS:
-        pulumi.export(name, result[name])
+        if name not in LATENCY or name in metrics:
+            pulumi.export(name, result[name])
 
 
 def _parsed(stdout: str) -> dict[str, Any]:

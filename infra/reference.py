@@ -77,7 +77,7 @@ def page() -> str:
 
 
 def _kind(kind: type[Traffic]) -> str:
-    metrics = ", ".join(f"`{name}`" for name in kind.metrics)
+    metrics = ", ".join(f"`{name}`" for one in kind().kinds for name in one.metrics)
     options = "; ".join(
         f"`{name}`: {field.description}" + (f" (`{field.default}`)" if field.default else "")
         for name, field in kind.model_fields.items()

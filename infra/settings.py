@@ -8,20 +8,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from agent.values import MAX_CPUS
-from infra import cores, keys, lease
+from infra import cores, keys, lease, traffic
 from infra.complaints import like, whole
 from infra.configurations import Configuration
 from infra.cores import Cores
 from infra.errors import InvalidInput
 from infra.traffic import DEFAULT, Named
+from infra.traffic.contract import MOST_STREAMS, Kind
 
 MOST_REPLICAS = 1024
+MOST_PAIRS = MOST_REPLICAS + 1  # with one of another kind beside them
 
 _CPU_LIMIT = re.compile(r"([0-9]+)m|([0-9]+(?:\.[0-9]+)?)")
 _LONGEST_LEASE = 365 * 24 * 3600
@@ -54,6 +57,7 @@ class Images(_Model):
 
     iperf3: Image
     steering: Image
+    rr: Image | None = Field(default=None, exclude_if=lambda image: image is None)
 
 
 class Ssh(_Model):
@@ -124,7 +128,8 @@ class Kubernetes(_Model):
         default=None,
         examples=['{"iperf3": "registry/iperf3:1", "steering": "registry/steering:1"}'],
     )
-    """Images of the measured pods and of the node agent; required, docker/build prints them"""
+    """Images of the measured pods and of the node agent; required, docker/build prints them. `rr` is
+    for traffic rr and mixed alone"""
     via: Literal["service", "pod"] = "service"
     """What clients connect to: the pod's Service, or the pod itself"""
     overlay_device: Annotated[
@@ -151,13 +156,19 @@ class Kubernetes(_Model):
                 "with docker/build --repository REGISTRY/NAME --push, and pass what it prints: "
                 '-c kubernetes.images=\'{"iperf3": ..., "steering": ...}\''
             )
+        for kind in settings.pairs.values():
+            if getattr(self.images, kind.image) is None:
+                raise InvalidInput(
+                    f"kubernetes.images: has no {kind.image}, the image for traffic {kind.name}: "
+                    "docker/build builds it, and prints it with the others"
+                )
 
 
 # What a stack and a sweep have in common.
 Replicas = Annotated[int, whole(1, MOST_REPLICAS)]
 Seconds = Annotated[int, whole(1, 86_400), Field(description="Measured seconds of a run")]
 Omit = Annotated[int, whole(0, 60), Field(description="Seconds of traffic before the measurement")]
-Streams = Annotated[int, whole(1, 128), Field(description="Connections of each pair")]
+Streams = Annotated[int, whole(1, MOST_STREAMS), Field(description="Connections of each pair")]
 Quota = Annotated[
     str, Field(description="CPU quota of each pod as Kubernetes writes it (200m); empty: no quota")
 ]
@@ -212,6 +223,11 @@ class StackSettings(_Model):
                 f"to {MAX_CPUS}, or empty for no limit"
             )
         return value
+
+    @property
+    def pairs(self) -> Mapping[int, Kind]:
+        """The kind of traffic of each pair, by index."""
+        return traffic.of(self.traffic).pairs(self.replicas)
 
     @property
     def section(self) -> Lab | Kubernetes:

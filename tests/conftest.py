@@ -71,7 +71,7 @@ def _require(tier: str, reason: str) -> None:
 def _no_lab() -> str:
     from experiments.targets.lab import requirements
 
-    return "; ".join(requirements.missing())
+    return "; ".join(requirements.missing(requirements.ALL_TOOLS))
 
 
 @cache

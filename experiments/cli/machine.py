@@ -45,7 +45,7 @@ def setup(
         _install_pulumi()
     from experiments.targets.lab import requirements
 
-    requirements.require_lab()
+    requirements.require_lab(requirements.ALL_TOOLS)
     show("this machine is ready; to measure it: ./steerlab sweep --quick")
 
 

@@ -242,7 +242,7 @@ def _run(
     from experiments.run.sweep import Sweep
     from experiments.targets import TARGETS
 
-    TARGETS[plan.target or "lab"].require()
+    TARGETS[plan.target or "lab"].require(plan.traffic)
     sweep = Sweep(directory, plan, choose(engine), limit)
     note(_summary(plan))
     note(f"results         {directory.absolute()}")
@@ -325,10 +325,11 @@ def _bar() -> Progress:
 
 
 def _result(done: Done) -> str:
-    from experiments.run.measure import mean_bitrate
+    from analysis.metrics import BITRATE, METRICS
 
-    rate = mean_bitrate(done.record)
-    return f"{rate:.0f} Mbit/s a pair" if rate is not None else "no result"
+    metric = METRICS[next(iter(done.record.metrics), BITRATE.name)]
+    value = metric.value(done.record)
+    return f"{value:.{metric.digits}f} {metric.unit}" if value is not None else "no result"
 
 
 def _line(done: Done) -> str:

@@ -99,7 +99,7 @@ def describe(measurement: Measurement) -> Machine:
         "ip", "netns", "exec", measurement.server_node,
         sys.executable, "-I", procstat.__file__, json.dumps(about(devices)),
     )  # fmt: skip
-    tools = traffic.of(measurement.traffic).tools
+    tools = traffic.of(measurement.traffic).programs
     versions = {tool: version(_output(tool, "--version")) for tool in tools}
     found = described(seen(said, measurement.server_node), devices, versions)
     return Machine.model_validate(

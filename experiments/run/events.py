@@ -14,7 +14,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
-from experiments.run.measure import mean_bitrate
+from analysis.metrics import BITRATE
 from experiments.run.plan import Run, SweepPlan
 from experiments.run.sweep import Done
 
@@ -41,7 +41,7 @@ class Events:
     def recorded(self, done: Done) -> None:
         self._write(
             "recorded", **dataclasses.asdict(done.run), valid=done.record.valid,
-            reasons=done.record.reasons, bitrate_mbps=mean_bitrate(done.record),
+            reasons=done.record.reasons, bitrate_mbps=BITRATE.value(done.record),
             finished=done.finished, runs=done.total,
             left_s=self._plan.seconds_of(done.total - done.finished),
         )  # fmt: skip

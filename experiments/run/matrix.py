@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from analysis.metrics import BITRATE
 from experiments.run import episodes, options
 from experiments.run import plan as plans
 from experiments.run.options import Options
@@ -118,6 +119,8 @@ def plan(wanted: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None
             made = plans.make(_asked(layer, defaults, "isolated"), known=known, cpus=cpus)
     if made.until_ci is not None and made.baseline not in made.configurations:
         raise InvalidInput("until_ci: the baseline must be among the configurations")
+    if made.until_ci is not None and BITRATE.name not in state.pairs[1].metrics:
+        raise InvalidInput(f"until_ci: is about the bitrate, which traffic {made.traffic} lacks")
     config.state("sweep", made.stack(made.configurations[0], max(made.replicas), path))
     return made
 

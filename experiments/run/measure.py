@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from agent.knobs import KNOBS
-from analysis.metrics import BITRATE
 from analysis.metrics import described as metric_words
 from analysis.schema import (
     Confounders,
@@ -107,7 +106,7 @@ def run(
     topology = topology_of(at, what, count, verdict)
     confounders_before, throttled_before = confounders(at, verdict), throttled()
     started = datetime.now(UTC)
-    driven = _driven(at, count, verdict)
+    driven = _driven(at, what, count, verdict)
     throttled_after, confounders_after = throttled(), confounders(at, verdict)
     steering_after = verified(at, verdict, "after the run")
     described = on or verdict.attempt(Cause.MACHINE, "machine", at.describe, None)
@@ -125,13 +124,13 @@ def run(
     verdict.warnings += [
         f"pair {one.index}: {line}" for one in driven.results for line in one.outcome.warnings
     ]
-    outcomes = [one.outcome for one in driven.results]
-    metrics = traffic.of(what.traffic).metrics
-    verdict.add(validity.unreached(outcomes, metrics[0]))
-    verdict.warnings += validity.unmeasured(
-        {one.index: one.outcome for one in driven.results}, metrics
-    )
-    congestion = congestion_of(outcomes)
+    outcomes = {one.index: one.outcome for one in driven.results}
+    kinds = traffic.of(what.traffic).pairs(what.replicas, count)
+    for kind in set(kinds.values()):
+        of_kind = [one for index, one in outcomes.items() if kinds[index] == kind]
+        verdict.add(validity.unreached(of_kind, kind.metrics[0]))
+    verdict.warnings += validity.unmeasured(outcomes, kinds)
+    congestion = congestion_of(outcomes.values())
     if congestion and ", " in congestion:
         verdict.warnings.append(f"senders use several congestion controls: {congestion}")
     verdict.warnings += machine.moved_interrupts(confounders_before, confounders_after)
@@ -142,7 +141,11 @@ def run(
     if described and accounts.get("cores"):
         verdict.add(same_machine(described, driven))
     periods = _throttled(throttled_before, throttled_after, verdict)
-    pairs = [pair_of(one, metrics, driven.nodes, periods) for one in driven.results]
+    pairs = [
+        pair_of(one, kinds[one.index].metrics, driven.nodes, periods) for one in driven.results
+    ]
+    if len(set(kinds.values())) > 1:
+        pairs = [one.model_copy(update={"kind": kinds[one.index].name}) for one in pairs]
     fields = {
         **fields_of(what, count, place, pairs),
         "start": started,
@@ -243,7 +246,7 @@ _OPTIONAL = (
 )  # fmt: skip
 
 
-def _driven(at: Backend, count: int, verdict: Verdict) -> TrafficResult:
+def _driven(at: Backend, what: AnyMeasurement, count: int, verdict: Verdict) -> TrafficResult:
     """The traffic; where it failed to run, pairs without values and the reason."""
     try:
         driven = at.drive(count)
@@ -252,7 +255,8 @@ def _driven(at: Backend, count: int, verdict: Verdict) -> TrafficResult:
         text = str(error) if known else in_words(error)
         reason = Reason(Cause.START if known else Cause.TRAFFIC, text)
         failure = Failure("start" if known else "traffic", text)
-        results = [PairResult(pair, failure) for pair in range(1, count + 1)]
+        pairs = traffic.of(what.traffic).pairs(what.replicas, count)
+        results = [PairResult(pair, failure) for pair in pairs]
         driven = TrafficResult(results, {}, [reason])
     verdict.add(driven.reasons)
     if not driven.edges and not driven.reasons:
@@ -396,10 +400,11 @@ def pair_of(
     """The pair with a value for each metric of its traffic, its nodes and throttled periods."""
     outcome = result.outcome
     server, client = nodes.get(result.index, (None, None))
-    numbers = outcome.numbers if isinstance(outcome, Values) else {}
+    known = outcome if isinstance(outcome, Values) else Values({})
     return Pair(
         index=result.index,
-        values={**dict.fromkeys(metrics), **numbers},
+        values={**dict.fromkeys(metrics), **known.numbers},
+        latency=list(known.latency),
         reason=outcome.text if isinstance(outcome, Failure) else None,
         server_node=server,
         client_node=client,
@@ -409,8 +414,3 @@ def pair_of(
 
 def _unique(words: list[str]) -> list[str]:
     return list(dict.fromkeys(words))
-
-
-def mean_bitrate(record: Record) -> float | None:
-    """The run's bitrate, Mbit/s: the mean over its pairs; None where a pair has none."""
-    return BITRATE.value(record)

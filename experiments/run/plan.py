@@ -20,7 +20,7 @@ from pydantic import ConfigDict, ValidationError
 
 from experiments.run import episodes, options
 from experiments.run.options import Options
-from infra import untrusted
+from infra import traffic, untrusted
 from infra.complaints import complaint
 from infra.configurations import Configuration
 from infra.errors import InvalidInput
@@ -98,7 +98,9 @@ class SweepPlan(Options):
         if self.method == "switchback":
             number = -(-runs // self.together)
             return round(runs * self.timing.period + number * episodes.OVERHEAD_S, 1)
-        return round(runs * (self.duration + self.omit + OVERHEAD_S[self.isolation]), 1)
+        lead = max(kind.lead(self) for kind in traffic.of(self.traffic).kinds)
+        run = lead + self.omit + self.duration + OVERHEAD_S[self.isolation]
+        return round(runs * run, 1)
 
 
 def make(asked: Options, *, known: Mapping[str, Configuration], cpus: int) -> SweepPlan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
 from shlex import quote
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from analysis.metrics import over_cores
+from analysis.metrics import BITRATE, METRICS, over_cores
 from analysis.schema import Machine, Record
 from experiments import targets
 from experiments.engines import Engine, EngineError, stacks
@@ -20,7 +20,7 @@ from experiments.run import measure as one
 from experiments.targets import TARGETS
 from experiments.targets.contract import AnyMeasurement
 from infra.errors import InvalidInput, PrerequisiteMissing
-from infra.measured import NAME
+from infra.measured import LATENCY, NAME
 
 RESULTS = stacks.ROOT / "results"
 _MOST_CHANGES = 4
@@ -38,7 +38,7 @@ def declared(document: Any) -> AnyMeasurement:
         raise InvalidInput(
             f"measure: stdin contains no measurement: {error.errors()[0]['msg']}"
         ) from None
-    TARGETS[what.target].require()
+    TARGETS[what.target].require(what.traffic)
     return what
 
 
@@ -49,7 +49,7 @@ def of_stack(name: str, engine: Callable[[], Engine]) -> AnyMeasurement:
     """
     ref, state = stacks.load(name)
     target = TARGETS[state.target]
-    target.require()
+    target.require(state.traffic)
     what = target.measurement(state, target.nodes(state))
     target.require_up(what)
     changes = [step for step in engine().preview(ref).changes if step.name != NAME]
@@ -114,10 +114,11 @@ def _explained(what: AnyMeasurement, record: Record) -> str:
 
 
 def _summed(done: Sequence[Record]) -> dict[str, Any]:
-    rates = [rate for record in done if (rate := one.mean_bitrate(record)) is not None]
+    rates = _known(map(BITRATE.value, done))
     return {
         "bitrate_mbps": _rounded(_mean(rates)),
         "bitrate_ci": _interval(rates),
+        **{name: _rounded(_mean(_known(map(METRICS[name].value, done)))) for name in LATENCY},
         "idle_percent": _rounded(_mean(_per_run(done, "idle"))),
         "softirq_percent": _rounded(_mean(_per_run(done, "soft"))),
     }
@@ -125,8 +126,11 @@ def _summed(done: Sequence[Record]) -> dict[str, Any]:
 
 def _per_run(done: Sequence[Record], state: Literal["soft", "idle"]) -> list[float]:
     """The mean over the server's cores, of each run."""
-    means = map(over_cores(attrgetter(state), fmean), done)
-    return [mean for mean in means if mean is not None]
+    return _known(map(over_cores(attrgetter(state), fmean), done))
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -14,6 +14,7 @@ from experiments.validity import Reason
 from infra.kubernetes.measurement import ClusterMeasurement
 from infra.lab.measurement import Measurement
 from infra.settings import StackSettings
+from infra.traffic import DEFAULT
 from infra.traffic.contract import Failure, Values
 
 AnyMeasurement = Measurement | ClusterMeasurement
@@ -119,7 +120,7 @@ class Backend(Protocol):
         """nr_throttled of the first server pods that have a CPU quota, by pair."""
 
     def drive(self, pairs: int) -> TrafficResult:
-        """Run the first pairs once. Raises `BarrierBroken` where they cannot start together."""
+        """Run the first pairs once, and those of the traffic beside them. Raises `BarrierBroken` where they cannot start together."""
 
     def switch(
         self, pairs: int, whats: Sequence[Any], schedule: Schedule, seconds: int
@@ -146,8 +147,8 @@ class Target(Protocol):
     def made(self, resources: Sequence[dict[str, Any]], /) -> bool:
         """Whether the resources of a checkpoint are those of this target."""
 
-    def require(self, *, removal: bool = False) -> None:
-        """Raise `PrerequisiteMissing` where this machine lacks what is needed, or for a removal."""
+    def require(self, kind: str = DEFAULT, *, removal: bool = False) -> None:
+        """Raise `PrerequisiteMissing` where this machine lacks what a traffic needs, or a removal."""
 
     def require_for(self, state: StackSettings, /) -> None:
         """The same for a stack: its nodes must be reachable, too."""

@@ -46,7 +46,7 @@ class Cluster(pulumi.ComponentResource):
                 options=options,
                 parent=self,
             )
-            for index in range(1, state.replicas + 1)
+            for index in state.pairs
         ]
         deployed = [one for pair in pairs for one in (pair.server, pair.client)]
         stands_on = self._agent_room(state, names, options)
@@ -126,7 +126,7 @@ def running(state: StackSettings, names: Names) -> dict[str, dict[str, str]]:
         with explained(f"listing the pods of {names.pods}"):
             listed = CoreV1Api(api).list_namespaced_pod(names.pods, _request_timeout=CALL_S)
         found = plan.by_node(listed.items)
-        if sum(map(len, found.values())) >= 2 * state.replicas or time.monotonic() > end:
+        if sum(map(len, found.values())) >= 2 * len(state.pairs) or time.monotonic() > end:
             return found
         time.sleep(0.5)
 

@@ -11,8 +11,7 @@ from pulumi_kubernetes.core.v1 import Service
 from infra.kubernetes.names import Names
 from infra.kubernetes.nodes import HOSTNAME, Node
 from infra.settings import StackSettings
-from infra.traffic import of
-from infra.traffic.contract import PORT, Traffic
+from infra.traffic.contract import PORT, Kind
 
 # Small requests: the scheduler finds room also on busy nodes.
 REQUESTS = {"cpu": "10m", "memory": "16Mi"}
@@ -20,41 +19,48 @@ REQUESTS = {"cpu": "10m", "memory": "16Mi"}
 
 def server_spec(state: StackSettings, names: Names, index: int, node: Node) -> dict[str, Any]:
     """The server's Deployment: ready when the server listens."""
-    traffic = of(state.traffic)
-    probe = {"tcpSocket": {"port": PORT}, "periodSeconds": 1, "failureThreshold": 60}
+    kind = state.pairs[index]
+    often = {"periodSeconds": 1, "failureThreshold": 60}
+    probe = {"readinessProbe": {"tcpSocket": {"port": PORT}, **often}}
+    if not kind.bears_probes:  # none after the start
+        table, port = f"/proc/net/{kind.protocols[0].lower()}", f"00000000:{PORT:04X} "
+        probe = {"startupProbe": {"exec": {"command": ["grep", "-q", port, table]}, **often}}
     container = {
-        "command": traffic.server(PORT),
-        "ports": _ports(traffic, {"containerPort": PORT}),
-        "readinessProbe": probe,
+        "command": kind.server(PORT),
+        "ports": _ports(kind, {"containerPort": PORT}),
+        **probe,
     }
-    return _deployment(state, names.labels("server", index), node, container)
+    return _deployment(state, kind, names.labels("server", index), node, container)
 
 
 def client_spec(state: StackSettings, names: Names, index: int, node: Node) -> dict[str, Any]:
     """The client's Deployment: idle until a run starts the client in it."""
     container = {"command": ["sleep", "infinity"]}
-    return _deployment(state, names.labels("client", index), node, container)
+    return _deployment(state, state.pairs[index], names.labels("client", index), node, container)
 
 
 def service_spec(state: StackSettings, names: Names, index: int) -> dict[str, Any]:
-    ports = _ports(of(state.traffic), {"port": PORT, "targetPort": PORT})
+    ports = _ports(state.pairs[index], {"port": PORT, "targetPort": PORT})
     return {"selector": names.labels("server", index), "ports": ports}
 
 
-def _ports(traffic: Traffic, numbers: dict[str, int]) -> list[dict[str, Any]]:
+def _ports(kind: Kind, numbers: dict[str, int]) -> list[dict[str, Any]]:
     """The server's port once for each protocol; TCP is the default and not written."""
     return [
-        {"name": traffic.image, **numbers}
+        {"name": kind.image, **numbers}
         if protocol == "TCP"
-        else {"name": f"{traffic.image}-{protocol.lower()}", **numbers, "protocol": protocol}
-        for protocol in traffic.protocols
+        else {"name": f"{kind.image}-{protocol.lower()}", **numbers, "protocol": protocol}
+        for protocol in kind.protocols
     ]
 
 
 def _deployment(
-    state: StackSettings, labels: dict[str, str], node: Node, container: dict[str, Any]
+    state: StackSettings,
+    kind: Kind,
+    labels: dict[str, str],
+    node: Node,
+    container: dict[str, Any],
 ) -> dict[str, Any]:
-    image = of(state.traffic).image
     limits = {"limits": {"cpu": state.pod_cpu_limit}} if state.pod_cpu_limit else {}
     return {
         "replicas": 1,
@@ -75,8 +81,8 @@ def _deployment(
                 },
                 "containers": [
                     {
-                        "name": image,
-                        "image": getattr(state.images, image),
+                        "name": kind.image,
+                        "image": getattr(state.images, kind.image),
                         "imagePullPolicy": "IfNotPresent",
                         **container,
                         "resources": {"requests": REQUESTS, **limits},

@@ -10,7 +10,6 @@ from infra import measured
 from infra.lab import claim, layout, measurement, node, overlay, plan, steering, wire
 from infra.lab.pods import PodPair
 from infra.settings import StackSettings
-from infra.traffic import of
 
 
 class Lab(pulumi.ComponentResource):
@@ -29,13 +28,13 @@ class Lab(pulumi.ComponentResource):
         pairs = [
             PodPair(
                 layout.pair(state.stack, index, host=state.lab.path == "host"),
-                of(state.traffic),
+                kind,
                 cores=state.cores.server,
                 limit=state.pod_cpu_limit,
                 stands_on=nodes,
                 parent=self,
             )
-            for index in range(1, state.replicas + 1)
+            for index, kind in state.pairs.items()
         ]
         carriers += [pair.pods for pair in pairs if pair.pods is not None]
         steered = [

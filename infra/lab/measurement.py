@@ -76,7 +76,7 @@ def of(state: StackSettings) -> Measurement:
         server_node=server.namespace,
         client_node=client.namespace,
         plans=tuple(node_plan(state, node) for node in steered_nodes(state)),
-        pairs=tuple(_endpoint(state, index) for index in range(1, state.replicas + 1)),
+        pairs=tuple(_endpoint(state, index) for index in state.pairs),
     )
 
 

@@ -33,7 +33,7 @@ def node_plan(
     place = layout.netns(node.namespace)
     overlay = state.lab.path == "overlay"
     if generations is None:
-        generations = [None] * (2 + state.replicas if overlay else 1)
+        generations = [None] * (2 + len(state.pairs) if overlay else 1)
     wire, *above = generations
     devices = [Device("nic", (layout.WIRE,), place, generation=wire)]
     if overlay:
@@ -59,4 +59,4 @@ def node_plan(
 
 
 def _pods(state: StackSettings, node: layout.Node) -> list[layout.Pod]:
-    return [layout.Pod(node, index) for index in range(1, state.replicas + 1)]
+    return [layout.Pod(node, index) for index in state.pairs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from shlex import join, quote
 
 import pulumi
@@ -19,7 +19,10 @@ from infra.lab.script import (
     remove_namespace,
     settings,
 )
-from infra.traffic.contract import Traffic
+from infra.traffic.contract import Kind, Protocol
+
+# The state of a socket that waits for clients in /proc/net/tcp and /proc/net/udp.
+_LISTENS: Mapping[Protocol, str] = {"TCP": "0A", "UDP": "07"}
 
 
 class PodPair(pulumi.ComponentResource):
@@ -31,7 +34,7 @@ class PodPair(pulumi.ComponentResource):
     def __init__(
         self,
         pair: Pair,
-        traffic: Traffic,
+        kind: Kind,
         *,
         cores: Sequence[int],
         limit: str,
@@ -43,7 +46,7 @@ class PodPair(pulumi.ComponentResource):
         )
         self.pods = None if pair.host else self._pods(pair, limit, stands_on)
         undo = stop_server(pair)
-        start = _start(pair, traffic.server(pair.port), cores, limit)
+        start = _start(pair, kind, cores, limit)
         self.server = lab_command(
             f"iperf-server-{pair.index}",
             create=create_script(start, undo, {"process": pair.pidfile}),
@@ -118,9 +121,9 @@ def remove_pods(pair: Pair) -> list[str]:
     return lines
 
 
-def _start(pair: Pair, server: Sequence[str], cores: Sequence[int], limit: str) -> list[str]:
+def _start(pair: Pair, kind: Kind, cores: Sequence[int], limit: str) -> list[str]:
     """Start the server detached; its shell writes pid and start time before it becomes the server."""
-    pidfile = pair.pidfile
+    pidfile, server = pair.pidfile, kind.server(pair.port)
     folder = pidfile.rsplit("/", 1)[0]
     enter = ""
     if limit and not pair.host:
@@ -130,7 +133,8 @@ def _start(pair: Pair, server: Sequence[str], cores: Sequence[int], limit: str) 
         f'{enter}umask 077; echo "$$ $(cut -d" " -f22 /proc/$$/stat)" > {pidfile}; '
         f"exec {join(server)}"
     )
-    listening = f"00000000:{pair.port:04X} 00000000:0000 0A"
+    protocol = kind.protocols[0]
+    listening = f"00000000:{pair.port:04X} 00000000:0000 {_LISTENS[protocol]}"
     return [
         # the claim has made the folder above private
         f"[ -d {folder} ] || mkdir -p -m 0700 {folder}",
@@ -139,7 +143,7 @@ def _start(pair: Pair, server: Sequence[str], cores: Sequence[int], limit: str) 
         f" sh -c {quote(become)} </dev/null >/dev/null 2>&1 &",
         "tries=0",
         f"until read -r pid start 2>/dev/null <{pidfile}"
-        f" && grep -q '{listening}' /proc/$pid/net/tcp 2>/dev/null; do",
+        f" && grep -q '{listening}' /proc/$pid/net/{protocol.lower()} 2>/dev/null; do",
         "  tries=$((tries + 1))",
         "  if [ $tries -gt 250 ]; then",
         f"    echo '{server[0]} does not listen on port {pair.port} of {pair.server_namespace}' >&2",

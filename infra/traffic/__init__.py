@@ -10,11 +10,14 @@ from pydantic import AfterValidator, Field, ValidationError
 from infra.complaints import complaint, shown
 from infra.errors import InvalidInput
 from infra.traffic.contract import Traffic
+from infra.traffic.mixed import Mixed
+from infra.traffic.rr import Rr
 from infra.traffic.stream import Stream
 from infra.traffic.udp import Udp
 
-TRAFFIC: Mapping[str, type[Traffic]] = {kind.name: kind for kind in (Stream, Udp)}
-TOOLS = {tool: package for kind in TRAFFIC.values() for tool, package in kind.tools.items()}
+TRAFFIC: Mapping[str, type[Traffic]] = {kind.name: kind for kind in (Stream, Udp, Rr, Mixed)}
+# Program -> Debian package, of all kinds.
+PROGRAMS = {tool: package for kind in TRAFFIC.values() for tool, package in kind().programs.items()}
 DEFAULT = str(Stream())
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
+from typing import Protocol as Interface
 
 from pydantic import BaseModel, ConfigDict
 
+# Most connections of a pair.
+MOST_STREAMS = 128
 # The first port of the servers.
 PORT = 5201
+Protocol = Literal["TCP", "UDP"]
 # Seconds that a client may take to end after its last second of traffic.
 GRACE_S = 10
 
 
-class Window(Protocol):
+class Window(Interface):
     """Length of a run and number of connections; seconds are whole."""
 
     @property
@@ -35,6 +39,7 @@ class Values:
     numbers: Mapping[str, float]
     congestion: str | None = None
     warnings: tuple[str, ...] = ()
+    latency: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,21 +52,67 @@ class Failure:
 
 
 class Traffic(BaseModel, ABC):
-    """One kind of traffic; its fields are its options, each with a default.
-
-    A run may have pairs of different kinds: everything that starts, drives or reads a pair takes
-    the kind of that pair. `metrics` are the numbers of a valid pair; the first is never missing.
-    """
+    """What the pairs of a run do; its fields are its options, each with a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
     summary: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kind of the replicas, then the kind of each pair that always runs beside them."""
+
+    def pairs(self, replicas: int, count: int | None = None) -> dict[int, Kind]:
+        """The kind of each pair of a stack, by index; those that run where `count` replicas do."""
+        first, *beside = self.kinds
+        running = range(1, (replicas if count is None else count) + 1)
+        return {**dict.fromkeys(running, first), **dict(enumerate(beside, replicas + 1))}
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """What the ports of the servers carry."""
+        return tuple(dict.fromkeys(one for kind in self.kinds for one in kind.protocols))
+
+    @property
+    def programs(self) -> dict[str, str]:
+        """Program -> Debian package, of all kinds."""
+        return {tool: package for kind in self.kinds for tool, package in kind.tools.items()}
+
+    def __str__(self) -> str:
+        """The shortest value of the key `traffic` that means this."""
+        options = self.model_dump(exclude_defaults=True)
+        words = ",".join(f"{name}={value}" for name, value in options.items())
+        return f"{self.name}:{words}" if words else self.name
+
+
+class Kind(Traffic):
+    """One kind of traffic, the same on all pairs.
+
+    `metrics` are the numbers of a valid pair; the first is never missing.
+    """
+
     tools: ClassVar[Mapping[str, str]]  # program -> Debian package, for both sides
     image: ClassVar[str]  # key of the stack's `images`, folder of docker/
-    # What the server's port carries. A server is ready when it listens on the port with TCP.
-    protocols: ClassVar[tuple[Literal["TCP", "UDP"], ...]] = ("TCP",)
     metrics: ClassVar[tuple[str, ...]]
+    most_streams: ClassVar[int] = MOST_STREAMS
+    # Whether the server bears connections without data, of a probe, while it serves a client.
+    bears_probes: ClassVar[bool] = True
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return (self,)
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """What the server's port carries; the server is ready when it listens with the first."""
+        return ("TCP",)
+
+    def lead(self, window: Window) -> float:
+        """Seconds that the client is started before the traffic of all pairs begins."""
+        del window
+        return 0
 
     @abstractmethod
     def server(self, port: int) -> list[str]:
@@ -74,12 +125,6 @@ class Traffic(BaseModel, ABC):
     @abstractmethod
     def parse(self, out: bytes, err: bytes, status: int, window: Window) -> Values | Failure:
         """The numbers of a client that ended, compared with the window that it was given."""
-
-    def __str__(self) -> str:
-        """The shortest value of the key `traffic` that means this."""
-        options = self.model_dump(exclude_defaults=True)
-        words = ",".join(f"{name}={value}" for name, value in options.items())
-        return f"{self.name}:{words}" if words else self.name
 
 
 def lasted(seconds: float, window: Window) -> Failure | None:

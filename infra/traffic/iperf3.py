@@ -6,14 +6,20 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from infra import untrusted
+from infra.complaints import like
 from infra.traffic.contract import Failure, Window, lasted
 
 TOOLS = {"iperf3": "iperf3"}
 IMAGE = "iperf3"
 _CONNECT_MS = 3000
+
+Rate = Annotated[
+    str,
+    like(r"0|[1-9][0-9]{0,8}[KMG]?", "must be bits per second such as 300M, or 0 for no limit"),
+]
 
 
 def server(port: int) -> list[str]:

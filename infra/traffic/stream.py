@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from infra.complaints import like
 from infra.traffic import iperf3
-from infra.traffic.contract import Failure, Traffic, Values, Window
+from infra.traffic.contract import Failure, Kind, Values, Window
 
 
-class Stream(Traffic):
-    """The bitrate is the goodput at the receiver."""
-
-    name = "stream"
-    summary = "TCP streams, as fast as they can (iperf3)"
-    tools = iperf3.TOOLS
-    image = iperf3.IMAGE
-    metrics = ("bitrate_mbps", "retransmits")
+class StreamOptions(BaseModel):
+    """Those of the streams, also where other pairs run beside them."""
 
     congestion: Annotated[
         str, like(r"[a-z][a-z0-9_]{0,14}|", "must be a TCP congestion control such as cubic")
@@ -26,13 +20,27 @@ class Stream(Traffic):
         default="",
         description="TCP congestion control of the sender; by default that of its system",
     )
+    rate: iperf3.Rate = Field(
+        default="0", description="bits per second of each stream; 0: no limit"
+    )
+
+
+class Stream(StreamOptions, Kind):
+    """The bitrate is the goodput at the receiver."""
+
+    name = "stream"
+    summary = "TCP streams, as fast as they can or at a fixed rate (iperf3)"
+    tools = iperf3.TOOLS
+    image = iperf3.IMAGE
+    metrics = ("bitrate_mbps", "retransmits")
 
     def server(self, port: int) -> list[str]:
         return iperf3.server(port)
 
     def client(self, host: str, port: int, window: Window) -> list[str]:
-        own = ["--congestion", self.congestion] if self.congestion else []
-        return [*iperf3.client(host, port, window), *own]
+        congestion = ["--congestion", self.congestion] if self.congestion else []
+        rate = ["--bitrate", self.rate] if self.rate != "0" else []
+        return [*iperf3.client(host, port, window), *congestion, *rate]
 
     def parse(self, out: bytes, err: bytes, status: int, window: Window) -> Values | Failure:
         report = iperf3.read(out, err, status, window)

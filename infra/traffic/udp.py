@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from infra.complaints import like, whole
+from infra.complaints import whole
 from infra.traffic import iperf3
-from infra.traffic.contract import Failure, Traffic, Values, Window
+from infra.traffic.contract import Failure, Kind, Protocol, Values, Window
 
 
-class Udp(Traffic):
+class Udp(Kind):
     """The bitrate is the payload that the receiver got; loss and order are the receiver's counts.
 
     iperf3 3.12 counts in the client's own `lost_packets` also those of the omitted seconds, and has
@@ -22,16 +22,18 @@ class Udp(Traffic):
     summary = "UDP datagrams at a fixed rate (iperf3)"
     tools = iperf3.TOOLS
     image = iperf3.IMAGE
-    protocols = ("TCP", "UDP")  # TCP carries the control connection
     metrics = ("bitrate_mbps", "loss_percent", "out_of_order")
 
-    rate: Annotated[
-        str,
-        like(r"0|[1-9][0-9]{0,8}[KMG]?", "must be bits per second such as 300M, or 0 for no limit"),
-    ] = Field(default="300M", description="bits per second of each stream; 0: no limit")
+    rate: iperf3.Rate = Field(
+        default="300M", description="bits per second of each stream; 0: no limit"
+    )
     size: Annotated[int, whole(16, 65_507)] = Field(
         default=1400, description="bytes of payload in a datagram"
     )
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        return ("TCP", "UDP")  # TCP carries the control connection
 
     def server(self, port: int) -> list[str]:
         return [*iperf3.server(port), "--json", "--interval", "0"]

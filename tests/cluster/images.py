@@ -1,8 +1,9 @@
-"""The project's two images, built by its own script on a Debian base made here."""
+"""The project's images, built by its own script on a Debian base made here."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -17,12 +18,12 @@ from rig.command import RigError
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 SOURCES = (
     DOCKER / "build",
-    DOCKER / "iperf3/Dockerfile",
-    DOCKER / "steering/Dockerfile",
+    *sorted(DOCKER.glob("*/Dockerfile")),
     *sorted(DOCKER.parent.glob("agent/*.py")),
 )
 # The key of a stack whose pods have the images that every node is given.
-KEY = 'kubernetes.images={"iperf3": "steerlab/iperf3:1", "steering": "steerlab/steering:1"}'
+IMAGES = {name: f"steerlab/{name}:1" for name in ("iperf3", "rr", "steering")}
+KEY = f"kubernetes.images={json.dumps(IMAGES)}"
 BASE = "localhost/steerlab/debian:12"
 RECIPE = ("mmdebstrap", "--variant=minbase", "--quiet", "bookworm")
 

@@ -207,7 +207,7 @@ class Standing:
             mounts=frozenset(
                 line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
             ),
-            servers=frozenset(_commands("iperf3", "agent")),
+            servers=frozenset(_commands("iperf3", "sockperf", "agent")),
             files=frozenset(
                 str(path) for path in RUN.rglob("*") if path.name not in LOCKS and path.is_file()
             ),

@@ -13,6 +13,8 @@ import pulumi
 from pulumi.runtime import rpc
 from pulumi.runtime.mocks import MockMonitor, MockResourceArgs, Mocks, set_mocks
 
+from infra.measured import RESULTS
+
 COMMAND = "command:local:Command"
 MEASURED = {
     "bitrate_mbps",
@@ -65,7 +67,7 @@ class _Answers(Mocks):
         if args.typ.startswith("kubernetes:"):
             metadata = {**args.inputs["metadata"], "uid": f"uid of {args.name}"}
             return own, {**args.inputs, "metadata": metadata}
-        stdout = json.dumps(dict.fromkeys(MEASURED, 0)) if args.name == "measurement" else ""
+        stdout = json.dumps(dict.fromkeys(RESULTS, 0)) if args.name == "measurement" else ""
         return own, {**args.inputs, "stdout": stdout}
 
 

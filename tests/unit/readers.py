@@ -46,6 +46,7 @@ from infra.kubernetes import access
 from infra.kubernetes.nodes import cpus_of
 from infra.lab import claim
 from infra.traffic import TRAFFIC
+from infra.traffic.contract import Kind
 
 NOTHING = ()
 
@@ -550,12 +551,17 @@ class _Window:
     duration, omit, streams = 2, 1, 1
 
 
-for _kind in TRAFFIC:
+_SOCKPERF = (Path(__file__).parent / "data/sockperf-tcp.txt").read_text()
 
-    def _traffic(data: bytes, kind: str = _kind) -> object:
-        return traffic.of(kind).parse(data, b"", 0, _Window())
+for _name, _kind in {one.name: one for name in TRAFFIC for one in traffic.of(name).kinds}.items():
 
-    add(f"output of {_kind}", _traffic, _IPERFS, json.dumps(_IPERF), _ODD_IPERF)
+    def _traffic(data: bytes, kind: Kind = _kind) -> object:
+        return kind.parse(data, b"", 0, _Window())
+
+    if _kind.image == "iperf3":
+        add(f"output of {_name}", _traffic, _IPERFS, json.dumps(_IPERF), _ODD_IPERF)
+    else:
+        add(f"output of {_name}", _traffic, text_like([_SOCKPERF]), _SOCKPERF)
 
 _REPORT = {
     "owner": "mine/server",
@@ -701,7 +707,7 @@ class FakeSite:
     def drive(self, pairs: int) -> Any:
         raw = self._answer("traffic", json.dumps(_IPERF).encode())
         both = self._answer("edges", (_edge(1.0), _edge(3.0)))
-        outcome = traffic.of(WHAT.traffic).parse(raw, b"", 0, WHAT)
+        outcome = traffic.of(WHAT.traffic).kinds[0].parse(raw, b"", 0, WHAT)
         results = [contract.PairResult(index, outcome) for index in range(1, pairs + 1)]
         return contract.TrafficResult(results, {"lab": both})
 

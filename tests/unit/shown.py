@@ -39,6 +39,9 @@ LAB: dict[str, str | None] = {
     "./steerlab sweep --traffic udp:rate=500M": (
         f"./steerlab sweep --traffic udp:rate=500M --out results/udp {SOME}"
     ),
+    "./steerlab sweep --traffic mixed:rate=300M": (
+        f"./steerlab sweep --traffic mixed:rate=300M --out results/mixed {SOME}"
+    ),
     "./steerlab sweep --method isolated --duration 10": (
         f"./steerlab sweep --method isolated --out results/isolated {SOME}"
     ),

@@ -58,7 +58,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(stacks, "ROOT", folder)
     monkeypatch.setattr(lock, "machine", functools.partial(lock.machine, path=tmp_path / "busy"))
     monkeypatch.setattr(claim, "OWNER", str(tmp_path / "owner"))
-    monkeypatch.setattr(requirements, "missing", lambda **_: [])
+    monkeypatch.setattr(requirements, "missing", lambda *_, **__: [])
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return folder
 

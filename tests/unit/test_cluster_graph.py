@@ -12,7 +12,7 @@ import pytest
 from declared_graph import COMMAND, MEASURED, Graph
 
 from experiments.targets.kubernetes.backend import KubernetesBackend
-from infra import config, configurations
+from infra import config, configurations, traffic
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes import agent, cluster, measurement, steering
 from infra.kubernetes.names import Names, label
@@ -22,7 +22,7 @@ from infra.settings import StackSettings
 from infra.traffic import TRAFFIC
 from infra.traffic.contract import PORT
 
-IMAGES = '{"iperf3": "registry.example/iperf3:1", "steering": "registry.example/steering:1"}'
+IMAGES = json.dumps({name: f"registry.example/{name}:1" for name in ("iperf3", "rr", "steering")})
 POD_UID = "0a1b2c3d-0000-4000-8000-00000000000{}"
 
 
@@ -150,18 +150,39 @@ def test_the_agent_s_account_holds_nothing(graph: Graph) -> None:
     assert not {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"} & kinds(graph).keys()
 
 
-@pytest.mark.parametrize("name", TRAFFIC)
+@pytest.mark.parametrize("name", [*TRAFFIC, "rr:protocol=udp"])
 def test_pods_and_services_are_those_of_the_traffic(name: str) -> None:
-    graph, kind = declared(state(traffic=name)), TRAFFIC[name]()
-    (container,) = graph.inputs["iperf-server-1"]["spec"]["template"]["spec"]["containers"]
-    assert container["command"] == kind.server(PORT)
-    assert container["readinessProbe"]["tcpSocket"] == {"port": PORT}
-    assert container["image"] == json.loads(IMAGES)[kind.image]
-    ports = graph.inputs["iperf-service-1"]["spec"]["ports"]
-    for found in (ports, container["ports"]):
-        assert tuple(one.get("protocol", "TCP") for one in found) == kind.protocols
-        assert len({one["name"] for one in found}) == len(found)
-    assert {(one["port"], one["targetPort"]) for one in ports} == {(PORT, PORT)}
+    graph, declares = declared(state(traffic=name)), traffic.of(name).pairs(4)
+    assert kinds(graph)["Service"] == {f"iperf-service-{index}" for index in declares}
+    for index, kind in declares.items():
+        (server,) = graph.inputs[f"iperf-server-{index}"]["spec"]["template"]["spec"]["containers"]
+        (client,) = graph.inputs[f"iperf-client-{index}"]["spec"]["template"]["spec"]["containers"]
+        assert server["command"] == kind.server(PORT)
+        images = {server["image"], client["image"]}
+        assert images == {json.loads(IMAGES)[kind.image]}
+        ports = graph.inputs[f"iperf-service-{index}"]["spec"]["ports"]
+        for found in (ports, server["ports"]):
+            assert tuple(one.get("protocol", "TCP") for one in found) == kind.protocols
+            assert len({one["name"] for one in found}) == len(found)
+        assert {(one["port"], one["targetPort"]) for one in ports} == {(PORT, PORT)}
+
+
+def test_a_server_that_bears_no_probe_is_asked_at_its_start_alone() -> None:
+    """A connection of a probe would wait behind that of the client, one more each second."""
+    for protocol, table in (("tcp", "/proc/net/tcp"), ("udp", "/proc/net/udp")):
+        graph = declared(state(traffic=f"rr:protocol={protocol}"))
+        (server,) = graph.inputs["iperf-server-1"]["spec"]["template"]["spec"]["containers"]
+        assert "readinessProbe" not in server
+        assert server["startupProbe"]["exec"]["command"][2:] == ["00000000:1451 ", table]
+    (server,) = declared(state()).inputs["iperf-server-1"]["spec"]["template"]["spec"]["containers"]
+    assert server["readinessProbe"]["tcpSocket"] == {"port": PORT}
+
+
+def test_the_pair_beside_the_streams_is_steered_and_measured() -> None:
+    graph = declared(state(traffic="mixed"))
+    assert "iperf-server-5" in graph.under("steer-s1")
+    assert {"p50_us", "p99_us"} <= graph.outputs.keys()
+    assert not {"p50_us", "p99_us"} & declared(state()).outputs.keys()
 
 
 def test_limits_are_the_pods_own() -> None:

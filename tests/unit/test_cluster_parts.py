@@ -213,8 +213,8 @@ def pod(index: int, role: str = "server", uid: str = "u", restarts: int = 0, **m
 
 def test_pods_that_run_are_ready_and_not_going() -> None:
     listed = [pod(1), pod(2, ready="False"), pod(3, going="now"), pod(4, role="client")]
-    assert running(listed, "server", "iperf3").keys() == {1}
-    assert running(listed, "client", "iperf3")[4].address == "10.0.0.4"
+    assert running(listed, "server", {"iperf3"}).keys() == {1}
+    assert running(listed, "client", {"iperf3"})[4].address == "10.0.0.4"
 
 
 @pytest.mark.parametrize(
@@ -227,9 +227,9 @@ def test_pods_that_run_are_ready_and_not_going() -> None:
     ],
 )
 def test_pods_that_moved_spoil_a_run(after: list[Any], said: list[str]) -> None:
-    client = running([pod(1, role="client")], "client", "iperf3")
-    before, now = running([pod(1)], "server", "iperf3"), running(after, "server", "iperf3")
-    reasons = moved((before, client), (now, client), 1)
+    client = running([pod(1, role="client")], "client", {"iperf3"})
+    before, now = running([pod(1)], "server", {"iperf3"}), running(after, "server", {"iperf3"})
+    reasons = moved((before, client), (now, client), [1])
     assert [reason.text for reason in reasons] == said
     assert {reason.cause for reason in reasons} <= {Cause.TOPOLOGY}
 
@@ -260,8 +260,8 @@ def test_the_quota_is_that_of_the_pods_and_their_nodes_are_held_against_the_clai
     state = config.state("rfs-1", values, online=(0, 1))
     what = measurement.of(state, NODES)
     there = (
-        running([pod(1, **server)], "server", "iperf3"),
-        running([pod(1, "client", **client)], "client", "iperf3"),
+        running([pod(1, **server)], "server", {"iperf3"}),
+        running([pod(1, "client", **client)], "client", {"iperf3"}),
     )
     found = topology(what, there, 1)
     assert found.pod_cpu_limit == limit
@@ -269,7 +269,7 @@ def test_the_quota_is_that_of_the_pods_and_their_nodes_are_held_against_the_clai
 
 
 def test_a_pod_that_does_not_run_is_named() -> None:
-    [reason] = topology(WHAT, (running([pod(1)], "server", "iperf3"), {}), 1).reasons
+    [reason] = topology(WHAT, (running([pod(1)], "server", {"iperf3"}), {}), 1).reasons
     assert reason.text == "pod iperf-client-1 does not run in steerlab-rfs-plus-2"
 
 

@@ -84,11 +84,13 @@ def test_a_docker_without_its_daemon_is_passed_over(path: Path) -> None:
     assert said.read_text().splitlines() == [
         f"build -t {name}/iperf3:7 -f {folder}/iperf3/Dockerfile {folder}/iperf3",
         f"push {name}/iperf3:7",
+        f"build -t {name}/rr:7 -f {folder}/rr/Dockerfile {folder}/rr",
+        f"push {name}/rr:7",
         f"build -t {name}/steering:7 -f {folder}/steering/Dockerfile {folder}/../agent",
         f"push {name}/steering:7",
     ]
     assert json.loads(done.stdout) == {
-        "iperf3": f"{name}/iperf3:7", "steering": f"{name}/steering:7",
+        "iperf3": f"{name}/iperf3:7", "rr": f"{name}/rr:7", "steering": f"{name}/steering:7",
     }  # fmt: skip
 
 
@@ -160,7 +162,7 @@ def test_kind_gets_the_archives_of_its_cluster(path: Path) -> None:
     said = tool(path, "kind")
     assert build(path, "--load", "kind:mine").returncode == 0
     lines = said.read_text().splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert all(line.startswith("load image-archive /") for line in lines)
     assert all(line.endswith("--name mine") for line in lines)
 

@@ -246,3 +246,15 @@ def test_the_program_runs_at_the_projects_root_only(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(pulumi.RunError, match=f"from the project's root, not from {tmp_path}"):
         deployed("rfs-plus-4", {})
+
+
+def test_requests_beside_streams_are_one_more_pair(graph: Graph) -> None:
+    mixed, udp = declared(state(traffic="mixed")), declared(state(traffic="rr:protocol=udp"))
+    assert mixed.inputs.keys() - graph.inputs.keys() == {"pods-5", "iperf-server-5"}
+    assert graph.changed(mixed) == {"steer-server", "measurement"}
+    assert "sockperf server --tcp --port 5201" in mixed.inputs["iperf-server-5"]["create"]
+    assert (
+        "00000000:1451 00000000:0000 07' /proc/$pid/net/udp"
+        in (udp.inputs["iperf-server-1"]["create"])
+    )
+    assert mixed.outputs.keys() - graph.outputs.keys() == {"p50_us", "p99_us"}

@@ -94,6 +94,7 @@ def test_what_can_be_switched_is_switched(given: dict[str, Any]) -> None:
     ("given", "word"),
     [
         ({"traffic": "udp"}, "udp"),
+        ({"traffic": "mixed:rate=300M"}, "mixed"),
         ({"isolation": "fresh"}, "fresh"),
         ({"config": {"steerNodes": "both"}}, "steerNodes"),
         ({"config": {"lease": "13s"}}, "13s"),
@@ -209,3 +210,9 @@ def test_a_sweep_is_told_line_by_line() -> None:
     assert said[2]["bitrate_mbps"] == 100.0
     assert said[2]["left_s"] < said[0]["left_s"]
     assert said[4] == {"event": "ended", "at": said[4]["at"], "why": "time", "left": 3}
+
+
+def test_a_sweep_without_a_bitrate_does_not_stop_at_its_interval() -> None:
+    with pytest.raises(InvalidInput, match=r"until_ci: .*rr"):
+        planned(traffic="rr", until_ci=0.05)
+    assert planned(traffic="mixed", until_ci=0.05)[0].until_ci == 0.05

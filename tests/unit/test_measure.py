@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent import procstat
-from analysis import schema
+from analysis import schema, tables
+from analysis.metrics import BITRATE, METRICS
 from analysis.schema import Confounders, Machine, Record
 from experiments.host import calls, machine
 from experiments.host.calls import AgentFailed
@@ -129,7 +130,7 @@ def test_a_sound_run(lab: Lab, what: Measurement) -> None:
     assert (record.duration, record.omit, record.streams) == (2, 1, 1)
     assert record.machine == MACHINE
     assert [pair.values["bitrate_mbps"] for pair in record.pairs] == [100, 200, 300, 400]
-    assert measure.mean_bitrate(record) == 250
+    assert BITRATE.value(record) == 250
     assert raw == [b"{}"] * 4
     assert {(pair.server_node, pair.client_node) for pair in record.pairs} == {("lab", "lab")}
     assert (record.traffic, list(record.metrics)) == ("stream", ["bitrate_mbps", "retransmits"])
@@ -194,7 +195,7 @@ def test_drift_makes_a_run_invalid(
     lab.drift = drift
     record, _ = measure.run(what)
     assert (record.valid, record.reasons) == (False, reasons)
-    assert measure.mean_bitrate(record) == 250
+    assert BITRATE.value(record) == 250
 
 
 def test_a_pair_that_fails_makes_the_run_invalid_and_is_not_zero(
@@ -209,7 +210,7 @@ def test_a_pair_that_fails_makes_the_run_invalid_and_is_not_zero(
         ["traffic"],
     )
     assert record.pairs[1].values == {"bitrate_mbps": None, "retransmits": None}
-    assert measure.mean_bitrate(record) is None
+    assert BITRATE.value(record) is None
     assert raw == [b"{}", b""]
 
 
@@ -472,3 +473,62 @@ def test_a_record_has_the_value_of_every_other_knob(monkeypatch: pytest.MonkeyPa
         ("n", "nic", "", "namespace", "mask", "f"),
         ("n", "machine", "", "machine", "budget", "600"),
     ]
+
+
+NUMBERS = {"p50_us": 40.0, "p99_us": 90.0, "p999_us": 200.0, "requests_per_second": 1e4}
+
+
+def mixed(probe: Values | Failure) -> Callable[[Sequence[Endpoint]], Results]:
+    """The results of two streams and of the pair beside them."""
+    stream = Values({"bitrate_mbps": 100.0, "retransmits": 0}, congestion="cubic")
+    return lambda active: [PairResult(p.index, probe if p.index == 5 else stream) for p in active]
+
+
+@pytest.fixture
+def beside() -> Measurement:
+    values = {"duration": "2", "omit": "1", "traffic": "mixed:rate=300M"}
+    return measurement.of(config.state("rfs-4", values, (0, 1)))
+
+
+def test_each_pair_has_the_values_of_its_kind(lab: Lab, beside: Measurement) -> None:
+    lab.pairs = mixed(Values(NUMBERS, latency=((0.5, 40.0), (1, 300.0))))
+    record, _ = measure.run(beside, replicas=2)
+    assert record.reasons == []
+    assert [(pair.index, pair.kind) for pair in record.pairs] == [
+        (1, "stream"), (2, "stream"), (5, "rr"),
+    ]  # fmt: skip
+    assert record.pairs[0].values == {"bitrate_mbps": 100.0, "retransmits": 0}
+    assert (record.pairs[2].values, record.pairs[2].latency) == (NUMBERS, [(0.5, 40), (1, 300)])
+    assert (record.replicas, record.idle_pairs, record.traffic) == (2, 2, "mixed:rate=300M")
+    assert record.metrics.keys() == {"bitrate_mbps", "retransmits", *NUMBERS}
+    assert (METRICS["bitrate_mbps"].value(record), METRICS["p99_us"].value(record)) == (100, 90)
+    assert tables.problems(record) == []
+    jsonschema.validate(json.loads(record.model_dump_json()), SCHEMA)
+
+
+def test_a_pair_beside_the_others_that_fails_makes_the_run_invalid(
+    lab: Lab, beside: Measurement
+) -> None:
+    lab.pairs = mixed(Failure("traffic", "sockperf: Connection refused"))
+    record, _ = measure.run(beside, replicas=2)
+    assert record.reasons == ["pair 5: sockperf: Connection refused"]
+    assert record.pairs[2].values == dict.fromkeys(NUMBERS)
+
+
+def test_a_pair_beside_the_others_without_a_quantile_has_a_warning(
+    lab: Lab, beside: Measurement
+) -> None:
+    lab.pairs = mixed(Values({name: NUMBERS[name] for name in NUMBERS if name != "p999_us"}))
+    record, _ = measure.run(beside, replicas=2)
+    assert record.valid
+    assert record.pairs[2].values == NUMBERS | {"p999_us": None}
+    assert [one for one in record.warnings if "p999_us" in one and one.startswith("pair 5")]
+
+
+def test_streams_without_data_beside_requests_are_a_reason(lab: Lab, beside: Measurement) -> None:
+    starved = Values({"bitrate_mbps": 0.0, "retransmits": 0})
+    lab.pairs = lambda active: [
+        PairResult(p.index, Values(NUMBERS) if p.index == 5 else starved) for p in active
+    ]
+    record, _ = measure.run(beside)
+    assert record.causes == ["traffic"]

@@ -198,6 +198,12 @@ def test_a_congestion_control_is_the_client_s() -> None:
     assert command[-2:] == ["--congestion", "cubic"]
 
 
+def test_a_rate_is_that_of_each_connection() -> None:
+    command = Stream(rate="300M").client("10.244.0.2", 5201, Longer())
+    assert command[-2:] == ["--bitrate", "300M"]
+    assert "--bitrate" not in Stream(rate="0").client("10.244.0.2", 5201, Longer())
+
+
 @pytest.mark.parametrize(
     ("duration", "streams", "seconds"),
     [(10, 1, 1), (5000, 1, 1), (5001, 1, 2), (60, 128, 1), (3600, 128, 47), (86_400, 1, 18),

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -15,7 +15,7 @@ from agent.plan import POD
 from analysis.schema import Confounders, Machine
 from experiments.host import machine
 from experiments.host.procstat import CounterSample
-from experiments.targets import windows
+from experiments.targets import leads, windows
 from experiments.targets.contract import (
     BarrierBroken,
     EpisodeLost,
@@ -44,7 +44,7 @@ from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.measurement import ClusterMeasurement, NodeOf
 from infra.kubernetes.names import Names
 from infra.kubernetes.plan import by_node, node_plan
-from infra.traffic.contract import GRACE_S, PORT, Failure
+from infra.traffic.contract import GRACE_S, PORT, Failure, Kind
 
 # Time in which a command must print `ready`, seconds.
 READY_S = 15.0
@@ -128,13 +128,17 @@ class KubernetesBackend:
         return machine.described(said, devices, self._versions())
 
     def _versions(self) -> dict[str, str]:
-        """Of the programs that the first server pod runs."""
+        """Of the programs that the first server pod of each kind runs."""
         servers, _ = self._pods()
-        shell = self._pod_shell(servers[1])
         return {
-            tool: machine.version(run(shell, (tool, "--version")).out)
-            for tool in self._traffic.tools
+            tool: machine.version(run(self._pod_shell(servers[index]), (tool, "--version")).out)
+            for index, kind in self._kinds(1).items()
+            for tool in kind.tools
         }
+
+    def _kinds(self, pairs: int) -> dict[int, Kind]:
+        """The kind of the first pairs, and of those that always run beside them."""
+        return self._traffic.pairs(self._what.replicas, pairs)
 
     # --- pods ---
 
@@ -150,14 +154,14 @@ class KubernetesBackend:
     def _pods(self, listed: Sequence[Any] | None = None) -> Pods:
         """The running servers and clients, by pair."""
         listed = self._listed() if listed is None else listed
-        container = self._traffic.image
-        return running(listed, "server", container), running(listed, "client", container)
+        containers = {kind.image for kind in self._traffic.kinds}
+        return running(listed, "server", containers), running(listed, "client", containers)
 
     def _present(self, pairs: int, listed: Sequence[Any]) -> Pods:
         """The same; raises `BarrierBroken` where one of the first pairs does not run."""
         pods = self._pods(listed)
         for role, there in zip(("server", "client"), pods, strict=True):
-            for index in range(1, pairs + 1):
+            for index in self._kinds(pairs):
                 if index not in there:
                     raise BarrierBroken(f"iperf-{role}-{index} does not run in {self._names.pods}")
         return pods
@@ -171,7 +175,7 @@ class KubernetesBackend:
             lambda: connect(what.kubeconfig, what.context),
             self._names.pods,
             pod.name,
-            self._traffic.image,
+            pod.container,
         )
 
     def _addresses(self, servers: Mapping[int, Running]) -> dict[int, str]:
@@ -193,7 +197,7 @@ class KubernetesBackend:
     def throttled(self, pairs: int) -> dict[int, int]:
         counts = {}
         for index, pod in self._pods()[0].items():
-            if index > pairs or pod.cpu_limit is None:
+            if index not in self._kinds(pairs) or pod.cpu_limit is None:
                 continue
             stat = "cat /sys/fs/cgroup/cpu/cpu.stat 2>/dev/null || cat /sys/fs/cgroup/cpu.stat"
             answer = run(self._pod_shell(pod), ("sh", "-c", stat))
@@ -215,8 +219,8 @@ class KubernetesBackend:
         servers, clients = pods
         addresses = self._addresses(servers)
         sessions = {}
-        for index in range(1, pairs + 1):
-            client = self._traffic.client(addresses[index], PORT, what)
+        for index, kind in self._kinds(pairs).items():
+            client = kind.client(addresses[index], PORT, what)
             words, who = ("sh", "-c", script, "sh", *client), f"the client of pair {index}"
             ready = _ready(self._pod_shell(clients[index]), words, who)
             sessions[index] = stack.enter_context(ready)
@@ -236,7 +240,7 @@ class KubernetesBackend:
         uids = by_node(listed).get(node.name, {})
         document = schedule(
             {what.configuration: plan_of(what, node, uids) for what in whats},
-            [f"{POD}{pods[0][index].uid}" for index in range(1, pairs + 1)],
+            [f"{POD}{pods[0][index].uid}" for index in self._kinds(pairs)],
         )
         with ExitStack() as stack:
             sessions = self._clients(stack, _UNTIL, longer, pods, pairs)
@@ -249,7 +253,7 @@ class KubernetesBackend:
                     session.say("go")
                 answer = start(seconds + GRACE_S)
             except Refusal as error:
-                gone = moved(pods, self._pods(), pairs)
+                gone = moved(pods, self._pods(), self._kinds(pairs))
                 cause = Cause.TOPOLOGY if gone else Cause.AGENT
                 raise EpisodeLost([*gone, Reason(cause, f"episode: {error}")]) from None
             around, _ = read_edges({node.name: reader.finish(time.monotonic() + _END_S)})
@@ -260,7 +264,7 @@ class KubernetesBackend:
             answers = {index: one.finish(deadline) for index, one in sessions.items()}
         outcomes = [self._result(index, answers[index], longer) for index in early]
         ended = {one.index: windows.last_words(one.outcome) for one in outcomes}
-        gone = moved(pods, self._pods(), pairs)
+        gone = moved(pods, self._pods(), self._kinds(pairs))
 
         def measured(
             results: Sequence[PairResult],
@@ -272,7 +276,7 @@ class KubernetesBackend:
         return windows.results(answer, self._what, [*sessions], measured, ended, gone)
 
     def drive(self, pairs: int) -> TrafficResult:
-        what = self._what
+        what, kinds = self._what, self._kinds(pairs)
         pods = self._present(pairs, self._listed())
         with ExitStack() as stack:
             sessions = self._clients(stack, _WAIT, what, pods, pairs)
@@ -282,14 +286,16 @@ class KubernetesBackend:
                 node.name: self._reader(stack, node, pods, pairs, window)
                 for node in self._measured()
             }
-            for session in (*readers.values(), *sessions.values()):
-                session.say("go")
+            # readers before clients that start with them
+            started = [(0.0, reader) for reader in readers.values()]
+            started += [(kinds[index].lead(what), one) for index, one in sessions.items()]
+            leads.start((lead, partial(one.say, "go")) for lead, one in started)
             time.sleep(what.omit + what.duration)
             deadline = time.monotonic() + GRACE_S
             results = [self._result(i, one.finish(deadline), what) for i, one in sessions.items()]
             answers = {node: one.finish(deadline) for node, one in readers.items()}
         edges, reasons = read_edges(answers)
-        reasons += moved(pods, self._pods(), pairs)
+        reasons += moved(pods, self._pods(), self._kinds(pairs))
         return self._traffic_result(results, edges, reasons, pods)
 
     def _traffic_result(
@@ -318,7 +324,8 @@ class KubernetesBackend:
         if answer is None:
             return PairResult(index, Failure("traffic", "the client did not end in time"))
         out = answer.out.encode()
-        outcome = self._traffic.parse(out, answer.err.encode(), answer.status, what)
+        kind = self._kinds(self._what.replicas)[index]
+        outcome = kind.parse(out, answer.err.encode(), answer.status, what)
         return PairResult(index, outcome, out)
 
     def _reader(
@@ -333,7 +340,7 @@ class KubernetesBackend:
 
         The processes that the first pairs have now, and their children, are the experiment's.
         """
-        measured = (one[index] for one in pods for index in range(1, pairs + 1))
+        measured = (one[index] for one in pods for index in self._kinds(pairs))
         uids = [pod.uid for pod in measured if self._counted(pod.node) == node.name]
         request = {"window": [*window, uids, "UDP" in self._traffic.protocols]}
         words = ("python3", "-I", "-c", LOOK, json.dumps(request))

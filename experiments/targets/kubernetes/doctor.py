@@ -23,7 +23,7 @@ from experiments.host.nodes import uppers
 from experiments.targets.kubernetes import agents
 from experiments.targets.kubernetes.shell import PodShell, Shell, SshShell, looked
 from experiments.targets.lab.doctor import hints, in_use
-from infra import steering, traffic, untrusted
+from infra import steering, untrusted
 from infra.errors import Refusal
 from infra.kubernetes import agent, pods, rights
 from infra.kubernetes.access import CALL_S, connect, explained
@@ -165,10 +165,11 @@ def _probe(
     by_job = state.kubernetes.node_access == "job"
     with ExitStack() as stack:
         stack.enter_context(_namespace(api, names.pods, OVERLAY_LEVEL))
-        image = traffic.of(state.traffic).image
+        images = {kind.image: index for index, kind in state.pairs.items()}
         wanted = [
-            _pod(names.pods, f"measured-{i}", _measured(state, names, node), node, image)
+            _pod(names.pods, f"{image}-{i}", _measured(state, names, pair, node), node, image)
             for i, node in enumerate((*nodes.servers, *nodes.clients))
+            for image, pair in images.items()
         ]
         if by_job:
             stack.enter_context(_namespace(api, names.steering, NODE_LEVEL))
@@ -219,9 +220,9 @@ def _pod(namespace: str, name: str, spec: dict[str, Any], node: Node, container:
     return _Pod(namespace, name, node, image, {"metadata": {"name": name}, "spec": spec})
 
 
-def _measured(state: StackSettings, names: Names, node: Node) -> dict[str, Any]:
+def _measured(state: StackSettings, names: Names, pair: int, node: Node) -> dict[str, Any]:
     """The specification of a client's pod, which only waits."""
-    spec: dict[str, Any] = pods.client_spec(state, names, 1, node)["template"]["spec"]
+    spec: dict[str, Any] = pods.client_spec(state, names, pair, node)["template"]["spec"]
     return spec
 
 

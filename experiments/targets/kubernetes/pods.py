@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from experiments.targets.contract import Topology
 from experiments.validity import Cause, Reason
+from infra import traffic
 from infra.kubernetes.measurement import ClusterMeasurement
 from infra.settings import cpu_limit
 
@@ -22,6 +23,7 @@ class Running:
     node: str
     address: str
     restarts: int
+    container: str
     cpu_limit: str | None = None
 
 
@@ -38,7 +40,7 @@ def topology(what: ClusterMeasurement, pods: Pods, pairs: int) -> Topology:
     limits = {}
     for side, there in zip(("server", "client"), pods, strict=True):
         nodes = {node.name for node in what.nodes if node.side == side}
-        for index in range(1, pairs + 1):
+        for index in traffic.of(what.traffic).pairs(what.replicas, pairs):
             pod = there.get(index)
             if pod is None:
                 texts.append(f"pod iperf-{side}-{index} does not run in {what.pods}")
@@ -64,8 +66,8 @@ def pair_of(labels: Mapping[str, str] | None) -> int | None:
     return int(number) if re.fullmatch("[0-9]{1,4}", number) else None
 
 
-def running(listed: Sequence[Any], role: str, container: str) -> dict[int, Running]:
-    """The ready pods of one role, by pair, with the quota of their measured container (pure)."""
+def running(listed: Sequence[Any], role: str, containers: Collection[str]) -> dict[int, Running]:
+    """The ready pods of one role, by pair, with their measured container, one of these (pure)."""
     found = {}
     for pod in listed:
         labels = pod.metadata.labels or {}
@@ -75,32 +77,28 @@ def running(listed: Sequence[Any], role: str, container: str) -> dict[int, Runni
         pair = pair_of(labels)
         if labels.get("steerlab/role") != role or not ready or pod.metadata.deletion_timestamp:
             continue
-        if pair is None:
+        measured = next((one for one in pod.spec.containers or [] if one.name in containers), None)
+        if pair is None or measured is None:
             continue
+        # the quota may be one that a LimitRange set
+        limits = measured.resources.limits if measured.resources else None
         found[pair] = Running(
             pod.metadata.name,
             pod.metadata.uid,
             pod.spec.node_name,
             pod.status.pod_ip,
             sum(one.restart_count for one in pod.status.container_statuses or []),
-            _limit(pod, container),
+            measured.name,
+            (limits or {}).get("cpu"),
         )
     return found
 
 
-def _limit(pod: Any, name: str) -> str | None:
-    """The CPU quota of a container, also one that a LimitRange set."""
-    for container in pod.spec.containers or []:
-        if container.name == name and container.resources:
-            return (container.resources.limits or {}).get("cpu")
-    return None
-
-
-def moved(before: Pods, after: Pods, pairs: int) -> list[Reason]:
-    """Reasons where pods were deleted, recreated or restarted during a run (pure)."""
+def moved(before: Pods, after: Pods, pairs: Collection[int]) -> list[Reason]:
+    """Reasons where pods of these pairs were deleted, recreated or restarted during a run (pure)."""
     reasons = []
     for role, first, last in zip(("server", "client"), before, after, strict=True):
-        for index in range(1, pairs + 1):
+        for index in pairs:
             old, new = first[index], last.get(index)
             name = f"pod iperf-{role}-{index}"
             if new is None:

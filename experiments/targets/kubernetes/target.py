@@ -15,6 +15,7 @@ from infra.kubernetes import measurement as measurements
 from infra.kubernetes.measurement import ClusterMeasurement
 from infra.kubernetes.nodes import Nodes, of_state
 from infra.settings import StackSettings
+from infra.traffic import DEFAULT
 
 
 def made(resources: Iterable[dict[str, Any]]) -> bool:
@@ -23,8 +24,8 @@ def made(resources: Iterable[dict[str, Any]]) -> bool:
     return of_cluster(resources)
 
 
-def require(*, removal: bool = False) -> None:
-    del removal  # nothing of this machine
+def require(kind: str = DEFAULT, *, removal: bool = False) -> None:
+    del kind, removal  # nothing of this machine
 
 
 def require_for(state: StackSettings) -> None:

@@ -45,10 +45,15 @@ class LabBackend:
             for plan in self._what.plans
         ]
 
-    def topology(self, pairs: int) -> Topology:
+    def _running(self, pairs: int) -> list[Endpoint]:
+        """The first pairs, and those that always run beside them."""
         what = self._what
-        wrong = [text for one in what.pairs[:pairs] for text in self._wrong(one)]
-        return Topology([Reason(Cause.TOPOLOGY, text) for text in wrong], what.pod_cpu_limit)
+        running = traffic.of(what.traffic).pairs(what.replicas, pairs)
+        return [pair for pair in what.pairs if pair.index in running]
+
+    def topology(self, pairs: int) -> Topology:
+        wrong = [text for one in self._running(pairs) for text in self._wrong(one)]
+        return Topology([Reason(Cause.TOPOLOGY, text) for text in wrong], self._what.pod_cpu_limit)
 
     def _wrong(self, pair: Endpoint) -> list[str]:
         """Differences between a pair's server and the measurement."""
@@ -79,7 +84,7 @@ class LabBackend:
 
     def throttled(self, pairs: int) -> dict[int, int]:
         counts = {}
-        for endpoint in self._what.pairs[:pairs]:
+        for endpoint in self._running(pairs):
             if endpoint.server_cgroup is None:
                 continue
             try:
@@ -93,7 +98,7 @@ class LabBackend:
     def drive(self, pairs: int) -> TrafficResult:
         what = self._what
         edges: list[CounterSample] = []
-        servers = [self._server(pair) for pair in what.pairs[:pairs]]
+        servers = [self._server(pair) for pair in self._running(pairs)]
         known = [pid for pid in servers if pid is not None]
         datagrams = "UDP" in traffic.of(what.traffic).protocols
 
@@ -104,13 +109,13 @@ class LabBackend:
             both = procstat.both_edges(start, window, own, [*networks.values()])
             edges.extend(map(CounterSample.of, both))
 
-        results = clients.run(what, what.pairs[:pairs], read)
+        results = clients.run(what, self._running(pairs), read)
         return clients.traffic_result(what, results, edges)
 
     def switch(
         self, pairs: int, whats: Sequence[Measurement], schedule: Schedule, seconds: int
     ) -> Sequence[WindowResult]:
-        endpoints = self._what.pairs[:pairs]
+        endpoints = self._running(pairs)
         servers = {pair.index: self._server(pair) for pair in endpoints}
         known = [pid for pid in servers.values() if pid is not None]
         if len(known) < len(servers):

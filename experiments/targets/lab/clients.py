@@ -9,16 +9,18 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from experiments import signals
 from experiments.host.procstat import CounterSample
+from experiments.targets import leads
 from experiments.targets.contract import BarrierBroken, PairResult, TrafficResult
 from experiments.validity import Reason
 from infra import traffic
 from infra.lab.layout import netns
 from infra.lab.measurement import Endpoint, Measurement
-from infra.traffic.contract import GRACE_S, Failure
+from infra.traffic.contract import GRACE_S, Failure, Kind
 
 # Both nodes of the lab are one kernel: its cores are reported once, under this name.
 LAB = "lab"
@@ -30,7 +32,7 @@ END_S = 5
 _BOUND = ("setpriv", "--pdeathsig", "TERM")
 
 # The shell prints `ready`, waits for the pipe to close, and becomes the client: closing one pipe
-# starts all. "$1" is a cgroup.procs file or empty.
+# starts all that wait for it. "$1" is a cgroup.procs file or empty.
 _WAIT = '[ -z "$1" ] || echo $$ > "$1" || exit; shift; echo ready; read -r _; exec "$@" </dev/null'
 
 
@@ -39,6 +41,7 @@ class Client:
     """One client, waiting at the barrier or running."""
 
     endpoint: Endpoint
+    kind: Kind
     process: subprocess.Popen[bytes]
 
     def finish(self, deadline: float, measurement: Measurement) -> PairResult:
@@ -49,8 +52,8 @@ class Client:
         except subprocess.TimeoutExpired:
             self.kill()
             return PairResult(index, Failure("traffic", "the client did not end in time"))
-        kind = traffic.of(measurement.traffic)
-        return PairResult(index, kind.parse(out, err, self.process.returncode, measurement), out)
+        outcome = self.kind.parse(out, err, self.process.returncode, measurement)
+        return PairResult(index, outcome, out)
 
     def await_end(self, deadline: float) -> None:
         """Wait for a client that was told to end, until `deadline`."""
@@ -81,29 +84,36 @@ class Barrier:
         self._measurement = measurement
         self._endpoints = endpoints
         self.clients: list[Client] = []
-        self._gate: int | None = None
+        self._gates: dict[float, int] = {}  # what opens the gate of the clients with a lead
 
     def __enter__(self) -> Barrier:
-        waiting, self._gate = os.pipe()
+        what, waiting = self._measurement, dict[float, int]()
+        kinds = traffic.of(what.traffic).pairs(what.replicas)
         try:
             for endpoint in self._endpoints:
+                kind = kinds[endpoint.index]
+                lead = kind.lead(what)
+                if lead not in waiting:
+                    waiting[lead], self._gates[lead] = os.pipe()
                 # one by one, so that an interrupt finds every client that waits
-                self.clients.append(Client(endpoint, _spawn(self._measurement, endpoint, waiting)))
+                process = _spawn(what, endpoint, kind, waiting[lead])
+                self.clients.append(Client(endpoint, kind, process))
             for client in self.clients:
                 _await_ready(client)
         except BaseException:
             self.__exit__()
             raise
         finally:
-            os.close(waiting)
+            for gate in waiting.values():
+                os.close(gate)
         return self
 
     def release(self) -> float:
-        """Start all clients; returns the time (monotonic seconds)."""
-        if self._gate is not None:
-            os.close(self._gate)
-            self._gate = None
-        return time.monotonic()
+        """Start all clients; returns the time (monotonic seconds) at which their traffic begins."""
+        return leads.start((lead, partial(self._open, lead)) for lead in [*self._gates])
+
+    def _open(self, lead: float) -> None:
+        os.close(self._gates.pop(lead))
 
     def __exit__(self, *_: object) -> None:
         for client in self.clients:
@@ -111,12 +121,14 @@ class Barrier:
         deadline = time.monotonic() + END_S
         for client in self.clients:
             client.await_end(deadline)
-        self.release()
+        for lead in [*self._gates]:
+            self._open(lead)
 
 
-def _spawn(measurement: Measurement, endpoint: Endpoint, waiting: int) -> subprocess.Popen[bytes]:
+def _spawn(
+    measurement: Measurement, endpoint: Endpoint, kind: Kind, waiting: int
+) -> subprocess.Popen[bytes]:
     cgroup = endpoint.client_cgroup
-    kind = traffic.of(measurement.traffic)
     return signals.apart(lambda: subprocess.Popen(
         [
             *_BOUND,

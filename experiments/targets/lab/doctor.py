@@ -129,7 +129,7 @@ def examine() -> Findings:
         nics=_nics("rx"),
         transmit=_nics("tx"),
         interrupts=machine.confounders().nic_interrupts,
-        tools={tool: version(tool) for tool in (*requirements.TOOLS, *_ALSO)},
+        tools={tool: version(tool) for tool in (*requirements.ALL_TOOLS, *_ALSO)},
         pulumi=version("pulumi"),
         steering=_steering(),
         kept_by=asdict(health) if health else None,

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,8 +23,10 @@ TOOLS = {
     "nsenter": "util-linux",
     "setpriv": "util-linux",
     "taskset": "util-linux",
-    **traffic.TOOLS,
+    **traffic.of(traffic.DEFAULT).programs,
 }
+# With the programs of all kinds of traffic.
+ALL_TOOLS = TOOLS | traffic.PROGRAMS
 # For the tests only.
 TESTED_WITH = {"mpstat": "sysstat"}
 
@@ -35,12 +38,12 @@ def require_root() -> None:
     become_root("to read or write steering")
 
 
-def missing(*, removal: bool = False) -> list[str]:
+def missing(tools: Mapping[str, str] = TOOLS, *, removal: bool = False) -> list[str]:
     """Every reason why the lab cannot run, or be removed, on this machine, each with its remedy."""
     reasons = []
     if os.geteuid() != 0:
         reasons.append("root is needed for network namespaces and steering: use sudo")
-    if absent := packages(TOOLS):
+    if absent := packages(tools):
         reasons.append(f"install {' '.join(absent)} (apt-get install {' '.join(absent)})")
     if not Path("/proc/sys/net/core/rps_sock_flow_entries").exists():
         reasons.append(
@@ -55,13 +58,13 @@ def missing(*, removal: bool = False) -> list[str]:
     return reasons
 
 
-def packages(tools: dict[str, str]) -> list[str]:
+def packages(tools: Mapping[str, str]) -> list[str]:
     """The packages of the tools that are not on PATH."""
     return sorted({package for tool, package in tools.items() if shutil.which(tool) is None})
 
 
-def require_lab(*, removal: bool = False) -> None:
-    """Return as root on a machine that has the lab's tools; a removal needs no second core.
+def require_lab(tools: Mapping[str, str] = TOOLS, *, removal: bool = False) -> None:
+    """Return as root on a machine that has these tools; a removal needs no second core.
 
     Starts this command again under sudo and installs packages where possible. Raises
     `PrerequisiteMissing` with all missing requirements.
@@ -69,8 +72,8 @@ def require_lab(*, removal: bool = False) -> None:
     with suppress(PrerequisiteMissing):  # missing() has this reason and all others
         become_root("for network namespaces and steering")
     if os.geteuid() == 0:
-        install(packages(TOOLS))
-    if reasons := missing(removal=removal):
+        install(packages(tools))
+    if reasons := missing(tools, removal=removal):
         raise PrerequisiteMissing("this machine cannot run the lab: " + "; ".join(reasons))
 
 
@@ -78,7 +81,7 @@ def prepare_tests() -> None:
     """Install what the lab's tests need, where possible; else they are skipped with a reason."""
     with suppress(PrerequisiteMissing):
         become_root("for the tests of the lab")
-        install(packages(TOOLS | TESTED_WITH))
+        install(packages(ALL_TOOLS | TESTED_WITH))
 
 
 def install(absent: list[str]) -> None:

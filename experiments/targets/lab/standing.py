@@ -21,7 +21,7 @@ from infra.errors import Refusal
 from infra.lab import claim, layout, removal
 from infra.lab.layout import Pair
 from infra.lab.plan import owner
-from infra.settings import MOST_REPLICAS
+from infra.settings import MOST_PAIRS
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def finish(stack: StackRef) -> None:
 
 def _pairs(stack: str) -> list[Pair]:
     """The pairs with a namespace, a pid file or a CPU quota that is left."""
-    every = (layout.pair(stack, index, host=False) for index in range(1, MOST_REPLICAS + 1))
+    every = (layout.pair(stack, index, host=False) for index in range(1, MOST_PAIRS + 1))
     return [pair for pair in every if any(place.exists() for place in _places(pair))]
 
 

@@ -10,7 +10,7 @@ from experiments.engines import StackRef
 from experiments.host import lock
 from experiments.targets.contract import AnyMeasurement, Backend, Drift, Findings
 from experiments.targets.lab import drift, requirements, standing
-from infra import cores
+from infra import cores, traffic
 from infra.commands import command
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.lab import measurement as measurements
@@ -23,13 +23,13 @@ def made(resources: Iterable[dict[str, Any]]) -> bool:
     return any(one["type"] == "steerlab:lab:Lab" for one in resources)
 
 
-def require(*, removal: bool = False) -> None:
-    requirements.require_lab(removal=removal)
+def require(kind: str = traffic.DEFAULT, *, removal: bool = False) -> None:
+    tools = requirements.TOOLS | traffic.of(kind).programs
+    requirements.require_lab(tools, removal=removal)
 
 
 def require_for(state: StackSettings) -> None:
-    del state  # nothing beyond the machine
-    require()
+    require(state.traffic)
 
 
 def busy(stack: str, what: str) -> AbstractContextManager[None]:
