@@ -225,6 +225,7 @@ def _summary(plan: SweepPlan) -> str:
         f"{duration:g} s; about {plan.eta_s / 60:.0f} min",
         f"seed            {plan.seed}, plan {plan.digest}",
     ]
+    lines += [f"limits          {', '.join(plan.limits)}"] * bool(plan.limits)
     lines += [f"left out        {name}: {why}" for name, why in plan.left_out]
     return "\n".join(lines)
 
