@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from benchmarks.synthetic import sweep
+from experiments.run import keep
+from infra import configurations
 
 pytestmark = pytest.mark.lab
 
@@ -150,6 +155,22 @@ def test_a_lease_that_lapses_restores_by_itself() -> None:
     assert "lease for another" in apply("rfs", "--lease", "2s") + nodes("show")
     eventually(lambda: values() == before)
     assert owners() == []
+
+
+def test_the_commands_of_a_report_set_a_configuration_and_undo_it() -> None:
+    definition = configurations.load()["rfs"].definition
+    records = [
+        record.model_copy(update={"definition": definition})
+        for record in sweep({"rfs": 1.0}, blocks=1)
+    ]
+    found = keep.commands(["rfs"], records, None)
+    trial, _, undo = (shlex.split(one.line) for one in found.lines)
+    assert trial[:2] == undo[:2] == ["./steerlab", "nodes"]
+    before = values()
+    nodes(*trial[2:], *HERE)
+    assert (queue(0) / "rps_flow_cnt").read_text() == "32768\n"
+    nodes(*undo[2:])
+    assert (values(), owners()) == (before, [])
 
 
 def test_a_refusal_touches_nothing(tmp_path: Path) -> None:
