@@ -97,7 +97,7 @@ def together(sweeps: Mapping[str, Measured]) -> dict[str, Any]:
     every = [effects(one) for one in sweeps.values()]
     names = dict.fromkeys(name for one in every for name in one["isolated"])
     agreement = {
-        name: _agreement(
+        name: agreed(
             *(
                 pooled([one[method][name] for one in every if name in one[method]])
                 for method in ("switchback", "isolated")
@@ -119,7 +119,7 @@ def compared(one: Measured) -> dict[str, Any]:
         rows[name] = {
             "switchback": _figures(first),
             "isolated": _figures(second),
-            "agreement": _agreement(pooled([first]), pooled([second])),
+            "agreement": agreed(pooled([first]), pooled([second])),
             "speed": round(slow / fast, 1),
         }
     return {
@@ -171,7 +171,7 @@ def _figures(effect: Effect) -> dict[str, Any]:
     }
 
 
-def _agreement(first: tuple[float, float], second: tuple[float, float]) -> dict[str, Any]:
+def agreed(first: tuple[float, float], second: tuple[float, float]) -> dict[str, Any]:
     """Ratio of the two methods' ratios, from their logarithms and errors."""
     log = first[0] - second[0]
     error = math.hypot(first[1], second[1])

@@ -93,9 +93,9 @@ def document(
 
 
 @contextmanager
-def lab(name: str, pairs: int) -> Iterator[StackSettings]:
+def lab(name: str, pairs: int, **more: str) -> Iterator[StackSettings]:
     """A lab with the baseline, as long as the block runs."""
-    values = {"configuration": "baseline", "replicas": str(pairs), "runs": "0"}
+    values = {"configuration": "baseline", "replicas": str(pairs), "runs": "0", **more}
     with TemporaryDirectory(prefix="steerlab-") as home, lock.machine(f"benchmark {name}"):
         stack, state = stacks.own(Path(home), name, values)
         engine = Embedded()

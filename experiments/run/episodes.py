@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 
 from agent.knobs import KNOBS, SETTLE_S
 from agent.schedule import MAX_PLANS, MAX_READINGS, MAX_SECONDS, START_PATIENCE, most_readings
+from analysis.metrics import BITRATE
 from analysis.schema import FEWEST_READINGS
 from experiments.run.options import Options
 from experiments.validity import Reason
-from infra import untrusted
+from infra import traffic, untrusted
 from infra.configurations import ROLES, Configuration
 from infra.settings import StackSettings
+from infra.traffic.contract import Kind
+from infra.traffic.mixed import Mixed
 from infra.traffic.stream import Stream
 
 # Seconds of traffic before the first window settles. On the lab, 4 pairs are at their rate 0.3 s after they connect.
@@ -65,8 +68,8 @@ def cannot(asked: Options, state: StackSettings, steered: int) -> str:
     reasons = {
         "steers one server node alone (steerNodes=server), not several": steered > 1,
         "cannot have a new lab for each run (--isolation fresh)": asked.isolation == "fresh",
-        f"measures TCP streams (--traffic {Stream.name}), not {asked.traffic}": (
-            not asked.traffic.startswith(Stream.name)
+        f"measures TCP streams (--traffic {Stream.name} or {Mixed.name}), not {asked.traffic}": (
+            not isinstance(traffic.of(asked.traffic).kinds[0], Stream)
         ),
         f"takes at most {MAX_PLANS} configurations": count > MAX_PLANS,
         "takes fewer configurations or pairs: the agent's answer would be too large": (
@@ -81,6 +84,11 @@ def cannot(asked: Options, state: StackSettings, steered: int) -> str:
         ),
     }
     return next((words for words, holds in reasons.items() if holds), "")
+
+
+def metrics_of(kind: Kind) -> tuple[str, ...]:
+    """What is measured in windows: retransmits are counted for connections alone, not for parts of them."""
+    return (BITRATE.name,) if isinstance(kind, Stream) else kind.metrics
 
 
 def readable(windows: int, receivers: int, readings: int) -> bool:

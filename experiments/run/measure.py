@@ -37,7 +37,7 @@ from experiments.targets.contract import (
 from experiments.validity import Cause, Reason
 from infra import traffic
 from infra.errors import Refusal
-from infra.traffic.contract import Failure, Values
+from infra.traffic.contract import Failure, Kind, Values
 
 T = TypeVar("T")
 
@@ -141,11 +141,7 @@ def run(
     if described and accounts.get("cores"):
         verdict.add(same_machine(described, driven))
     periods = _throttled(throttled_before, throttled_after, verdict)
-    pairs = [
-        pair_of(one, kinds[one.index].metrics, driven.nodes, periods) for one in driven.results
-    ]
-    if len(set(kinds.values())) > 1:
-        pairs = [one.model_copy(update={"kind": kinds[one.index].name}) for one in pairs]
+    pairs = pairs_of(driven, kinds, {i: kind.metrics for i, kind in kinds.items()}, periods)
     fields = {
         **fields_of(what, count, place, pairs),
         "start": started,
@@ -224,9 +220,9 @@ def recorded(fields: Mapping[str, Any], verdict: Verdict) -> Record:
         return Record(
             **which,
             valid=not verdict.reasons,
-            reasons=_unique([reason.text for reason in verdict.reasons]),
-            causes=_unique([str(reason.cause) for reason in verdict.reasons]),
-            warnings=_unique(verdict.warnings),
+            reasons=list(dict.fromkeys(reason.text for reason in verdict.reasons)),
+            causes=list(dict.fromkeys(str(reason.cause) for reason in verdict.reasons)),
+            warnings=list(dict.fromkeys(verdict.warnings)),
         )
 
     try:
@@ -391,26 +387,28 @@ def _throttled(
     return {index: count for index, count in periods.items() if count >= 0}
 
 
-def pair_of(
-    result: PairResult,
-    metrics: Sequence[str],
-    nodes: Mapping[int, tuple[str, str]],
+def pairs_of(
+    driven: TrafficResult,
+    kinds: Mapping[int, Kind],
+    metrics: Mapping[int, Sequence[str]],
     throttled: Mapping[int, int],
-) -> Pair:
-    """The pair with a value for each metric of its traffic, its nodes and throttled periods."""
-    outcome = result.outcome
-    server, client = nodes.get(result.index, (None, None))
-    known = outcome if isinstance(outcome, Values) else Values({})
-    return Pair(
-        index=result.index,
-        values={**dict.fromkeys(metrics), **known.numbers},
-        latency=list(known.latency),
-        reason=outcome.text if isinstance(outcome, Failure) else None,
-        server_node=server,
-        client_node=client,
-        throttled_periods=throttled.get(result.index),
-    )
-
-
-def _unique(words: list[str]) -> list[str]:
-    return list(dict.fromkeys(words))
+) -> list[Pair]:
+    """The pairs, with a value for each of their metrics, and their kind where there are several."""
+    several = len(set(kinds.values())) > 1
+    found = []
+    for one in driven.results:
+        server, client = driven.nodes.get(one.index, (None, None))
+        known = one.outcome if isinstance(one.outcome, Values) else Values({})
+        found.append(
+            Pair(
+                index=one.index,
+                kind=kinds[one.index].name if several else None,
+                values={**dict.fromkeys(metrics[one.index]), **known.numbers},
+                latency=list(known.latency),
+                reason=one.outcome.text if isinstance(one.outcome, Failure) else None,
+                server_node=server,
+                client_node=client,
+                throttled_periods=throttled.get(one.index),
+            )
+        )
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,8 +24,9 @@ from experiments.targets.contract import (
     WindowResult,
 )
 from experiments.validity import Cause, Reason
+from infra import traffic
 from infra.errors import Refusal
-from infra.traffic.contract import Failure
+from infra.traffic.contract import Failure, Kind
 
 
 @dataclass
@@ -55,12 +56,13 @@ def run(
     """
     names = [what.configuration for what in whats]
     episode = _measured(whats, whats[names.index(key)], replicas, timing, on)
-    windows = list(episode.windows) or [_nothing(replicas, episode.verdict)] * len(whats)
+    kinds = traffic.of(whats[0].traffic).pairs(whats[0].replicas, replicas)
+    windows = list(episode.windows) or [_nothing(kinds, episode.verdict)] * len(whats)
     verdicts, fields = [], []
     for number, (what, place, window) in enumerate(zip(whats, places, windows, strict=True)):
         verdict = Verdict()
         fields.append({
-            **_window(what, replicas, place, window, timing, verdict, episode),
+            **_window(what, replicas, kinds, place, window, timing, verdict, episode),
             "start": _start(window, episode.began, number, timing),
         })  # fmt: skip
         verdicts.append(verdict)
@@ -141,17 +143,18 @@ def _switched(
     return []
 
 
-def _nothing(count: int, verdict: Verdict) -> WindowResult:
+def _nothing(pairs: Iterable[int], verdict: Verdict) -> WindowResult:
     """The window of an episode that failed."""
     text = verdict.reasons[0].text if verdict.reasons else "the episode has no windows"
     failure = Failure("traffic", text)
-    results = [PairResult(index, failure) for index in range(1, count + 1)]
+    results = [PairResult(index, failure) for index in pairs]
     return WindowResult(TrafficResult(results, {}), [])
 
 
 def _window(
     what: AnyMeasurement,
     count: int,
+    kinds: Mapping[int, Kind],
     place: Place,
     window: WindowResult,
     timing: episodes.Timing,
@@ -159,22 +162,26 @@ def _window(
     episode: _Episode,
 ) -> dict[str, Any]:
     """The fields of a record, and in its verdict what is wrong with this window."""
-    traffic = window.traffic
-    verdict.add(traffic.reasons)
-    outcomes = [one.outcome for one in traffic.results]
-    verdict.add(validity.unreached(outcomes, BITRATE.name))
+    driven = window.traffic
+    verdict.add(driven.reasons)
+    verdict.warnings += [
+        f"pair {one.index}: {line}" for one in driven.results for line in one.outcome.warnings
+    ]
+    metrics = {index: episodes.metrics_of(kind) for index, kind in kinds.items()}
+    received = [one.outcome for one in driven.results if BITRATE.name in metrics[one.index]]
+    verdict.add(validity.unreached(received, BITRATE.name))
     accounts: dict[str, Any] = verdict.attempt(
         Cause.WINDOW,
         "CPU figures",
-        lambda: measure.accounts_of(traffic, timing.window, verdict),
+        lambda: measure.accounts_of(driven, timing.window, verdict),
         {},
     )
     steering = measure.steering_of(window.steering, verdict, "in the window")
-    pairs = [measure.pair_of(one, [BITRATE.name], traffic.nodes, {}) for one in traffic.results]
+    pairs = measure.pairs_of(driven, kinds, metrics, {})
     return {
         **measure.fields_of(what, count, place, pairs),
         **episode.fields,
-        "congestion": measure.congestion_of(outcomes),
+        "congestion": measure.congestion_of(received),
         "steering_before": steering if window.steering else None,
         "steering_after": steering if window.steering else None,
         "goodput": list(window.goodput),

@@ -9,9 +9,11 @@ from typing import Any
 from analysis.schema import Goodput
 from experiments.host.procstat import CounterSample
 from experiments.targets.contract import AnyMeasurement, PairResult, TrafficResult, WindowResult
+from experiments.targets.roundtrips import Probe
 from experiments.validity import Cause, Reason
 from infra import traffic
-from infra.traffic.contract import Failure, Values
+from infra.traffic.contract import Failure, Kind, Values
+from infra.traffic.rr import Rr
 from infra.traffic.stream import Stream
 
 # The traffic of a window, from its pairs, the counters at both edges, and the reasons against it.
@@ -28,29 +30,43 @@ def results(
     ended: Mapping[int, str],
     against: Sequence[Reason] = (),
     default: str | None = None,
+    probed: Sequence[Probe] = (),
 ) -> list[WindowResult]:
     """One result for each window.
 
     The receivers are the pairs `indexes`, `ended` the clients that ended early with their last
     words, `against` the reasons against all windows, `default` the congestion control of senders
-    for which none is declared.
+    for which none is declared, `probed` the pairs whose latency is measured.
     """
     node = str(answer.get("owner", "")).rpartition("/")[2]
     late = f"the agent of node {node} may not use SCHED_FIFO: windows can be late"
     notes = [] if answer.get("fifo", True) else [late]
     control = congestion(what) or default
+    latencies = [
+        [PairResult(one.pair, one.within(*(edge["at"] for edge in row["edges"]))) for one in probed]
+        for row in answer["windows"]
+    ]
     return [
         WindowResult(
             traffic=measured(
-                pairs(row, indexes, control),
+                [*pairs(row, indexes, control), *found],
                 (CounterSample.of(row["edges"][0]), CounterSample.of(row["edges"][1])),
-                [*against, *reasons(row["spoiled"], indexes, ended)],
+                [*against, *reasons(row["spoiled"], indexes, ended), *unprobed(found)],
             ),
             steering=[(node, steering(answer["plans"][row["plan"]], notes))],
             goodput=over_time(row["trace"], answer["start"]),
             at=row["edges"][0]["at"] - answer["start"],
         )
-        for row in answer["windows"]
+        for row, found in zip(answer["windows"], latencies, strict=True)
+    ]
+
+
+def unprobed(found: Sequence[PairResult]) -> list[Reason]:
+    """Why a pair has no latency in a window."""
+    return [
+        Reason(Cause(one.outcome.cause), f"pair {one.index}: {one.outcome.text}")
+        for one in found
+        if isinstance(one.outcome, Failure)
     ]
 
 
@@ -61,8 +77,13 @@ def steering(plan: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
 
 def congestion(what: AnyMeasurement) -> str | None:
     """The congestion control that the senders were told to use."""
-    kind = traffic.of(what.traffic)
+    kind = traffic.of(what.traffic).kinds[0]
     return kind.congestion or None if isinstance(kind, Stream) else None
+
+
+def probes(kind: Kind) -> bool:
+    """Whether latency is measured in the windows of a pair, instead of goodput."""
+    return isinstance(kind, Rr)
 
 
 def pairs(row: Mapping[str, Any], indexes: Sequence[int], control: str | None) -> list[PairResult]:

@@ -123,7 +123,7 @@ def remove_pods(pair: Pair) -> list[str]:
 
 def _start(pair: Pair, kind: Kind, cores: Sequence[int], limit: str) -> list[str]:
     """Start the server detached; its shell writes pid and start time before it becomes the server."""
-    pidfile, server = pair.pidfile, kind.server(pair.port)
+    pidfile = pair.pidfile
     folder = pidfile.rsplit("/", 1)[0]
     enter = ""
     if limit and not pair.host:
@@ -131,7 +131,7 @@ def _start(pair: Pair, kind: Kind, cores: Sequence[int], limit: str) -> list[str
         enter = f"for g in {v1} {v2}; do [ ! -e $g ] || echo $$ > $g/cgroup.procs; done; "
     become = (
         f'{enter}umask 077; echo "$$ $(cut -d" " -f22 /proc/$$/stat)" > {pidfile}; '
-        f"exec {join(server)}"
+        f"exec {join(kind.server(pair.port))}"
     )
     protocol = kind.protocols[0]
     listening = f"00000000:{pair.port:04X} 00000000:0000 {_LISTENS[protocol]}"
@@ -146,7 +146,7 @@ def _start(pair: Pair, kind: Kind, cores: Sequence[int], limit: str) -> list[str
         f" && grep -q '{listening}' /proc/$pid/net/{protocol.lower()} 2>/dev/null; do",
         "  tries=$((tries + 1))",
         "  if [ $tries -gt 250 ]; then",
-        f"    echo '{server[0]} does not listen on port {pair.port} of {pair.server_namespace}' >&2",
+        f"    echo '{next(iter(kind.tools))} does not listen on port {pair.port} of {pair.server_namespace}' >&2",
         "    exit 1",
         "  fi",
         "  sleep 0.02",

@@ -122,6 +122,10 @@ class Kind(Traffic):
     def client(self, host: str, port: int, window: Window) -> list[str]:
         """Command of the client, which ends by itself after the window."""
 
+    def lasting(self, host: str, port: int, window: Window) -> list[str]:
+        """Command of the client in an episode, where it runs until it is ended."""
+        return self.client(host, port, window)
+
     @abstractmethod
     def parse(self, out: bytes, err: bytes, status: int, window: Window) -> Values | Failure:
         """The numbers of a client that ended, compared with the window that it was given."""

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from infra.complaints import whole
-from infra.traffic import sockperf
+from infra.traffic import pingpong, sockperf
 from infra.traffic.contract import Failure, Kind, Protocol, Values, Window
+
+# Of the client in an episode. The hash of each connection decides which cores handle it, and so its latency.
+CONNECTIONS = 16
+_PINGPONG = Path(pingpong.__file__).read_text()
+# Without a feed file, sockperf's server serves one TCP connection after the other. It takes regular files only.
+_SERVER = (
+    'f=$(mktemp) && echo "T:0.0.0.0:$1" >"$f" && exec 3<"$f" && rm "$f" && '
+    "exec sockperf server --file /dev/fd/3"
+)
 
 
 class RrOptions(BaseModel):
@@ -41,10 +51,18 @@ class Rr(RrOptions, Kind):
         return sockperf.lead(window)
 
     def server(self, port: int) -> list[str]:
-        return ["sockperf", "server", *self._tcp, "--port", str(port)]
+        if self.protocol == "udp":
+            return ["sockperf", "server", "--port", str(port)]
+        return ["sh", "-c", _SERVER, "sockperf", str(port)]
 
     def client(self, host: str, port: int, window: Window) -> list[str]:
         return [*sockperf.client(host, port, window), *self._tcp, "--msg-size", str(self.size)]
+
+    def lasting(self, host: str, port: int, window: Window) -> list[str]:
+        """A client that prints the time of each round trip (`infra.traffic.pingpong`)."""
+        del window
+        sizes = (str(self.size), str(CONNECTIONS))
+        return ["python3", "-I", "-c", _PINGPONG, host, str(port), self.protocol, *sizes]
 
     @property
     def _tcp(self) -> list[str]:

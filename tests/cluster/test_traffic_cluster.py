@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import images
@@ -71,6 +72,26 @@ def test_requests_and_requests_beside_streams(
     assert probes == [None] * 2
     project.destroy(STACK)
     assert STACK not in cluster.kubectl("get", "namespaces")
+
+
+def test_the_windows_of_an_episode_have_the_latency_in_them(
+    project: Project, cluster: Cluster
+) -> None:
+    project.run(
+        "sweep", "--method", "switchback", "--target", "kubernetes", "-c", images.KEY,
+        "-c", f"kubernetes.kubeconfig={cluster.kubeconfig}", "--traffic", "mixed:rate=50M",
+        "--configurations", "baseline,rps,rfs-plus", "--replicas", "1,2", "--runs", "1", "--seed", "7",
+        "--out", "out", "--engine", "embedded",
+    )  # fmt: skip
+    assert project.orders() == Counter(range(6))
+    for record in project.records():
+        if record["valid"]:
+            assert record["method"] == "switchback"
+            assert [pair["index"] for pair in record["pairs"]] == [
+                *range(1, record["replicas"] + 1),
+                3,
+            ]
+            check(record["pairs"][-1])
 
 
 def test_the_pair_beside_the_streams_runs_at_each_count_of_a_sweep(

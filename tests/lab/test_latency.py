@@ -56,6 +56,28 @@ def test_requests_of_both_protocols_and_beside_streams(project: Project) -> None
     assert record["machine"]["versions"].keys() == {"iperf3", "sockperf", "python"}
 
 
+def test_the_windows_of_an_episode_have_the_latency_in_them(project: Project) -> None:
+    before = Standing.now()
+    project.run(
+        "sweep", "--method", "switchback", "--traffic", "mixed:congestion=cubic,rate=50M",
+        "--configurations", "baseline,rps,rfs-plus", "--replicas", "1,2", "--runs", "2", "--seed", "7",
+        "--engine", "embedded", "--out", "out",
+    )  # fmt: skip
+    assert Standing.now() == before
+    last = {one["order"]: one for one in sorted(project.records(), key=lambda one: one["attempt"])}
+    assert [*sorted(last)] == [*range(12)]
+    for record in last.values():
+        assert set(record["causes"]) <= FOREIGN, record["reasons"]
+        assert (record["method"], record["congestion"]) == ("switchback", "cubic")
+        *streams, beside = record["pairs"]
+        assert [pair["kind"] for pair in record["pairs"]] == ["stream"] * len(streams) + ["rr"]
+        assert len(streams) == record["replicas"]
+        assert all(20 < pair["values"]["bitrate_mbps"] < 80 for pair in streams)
+        check(beside)
+        assert beside["latency"][0][0] == 0
+        assert record["machine"]["versions"].keys() == {"iperf3", "sockperf", "python"}
+
+
 def test_the_pair_beside_the_streams_runs_at_each_count_of_a_sweep(project: Project) -> None:
     before = Standing.now()
     words = (

@@ -5,10 +5,12 @@ A reader gives a value or raises an error of its own kind, for any bytes whateve
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -34,9 +36,9 @@ from experiments.host import calls, lock, machine, persist, procstat
 from experiments.run import matrix, measure, options, records, single
 from experiments.run import plan as plans
 from experiments.run import sweep as sweeps
-from experiments.targets import TARGETS, contract
+from experiments.targets import TARGETS, contract, roundtrips
 from experiments.targets.kubernetes import agents as cluster_steer
-from experiments.targets.kubernetes import backend, drift, pods, shell
+from experiments.targets.kubernetes import clocks, counters, drift, pods, shell
 from experiments.targets.kubernetes import doctor as cluster_doctor
 from experiments.targets.lab import drift as verify
 from experiments.targets.lab import standing
@@ -563,6 +565,28 @@ for _name, _kind in {one.name: one for name in TRAFFIC for one in traffic.of(nam
     else:
         add(f"output of {_name}", _traffic, text_like([_SOCKPERF]), _SOCKPERF)
 
+_TRIPS = {
+    "start": 5,
+    "lost": 0,
+    "full": False,
+    "trips": base64.b64encode(zlib.compress(bytes(80))).decode(),
+}
+add(
+    "round trips of a client",
+    lambda data: roundtrips.read(data, b"", 0),
+    json_like(_TRIPS),
+    json.dumps(_TRIPS),
+)
+
+
+def _clock(data: bytes) -> object:
+    session = SimpleNamespace(say=lambda _: None, await_line=lambda _: _text(data))
+    return clocks.ask(session, "pod x")  # type: ignore[arg-type]
+
+
+_TIME = "12345.678901234\n"
+add("clock of a pod", _clock, text_like([_TIME]), _TIME, errors=(Refusal,))
+
 _REPORT = {
     "owner": "mine/server",
     "changed": 0,
@@ -986,7 +1010,7 @@ _EDGES = [
 
 
 def _window(data: bytes) -> object:
-    return measured(edges=lambda: backend.window_of(_text(data), "n"))
+    return measured(edges=lambda: counters.window_of(_text(data), "n"))
 
 
 add(

@@ -20,7 +20,7 @@ from experiments.engines.embedded import kubernetes as kinds
 from experiments.host.calls import AgentFailed
 from experiments.host.machine import described
 from experiments.targets.kubernetes import agents, drift
-from experiments.targets.kubernetes.backend import read_edges
+from experiments.targets.kubernetes.counters import read_edges
 from experiments.targets.kubernetes.doctor import (
     _HASH_OF_AGENT,
     NodeFindings,
@@ -199,7 +199,7 @@ def pod(index: int, role: str = "server", uid: str = "u", restarts: int = 0, **m
             node_name=more.get("node", "c1" if role == "client" else "s1"),
             containers=[
                 Model(name="sidecar", resources=None),
-                Model(name="iperf3", resources=Model(limits=more.get("limits"))),
+                Model(name=more.get("image", "iperf3"), resources=Model(limits=more.get("limits"))),
             ],
         ),
         status=Model(

@@ -18,7 +18,7 @@ from experiments.host.calls import AgentFailed
 from experiments.run import episodes
 from experiments.run.episodes import Timing
 from experiments.targets.contract import BarrierBroken, EpisodeLost, WindowResult
-from experiments.targets.kubernetes import agents
+from experiments.targets.kubernetes import agents, clocks
 from experiments.targets.kubernetes.backend import _UNTIL, KubernetesBackend
 from experiments.targets.kubernetes.shell import Answer, SshSession, SshShell
 from experiments.validity import Cause
@@ -27,6 +27,7 @@ from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes import measurement
 from infra.kubernetes.nodes import Node, Nodes
 from infra.settings import Ssh
+from infra.traffic import pingpong
 
 DATA = Path(__file__).parent / "data"
 NAMES = ("rfs-plus", "baseline")
@@ -148,10 +149,10 @@ def test_a_client_that_ends_by_itself_ends_its_shell() -> None:
 # windows
 
 
-def whats() -> list[measurement.ClusterMeasurement]:
+def whats(kind: str) -> list[measurement.ClusterMeasurement]:
+    images = json.dumps({**json.loads(IMAGES), "rr": "registry.example/rr:1"})
     values = {
-        "target": "kubernetes", "images": IMAGES, "traffic": "stream:congestion=cubic", "replicas": "2",
-        "via": "pod",
+        "target": "kubernetes", "images": images, "traffic": kind, "replicas": "2", "via": "pod",
     }  # fmt: skip
     return [
         measurement.of(config.state("sweep-x", {**values, "configuration": name}, (0, 1)), NODES)
@@ -165,13 +166,39 @@ def edge(folder: str, at: float) -> dict[str, Any]:
     return {"at": at, "own_cpu": at / 1000, "tasks": [], "own": None, "tick": 100, **texts}
 
 
+class Told:
+    """Stands for a place that tells its time, `ahead` of this machine by so many seconds."""
+
+    def __init__(self, ahead: float, late: float) -> None:
+        self._ahead, self._late = ahead, late
+
+    def say(self, _: str) -> None:
+        time.sleep(self._late)
+
+    def await_line(self, _: float) -> str:
+        return f"{time.monotonic() + self._ahead:.9f}\n"
+
+    def close(self) -> None:
+        pass
+
+
+class Latency(Exec):
+    """Stands for the pod of a client whose clock is ahead by 40 s of its node's."""
+
+    late = 0.0
+
+    def start(self, words: Sequence[str]) -> Any:
+        return Told(50, self.late) if clocks.TELL in words else super().start(words)
+
+
 class Cluster:
     """Stands for API, agent and clients of a stack with two pairs."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.traffic = "stream:congestion=cubic"
         self.pods = [self._pod(role, index) for role in ("server", "client") for index in UIDS]
         self.later: list[Any] | None = None  # the pods at the end
-        self.clients = {index: Exec(Answer(1, "", "killed")) for index in UIDS}
+        self.clients: dict[int, Exec] = {index: Exec(Answer(1, "", "killed")) for index in UIDS}
         self.agent: Exec | None = None
         self.spoiled: list[dict[str, Any]] = []
         self.schedule: dict[str, Any] = {}
@@ -192,8 +219,10 @@ class Cluster:
         self._asked += 1
         return self.pods if self._asked == 1 or self.later is None else self.later
 
-    def start(self, words: Sequence[str]) -> Exec:
-        """An exec in the pod of the agent: the agent, or a reader of all processes."""
+    def start(self, words: Sequence[str]) -> Any:
+        """An exec in the pod of the agent: the agent, a reader of all processes, or a clock."""
+        if clocks.TELL in words:
+            return Told(10, 0)
         if words[-1] != "switchback":
             edges = [{**edge(name, at), "own": [9]} for name, at in AROUND.items()]
             self.reader = Exec(Answer(0, json.dumps(edges), ""))
@@ -223,7 +252,7 @@ class Cluster:
             self.schedule = episodes.schedule(plans, receivers, Timing(0.4, 0.1))
             return self.schedule
 
-        every = whats()
+        every = whats(self.traffic)
         return KubernetesBackend(every[1]).switch(2, every, schedule, 9)
 
 
@@ -261,6 +290,53 @@ def test_the_agent_of_the_server_node_switches_the_plans_of_its_pods(cluster: Cl
         before, after = traffic.around["s1"]
         assert (before.at, after.at, before.own) == (99, 101, (9,))
         assert window.steering[0][0] == "s1"
+
+
+TRIPS = pingpong.Trips()
+for _number in range(400):  # in the node's time from 100 s on, which is the time of the windows
+    TRIPS.began.append(140_000_000_000 + _number * 1_000_000)
+    TRIPS.took.append(100_000 if _number < 100 else 300_000)
+PRINTED = Answer(0, json.dumps(TRIPS.document()), "")
+
+
+def mixed(cluster: Cluster, probe: Latency) -> Sequence[WindowResult]:
+    uid = "0a1b2c3d-0000-4000-8000-000000000003"
+    cluster.traffic = "mixed:congestion=cubic"
+    cluster.clients[3] = probe
+    cluster.pods += [pod(3, role, uid, image="rr") for role in ("server", "client")]
+    return cluster.switch()
+
+
+def test_latency_is_measured_by_the_clock_of_the_agent(cluster: Cluster) -> None:
+    probe = Latency(PRINTED)
+    found = mixed(cluster, probe)
+    assert cluster.schedule["receivers"] == [f"pod:{uid}" for uid in UIDS.values()]
+    assert (probe.told, probe.closed) == (["go", "stop"], True)
+    assert "python3" in probe.words
+    for window in found:
+        assert window.traffic.reasons == []
+        first, second, third = window.traffic.results
+        assert first.outcome.numbers.keys() == second.outcome.numbers.keys() == {"bitrate_mbps"}  # type: ignore[union-attr]
+        assert third.index == 3
+        latency = dict(third.outcome.latency)  # type: ignore[union-attr]
+        assert (latency[0], latency[0.25], latency[0.5], latency[1]) == (50, 150, 150, 150)
+        assert third.outcome.numbers["requests_per_second"] == pytest.approx(1000, rel=0.01)  # type: ignore[union-attr]
+
+
+def test_a_client_whose_clock_is_not_known_measures_nothing(cluster: Cluster) -> None:
+    probe = Latency(PRINTED)
+    probe.late = 0.05
+    for window in mixed(cluster, probe):
+        (reason,) = window.traffic.reasons
+        assert reason.cause == Cause.WINDOW
+        assert reason.text.startswith("pair 3: the clock of the client is known to")
+
+
+def test_a_latency_client_that_ends_early_is_a_reason(cluster: Cluster) -> None:
+    probe = Latency(Answer(1, "", "10.0.0.3 port 5201: Connection refused"), running=False)
+    for window in mixed(cluster, probe):
+        (reason,) = window.traffic.reasons
+        assert reason == (Cause.TRAFFIC, "pair 3: 10.0.0.3 port 5201: Connection refused")
 
 
 def test_a_pod_that_was_recreated_is_a_reason_against_all_windows(cluster: Cluster) -> None:

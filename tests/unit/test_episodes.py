@@ -160,6 +160,7 @@ SWITCHED: dict[str, Any] = {
         ({"config": {"steerNodes": "both"}}, "method: switchback steers one server node"),
         ({"isolation": "fresh"}, "isolation fresh"),
         ({"traffic": "udp"}, "method: switchback measures TCP streams"),
+        ({"traffic": "rr"}, "method: switchback measures TCP streams"),
         ({"window": 60, "configurations": ",".join(NAMES), "settle": 60}, "at most 600 seconds"),
         ({"config": {"lease": "30s"}, "window": 10}, "method: switchback needs a lease"),
         ({"window": 0.01}, "window: must be greater than or equal to 0.1"),
@@ -169,6 +170,11 @@ SWITCHED: dict[str, Any] = {
 def test_what_cannot_be_switched_is_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         matrix.plan(SWITCHED | change)
+
+
+@pytest.mark.parametrize("traffic", ["stream:congestion=bbr", "mixed", "mixed:rate=300M"])
+def test_what_has_streams_can_be_switched(traffic: str) -> None:
+    assert matrix.plan(SWITCHED | {"traffic": traffic}).method == "switchback"
 
 
 def test_answers_that_would_be_too_large_are_refused_before_the_start(

@@ -252,7 +252,7 @@ def test_requests_beside_streams_are_one_more_pair(graph: Graph) -> None:
     mixed, udp = declared(state(traffic="mixed")), declared(state(traffic="rr:protocol=udp"))
     assert mixed.inputs.keys() - graph.inputs.keys() == {"pods-5", "iperf-server-5"}
     assert graph.changed(mixed) == {"steer-server", "measurement"}
-    assert "sockperf server --tcp --port 5201" in mixed.inputs["iperf-server-5"]["create"]
+    assert "exec sockperf server" in mixed.inputs["iperf-server-5"]["create"]
     assert (
         "00000000:1451 00000000:0000 07' /proc/$pid/net/udp"
         in (udp.inputs["iperf-server-1"]["create"])

@@ -94,7 +94,7 @@ def test_what_can_be_switched_is_switched(given: dict[str, Any]) -> None:
     ("given", "word"),
     [
         ({"traffic": "udp"}, "udp"),
-        ({"traffic": "mixed:rate=300M"}, "mixed"),
+        ({"traffic": "rr"}, "rr"),
         ({"isolation": "fresh"}, "fresh"),
         ({"config": {"steerNodes": "both"}}, "steerNodes"),
         ({"config": {"lease": "13s"}}, "13s"),

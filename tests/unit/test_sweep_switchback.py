@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from test_sweep import Engine
 from analysis import machine as conditions
 from analysis import schema, sequential
 from analysis.load import load
+from analysis.metrics import METRICS
 from analysis.schema import Confounders, Machine, Pair, Record
 from experiments.host import calls, machine, procstat
 from experiments.run import episodes, matrix, switchback
@@ -30,10 +32,12 @@ from experiments.targets import windows
 from experiments.targets.contract import Topology
 from experiments.targets.lab import clients
 from experiments.targets.lab.backend import LabBackend
-from infra import config
+from infra import config, traffic
 from infra.errors import PrerequisiteMissing
 from infra.lab import measurement
 from infra.lab.measurement import Measurement
+from infra.traffic import pingpong
+from infra.traffic.contract import Kind
 
 SCHEMA = json.loads((Path(schema.__file__).parent / "record.schema.json").read_text())
 DATA = Path(__file__).parent / "data"
@@ -61,6 +65,7 @@ class Lab:
         self.drift: list[Any] = []
         self.seconds: list[int] = []
         self.early: set[int] = set()
+        self.printed = b""  # by the client that measures latency
         self.lasts = 60.0  # seconds between the counters around an episode
 
     @contextmanager
@@ -112,9 +117,14 @@ class Lab:
         tasks = [f"{pid} 1 5 0 0 0 0 iperf3" for pid in own]
         return procstat.CounterSample.of({**edge(folder, at), "own": own, "tasks": tasks})
 
-    def barrier(self, what: Measurement, endpoints: Sequence[Any]) -> Lab:
+    def barrier(self, what: Measurement, endpoints: Sequence[Any], *, lasting: bool) -> Lab:
+        assert lasting
         self.seconds.append(what.duration)
-        self.clients = [Client(one.index, one.index in self.early) for one in endpoints]
+        kinds = traffic.of(what.traffic).pairs(what.replicas)
+        self.clients = [
+            Client(one.index, kinds[one.index], one.index in self.early, self.printed)
+            for one in endpoints
+        ]
         self.around = [("proc-before", 100), ("proc-after", 100 + self.lasts)]
         return self
 
@@ -131,8 +141,11 @@ class Lab:
 class Client:
     """A client that still runs, or has ended early."""
 
-    def __init__(self, index: int, ended: bool) -> None:
+    def __init__(self, index: int, kind: Kind, ended: bool, printed: bytes) -> None:
         self.endpoint = self
+        self.kind = kind
+        self.printed = printed
+        self.told: list[int] = []
         self.process = self
         self.index = index
         self.pid = 900 + index
@@ -142,10 +155,17 @@ class Client:
         return 1 if self.ended else None
 
     def finish(self, _: float, what: Measurement) -> Any:
-        from infra import traffic
-
-        outcome = traffic.of(what.traffic).parse(b"", b"iperf3: cannot connect", 1, what)
+        outcome = self.kind.parse(b"", b"iperf3: cannot connect", 1, what)
         return type("Result", (), {"outcome": outcome})
+
+    def send(self, number: int) -> None:
+        self.told.append(number)
+
+    def read(self, _: float, parse: Callable[[bytes, bytes, int], Any]) -> Any:
+        assert self.told == [signal.SIGTERM]
+        if self.ended:
+            return parse(b"", b"192.0.2.1 port 5201: Connection refused", 1), b""
+        return parse(self.printed, b"", 0), self.printed
 
 
 @pytest.fixture
@@ -159,31 +179,83 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(
         machine, "describe", lambda _: Machine(kernel="6.18", cpu="AMD EPYC", cores=2)
     )
-    monkeypatch.setattr(LabBackend, "_server", lambda _, pair: SERVERS.get(pair.index))
+    monkeypatch.setattr(LabBackend, "_server", lambda _, pair: {**SERVERS, 4: 74}.get(pair.index))
     monkeypatch.setattr(
         LabBackend, "topology", lambda self, _: Topology((), self._what.pod_cpu_limit)
     )
     return lab
 
 
-def whats() -> list[Measurement]:
-    values = {"traffic": "stream:congestion=cubic", "replicas": "3"}
+STREAMS, MIXED = "stream:congestion=cubic", "mixed:congestion=cubic,rate=300M"
+
+
+def whats(kind: str = STREAMS) -> list[Measurement]:
+    values = {"traffic": kind, "replicas": "3"}
     return [
         measurement.of(config.state("sweep-x", {**values, "configuration": name}, (0, 1)))
         for name in NAMES
     ]
 
 
-def measured(pairs: int = 2) -> dict[str, Record]:
+def measured(pairs: int = 2, kind: str = STREAMS) -> dict[str, Record]:
     """The records of an episode by configuration, as they are written and read back."""
     places = [Place(3, 10 + number, 7, "abc", 2) for number in range(len(NAMES))]
-    made = switchback.run(whats(), "baseline", replicas=pairs, timing=TIMING, places=places)
+    made = switchback.run(whats(kind), "baseline", replicas=pairs, timing=TIMING, places=places)
     for record in made:
         jsonschema.validate(json.loads(record.model_dump_json()), SCHEMA)
     return {one.configuration: Record.model_validate_json(one.model_dump_json()) for one in made}
 
 
 # records
+
+
+def printed(every: float, took: Callable[[float], float], seconds: float = 4.0) -> bytes:
+    """The output of a client from the start of the episode: trips by their time and length in seconds."""
+    trips = pingpong.Trips()
+    for number in range(round(seconds / every)):
+        trips.began.append(round((100 + number * every) * 1e9))
+        trips.took.append(round(took(number * every) * 1e9))
+    return json.dumps(trips.document()).encode()
+
+
+def test_a_window_of_mixed_traffic_has_the_latency_in_it(lab: Lab) -> None:
+    """Windows from 0.5, 1.01 and 1.52 s after the start, of 0.4 s; the second one is slow."""
+    lab.printed = printed(0.0005, lambda at: 200e-6 if 0.92 < at < 1.43 else 80e-6)
+    records = measured(2, MIXED)
+    assert {record.configuration: record.valid for record in records.values()} == dict.fromkeys(
+        NAMES, True
+    )
+    assert lab.schedules[0]["receivers"] == [71, 72]
+    for record in records.values():
+        assert [pair.kind for pair in record.pairs] == ["stream", "stream", "rr"]
+        assert [pair.index for pair in record.pairs] == [1, 2, 4]
+        assert (record.replicas, record.idle_pairs, record.congestion) == (2, 1, "cubic")
+        assert [[*pair.values] for pair in record.pairs[:2]] == [["bitrate_mbps"]] * 2
+        probe = record.pairs[2]
+        slow = record.configuration == "baseline"
+        assert probe.values["p50_us"] == probe.values["p99_us"] == (100 if slow else 40)
+        assert probe.values["p999_us"] is None  # of 800 trips
+        assert probe.values["requests_per_second"] == pytest.approx(2000, rel=0.01)
+        assert dict(probe.latency)[0.99] == probe.values["p99_us"]
+        assert any("p999_us" in warning for warning in record.warnings)
+        assert METRICS["p99_us"].value(record) == probe.values["p99_us"]
+        assert METRICS["bitrate_mbps"].value(record) is not None
+
+
+def test_a_window_without_latency_does_not_count(lab: Lab) -> None:
+    lab.printed = printed(0.001, lambda _: 1e-4, seconds=1.3)
+    records = measured(2, MIXED)
+    assert [record.valid for record in records.values()] == [True, True, False]
+    (reason,) = records["rps"].reasons
+    assert reason.startswith("pair 4: no request")
+    assert records["rps"].pairs[2].values["p99_us"] is None
+    lab.early = {4}
+    assert {reason for record in measured(2, MIXED).values() for reason in record.reasons} == {
+        "pair 4: 192.0.2.1 port 5201: Connection refused"
+    }
+    lab.refuses = PrerequisiteMissing("no agent")
+    for record in measured(2, MIXED).values():
+        assert [pair.kind for pair in record.pairs] == ["stream", "stream", "rr"]
 
 
 @pytest.mark.usefixtures("lab")

@@ -64,7 +64,8 @@ def test_the_image_has_the_tools(kind: Kind) -> None:
 
 def test_both_commands_run_tools_of_the_kind(kind: Kind) -> None:
     server, client = kind.server(PORT), kind.client("192.0.2.1", PORT, Window())
-    assert {server[0], client[0]} <= set(kind.tools)
+    assert client[0] in kind.tools
+    assert any(tool in word for tool in kind.tools for word in server)
     assert str(PORT) in server
     assert {"192.0.2.1", str(PORT)} <= set(client)
     assert kind.protocols

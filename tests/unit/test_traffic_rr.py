@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -134,7 +136,7 @@ def test_a_client_whose_clock_leaves_nothing_out_fills_the_window_too() -> None:
 
 
 def test_the_commands() -> None:
-    assert " ".join(Rr().server(5203)) == "sockperf server --tcp --port 5203"
+    assert Rr().server(5203)[-1] == "5203"
     assert " ".join(Rr().client("10.244.0.2", 5201, Window())) == (
         "sockperf ping-pong --ip 10.244.0.2 --port 5201 --time 2 --mps 100000 --tcp --msg-size 64"
     )
@@ -179,3 +181,16 @@ def test_options_have_one_spelling(text: str, shortest: str) -> None:
 def test_options_out_of_range_are_refused(option: str) -> None:
     with pytest.raises(InvalidInput, match=rf"traffic: rr: {option.partition('=')[0]}: "):
         traffic.of(f"rr:{option}")
+
+
+def test_the_server_of_tcp_serves_several_connections_by_a_file_that_is_gone(
+    tmp_path: Path,
+) -> None:
+    fake = tmp_path / "bin/sockperf"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\n[ -f "$3" ] && echo "$1 $2" && cat "$3"\n')
+    fake.chmod(0o755)
+    there = {"PATH": f"{fake.parent}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(Rr().server(5203), env=there, capture_output=True, text=True, check=True)
+    assert done.stdout == "server --file\nT:0.0.0.0:5203\n"
+    assert [*tmp_path.iterdir()] == [fake.parent]

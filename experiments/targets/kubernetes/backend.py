@@ -9,13 +9,11 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from agent.plan import POD
 from analysis.schema import Confounders, Machine
 from experiments.host import machine
 from experiments.host.procstat import CounterSample
-from experiments.targets import leads, windows
+from experiments.targets import leads, roundtrips, windows
 from experiments.targets.contract import (
     BarrierBroken,
     EpisodeLost,
@@ -25,7 +23,8 @@ from experiments.targets.contract import (
     TrafficResult,
     WindowResult,
 )
-from experiments.targets.kubernetes import agents
+from experiments.targets.kubernetes import agents, clocks
+from experiments.targets.kubernetes.counters import read_edges
 from experiments.targets.kubernetes.pods import Pods, Running, moved, pair_of, running, topology
 from experiments.targets.kubernetes.shell import (
     LOOK,
@@ -37,8 +36,9 @@ from experiments.targets.kubernetes.shell import (
     looked,
     run,
 )
+from experiments.targets.roundtrips import Probe, Trips
 from experiments.validity import Cause, Reason
-from infra import traffic, untrusted
+from infra import traffic
 from infra.errors import PrerequisiteMissing, Refusal
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.measurement import ClusterMeasurement, NodeOf
@@ -220,7 +220,8 @@ class KubernetesBackend:
         addresses = self._addresses(servers)
         sessions = {}
         for index, kind in self._kinds(pairs).items():
-            client = kind.client(addresses[index], PORT, what)
+            command = kind.lasting if script == _UNTIL else kind.client
+            client = command(addresses[index], PORT, what)
             words, who = ("sh", "-c", script, "sh", *client), f"the client of pair {index}"
             ready = _ready(self._pod_shell(clients[index]), words, who)
             sessions[index] = stack.enter_context(ready)
@@ -236,14 +237,17 @@ class KubernetesBackend:
         longer = self._what.model_copy(update={"duration": seconds, "omit": 0})
         listed = self._listed()
         pods = self._present(pairs, listed)
+        probing = [i for i, kind in self._kinds(pairs).items() if windows.probes(kind)]
         (node,) = (one for one in self._what.nodes if one.steered)
         uids = by_node(listed).get(node.name, {})
         document = schedule(
             {what.configuration: plan_of(what, node, uids) for what in whats},
-            [f"{POD}{pods[0][index].uid}" for index in self._kinds(pairs)],
+            [f"{POD}{pods[0][i].uid}" for i in self._kinds(pairs) if i not in probing],
         )
         with ExitStack() as stack:
             sessions = self._clients(stack, _UNTIL, longer, pods, pairs)
+            places = {index: self._pod_shell(pods[1][index]) for index in probing}
+            ask = stack.enter_context(clocks.compared(self._shell(node), places))
             try:
                 start = stack.enter_context(agents.episode(self._shell(node), document))
                 end = document["windows"][-1]
@@ -252,6 +256,7 @@ class KubernetesBackend:
                 for session in (*sessions.values(), reader):
                     session.say("go")
                 answer = start(seconds + GRACE_S)
+                clock = ask()
             except Refusal as error:
                 gone = moved(pods, self._pods(), self._kinds(pairs))
                 cause = Cause.TOPOLOGY if gone else Cause.AGENT
@@ -262,7 +267,10 @@ class KubernetesBackend:
                 session.say("stop")
             deadline = time.monotonic() + _END_S
             answers = {index: one.finish(deadline) for index, one in sessions.items()}
-        outcomes = [self._result(index, answers[index], longer) for index in early]
+        probed = [Probe(i, _trips(answers.pop(i)), clock[i]) for i in probing]
+        outcomes = [
+            self._result(index, answers[index], longer) for index in early if index in answers
+        ]
         ended = {one.index: windows.last_words(one.outcome) for one in outcomes}
         gone = moved(pods, self._pods(), self._kinds(pairs))
 
@@ -273,7 +281,7 @@ class KubernetesBackend:
         ) -> TrafficResult:
             return self._traffic_result(results, {node.name: edges}, against, pods, around)
 
-        return windows.results(answer, self._what, [*sessions], measured, ended, gone)
+        return windows.results(answer, self._what, [*answers], measured, ended, gone, probed=probed)
 
     def drive(self, pairs: int) -> TrafficResult:
         what, kinds = self._what, self._kinds(pairs)
@@ -365,36 +373,10 @@ def plan_of(what: ClusterMeasurement, node: NodeOf, pods: Mapping[str, str]) -> 
     )
 
 
-def read_edges(
-    answers: Mapping[str, Answer | None],
-) -> tuple[dict[str, tuple[CounterSample, CounterSample]], list[Reason]]:
-    """The counters of each node at both edges, and reasons where there are none (pure)."""
-    edges, reasons = {}, []
-    for node, answer in answers.items():
-        try:
-            if answer is None:
-                raise PrerequisiteMissing(f"no answer of node {node} in time")
-            if answer.status != 0:
-                raise PrerequisiteMissing(f"reading /proc of node {node}: {_last(answer)}")
-            edges[node] = window_of(answer.out, node)
-        except PrerequisiteMissing as error:
-            reasons.append(Reason(Cause.WINDOW, str(error)))
-    return edges, reasons
-
-
-def _last(answer: Answer) -> str:
-    return answer.err.strip()[-300:] or f"exit {answer.status}"
-
-
-_WINDOW: TypeAdapter[tuple[CounterSample, CounterSample]] = TypeAdapter(
-    tuple[CounterSample, CounterSample]
-)
-
-
-def window_of(printed: str, node: str) -> tuple[CounterSample, CounterSample]:
-    """Both edges of a window, from the output of `look` (pure). Raises `PrerequisiteMissing`."""
-    with untrusted.reading(f"what look prints of /proc of node {node}"):
-        return _WINDOW.validate_python(untrusted.parsed(printed[printed.index("[") :]))
+def _trips(answer: Answer | None) -> Trips | Failure:
+    if answer is None:
+        return Failure("traffic", "the client did not end in time")
+    return roundtrips.read(answer.out.encode(), answer.err.encode(), answer.status)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from agent import procstat
 from analysis.schema import Confounders, Machine
 from experiments.host import calls, machine
 from experiments.host.procstat import CounterSample
+from experiments.targets import windows
 from experiments.targets.contract import (
     BarrierBroken,
     Schedule,
@@ -122,7 +123,10 @@ class LabBackend:
             index = next(index for index, pid in servers.items() if pid is None)
             raise BarrierBroken(f"the server of pair {index} does not run")
         plans = {what.configuration: what.plans[0] for what in whats}
-        return episode.run(self._what, endpoints, schedule(plans, known), seconds)
+        kinds = traffic.of(self._what.traffic).pairs(self._what.replicas, pairs)
+        receivers = [pid for i, pid in servers.items() if pid and not windows.probes(kinds[i])]
+        document = schedule(plans, receivers)
+        return episode.run(self._what, endpoints, document, seconds, known)
 
 
 def _quota(cgroup: Path) -> float | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from experiments import signals
 from experiments.host.procstat import CounterSample
@@ -20,7 +21,9 @@ from experiments.validity import Reason
 from infra import traffic
 from infra.lab.layout import netns
 from infra.lab.measurement import Endpoint, Measurement
-from infra.traffic.contract import GRACE_S, Failure, Kind
+from infra.traffic.contract import GRACE_S, Failure, Kind, Values
+
+T = TypeVar("T")
 
 # Both nodes of the lab are one kernel: its cores are reported once, under this name.
 LAB = "lab"
@@ -46,14 +49,23 @@ class Client:
 
     def finish(self, deadline: float, measurement: Measurement) -> PairResult:
         """The pair's result; waits until `deadline` (monotonic seconds)."""
-        index = self.endpoint.index
+
+        def parse(out: bytes, err: bytes, status: int) -> Values | Failure:
+            return self.kind.parse(out, err, status, measurement)
+
+        outcome, out = self.read(deadline, parse)
+        return PairResult(self.endpoint.index, outcome, out)
+
+    def read(
+        self, deadline: float, parse: Callable[[bytes, bytes, int], T]
+    ) -> tuple[T | Failure, bytes]:
+        """What the client printed, parsed and raw; waits for its end until `deadline`."""
         try:
             out, err = self.process.communicate(timeout=max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.kill()
-            return PairResult(index, Failure("traffic", "the client did not end in time"))
-        outcome = self.kind.parse(out, err, self.process.returncode, measurement)
-        return PairResult(index, outcome, out)
+            return Failure("traffic", "the client did not end in time"), b""
+        return parse(out, err, self.process.returncode), out
 
     def await_end(self, deadline: float) -> None:
         """Wait for a client that was told to end, until `deadline`."""
@@ -74,15 +86,18 @@ class Client:
 
 
 class Barrier:
-    """Clients that start together. Leaving the context ends all of them.
+    """Clients that start together, of a run or, `lasting`, of an episode. Leaving the context ends all of them.
 
     They are told to end, and tell their servers: a server counts clients that vanish as errors, and
     ends after five of them.
     """
 
-    def __init__(self, measurement: Measurement, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(
+        self, measurement: Measurement, endpoints: Sequence[Endpoint], *, lasting: bool = False
+    ) -> None:
         self._measurement = measurement
         self._endpoints = endpoints
+        self._lasting = lasting
         self.clients: list[Client] = []
         self._gates: dict[float, int] = {}  # what opens the gate of the clients with a lead
 
@@ -92,11 +107,13 @@ class Barrier:
         try:
             for endpoint in self._endpoints:
                 kind = kinds[endpoint.index]
-                lead = kind.lead(what)
+                command = kind.lasting if self._lasting else kind.client
+                lead = 0 if self._lasting else kind.lead(what)
                 if lead not in waiting:
                     waiting[lead], self._gates[lead] = os.pipe()
                 # one by one, so that an interrupt finds every client that waits
-                process = _spawn(what, endpoint, kind, waiting[lead])
+                words = command(endpoint.address, endpoint.port, what)
+                process = _spawn(what, endpoint, words, waiting[lead])
                 self.clients.append(Client(endpoint, kind, process))
             for client in self.clients:
                 _await_ready(client)
@@ -126,7 +143,7 @@ class Barrier:
 
 
 def _spawn(
-    measurement: Measurement, endpoint: Endpoint, kind: Kind, waiting: int
+    measurement: Measurement, endpoint: Endpoint, words: Sequence[str], waiting: int
 ) -> subprocess.Popen[bytes]:
     cgroup = endpoint.client_cgroup
     return signals.apart(lambda: subprocess.Popen(
@@ -135,7 +152,7 @@ def _spawn(
             "nsenter", f"--net={netns(endpoint.client_namespace)}",
             "taskset", "--cpu-list", ",".join(map(str, measurement.cores.client)),
             "sh", "-c", _WAIT, "sh", str(cgroup_directory(cgroup) / "cgroup.procs") if cgroup else "",
-            *kind.client(endpoint.address, endpoint.port, measurement),
+            *words,
         ],
         stdin=waiting,
         stdout=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -10,29 +11,48 @@ from typing import Any
 
 from experiments.host import calls
 from experiments.host.procstat import CounterSample
-from experiments.targets import windows
+from experiments.targets import roundtrips, windows
 from experiments.targets.contract import WindowResult
 from experiments.targets.lab import clients
+from experiments.targets.roundtrips import Probe
 from infra.lab.measurement import Endpoint, Measurement
 
 
 def run(
-    what: Measurement, endpoints: Sequence[Endpoint], schedule: dict[str, Any], seconds: int
+    what: Measurement,
+    endpoints: Sequence[Endpoint],
+    schedule: dict[str, Any],
+    seconds: int,
+    servers: Sequence[int],
 ) -> list[WindowResult]:
-    """The windows of a schedule; the connections last `seconds` and must outlive the last window."""
+    """The windows of a schedule; the connections last `seconds` and must outlive the last window.
+
+    `servers` are the pids of all servers.
+    """
     longer = what.model_copy(update={"duration": seconds, "omit": 0})
-    with calls.episode(schedule) as start, clients.Barrier(longer, endpoints) as barrier:
+    with (
+        calls.episode(schedule) as start,
+        clients.Barrier(longer, endpoints, lasting=True) as barrier,
+    ):
         barrier.release()
         pids = [one.process.pid for one in barrier.clients]
-        own = [os.getpid(), *schedule["receivers"], *pids]
+        own = [os.getpid(), *servers, *pids]
         before = CounterSample.read(own=own)  # all processes, which takes some ms: in no window
         answer = start()
         after = CounterSample.read(own=own)
-        ended = {one.endpoint.index: _last_words(one, longer) for one in barrier.clients}
-    indexes = [one.index for one in endpoints]
+        senders = [one for one in barrier.clients if not windows.probes(one.kind)]
+        ended = {one.endpoint.index: _last_words(one, longer) for one in senders}
+        probed = [_probe(one) for one in barrier.clients if windows.probes(one.kind)]
     measured = partial(clients.traffic_result, what, around=(before, after))
     default = clients.default_congestion(endpoints[0])
-    return windows.results(answer, what, indexes, measured, ended, default=default)
+    return windows.results(answer, what, [*ended], measured, ended, default=default, probed=probed)
+
+
+def _probe(client: clients.Client) -> Probe:
+    """The round trips of a client, by the agent's own clock."""
+    client.send(signal.SIGTERM)
+    trips, _ = client.read(time.monotonic() + clients.END_S, roundtrips.read)
+    return Probe(client.endpoint.index, trips)
 
 
 def _last_words(client: clients.Client, what: Measurement) -> str:

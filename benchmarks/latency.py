@@ -1,0 +1,189 @@
+"""Latency and CPU time per Gbit of six configurations under switchback, beside sockperf run by hand on the same lab.
+
+    .venv/bin/python -m benchmarks.latency > benchmarks/latency.json        (root, 35 minutes)
+
+Words after it are rates of a stream (300M, 0 for no limit). At each rate a sweep of mixed traffic at 4 pairs takes the
+time of two `sweep --quick`; `detectable` is the smallest ratio that it finds. `by_hand` needs no code of a measurement: the
+agent applies a configuration, four iperf3 and one sockperf with a connection of its own run for 2 s; the configurations
+come in random order in each round. Its ratios and intervals are estimated as those of any sweep, and `agreement` is the
+ratio of both ratios with its 90 % interval. `level` is the median over windows or runs. `clients` compares the client of
+episodes, with one connection, with sockperf, both in turns in the baseline.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from analysis.load import load
+from analysis.metrics import METRICS
+from analysis.schema import Pair, Record
+from analysis.statistics import Effect
+from analysis.summary import summarise
+from benchmarks import machine, show, switching
+from benchmarks.methods import agreed, pooled
+from benchmarks.sweep import run
+from experiments.host import calls
+from experiments.targets import roundtrips
+from infra.lab import layout
+from infra.settings import StackSettings
+from infra.traffic import pingpong, sockperf
+from infra.traffic.contract import Values
+
+RATES = ("300M", "0")
+PAIRS, EPISODES, ROUNDS, CLIENTS, SEED = 4, 60, 15, 30, 20261127
+SECONDS = 2
+LATENCY = ("p50_us", "p99_us", "p999_us")
+EVERY = (*LATENCY, "cpu_s_per_gbit", "bitrate_mbps")
+
+
+def main(asked: list[str]) -> None:
+    """Measure and print the figures."""
+    found: dict[str, Any] = {"machine": machine()}
+    for rate in asked or RATES:
+        wall, records = switchback(rate)
+        with switching.lab("latency", PAIRS, traffic="mixed") as state:
+            hand = by_hand(state, rate)
+            clients = both_clients(state, rate)
+        found[f"{rate} a stream"] = {
+            "wall_s": round(wall, 1),
+            "episodes": EPISODES,
+            "invalid": sum(not record.valid for record in records),
+            "switchback": {name: figures(records, name) for name in EVERY},
+            "by_hand": {name: figures(hand, name) for name in LATENCY},
+            "agreement": {name: agreements(records, hand, name) for name in LATENCY},
+            "clients": {name: figures(clients, name) for name in LATENCY},
+        }
+    show(found)
+
+
+def switchback(rate: str) -> tuple[float, list[Record]]:
+    """The wall time of a sweep, and its records."""
+    with TemporaryDirectory(prefix="steerlab-") as folder:
+        out = Path(folder) / "out"
+        wall, _ = run(
+            out, "--method", "switchback", "--traffic", f"mixed:congestion=cubic,rate={rate}",
+            "--configurations", ",".join(switching.NAMES), "--replicas", str(PAIRS),
+            "--runs", str(EPISODES), "--seed", str(SEED),
+        )  # fmt: skip
+        return wall, load(out).records
+
+
+def by_hand(state: StackSettings, rate: str) -> list[Record]:
+    """A record of each run of sockperf."""
+    draw = random.Random(SEED)  # noqa: S311
+    plans = switching.plans(state)
+    found = []
+    for block in range(ROUNDS):
+        for name in draw.sample(switching.NAMES, len(switching.NAMES)):
+            calls.call("apply", plan=plans[name])
+            with switching.traffic(state, SECONDS + 5, "-b", rate):
+                found.append(recorded(name, block, of_sockperf(state)))
+    calls.call("apply", plan=plans["baseline"])
+    return found
+
+
+def both_clients(state: StackSettings, rate: str) -> list[Record]:
+    """Both clients in turns, as if they were configurations."""
+    clients = {"baseline": of_sockperf, "pingpong": of_pingpong}
+    draw = random.Random(SEED)  # noqa: S311
+    found = []
+    for block in range(CLIENTS):
+        for name in draw.sample(sorted(clients), 2):
+            with switching.traffic(state, SECONDS + 5, "-b", rate):
+                found.append(recorded(name, block, clients[name](state)))
+    return found
+
+
+def of_sockperf(state: StackSettings) -> dict[float, float]:
+    """Microseconds by fraction."""
+    pair = layout.pair(state.stack, PAIRS + 1, host=False)
+    words = [
+        "sockperf", "ping-pong", "--ip", str(pair.address), "--port", str(pair.port), "--tcp",
+        "--msg-size", "64", "--time", str(SECONDS),
+    ]  # fmt: skip
+    done = subprocess.run(
+        [*within(state), *words], capture_output=True, text=True, check=True, timeout=30
+    )
+    return sockperf.quantiles(done.stdout, 10**9)
+
+
+def of_pingpong(state: StackSettings) -> dict[float, float]:
+    pair = layout.pair(state.stack, PAIRS + 1, host=False)
+    words = [
+        "python3",
+        "-I",
+        pingpong.__file__,
+        str(pair.address),
+        str(pair.port),
+        "tcp",
+        "64",
+        "1",
+    ]
+    with subprocess.Popen([*within(state), *words], stdout=subprocess.PIPE) as client:
+        time.sleep(SECONDS + 0.5)
+        client.send_signal(signal.SIGTERM)
+        trips = roundtrips.read(client.communicate()[0], b"", client.wait())
+    values = roundtrips.Probe(PAIRS + 1, trips).within(0, time.monotonic())
+    if not isinstance(values, Values):
+        raise RuntimeError(values.text)
+    return dict(values.latency)
+
+
+def within(state: StackSettings) -> list[str]:
+    """What runs a command in the client's pod, on the client's cores."""
+    pair = layout.pair(state.stack, PAIRS + 1, host=False)
+    cores = ",".join(map(str, state.cores.client))
+    return ["ip", "netns", "exec", pair.client_namespace, "taskset", "-c", cores]
+
+
+def recorded(name: str, block: int, known: dict[float, float]) -> Record:
+    values = {"p50_us": known[0.5], "p99_us": known[0.99], "p999_us": known[0.999]}
+    return Record(
+        target="lab", configuration=name, replicas=1, valid=True, block=block, duration=SECONDS,
+        traffic="rr", pairs=[Pair(index=1, values=values)],
+    )  # fmt: skip
+
+
+def figures(records: Sequence[Record], name: str) -> dict[str, Any]:
+    """By configuration: the level, and the ratio to the baseline."""
+    metric = METRICS[name]
+    levels: dict[str, list[float]] = {}
+    for record in records:
+        if record.valid and (value := metric.value(record)) is not None:
+            levels.setdefault(record.configuration, []).append(value)
+    found: dict[str, Any] = {
+        configuration: {"level": round(statistics.median(values), 3), "runs": len(values)}
+        for configuration, values in levels.items()
+    }
+    for configuration, effect in effects(records, name).items():
+        found[configuration] |= {
+            "ratio": round(effect.estimate or 0, 3),
+            "interval_95": [round(effect.low or 0, 3), round(effect.high or 0, 3)],
+            "detectable": round(effect.mde or 0, 3),
+        }
+    return found
+
+
+def effects(records: Sequence[Record], name: str) -> dict[str, Effect]:
+    contrasts = summarise(records, metric=METRICS[name]).contrasts
+    return {one.b: one.effect for one in contrasts if one.effect.low}
+
+
+def agreements(first: Sequence[Record], second: Sequence[Record], name: str) -> dict[str, Any]:
+    one, other = effects(first, name), effects(second, name)
+    return {
+        key: agreed(pooled([one[key]]), pooled([other[key]])) for key in one.keys() & other.keys()
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

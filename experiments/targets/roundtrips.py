@@ -1,0 +1,146 @@
+"""Round trips of `infra.traffic.pingpong`: read from its output, and the latency in a part of them (pure)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import sys
+import zlib
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
+
+from pydantic import BaseModel, Field
+
+from infra import untrusted
+from infra.traffic import pingpong
+from infra.traffic.contract import Failure, Values
+
+# Quantiles of a distribution, and those of them that are metrics.
+FRACTIONS = (0, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999, 1)
+METRICS = {0.5: "p50_us", 0.99: "p99_us", 0.999: "p999_us"}
+# Of one trip: two numbers of four bytes; base64 needs four bytes for three.
+_MOST_BYTES = 8 * pingpong.MOST
+_MOST_OUTPUT = _MOST_BYTES * 4 // 3 + 10_000
+# The most that the difference of two clocks may be unsure; a window of 0.1 s loses that much at both ends.
+MOST_UNSURE_S = 0.02
+
+
+class Clock(NamedTuple):
+    """How another clock relates to one's own: own = other + `offset`, within `unsure`; seconds."""
+
+    offset: float = 0.0
+    unsure: float = 0.0
+
+
+SAME = Clock()
+
+
+class Trips(NamedTuple):
+    """All round trips of a client, in order: begin and end, ns by its monotonic clock."""
+
+    began: Sequence[int]
+    ended: Sequence[int]
+    lost: int = 0
+    full: bool = False
+
+
+class _Document(BaseModel):
+    start: Annotated[int, Field(ge=0, le=2**62)]
+    lost: Annotated[int, Field(ge=0)]
+    full: bool
+    trips: str
+
+
+def read(out: bytes, err: bytes, status: int) -> Trips | Failure:
+    """The round trips in the output of a client that was ended."""
+    if status != 0:
+        words = err.decode(errors="replace").strip()[-300:]
+        return Failure("traffic", words or f"the client ended with exit status {status}")
+    try:
+        document = _Document.model_validate(untrusted.parsed(out, most=_MOST_OUTPUT))
+        numbers = _numbers(document.trips)
+    except (ValueError, zlib.error) as error:
+        return Failure("result", f"the output of the client cannot be read: {error}"[:300])
+    began, ended = array("q"), array("q")
+    at = document.start
+    for since, took in zip(numbers[::2], numbers[1::2], strict=True):
+        at += since * pingpong.UNIT_NS
+        began.append(at)
+        ended.append(at + took * pingpong.UNIT_NS)
+    return Trips(began, ended, document.lost, document.full)
+
+
+def _numbers(text: str) -> array[int]:
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(base64.b64decode(text, validate=True), _MOST_BYTES)
+    if not unpacker.eof or len(data) % 8:
+        raise binascii.Error("the round trips are incomplete")
+    numbers = array("I", data)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
+
+
+def within(trips: Trips, first: float, last: float, clock: Clock = SAME) -> Values | Failure:
+    """The latency in a part of an episode, from the trips that surely began and ended in it.
+
+    `first` and `last` are its ends, in seconds by the own clock; `clock` is that of the client. All connections
+    are pooled. A quantile that fewer trips than one exceed on average is missing, with a warning.
+    """
+    if clock.unsure > MOST_UNSURE_S:
+        words = f"the clock of the client is known to {clock.unsure * 1000:.1f} ms only"
+        return Failure("window", f"{words}, not to {MOST_UNSURE_S * 1000:.0f} ms")
+    first, last = (
+        round((at - clock.offset + margin) * 1e9)
+        for at, margin in ((first, clock.unsure), (last, -clock.unsure))
+    )
+    part = slice(bisect_left(trips.began, first), bisect_right(trips.ended, last))
+    taken = sorted(
+        end - began for began, end in zip(trips.began[part], trips.ended[part], strict=True)
+    )
+    if len(taken) < 2:
+        full = f": the client keeps {len(trips.began)} in an episode" if trips.full else ""
+        return Failure("traffic", f"no request was sent and answered in this window{full}")
+    latency = quantiles(taken)
+    known = dict(latency)
+    numbers = {name: known[one] for one, name in METRICS.items() if one in known}
+    absent = [name for name in METRICS.values() if name not in numbers]
+    words = f"{len(taken)} round trips are too few for {', '.join(absent)}: give longer windows"
+    lost = f"{trips.lost} requests of the episode had no answer"
+    rate = round(len(taken) * 1e9 / (last - first), 3)
+    return Values(
+        {**numbers, "requests_per_second": rate},
+        latency=tuple(latency),
+        warnings=(*([words] if absent else []), *([lost] if trips.lost else [])),
+    )
+
+
+class Probe(NamedTuple):
+    """A pair whose latency is measured: the round trips of its client, and how the client's clock relates to the own."""
+
+    pair: int
+    trips: Trips | Failure
+    clock: Clock = SAME
+
+    def within(self, first: float, last: float) -> Values | Failure:
+        if isinstance(self.trips, Failure):
+            return self.trips
+        return within(self.trips, first, last, self.clock)
+
+
+def quantiles(taken: Sequence[int]) -> list[tuple[float, float]]:
+    """The known quantiles of sorted round trips (ns), as fraction and microseconds of half a trip.
+
+    As sockperf takes them: the trip of the nearest rank. Of `n` trips the quantile `q` is known where `n (1 - q)` is
+    at least 1.
+    """
+    count = len(taken)
+    found = []
+    for one in FRACTIONS:
+        if one in (0, 1) or count * (1 - one) > 1 - 1e-9:
+            rank = max(1, math.floor(one * count + 0.5))
+            found.append((one, taken[rank - 1] / 2000))
+    return found
