@@ -109,7 +109,7 @@ def sweep(
     ./steerlab sweep --quick
     ./steerlab sweep --path overlay,host --replicas 1,16 --runs 40
     ./steerlab sweep --replicas 4 --until-ci 0.05
-    ./steerlab sweep --quick --limit cpu_s_per_gbit=+10%
+    ./steerlab sweep --traffic mixed:rate=300M --limit p99_us=+10%
     ./steerlab sweep --method isolated --duration 10
     ./steerlab sweep --matrix study --max-time 8h
     ./steerlab sweep --quick --target kubernetes -c kubernetes.context=NAME

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from analysis.limits import parse as parse_limit
 from analysis.metrics import BITRATE
 from experiments.run import episodes, options
 from experiments.run import plan as plans
@@ -19,6 +20,8 @@ from experiments.targets import TARGETS
 from infra import config, yaml_files
 from infra import configurations as definitions
 from infra.errors import InvalidInput
+from infra.traffic import TRAFFIC
+from infra.traffic import of as of_traffic
 
 _FILE = Path(__file__).with_name("matrices.yaml")
 
@@ -98,6 +101,7 @@ def plan(wanted: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None
     layer = options.layer(own)
     method = options.method_of(layer)
     asked = _asked(layer, defaults, method or "switchback")
+    _refuse_unmeasured(asked)
     path = "host" if "host" in asked.paths else "overlay"
     # Invalid settings of the target must be reported before a cluster is contacted.
     state = config.state("sweep", asked.stack("baseline", 1, path))
@@ -141,6 +145,21 @@ def _better_isolated(asked: Options) -> str:
     if asked.pod_cpu_limit:
         return "reads no throttling (--pod-cpu-limit)"
     return ""
+
+
+def _refuse_unmeasured(asked: Options) -> None:
+    """Raise `InvalidInput` for a limit of a metric that this traffic does not measure."""
+    kinds = {name: kind().kinds for name, kind in TRAFFIC.items()}
+    by = {name: {metric for kind in own for metric in kind.metrics} for name, own in kinds.items()}
+    own = by[of_traffic(asked.traffic).name]
+    for text in asked.limits:
+        metric = parse_limit(text).metric.name
+        others = [name for name, metrics in by.items() if metric in metrics]
+        if others and metric not in own:
+            raise InvalidInput(
+                f"limit: {text}: traffic {asked.traffic} does not measure {metric}; "
+                f"{' and '.join(others)} do: give --traffic {others[-1]}, or another limit"
+            )
 
 
 def refuse_without_baseline(asked: Options) -> None:

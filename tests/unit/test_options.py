@@ -147,7 +147,8 @@ asked = st.fixed_dictionaries(
         "isolation": st.sampled_from(["incremental", "fresh"]),
         "baseline": st.sampled_from(["baseline", "rps", "none"]),
         "limits": st.lists(
-            st.sampled_from(["cpu=+10%", "p99_us=200", "bitrate=-5%", "p50_us=-3"]), max_size=3
+            st.sampled_from(["cpu=+10%", "total_mbps=200", "bitrate=-5%", "retransmits=-3"]),
+            max_size=3,
         ),
         "method": st.sampled_from(["isolated", "switchback"]),
         "config": st.fixed_dictionaries(
@@ -200,9 +201,9 @@ def test_the_report_has_that_line(
 def test_an_option_that_may_be_repeated(
     planned: Callable[[list[str]], plan.SweepPlan],
 ) -> None:
-    made = planned([*BASE, "--limit", "cpu=+10%", "--limit", "p99_us=200,retransmits=+5"])
-    assert made.limits == ("cpu_s_per_gbit=+10%", "p99_us=200", "retransmits=+5")
-    document = {"limit": ["cpu=+10%", "p99_us=200", "retransmits=+5"]}
+    made = planned([*BASE, "--limit", "cpu=+10%", "--limit", "bitrate=200,retransmits=+5"])
+    assert made.limits == ("cpu_s_per_gbit=+10%", "bitrate_mbps=200", "retransmits=+5")
+    document = {"limit": ["cpu=+10%", "bitrate=200", "retransmits=+5"]}
     assert options.layer(document) == {"limits": document["limit"]}
 
 
@@ -211,6 +212,16 @@ def test_a_limit_that_cannot_be_read_is_refused(limit: object) -> None:
     with pytest.raises(InvalidInput, match="limit"):
         matrix.plan({"configurations": "baseline,rps", "replicas": "1", "blocks": 2, "seed": 1,
                      "limits": limit})  # fmt: skip
+
+
+def test_a_limit_of_what_the_traffic_does_not_measure_is_refused() -> None:
+    asked = {"configurations": "baseline,rps", "replicas": "1", "blocks": 2, "seed": 1,
+             "limits": "p99_us=+10%", "method": "isolated"}  # fmt: skip
+    for traffic in ("stream", "udp:rate=100M"):
+        with pytest.raises(InvalidInput, match="p99_us"):
+            matrix.plan({**asked, "traffic": traffic})
+    for traffic in ("rr", "mixed:rate=100M"):
+        assert matrix.plan({**asked, "traffic": traffic}).limits == ("p99_us=+10%",)
 
 
 def test_plans_of_the_first_version_are_the_same_experiments() -> None:
