@@ -132,7 +132,8 @@ def _basis(summary: Summary) -> str:
     configurations = valid["configuration"].nunique()
     places = [_TARGETS.get(one, "from imported text") for one in sorted(set(valid["target"]))]
     return (
-        f"{len(valid)} valid runs of {configurations} configurations, method {summary.method}, "
+        f"{len(valid)} valid runs of {configurations} configurations, compared by "
+        f"{summary.metric.title}, method {summary.method}, "
         f"{joined(places)}. Brackets are {summary.confidence * 100:g} % intervals."
     )
 

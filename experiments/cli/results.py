@@ -303,7 +303,7 @@ def _print(summary: Summary, answer: Answer) -> None:
     for warning in answer.warnings:
         note(f"warning: {warning}")
     if answer.more:
-        note(f"{answer.more} more warnings are in the report")
+        note(f"further warnings in the report: {answer.more}")
 
 
 def _metric(name: str) -> Metric | None:

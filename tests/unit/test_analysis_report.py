@@ -208,6 +208,7 @@ def test_one_metric_alone_is_no_trade_off() -> None:
     found = answer(summarise(records))
     assert (found.tradeoff, found.why) == (None, [])
     assert "rfs" in found.sentence
+    assert "bitrate" in found.basis
 
 
 def test_a_choice_by_the_number_of_pairs_has_the_effects_of_each() -> None:

@@ -108,7 +108,7 @@ def test_a_report_shows_warnings_and_fits_the_terminal(
     assert max(map(len, table)) <= columns
     assert words.count("other programs used") == 1
     assert "36 runs" in words
-    assert "more warnings" in words
+    assert "further warnings" in words
     assert len(words) < 3000
 
 
