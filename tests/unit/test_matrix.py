@@ -78,6 +78,7 @@ def planned(**changes: Any) -> tuple[SweepPlan, list[str]]:
     [
         {},
         {"traffic": "stream:congestion=bbr"},
+        {"traffic": "mixed:rate=300M"},
         {"paths": "overlay,host"},
         {"window": WINDOW_S},
         {"until_ci": 0.05},
