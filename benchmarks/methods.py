@@ -5,19 +5,25 @@
 Words after it are numbers of pairs (4, 1, 16). The methods take turns, so that drift of the machine is
 shared. Isolated runs measure 2 s after 1 s of traffic, with the congestion control of switchback. `speed` is
 how many times longer isolated runs need for the same half-width: the ratio of the squared half-widths, each
-times the wall time of its method. `agreement` is the ratio of the two methods' ratios with its 90 % interval,
-of a sweep and over both sweeps, weighted by precision.
+times the wall time of its method. `agreement` is the ratio of the two methods' ratios
+with its 90 % interval, over both sweeps weighted by precision: of goodput; of packets a second, which iperf3 does not count; and
+for RPS, where a hash decides, of goodput among blocks with the same share of packets on each core. `carry_over` has the
+95 % intervals of the effect on the window that follows.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from analysis.carryover import SwitchbackChecks
 from analysis.load import load
 from analysis.schema import Record
 from analysis.statistics import Effect
@@ -44,6 +50,8 @@ CONFIGURATIONS = {
     RPS: "baseline,rps,rps-plus",
 }
 Z90 = 1.645
+METHODS = ("switchback", "isolated")
+HASHED = ("rps", "rps-plus")
 
 
 def main(asked: list[str]) -> None:
@@ -95,15 +103,22 @@ def together(sweeps: Mapping[str, Measured]) -> dict[str, Any]:
     """The figures of each sweep, and the agreement of the methods over all of them."""
     found = {name: compared(one) for name, one in sweeps.items()}
     every = [effects(one) for one in sweeps.values()]
-    names = dict.fromkeys(name for one in every for name in one["isolated"])
+    records = {
+        method: [record for one in sweeps.values() for record in one.records[method]]
+        for method in METHODS
+    }
     agreement = {
-        name: agreed(
-            *(
-                pooled([one[method][name] for one in every if name in one[method]])
-                for method in ("switchback", "isolated")
-            )
-        )
-        for name in sorted(names)
+        name: {
+            "goodput": agreed(
+                *(
+                    pooled([one[method][name] for one in every if name in one[method]])
+                    for method in METHODS
+                )
+            ),
+            "by_packets": by_packets(records, name),
+            **({"by_placement": by_placement(records, name)} if name in HASHED else {}),
+        }
+        for name in sorted({name for one in every for name in one["isolated"]})
     }
     return {**found, "agreement": agreement}
 
@@ -130,7 +145,87 @@ def compared(one: Measured) -> dict[str, Any]:
             name: {contrast.b: contrast.verdict for contrast in each.contrasts}
             for name, each in concluded.items()
         },
+        "carry_over": _carry_over(concluded["switchback"].switchback),
         "configurations": dict(sorted(rows.items())),
+    }
+
+
+class Block(NamedTuple):
+    """A configuration against the baseline of its block: logarithms of the ratios of goodput and of
+    packets a second, and where the packets were processed (tenths by core)."""
+
+    goodput: float
+    packets: float
+    placed: tuple[int, ...]
+
+
+def blocks(records: Sequence[Record], name: str) -> list[Block]:
+    """The valid pairs of a configuration and the baseline."""
+    known: dict[Any, dict[str, Record]] = {}
+    for one in records:
+        if one.valid and one.window:
+            known.setdefault((one.plan, one.seed, one.block), {})[one.configuration] = one
+    both = [
+        (own[name], own["baseline"]) for own in known.values() if {name, "baseline"} <= own.keys()
+    ]
+    found = []
+    for one, base in both:
+        mine, other = _processed(one), _processed(base)
+        found.append(
+            Block(
+                math.log(_goodput(one) / _goodput(base)),
+                math.log(math.fsum(mine) / math.fsum(other)),
+                tuple(round(10 * each / math.fsum(mine)) for each in mine),
+            )
+        )
+    return found
+
+
+def _goodput(record: Record) -> float:
+    return math.fsum(pair.values["bitrate_mbps"] or 0.0 for pair in record.pairs)
+
+
+def _processed(record: Record) -> list[float]:
+    """Packets a second on each core."""
+    return [row.processed / (record.window or math.nan) for row in record.softnet]
+
+
+def by_packets(records: Mapping[str, Sequence[Record]], name: str) -> dict[str, Any]:
+    """Agreement of packets a second, which no clock of a client has a part in: the counters of
+    softnet_stat are read at the edges of the window."""
+    return agreed(
+        *(
+            (statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs)))
+            for method in METHODS
+            for logs in [[one.packets for one in blocks(records[method], name)]]
+        )
+    )
+
+
+def by_placement(records: Mapping[str, Sequence[Record]], name: str) -> dict[str, Any]:
+    """Agreement among blocks in which the hash spread the connections alike: least squares with an
+    effect of the method and one of each placement."""
+    rows = [(method, one) for method in METHODS for one in blocks(records[method], name)]
+    places = sorted({one.placed for _, one in rows})
+    design = np.array(
+        [
+            [float(method == METHODS[0]), *(float(one.placed == place) for place in places)]
+            for method, one in rows
+        ]
+    )
+    logs = np.array([one.goodput for _, one in rows])
+    inverse = np.linalg.pinv(design.T @ design)
+    effects = inverse @ design.T @ logs
+    left = logs - design @ effects
+    error = math.sqrt(left @ left / (len(rows) - design.shape[1]) * inverse[0, 0])
+    return agreed((float(effects[0]), error), (0.0, 0.0))
+
+
+def _carry_over(checks: SwitchbackChecks | None) -> dict[str, list[float]]:
+    """95 % intervals of the effect of a configuration on the window after it."""
+    return {
+        one.configuration: [round(one.low or 0, 3), round(one.high or 0, 3)]
+        for one in (checks.carryover if checks else [])
     }
 
 
