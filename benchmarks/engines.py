@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,7 +50,7 @@ def main() -> None:
                 _add(measured[name], _tried(measure))
         for _ in range(3):
             for pairs in GROWTH:
-                _add(growth[pairs], _tried(lambda home, n=pairs: _in_process(Embedded(), home, n)))
+                _add(growth[pairs], _tried(partial(_in_process, Embedded(), pairs=pairs)))
     show(_figures(measured, growth))
 
 
@@ -128,7 +129,7 @@ def _steps(up: Callable[[str], object], destroy: Callable[[], object]) -> Second
             ("no_op", "rfs"),
             ("configuration", "rps"),
         ):
-            seconds[step] = [_timed(lambda c=configuration: up(c))]
+            seconds[step] = [_timed(partial(up, configuration))]
         seconds["destroy"] = [_timed(destroy)]
     return seconds
 

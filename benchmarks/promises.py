@@ -12,176 +12,47 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from analysis import compare, comparisons, dependence, evidence, sequential, statistics
 from analysis.evidence import Evidence
-from analysis.pairing import Series, StateKey
+from analysis.pairing import StateKey
 from analysis.statistics import Floats
 from analysis.verdict import Contrast
-from benchmarks import ROOT, show
+from benchmarks import ROOT, show, tables
+from benchmarks.noise import (
+    BLOCK_SPREAD,
+    LAB,
+    MEASURED,
+    RHO,
+    RUN_SPREAD,
+    Noise,
+    collapsing,
+    lab,
+    measured,
+    name_of,
+    normal,
+    one_sided,
+    skewed,
+    sweep,
+    wandering,
+)
 
-Noise = Callable[[np.random.Generator, tuple[int, ...]], Floats]
 Case = Callable[..., bool | Floats]
 
 CASES = 4000
-RUN_SPREAD = 0.06
-BLOCK_SPREAD = 0.10
 # Families by their size: configurations beside the baseline, and replica counts.
 FAMILIES = {1: (1, 1), 5: (5, 1), 25: (5, 5)}
 SHAPES = ((2, 6), (2, 10), (2, 20), (6, 6), (6, 10), (6, 20))  # configurations, blocks
 SPREADS = (0.0, 0.01, 0.02, 0.03)
-RHO = 0.7
 EPISODES = (10, 20, 40)
 MOST_BLOCKS = 120
-
-
-def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    return rng.normal(0, RUN_SPREAD, shape)
-
-
-def skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """A long tail of slow runs: skewness -1.4 on the logarithms, mean zero."""
-    return RUN_SPREAD * _dips(rng, shape)
-
-
-def one_sided(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """The same with a calm baseline (0 on axis -2): ratios to it have skewness -1.2."""
-    logs = skewed(rng, shape)
-    logs[..., 0, :] *= 0.3
-    return logs
-
-
-def _dips(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    return math.sqrt(2) - rng.gamma(2.0, 1 / math.sqrt(2), shape)
-
-
-def _two_states(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """One of five is in the slow state: skewness -1.1."""
-    state = (0.2 - (rng.random(shape) < 0.2)) / 0.4
-    return 0.9 * state + math.sqrt(1 - 0.9**2) * rng.normal(size=shape)
-
-
-class Spread(NamedTuple):
-    """Standard deviations of a configuration's logarithms, and the shape of its windows' noise.
-
-    `episode` is its interaction with the connections of an episode, half of its variance shared
-    by configurations of one `family`; `window` is the noise of a window.
-    """
-
-    family: str
-    episode: float
-    window: float
-    shape: Noise
-
-
-# Fitted to live switching on the lab (2 cores, 4 pairs): paired differences from the baseline
-# have standard deviations of 0.13 to 0.23. The first window of an episode is lower.
-LAB = {
-    "baseline": Spread("baseline", 0.055, 0.11, _two_states),
-    "rps": Spread("rps", 0.10, 0.16, _dips),
-    "rfs": Spread("rfs", 0.045, 0.075, _dips),
-    "rps-plus": Spread("rps", 0.10, 0.16, _dips),
-    "rfs-plus": Spread("rfs", 0.045, 0.075, _dips),
-    "pipeline": Spread("pipeline", 0.055, 0.11, _two_states),
-    "GRO": Spread("GRO", 0.012, 0.028, _dips),
-}
-SWEEPS = json.loads(Path(__file__).with_name("episodes.json").read_text())["sweeps"]
-MEASURED = len(SWEEPS[0]["mbps"])
-FIRST_WINDOW = 0.045
-SLOW_CHANGES = 0.02
-
-
-def lab(rng: np.random.Generator, shape: tuple[int, ...], windows: int = 1) -> Floats:
-    """Noise of switchback on the lab for configurations (axis -2) in the order of `LAB`.
-
-    The last axis has the `windows` of each episode, one episode after the other. What all
-    configurations of an episode share cancels in ratios and is left out.
-    """
-    *places, configurations, length = shape
-    episodes = (*places, length // windows)
-    logs = rng.normal(0, SLOW_CHANGES, shape)
-    first = rng.integers(configurations, size=episodes)
-    numbers = np.arange(configurations)[:, None]
-    logs[..., ::windows] -= FIRST_WINDOW * (first[..., None, :] == numbers)
-    families = {one.family: rng.normal(size=episodes) for one in LAB.values()}
-    for number, one in enumerate([*LAB.values()][:configurations]):
-        own = (families[one.family] + rng.normal(size=episodes)) / math.sqrt(2)
-        logs[..., number, :] += one.episode * np.repeat(own, windows, axis=-1)
-        logs[..., number, :] += one.window * one.shape(rng, (*places, length))
-    return logs
-
-
-def measured(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Episodes that were measured on the lab, drawn with replacement from one sweep.
-
-    Six configurations at one place; without their effects.
-    """
-    table = np.log([*rng.choice(SWEEPS)["mbps"].values()])
-    noise = table - table.mean(axis=-1, keepdims=True)
-    drawn = rng.integers(table.shape[-1], size=shape[-1])
-    return np.asarray(noise[: shape[-2], drawn].reshape(shape))
-
-
-def collapsing(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Noise of the lab, and one window of fifty has a tenth of the bitrate, but not of the baseline."""
-    logs = lab(rng, shape)
-    logs[..., 1:, :] += math.log(0.1) * ((rng.random(shape) < 0.02) - 0.02)[..., 1:, :]
-    return logs
-
-
-def wandering(rng: np.random.Generator, shape: tuple[int, ...], rho: float = RHO) -> Floats:
-    """Noise whose neighbours along the last axis (the blocks) are correlated."""
-    steps = rng.normal(0, RUN_SPREAD, shape)
-    values = np.empty(shape)
-    values[..., 0] = steps[..., 0]
-    for block in range(1, shape[-1]):
-        values[..., block] = (
-            rho * values[..., block - 1] + math.sqrt(1 - rho**2) * steps[..., block]
-        )
-    return values
-
-
-def sweep(
-    rng: np.random.Generator,
-    *,
-    configurations: int,
-    counts: int = 1,
-    blocks: int = 10,
-    effects: Mapping[tuple[int, int], float] | None = None,
-    noise: Noise = normal,
-    drift: Noise = normal,
-    occasion: float = 0.0,
-) -> Evidence:
-    """A sweep in random blocks: level of the occasion, of the block and count, and run noise.
-
-    Configuration 0 is the baseline. `effects` are logarithms by (count, configuration); `drift`
-    makes what all configurations of a block and count share.
-    """
-    logs = math.log(1000) + occasion
-    logs = logs + BLOCK_SPREAD / RUN_SPREAD * drift(rng, (counts, 1, blocks))
-    logs = logs + noise(rng, (counts, configurations, blocks))
-    for place, effect in (effects or {}).items():
-        logs[place] += effect
-    labels = tuple(("plan", 0, block) for block in range(blocks))
-    series: dict[StateKey, Series] = {
-        ("overlay", count + 1, _name(number)): Series(
-            np.exp(logs[count, number]), labels, tuple(map(float, range(blocks)))
-        )
-        for count in range(counts)
-        for number in range(configurations)
-    }
-    return Evidence(series, {key: {} for key in series}, evidence.check(series, labels))
-
-
-def _name(number: int) -> str:
-    return f"c{number}" if number else "baseline"
 
 
 def judged(found: Evidence) -> list[Contrast]:
@@ -198,17 +69,17 @@ def family_false(
 ) -> bool:
     """Whether a family without any effect claims one."""
     others, counts = FAMILIES.get(size, (size, 1))
-    shape = {"configurations": others + 1, "counts": counts, "blocks": blocks}
-    return claims(sweep(rng, **shape, noise=noise))
+    found = sweep(rng, configurations=others + 1, counts=counts, blocks=blocks, noise=noise)
+    return claims(found)
 
 
 def power_held(rng: np.random.Generator, size: int, blocks: int = 10) -> bool:
     """Whether a sweep finds the difference that an earlier, equal one named as found in 80 %."""
     others, counts = FAMILIES[size]
-    shape = {"configurations": others + 1, "counts": counts, "blocks": blocks}
-    named = judged(sweep(rng, **shape))[0].effect.mde or 0.0
+    again = partial(sweep, rng, configurations=others + 1, counts=counts, blocks=blocks)
+    named = judged(again())[0].effect.mde or 0.0
     effect = math.log1p(named) * rng.choice([-1, 1])
-    found = judged(sweep(rng, **shape, effects={(0, 1): effect}))[0]
+    found = judged(again(effects={(0, 1): effect}))[0]
     return found.verdict == ("better" if effect > 0 else "worse")
 
 
@@ -254,8 +125,8 @@ def covered_on_the_lab(
     `occasion` is the spread of each true ratio between occasions; the episodes are of one.
     """
     effects = {(0, number): rng.normal(0, occasion) for number in range(1, configurations)}
-    shape = {"configurations": configurations, "blocks": episodes}
-    found = judged(sweep(rng, **shape, noise=noise, effects=effects))
+    made = sweep(rng, configurations=configurations, blocks=episodes, noise=noise, effects=effects)
+    found = judged(made)
     return np.array([_holds(one.effect, 1.0) for one in found])
 
 
@@ -286,21 +157,21 @@ def stopped_covers(
 ) -> Floats:
     """Whether each interval holds the truth when `--until-ci` ends its configuration."""
     values = np.exp(noise(rng, (configurations, MOST_BLOCKS)))
-    keys: list[StateKey] = [("overlay", 1, _name(number)) for number in range(configurations)]
-    measured: dict[StateKey, list[int]] = {key: [] for key in keys[1:]}
+    keys: list[StateKey] = [("overlay", 1, name_of(number)) for number in range(configurations)]
+    made: dict[StateKey, list[int]] = {key: [] for key in keys[1:]}
     effects: dict[StateKey, statistics.Effect] = {}
-    left = set(measured)
+    left = set(made)
     for block in range(MOST_BLOCKS):
         for number, key in enumerate(keys):
             if key in left:
-                measured[key].append(block)
+                made[key].append(block)
             if key in left and block + 1 >= sequential.FEWEST:
-                first, second = values[0, measured[key]], values[number, measured[key]]
+                first, second = values[0, made[key]], values[number, made[key]]
                 effects[key] = statistics.ratio(first, second, paired=True, check=False)
-        left = measured.keys() - sequential.precise(effects, half_width)
+        left = made.keys() - sequential.precise(effects, half_width)
         if not left:
             break
-    return np.array([_holds(effects[key], 1.0) for key in measured])
+    return np.array([_holds(effects[key], 1.0) for key in made])
 
 
 STOPS: dict[str, Case] = {
@@ -349,7 +220,7 @@ def rate(case: Case, cases: int, seed: int) -> float:
 def rates(case: Case, cases: int, seed: int) -> Floats:
     """The same for each element of a case."""
     rng = np.random.default_rng(seed)
-    return np.mean([case(rng) for _ in range(cases)], axis=0)
+    return np.asarray(np.mean([np.asarray(case(rng)) for _ in range(cases)], axis=0))
 
 
 def figures(cases: int = CASES, seed: int = 1) -> dict[str, Any]:
@@ -430,83 +301,6 @@ def figures(cases: int = CASES, seed: int = 1) -> dict[str, Any]:
     }
 
 
-def page(text: str, kept: Mapping[str, Any]) -> str:
-    """A page of the docs with the kept figures between its marks."""
-    tables = {"lab": _lab(kept), "dependence": _dependence(kept), "promises": _promises(kept)}
-    for name, lines in tables.items():
-        start, end = f"<!-- benchmarks/promises.py: {name} -->\n", "<!-- end -->"
-        before, mark, rest = text.partition(start)
-        if mark:
-            text = before + mark + "\n".join(lines) + "\n" + rest[rest.index(end) :]
-    return text
-
-
-def _lab(kept: Mapping[str, Any]) -> list[str]:
-    names = [*kept["coverage_by_episode_on_the_lab"]]
-    lines = [
-        f"| noise, episodes | {' | '.join(names)} | false verdict in the family |",
-        "|---" * (len(names) + 2) + "|",
-    ]
-    for noise, key in (("fitted", "on_the_lab"), ("measured", "measured")):
-        covers = kept[f"coverage_by_episode_{key}"]
-        for episodes, false in kept[f"false_verdict_{key}"].items():
-            shares = [covers[name][episodes] if name in covers else None for name in names]
-            cells = ["–" if one is None else _percent(one) for one in [*shares, false]]
-            lines.append(f"| {' | '.join([f'{noise}, {episodes}', *cells])} |")
-    return lines
-
-
-def _dependence(kept: Mapping[str, Any]) -> list[str]:
-    false = kept["dependence_0.7_false_verdict"]
-    return [
-        "| configurations x blocks | found | false verdict without the check | with it |",
-        "|---|---|---|---|",
-        *(
-            f"| {shape} | {_percent(found)} | {_percent(false[shape]['unchecked'])} | "
-            f"{_percent(false[shape]['checked'])} |"
-            for shape, found in kept["dependence_0.7_found"].items()
-        ),
-    ]
-
-
-def _promises(kept: Mapping[str, Any]) -> list[str]:
-    power, false = kept["power_of_the_difference_named"], kept["false_verdict_in_a_family"]
-    two, stops = kept["compare_to_false_worse"], kept["coverage_when_until_ci_stops"]
-    rows = [
-        ("the difference named is found in 80 %, families of 1, 5, 25", power.values()),
-        (
-            "any false verdict in a family of 1, 5, 25 without an effect, at most 5 %",
-            false.values(),
-        ),
-        ("a sound sweep is withheld, at most 5 %", kept["sound_sweeps_withheld"].values()),
-        *(
-            (f"the 95 % interval covers: {case}", [share])
-            for case, share in kept["coverage_of_the_95_interval"].items()
-        ),
-        *(
-            (f"false positives with 5 windows of a configuration in an episode: {case}", [share])
-            for case, share in kept["false_positives_with_5_windows_an_episode"].items()
-        ),
-        *((f"it covers when `--until-ci` stops: {case}", [share]) for case, share in stops.items()),
-        *(
-            (
-                f"`compare --to` without a change, spread 0, 1, 2, 3 % between sweeps, is worse: {case}",
-                [two[spread][case] for spread in two],
-            )
-            for case in ("both have a baseline", "3 % assumed")
-        ),
-    ]
-    return [
-        "| what | simulated |",
-        "|---|---|",
-        *(f"| {what} | {', '.join(map(_percent, shares))} |" for what, shares in rows),
-    ]
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.1f} %"
-
-
 PAGES = (ROOT / "docs/statistics.md", ROOT / "docs/reliability.md")
 KEPT = Path(__file__).with_suffix(".json")
 
@@ -515,7 +309,7 @@ def main() -> None:
     """Print every figure as JSON, or write the kept ones into the docs."""
     if sys.argv[1:] == ["--docs"]:
         for path in PAGES:
-            path.write_text(page(path.read_text(), json.loads(KEPT.read_text())))
+            path.write_text(tables.page(path.read_text(), json.loads(KEPT.read_text())))
     else:
         show(figures())
 

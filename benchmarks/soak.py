@@ -29,7 +29,7 @@ def main(out: Path, words: list[str]) -> None:
     told.unlink(missing_ok=True)
     before = _machine()
     since = time.monotonic()
-    command = [ROOT / "steerlab", "sweep", "--out", out, "--events", told, *words]
+    command = [str(ROOT / "steerlab"), "sweep", "--out", str(out), "--events", str(told), *words]
     samples: list[dict[str, float]] = []
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:

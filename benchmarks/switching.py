@@ -37,10 +37,10 @@ from experiments.engines.embedded import Embedded  # noqa: E402
 from experiments.host import lock  # noqa: E402
 from experiments.run.episodes import EVERY_S  # noqa: E402
 from infra import configurations  # noqa: E402
-from infra.config import StackSettings  # noqa: E402
 from infra.configurations import Configuration  # noqa: E402
 from infra.lab import layout  # noqa: E402
 from infra.lab.plan import node_plan  # noqa: E402
+from infra.settings import StackSettings  # noqa: E402
 
 NAMES = ("baseline", "rps", "rfs", "rps-plus", "rfs-plus", "pipeline")
 EPISODES, SETTLE, WINDOW, STEADY, SEED = 12, 0.1, 0.3, 0.7, 7

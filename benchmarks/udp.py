@@ -133,13 +133,17 @@ def _compared(runs: Sequence[tuple[Counts, Counts]]) -> dict[str, Any]:
         "difference": {
             name: {
                 "mean": round(statistics.mean(found), 4),
-                "most": round(max(found, key=abs), 4),
+                "most": round(_largest(found), 4),
             }
             for name, found in difference.items()
             if found
         },
         "unaccounted": round(statistics.mean(missing), 5),
     }
+
+
+def _largest(values: list[float]) -> float:
+    return max(values, key=abs)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,19 @@ from scipy import stats
 
 from analysis.evidence import FEWEST_RUNS
 from analysis.statistics import Floats, ratio
-from benchmarks import promises
-from benchmarks.promises import normal, skewed, wandering
+from benchmarks import promises, tables
+from benchmarks.noise import (
+    LAB,
+    MEASURED,
+    RHO,
+    Noise,
+    lab,
+    measured,
+    normal,
+    skewed,
+    sweep,
+    wandering,
+)
 
 Rng = np.random.Generator
 KEPT = json.loads(promises.KEPT.read_text())
@@ -49,8 +60,8 @@ def test_an_unadjusted_test_would_not_keep_that_promise() -> None:
     """The difference that one test alone would find, judged in the family of 25."""
 
     def case(rng: Rng) -> bool:
-        alone = promises.judged(promises.sweep(rng, configurations=2))[0].effect.mde or 0.0
-        found = promises.sweep(rng, configurations=6, counts=5, effects={(0, 1): math.log1p(alone)})
+        alone = promises.judged(sweep(rng, configurations=2))[0].effect.mde or 0.0
+        found = sweep(rng, configurations=6, counts=5, effects={(0, 1): math.log1p(alone)})
         return promises.judged(found)[0].verdict == "better"
 
     assert within(hits(case, 200, 21), 200, 0.5, "greater")
@@ -68,7 +79,7 @@ def test_equally_good_configurations_are_seldom_told_apart() -> None:
 
     def case(rng: Rng) -> bool:
         better = {(0, number): 0.4 for number in range(1, 6)}
-        found = promises.sweep(rng, configurations=6, effects=better)
+        found = sweep(rng, configurations=6, effects=better)
         gained = any(one.verdict == "better" for one in promises.judged(found))
         assert gained or found.check.found
         (couples,) = comparisons.pairwise_couples(found, "baseline")
@@ -91,7 +102,7 @@ def test_the_check_finds_dependence_as_often_as_the_docs_have_it(shape: tuple[in
     """And what it misses are false verdicts, as the docs have it too."""
     cases = 500
     name = f"{shape[0]} x {shape[1]}"
-    found = hits(lambda rng: promises.withheld(rng, shape, promises.RHO), cases, 25)
+    found = hits(lambda rng: promises.withheld(rng, shape, RHO), cases, 25)
     assert within(found, cases, KEPT["dependence_0.7_found"][name], "two-sided"), found / cases
     false = hits(lambda rng: promises.wandering_false(rng, shape)[0], cases, 26)
     claimed = KEPT["dependence_0.7_false_verdict"][name]["checked"]
@@ -102,14 +113,14 @@ def test_the_check_finds_dependence_as_often_as_the_docs_have_it(shape: tuple[in
 def test_nothing_is_claimed_from_fewer_runs_than_the_check_needs(runs: int) -> None:
     def case(rng: Rng) -> bool:
         effects = {(0, 1): 1.0, (0, 2): -1.0}
-        return promises.claims(promises.sweep(rng, configurations=6, blocks=runs, effects=effects))
+        return promises.claims(sweep(rng, configurations=6, blocks=runs, effects=effects))
 
     assert hits(case, 50, 27) == 0
 
 
 @pytest.mark.parametrize("noise", [normal, skewed])
 @pytest.mark.parametrize("blocks", [6, 20])
-def test_interval_covers_the_truth_as_often_as_it_says(noise: promises.Noise, blocks: int) -> None:
+def test_interval_covers_the_truth_as_often_as_it_says(noise: Noise, blocks: int) -> None:
     share = promises.rate(lambda rng: promises.covered(rng, noise, blocks), 1000, 28)
     assert 0.92 <= share <= 0.975
 
@@ -166,24 +177,22 @@ def test_intervals_by_episode_cover_on_the_lab(episodes: int) -> None:
 def test_intervals_cover_measured_episodes_as_often_as_the_docs_have_it(episodes: int) -> None:
     cases = 300
     shares = promises.rates(
-        lambda rng: promises.covered_on_the_lab(
-            rng, episodes, promises.measured, configurations=promises.MEASURED
-        ),
+        lambda rng: promises.covered_on_the_lab(rng, episodes, measured, configurations=MEASURED),
         cases,
         37,
     )
     kept = KEPT["coverage_by_episode_measured"].values()
     for share, row in zip(shares, kept, strict=True):
         assert within(round(share * cases), cases, row[str(episodes)], "two-sided"), shares
-    size, claimed = promises.MEASURED - 1, KEPT["false_verdict_measured"][str(episodes)]
-    found = hits(lambda rng: promises.family_false(rng, size, episodes, promises.measured), 300, 38)
+    size, claimed = MEASURED - 1, KEPT["false_verdict_measured"][str(episodes)]
+    found = hits(lambda rng: promises.family_false(rng, size, episodes, measured), 300, 38)
     assert within(found, cases, claimed, "two-sided"), found / cases
 
 
 @pytest.mark.parametrize("episodes", promises.EPISODES)
 def test_the_family_of_the_lab_seldom_claims_an_effect(episodes: int) -> None:
-    cases, size = 300, len(promises.LAB) - 1
-    found = hits(lambda rng: promises.family_false(rng, size, episodes, promises.lab), cases, 35)
+    cases, size = 300, len(LAB) - 1
+    found = hits(lambda rng: promises.family_false(rng, size, episodes, lab), cases, 35)
     assert within(found, cases, 0.05, "greater"), found / cases
 
 
@@ -210,7 +219,7 @@ def test_stopping_early_costs_the_coverage_that_the_docs_have(name: str) -> None
 def test_the_docs_have_the_kept_figures(path: Path) -> None:
     text = path.read_text()
     assert "benchmarks/promises.py:" in text
-    assert promises.page(text, KEPT) == text
+    assert tables.page(text, KEPT) == text
 
 
 @pytest.mark.long

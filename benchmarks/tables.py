@@ -1,0 +1,83 @@
+"""Tables of the docs from the kept figures of `benchmarks.promises` (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def page(text: str, kept: Mapping[str, Any]) -> str:
+    """A page of the docs with the kept figures between its marks."""
+    tables = {"lab": _lab(kept), "dependence": _dependence(kept), "promises": _promises(kept)}
+    for name, lines in tables.items():
+        start, end = f"<!-- benchmarks/promises.py: {name} -->\n", "<!-- end -->"
+        before, mark, rest = text.partition(start)
+        if mark:
+            text = before + mark + "\n".join(lines) + "\n" + rest[rest.index(end) :]
+    return text
+
+
+def _lab(kept: Mapping[str, Any]) -> list[str]:
+    names = [*kept["coverage_by_episode_on_the_lab"]]
+    lines = [
+        f"| noise, episodes | {' | '.join(names)} | false verdict in the family |",
+        "|---" * (len(names) + 2) + "|",
+    ]
+    for noise, key in (("fitted", "on_the_lab"), ("measured", "measured")):
+        covers = kept[f"coverage_by_episode_{key}"]
+        for episodes, false in kept[f"false_verdict_{key}"].items():
+            shares = [covers[name][episodes] if name in covers else None for name in names]
+            cells = ["–" if one is None else _percent(one) for one in [*shares, false]]
+            lines.append(f"| {' | '.join([f'{noise}, {episodes}', *cells])} |")
+    return lines
+
+
+def _dependence(kept: Mapping[str, Any]) -> list[str]:
+    false = kept["dependence_0.7_false_verdict"]
+    return [
+        "| configurations x blocks | found | false verdict without the check | with it |",
+        "|---|---|---|---|",
+        *(
+            f"| {shape} | {_percent(found)} | {_percent(false[shape]['unchecked'])} | "
+            f"{_percent(false[shape]['checked'])} |"
+            for shape, found in kept["dependence_0.7_found"].items()
+        ),
+    ]
+
+
+def _promises(kept: Mapping[str, Any]) -> list[str]:
+    power, false = kept["power_of_the_difference_named"], kept["false_verdict_in_a_family"]
+    two, stops = kept["compare_to_false_worse"], kept["coverage_when_until_ci_stops"]
+    rows = [
+        ("the difference named is found in 80 %, families of 1, 5, 25", power.values()),
+        (
+            "any false verdict in a family of 1, 5, 25 without an effect, at most 5 %",
+            false.values(),
+        ),
+        ("a sound sweep is withheld, at most 5 %", kept["sound_sweeps_withheld"].values()),
+        *(
+            (f"the 95 % interval covers: {case}", [share])
+            for case, share in kept["coverage_of_the_95_interval"].items()
+        ),
+        *(
+            (f"false positives with 5 windows of a configuration in an episode: {case}", [share])
+            for case, share in kept["false_positives_with_5_windows_an_episode"].items()
+        ),
+        *((f"it covers when `--until-ci` stops: {case}", [share]) for case, share in stops.items()),
+        *(
+            (
+                f"`compare --to` without a change, spread 0, 1, 2, 3 % between sweeps, is worse: {case}",
+                [two[spread][case] for spread in two],
+            )
+            for case in ("both have a baseline", "3 % assumed")
+        ),
+    ]
+    return [
+        "| what | simulated |",
+        "|---|---|",
+        *(f"| {what} | {', '.join(map(_percent, shares))} |" for what, shares in rows),
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f} %"
