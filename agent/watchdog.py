@@ -174,10 +174,15 @@ def lapse(machine: Machine, snapshot: Snapshot) -> bool:
 
 
 def last_restore(machine: Machine, owner: str, signals: Signals) -> dict[str, Any]:
-    """The last restore of a watch that ends: failures are retried."""
+    """The last restore of a watch that ends: failures are retried.
+
+    An episode that holds the lock is ended as soon as its snapshot has its process id: when the watch was
+    told to end, the episode may still have been in preparation.
+    """
     for attempt in reversed(range(LAST_TRIES)):
         try:
             with machine.afresh() as now:
+                now.check = partial(end_episode, now.store, owner)
                 answer = restore(now, owner)
             if not answer["failed"] or not attempt:
                 return answer

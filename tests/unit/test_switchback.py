@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from imitation import Connections, Imitation, absent, answer
-from steer_tree import Tree, eventually, on_tree, plan, replace, rule, steer
+from steer_tree import AGENT, HERE, Tree, eventually, on_tree, plan, replace, rule, steer
 from switched_tree import (
     OWNER,
     PLANS,
@@ -458,14 +459,15 @@ def test_a_value_that_cannot_be_restored_stays_in_the_snapshot(
 
 
 @contextmanager
-def running(tree: Tree, seconds: float = 0.1) -> Iterator[subprocess.Popen[str]]:
-    """The agent as a command, ready, with an episode of rps and rfs-plus."""
+def begun(words: list[str], seconds: float = 0.1) -> Iterator[subprocess.Popen[str]]:
+    """The agent as a command, with an episode of rps and rfs-plus."""
     windows = [
         {"plan": "rps", "at": 0, "settle": 0, "seconds": seconds},
         {"plan": "rfs-plus", "at": seconds, "settle": 0, "seconds": seconds},
     ]
     with subprocess.Popen(
-        on_tree(tree.root, "switchback"),
+        words,
+        env={**os.environ, "PYTHONPATH": f"{AGENT.parent}:{HERE}"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -473,13 +475,20 @@ def running(tree: Tree, seconds: float = 0.1) -> Iterator[subprocess.Popen[str]]
     ) as process:
         try:
             assert process.stdin
-            assert process.stdout
             process.stdin.write(json.dumps(document(windows=windows)) + "\n")
             process.stdin.flush()
-            assert process.stdout.readline() == "ready\n"
             yield process
         finally:
             process.kill()
+
+
+@contextmanager
+def running(tree: Tree, seconds: float = 0.1) -> Iterator[subprocess.Popen[str]]:
+    """The same, ready for its start signal."""
+    with begun(on_tree(tree.root, "switchback"), seconds) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        yield process
 
 
 def begin(process: subprocess.Popen[str], line: str = "start\n") -> None:
@@ -638,6 +647,48 @@ def test_the_end_of_a_watch_ends_an_episode_that_holds_the_lock(tree: Tree) -> N
     assert watch.returncode == 0
     assert json.loads(said)["failed"] == []
     assert not tree.snapshot().exists()
+
+
+# The agent as a command whose switchback waits for the end of a FIFO before it has a snapshot.
+PREPARING = """
+import sys
+from pathlib import Path
+from agent import cli, switchback
+from imitation import on
+fifo, root = sys.argv[1:3]
+snapshot = switchback.snapshot
+def late(*given):
+    Path(fifo).read_bytes()
+    return snapshot(*given)
+switchback.snapshot = late
+sys.exit(cli.main(sys.argv[3:], on(Path(root))))
+"""
+
+
+def test_the_end_of_a_watch_ends_an_episode_that_is_still_preparing(tree: Tree) -> None:
+    """It has no snapshot then, so nothing tells its process; it would wait for its start signal."""
+    fifo = tree.root / "fifo"
+    os.mkfifo(fifo)
+    preparing = [sys.executable, "-c", PREPARING, str(fifo), str(tree.root), "switchback"]
+    words = tree.command("watch", "--owner", OWNER)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watch:
+        eventually(lambda: steer.standing_watch(tree.machine().store, OWNER))
+        with begun(preparing, seconds=100) as process:
+            end = os.open(fifo, os.O_WRONLY)  # waits for the episode
+            watch.send_signal(signal.SIGTERM)
+            eventually(lambda: waits_for_the_lock(tree, watch.pid))
+            assert not tree.snapshot().exists()
+            os.close(end)
+            assert process.wait(20) == 128 + signal.SIGTERM
+        said, _ = watch.communicate(timeout=20)
+    assert watch.returncode == 0
+    assert json.loads(said)["failed"] == []
+    assert not tree.snapshot().exists()
+
+
+def waits_for_the_lock(tree: Tree, pid: int) -> bool:
+    lock = tree.root / "run/steerlab/lock"
+    return any(lock.samefile(file) for file in Path(f"/proc/{pid}/fd").iterdir() if file.exists())
 
 
 def test_the_watchdog_of_an_episode_ends_with_it(tree: Tree) -> None:
