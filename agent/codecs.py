@@ -80,7 +80,10 @@ class Count(NamedTuple):
 
 
 class Switch(NamedTuple):
-    """On or off. YAML 1.1 reads both words as booleans, so they are valid in a plan too."""
+    """On or off. YAML 1.1 reads both words as booleans, so they are valid in a plan too.
+
+    The kernel also has `off [requested on]`: see agent/features.py.
+    """
 
     is_mask: bool = False
 
@@ -89,10 +92,10 @@ class Switch(NamedTuple):
         return "on or off"
 
     def check(self, word: Any) -> bool:
-        return isinstance(word, bool) or (isinstance(word, str) and self.fits(word))
+        return isinstance(word, bool) or (isinstance(word, str) and word in ("on", "off"))
 
     def fits(self, text: str) -> bool:
-        return text in ("on", "off")
+        return text in ("on", "off", "off [requested on]")
 
     def render(self, value: Any) -> str:
         return str(value) if isinstance(value, str) else "on" if value else "off"

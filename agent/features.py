@@ -1,4 +1,8 @@
-"""Features of devices, such as GRO, by the ioctl of ethtool (linux/ethtool.h)."""
+"""Features of devices, such as GRO, by the ioctl of ethtool (linux/ethtool.h).
+
+A device has requested features and active ones. The kernel derives the active ones, so a requested
+feature may be off: because of another feature that it depends on, or of the driver.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,9 @@ SIOCGIFNAME, SIOCETHTOOL = 0x8910, 0x8946  # linux/sockios.h
 GSTRINGS, GSSET_INFO, GFEATURES, SFEATURES = 0x1B, 0x37, 0x3A, 0x3B
 SS_FEATURES = 4  # the set of strings with the names of the features
 NAME_BYTES = 32  # of each string
-ACTIVE = 2  # in each block of GFEATURES: available, requested, active, never changed
+
+# The value of a feature that is off and was requested, as `ethtool -k` prints it.
+REQUESTED = b"off [requested on]"
 
 
 class Features:
@@ -34,17 +40,25 @@ class Features:
         return feature.encode() in self._names
 
     def read(self, index: int, feature: str) -> bytes:
+        """`on`, `off` or REQUESTED.
+
+        That an active feature was not requested is not told: a write could not restore it.
+        """
         number, blocks = self._place(index, feature)
         answer = self._call(index, struct.pack("=II", GFEATURES, blocks) + bytes(16 * blocks))
-        active: int = struct.unpack_from("=4I", answer, 8 + 16 * (number // 32))[ACTIVE]
-        return b"on" if active >> number % 32 & 1 else b"off"
+        block = struct.unpack_from("=4I", answer, 8 + 16 * (number // 32))
+        available, requested, active, _ = (bits >> number % 32 & 1 for bits in block)
+        if active:
+            return b"on"
+        return REQUESTED if requested and available else b"off"
 
     def write(self, index: int, feature: str, line: bytes) -> None:
+        """Request `on` or `off`; REQUESTED is a request, too."""
         number, blocks = self._place(index, feature)
         words = [0] * (2 * blocks)  # of each block: the bits that change, and their values
         first = 2 * (number // 32)
         words[first] = 1 << number % 32
-        words[first + 1] = words[first] if line.strip() == b"on" else 0
+        words[first + 1] = words[first] if line.strip() in (b"on", REQUESTED) else 0
         self._call(index, struct.pack(f"=II{2 * blocks}I", SFEATURES, blocks, *words))
 
     def _place(self, index: int, feature: str) -> tuple[int, int]:

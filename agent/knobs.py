@@ -67,8 +67,11 @@ class Knob(NamedTuple):
         return self.codec.equal(wanted, got, unusable)
 
     def comes_from(self, written: str, got: str, unusable: int) -> bool:
-        """Whether `got` may result from writing `written`, also where the kernel did not round it."""
-        return got == written or self.equal(written, got, unusable)
+        """Whether `got` may result from writing `written`, also where the kernel did not round it.
+
+        A feature that is requested may stay off: see agent/features.py.
+        """
+        return got in (written, f"off [requested {written}]") or self.equal(written, got, unusable)
 
     def lost(self, text: str, unusable: int) -> bool:
         """Whether a value names CPUs that are unusable."""

@@ -284,6 +284,34 @@ def test_gro_is_switched_in_each_namespace_and_restored() -> None:
     assert [gro(NODE, "lan0"), *(gro(*one) for one in devices[1:])] == before
 
 
+# reads or writes a feature of eth1
+FEATURE = """
+import socket, sys
+from agent.features import Features, opened_here
+features, index = Features(opened_here()), socket.if_nametoindex("eth1")
+for line in sys.argv[1:]:
+    features.write(index, "tx-tcp-segmentation", line.encode())
+print(features.read(index, "tx-tcp-segmentation").decode(), end="")
+"""
+
+
+@pytest.mark.usefixtures("node")
+def test_a_feature_that_depends_on_another_is_restored_as_it_was_requested() -> None:
+    def feature(*lines: str) -> str:
+        return inside(
+            NODE, "env", f"PYTHONPATH={AGENT.parent}", sys.executable, "-c", FEATURE, *lines
+        )
+
+    assert feature() == "on"
+    inside(NODE, "ethtool", "-K", "eth1", "tx", "off")  # no segmentation without checksums
+    before = feature()
+    assert before == "off [requested on]"
+    assert feature("off") == "off"
+    assert feature(before) == before
+    inside(NODE, "ethtool", "-K", "eth1", "tx", "on")
+    assert feature() == "on"
+
+
 @pytest.mark.usefixtures("node")
 def test_a_device_that_took_the_name_keeps_its_gro() -> None:
     rule = {"role": "nic", "namespace": NODE_PATH, "devices": ["eth1"], "set": {"gro": "on"}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from imitation import FeatureFiles
 from steer_tree import Tree, plan, steer
 from switched_tree import PLANS, document, episode, populate
 
@@ -56,6 +57,32 @@ def test_it_is_steered_alone_and_comes_back(tree: Tree, word: object) -> None:
     assert tree.values() == before
 
 
+@pytest.mark.parametrize("word", ["on", "off"])
+def test_what_was_requested_comes_back(tree: Tree, word: str) -> None:
+    tree.write("sys/class/net/eth1/gro", "off [requested on]")
+    before = tree.values()
+    assert tree.apply(wanted(word))["changed"] == 1
+    assert (held(tree), tree.verify()["drift"]) == (word, [])
+    assert tree.restore()["restored"] == 1
+    assert tree.values() == before
+
+
+def test_a_request_that_the_kernel_does_not_follow_is_taken_back(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = FeatureFiles.write
+
+    def unheeded(self: FeatureFiles, index: int, feature: str, line: bytes) -> None:
+        on = line.strip() == b"on"
+        write(self, index, feature, b"off [requested on]\n" if on else line)
+
+    monkeypatch.setattr(FeatureFiles, "write", unheeded)
+    with pytest.raises(steer.SteerError, match="steering is as before"):
+        tree.apply(wanted("on"))
+    assert held(tree) == "off"
+    assert not tree.snapshot().exists()
+
+
 def test_it_is_switched_off_in_the_namespace_of_its_device(tree: Tree) -> None:
     tree.apply(wanted("off", "eth0", POD))
     assert (held(tree, "eth0", POD), held(tree)) == ("off", "off")
@@ -79,7 +106,7 @@ def test_a_kernel_without_it_is_refused_before_any_write(tree: Tree) -> None:
     assert not tree.snapshot().exists()
 
 
-@pytest.mark.parametrize("word", ["", "On", 1, 0, ["on"]])
+@pytest.mark.parametrize("word", ["", "On", 1, 0, ["on"], "off [requested on]"])
 def test_a_word_that_does_not_fit_is_named(tree: Tree, word: object) -> None:
     with pytest.raises(steer.SteerError, match=r"rules\[0\]\.set\.gro is") as refused:
         tree.apply(wanted(word))
