@@ -18,7 +18,7 @@ from infra.kubernetes.nodes import Nodes, of_state, owners_of_table
 from infra.kubernetes.pods import PodPair
 from infra.settings import StackSettings
 
-# Timeout of a pod that is being recreated; seconds.
+# Timeout of a pod that is being recreated; seconds. A preview does not wait: it recreates none.
 RECREATED_S = 20.0
 
 
@@ -50,8 +50,9 @@ class Cluster(pulumi.ComponentResource):
         ]
         deployed = [one for pair in pairs for one in (pair.server, pair.client)]
         stands_on = self._agent_room(state, names, options)
+        patience = 0.0 if pulumi.runtime.is_dry_run() else RECREATED_S
         uids = pulumi.Output.all(*(one.metadata["uid"] for one in deployed)).apply(
-            lambda _: running(state, names)
+            lambda _: running(state, names, patience)
         )
         steered = nodes.steered(state.steer_nodes == "both")
         tables = owners_of_table(steered)
@@ -112,21 +113,22 @@ def _namespace(
     )
 
 
-def running(state: StackSettings, names: Names) -> dict[str, dict[str, str]]:
+def running(state: StackSettings, names: Names, patience: float) -> dict[str, dict[str, str]]:
     """The running measured pods: for each node their uids by name.
 
     A recreated pod has a new uid, which changes the plan of its node. One that is just being
-    recreated is awaited: a plan without it would steer it no sooner than at the next repair.
+    recreated is awaited for `patience` seconds: a plan without it would steer it no sooner than at
+    the next repair.
     """
     from kubernetes.client import CoreV1Api
 
     api = connect(state.kubernetes.kubeconfig, state.kubernetes.context)
-    end = time.monotonic() + RECREATED_S
+    end = time.monotonic() + patience
     while True:
         with explained(f"listing the pods of {names.pods}"):
             listed = CoreV1Api(api).list_namespaced_pod(names.pods, _request_timeout=CALL_S)
         found = plan.by_node(listed.items)
-        if sum(map(len, found.values())) >= 2 * len(state.pairs) or time.monotonic() > end:
+        if sum(map(len, found.values())) >= 2 * len(state.pairs) or time.monotonic() >= end:
             return found
         time.sleep(0.5)
 

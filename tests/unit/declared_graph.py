@@ -113,22 +113,28 @@ def declared(
     declare: Callable[[], None],
     ids: Mapping[str, str] | None = None,
     values: Mapping[str, str] | None = None,
+    *,
+    preview: bool = False,
 ) -> Graph:
     """The graph of a program; what the SDK keeps of it goes with a context of its own.
 
     `ids` are the ids of resources by name, `values` the stack's configuration.
     """
-    return contextvars.copy_context().run(_run, stack, declare, ids or {}, values or {})
+    return contextvars.copy_context().run(_run, stack, declare, ids or {}, values or {}, preview)
 
 
 def _run(
-    stack: str, declare: Callable[[], None], ids: Mapping[str, str], values: Mapping[str, str]
+    stack: str,
+    declare: Callable[[], None],
+    ids: Mapping[str, str],
+    values: Mapping[str, str],
+    preview: bool,
 ) -> Graph:
     mocks = _Answers(ids)
     recorder = _Recorder(mocks)
 
     async def program() -> None:
-        set_mocks(mocks, project="steerlab", stack=stack, preview=False, monitor=recorder)
+        set_mocks(mocks, project="steerlab", stack=stack, preview=preview, monitor=recorder)
         pulumi.runtime.settings.ROOT.set(None)  # set_mocks made one, the program makes its own
         pulumi.runtime.set_all_config(dict(values), [])
         await pulumi.runtime.run_in_stack(declare)

@@ -47,6 +47,17 @@ def declared(
         return declared_graph.declared(of.stack, lambda: cluster.declare(of, nodes))
 
 
+@pytest.mark.parametrize("preview", [True, False])
+def test_only_a_converge_awaits_a_pod_that_is_being_recreated(
+    monkeypatch: pytest.MonkeyPatch, preview: bool
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(cluster, "running", lambda *words: waits.append(words[2]) or {})
+    of = state()
+    declared_graph.declared(of.stack, lambda: cluster.declare(of, NODES), preview=preview)
+    assert [wait > 0 for wait in waits] == [not preview]
+
+
 @pytest.fixture(scope="module")
 def graph() -> Graph:
     return declared(state())
