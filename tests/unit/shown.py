@@ -98,9 +98,9 @@ CLUSTER: dict[str, str | None] = {
         'cd "$ROOT/tests/cluster" && PYTHONPATH= "$PYTHON" -m rig kubectl get nodes'
     ),
     './steerlab doctor --target kubernetes -c kubernetes.images="$IMAGES"': None,
-    './steerlab sweep --target kubernetes -c kubernetes.images="$IMAGES" --replicas 1,4,16 --runs 10': (
-        './steerlab sweep --target kubernetes -c kubernetes.images="$IMAGES" --replicas 1,4,16 --runs 10'
-        f" --out results/mine {SOME}"
+    './steerlab sweep --target kubernetes -c kubernetes.images="$IMAGES" --replicas 1,4,16': (
+        './steerlab sweep --target kubernetes -c kubernetes.images="$IMAGES" --replicas 1,4,16'
+        f" --out results/mine {FEW}"
     ),
     './steerlab sweep --matrix study --target kubernetes -c kubernetes.images="$IMAGES" --pod-cpu-limit 200m': (
         './steerlab sweep --matrix study --target kubernetes -c kubernetes.images="$IMAGES"'
