@@ -24,8 +24,6 @@ LIMIT = 0.03
 REMEDY = "give a longer --settle or --window, or use --method isolated"
 # The cause of records that do not count because of a delay.
 LATE = "window"
-# The pooled variance weighs as much in that of a configuration as so many of its windows.
-_PRIOR = 4
 _NO_SPREAD = 1e-9
 _RANK = 1e-10
 
@@ -174,9 +172,10 @@ def _carryover(episodes: Sequence[Episode], confidence: float) -> Iterator[Shift
     first = _Fit.of(design, values, equal)
     if first.freedom < 1 or first.variance < _NO_SPREAD**2:
         return
-    counts = np.bincount(own[1])
+    counts = np.bincount(own[1]).astype(float)
     squares = np.bincount(own[1], first.rest**2) * len(values) / first.freedom
-    variances = (squares + _PRIOR * first.variance) / (counts + _PRIOR)
+    # weights alone: unlike a decision to stop, they may also profit from a smaller variance
+    variances = statistics.moderated(squares / counts, first.variance, counts)
     fit = _Fit.of(design, values, 1 / variances[own[1]])
     names = preceding[0]
     contrast = np.zeros((len(names), design.shape[1]))

@@ -3,9 +3,7 @@
 Stopping as soon as an interval looks narrow favours runs that agree by chance, so the interval
 at that moment covers less than nominal (Anscombe 1953, Chow and Robbins 1965). Two measures keep
 the loss small (simulated in benchmarks/promises.json): nothing stops before 10 runs, and a variance
-that is small by chance is moderated by that of the other configurations, after Smyth (2004),
-"Linear models and empirical Bayes methods for assessing differential expression in microarray
-experiments".
+that is small by chance is moderated by that of the other configurations.
 """
 
 from __future__ import annotations
@@ -23,8 +21,6 @@ from analysis.statistics import Effect
 from analysis.tables import run_table
 
 FEWEST = 10
-# Weight of the table's variance, in runs.
-MODERATION = 4
 
 
 def precise(
@@ -33,8 +29,8 @@ def precise(
     """The ratios that are known to within `half_width` (0.05 is ±5 % of them) from enough runs.
 
     `effects` are a table's: all paired ratios to the baseline of one replica count and path. A
-    variance below the pooled one of the table is replaced by the mean of both, weighted by its
-    degrees of freedom and by 4. The variance of a single ratio is its own.
+    variance below the pooled one of the table is moderated by it, with its degrees of freedom as weight.
+    The variance of a single ratio is its own.
     """
     known = {key: one for key, one in effects.items() if one.error is not None}
     freedom = sum(one.n_a - 1 for one in known.values())
@@ -42,7 +38,8 @@ def precise(
     found = set()
     for key, one in known.items():
         own, weight = _variance(one), one.n_a - 1
-        variance = (weight * own + MODERATION * max(own, pooled)) / (weight + MODERATION)
+        # never less than its own: a ratio that spreads more than the others would stop too early
+        variance = statistics.moderated(own, max(own, pooled), weight)
         half = special.stdtrit(weight, (1 + confidence) / 2) * math.sqrt(variance / one.n_a)
         # as a fraction of the ratio: (exp(half) - exp(-half)) / 2
         if one.n_a >= FEWEST and math.sinh(half) <= half_width:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Method = Literal["paired", "unpaired", "relative"]
+Amount = TypeVar("Amount", float, Floats)
 
 # The problem of an effect that is the same in every run.
 NO_SPREAD = "the runs have no spread"
 POWER = 0.8
 ALPHA = 0.05
+# Weight of a pooled variance in a moderated one, in runs or windows.
+MODERATION = 4
 _RESAMPLES = 1999
 _NODES = 200
 _LEAST_SPREAD = 1e-9
@@ -243,6 +246,15 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
         highest = max(highest, min(1.0, p * (len(known) - rank)))
         adjusted[i] = highest
     return adjusted
+
+
+def moderated(own: Amount, pooled: float, weight: Amount) -> Amount:
+    """A variance of few values, which weighs `weight`, moderated by that of all of its table.
+
+    After Smyth (2004), "Linear models and empirical Bayes methods for assessing differential expression
+    in microarray experiments".
+    """
+    return (weight * own + MODERATION * pooled) / (weight + MODERATION)
 
 
 def lag1(values: Floats) -> float | None:

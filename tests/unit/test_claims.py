@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.knobs import KNOBS
-from analysis import choice, compare, dependence, evidence, recommend, sequential
+from analysis import choice, compare, dependence, evidence, recommend, sequential, statistics
 from analysis.machine import CONDITIONS
 from analysis.metrics import BITRATE, METRICS
 from analysis.plots import figures
@@ -76,7 +76,7 @@ def floor(name: str) -> float:
         f"fewer than {evidence.FEWEST_RUNS} runs",
         f"needs {dependence.FEWEST_BLOCKS} blocks",
         f"not before {sequential.FEWEST} runs",
-        f"as much as {sequential.MODERATION} runs",
+        f"as much as {statistics.MODERATION} runs",
         f"more than {choice.MARGIN * 100:.0f} % below the baseline",
         f"at least {choice.WORTHWHILE * 100:.0f} %",
         f"{compare.ALLOWANCE * 100:.0f} % for each sweep are assumed",
