@@ -69,7 +69,8 @@ class Sweep:
     on_run: Callable[[Run], None] = lambda _: None
     on_done: Callable[[Done], None] = lambda _: None
     on_cleanup: Callable[[], None] = lambda: None
-    _machines: dict[str, Machine] = field(default_factory=dict, init=False)
+    # by path and configuration, which may set an offload
+    _machines: dict[tuple[str, str], Machine] = field(default_factory=dict, init=False)
     _current: tuple[str, str] | None = field(default=None, init=False)
     _nodes: Any = field(default=None, init=False)
     _block: int | None = field(default=None, init=False)
@@ -209,10 +210,10 @@ class Sweep:
             self._measurement(state),
             replicas=run.replicas,
             place=self._place(run, attempt),
-            on=self._machines.get(run.path),
+            on=self._machines.get((run.path, run.configuration)),
         )
         if record.machine:
-            self._machines[run.path] = record.machine
+            self._machines[run.path, run.configuration] = record.machine
         records.write(self.directory / RECORDS, _name(run, attempt), record, raw)
         return record
 
@@ -225,10 +226,10 @@ class Sweep:
             replicas=key.replicas,
             timing=self.plan.timing,
             places=[self._place(run, attempt) for run in runs],
-            on=self._machines.get(key.path),
+            on=self._machines.get((key.path, key.configuration)),
         )
         if made[0].machine:
-            self._machines[key.path] = made[0].machine
+            self._machines[key.path, key.configuration] = made[0].machine
         for run, record in sorted(zip(runs, made, strict=True), key=lambda one: one[0] == key):
             records.write(self.directory / RECORDS, _name(run, attempt), record)
         return made

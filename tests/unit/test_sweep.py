@@ -77,6 +77,7 @@ class Rig:
     invalid: set[int] = dataclasses.field(default_factory=set)  # at the first attempt
     causes: dict[int, list[str]] = dataclasses.field(default_factory=dict)  # at every attempt
     held: list[Measurement] = dataclasses.field(default_factory=list)
+    described: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     rate: Callable[[int], float] = lambda _: 100
 
     def measure(
@@ -95,11 +96,15 @@ class Rig:
             replicas=replicas, idle_pairs=what.replicas - replicas, valid=valid,
             reasons=reasons, causes=self.causes.get(place.order, reasons),
             attempt=place.attempt, definition=what.definition, duration=what.duration,
-            machine=on or Machine(kernel=what.path, cpu="x", cores=2),
+            machine=on or self.describe(what),
             pairs=[Pair(index=1, values={"bitrate_mbps": self.rate(place.order)})],
             block=place.block, order=place.order, seed=place.seed, plan=place.plan,
         )  # fmt: skip
         return record, [b"{}"]
+
+    def describe(self, what: Measurement) -> Machine:
+        self.described.append((what.path, what.configuration))
+        return Machine(kernel=" ".join(self.described[-1]), cpu="x", cores=2)
 
     def sweep(self, made: SweepPlan, resume: bool = False) -> list[int]:
         """Runs a sweep to its end; the orders that it measured."""
@@ -141,7 +146,9 @@ def test_runs_follow_the_plan_and_leave_its_records(rig: Rig) -> None:
         )
         assert record.replicas + record.idle_pairs == 2
         assert record.machine is not None
-        assert record.machine.kernel == run.path  # described once for each path
+        assert record.machine.kernel == f"{run.path} {run.configuration}"
+    # once for each path and configuration: one of them may set an offload
+    assert len(rig.described) == len(set(rig.described)) == 4
     assert sorted(path.name for path in rig.directory.iterdir()) == ["plan.json", "records"]
 
 
