@@ -129,9 +129,12 @@ def sweep(
     asked = {"seed": secrets.randbelow(2**31), **matrices.named("usual")}
     if resume:
         asked |= options.given(_kept_plan(out).asked)
-    if quick or matrix:
-        asked |= matrices.named("quick" if quick else matrix or "usual")
     typed = options.layer({name: value for name, value in given.items() if value is not None})
+    if quick or matrix:
+        name = "quick" if quick else matrix or "usual"
+        found = matrices.named(name)
+        matrices.refuse_other_method(name, found, typed)
+        asked |= found
     if "until_ci" in typed and asked.get("until_ci") is None:
         asked["blocks"] = MOST_BLOCKS
     wanted = matrices.plan(asked | typed, note)

@@ -166,6 +166,24 @@ def every(receivers: int, windows: int, timing: Timing) -> float | None:
     return seconds if kept and FEWEST_READINGS * seconds <= timing.window else None
 
 
+def unread(replicas: Iterable[int], windows: int, timing: Timing) -> str:
+    """At which numbers of pairs goodput is not read within windows, with the remedy; empty if at none."""
+    counts = [count for count in replicas if every(count, windows, timing) is None]
+    if not counts:
+        return ""
+    needed = FEWEST_READINGS * max(EVERY_S, max(counts) / READINGS_A_SECOND)
+    remedy = (
+        f"give --window {needed:g} or longer"
+        if needed > timing.window
+        else "measure fewer configurations"
+    )
+    return (
+        f"goodput within a window of {timing.window:g} s is not read with "
+        f"{', '.join(map(str, counts))} pairs, so the report cannot check whether it has settled: "
+        f"{remedy}"
+    )
+
+
 def too_few(reasons: Mapping[str, Sequence[Reason]], key: str) -> list[Reason]:
     """Why an episode does not count, from what spoils the window of each configuration.
 

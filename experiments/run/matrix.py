@@ -90,6 +90,20 @@ def _checked(document: Any, usual: Mapping[str, Any], where: str) -> dict[str, A
     return found
 
 
+def refuse_other_method(name: str, found: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Raise `InvalidInput` where a matrix has an option of another method than that of the typed ones."""
+    method = options.method_of(typed)
+    for owner, names in options.OWN.items():
+        for key in names:
+            if method and owner != method and key in found and key not in typed:
+                asking = next(one for one in ("method", *options.OWN[method]) if one in typed)
+                raise InvalidInput(
+                    f"matrix: {name}: {options.alias(key)} applies to the method {owner}, but "
+                    f"{options.flag(asking)} asks for {method}: remove {options.alias(key)} from the "
+                    f"file, or leave {options.flag(asking)} out"
+                )
+
+
 def plan(wanted: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None) -> SweepPlan:
     """The plan of these options, validated as `up` would validate its stacks.
 
@@ -126,6 +140,10 @@ def plan(wanted: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None
     if made.until_ci is not None and BITRATE.name not in state.pairs[1].metrics:
         raise InvalidInput(f"until_ci: is about the bitrate, which traffic {made.traffic} lacks")
     config.state("sweep", made.stack(made.configurations[0], max(made.replicas), path))
+    if made.method == "switchback":
+        words = episodes.unread(made.replicas, len(made.configurations), made.timing)
+        if words:
+            tell(words)
     return made
 
 

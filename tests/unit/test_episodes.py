@@ -129,6 +129,25 @@ def test_goodput_is_read_as_often_as_the_agent_can(
     assert episodes.every(receivers, windows, timing) == seconds
 
 
+@pytest.mark.parametrize(
+    ("receivers", "windows", "timing", "word"),
+    [
+        ([4, 16], 6, Timing(0.4, 0.2), ""),
+        ([4, 64], 6, Timing(0.4, 0.2), "--window 0.64 "),
+        ([1], 6, Timing(0.1, 0.2), "--window 0.2 "),
+        ([100], 20, Timing(29.5, 0.2), "fewer configurations"),
+    ],
+)
+def test_where_goodput_is_not_read_the_remedy_is_named(
+    receivers: list[int], windows: int, timing: Timing, word: str
+) -> None:
+    words = episodes.unread(receivers, windows, timing)
+    assert (word in words, bool(words)) == (True, bool(word))
+    if "--window" in word:
+        longer = timing._replace(window=float(word.split()[1]))
+        assert episodes.unread(receivers, windows, longer) == ""
+
+
 LATE = [Reason(Cause.WINDOW, "late")]
 LOST = [Reason(Cause.TRAFFIC, "lost")]
 

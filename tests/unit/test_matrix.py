@@ -135,6 +135,44 @@ def test_an_option_of_the_other_method_is_refused(
         planned(**given)
 
 
+@pytest.mark.parametrize(
+    ("text", "typed", "key", "flag"),
+    [
+        ("duration: 3", {"method": "switchback"}, "duration", "--method"),
+        ("duration: 3", {"window": "0.5"}, "duration", "--window"),
+        ("{method: switchback, settle: 1}", {"omit": "0"}, "settle", "--omit"),
+    ],
+)
+def test_a_file_with_an_option_of_another_method_than_the_typed_one_is_named(
+    tmp_path: Path, text: str, typed: dict[str, Any], key: str, flag: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidInput) as error:
+        matrix.refuse_other_method(str(path), matrix.named(str(path)), typed)
+    said = str(error.value)
+    assert str(path) in said
+    assert f"{key} applies to" in said
+    assert f"{flag} asks for" in said
+    assert f"--{key}" not in said
+
+
+@pytest.mark.parametrize("typed", [{}, {"omit": "0"}, {"method": "isolated"}, {"replicas": "4"}])
+def test_a_file_with_options_of_the_same_method_is_taken(
+    tmp_path: Path, typed: dict[str, Any]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("duration: 3")
+    matrix.refuse_other_method(str(path), matrix.named(str(path)), typed)
+
+
+def test_many_pairs_in_short_windows_are_told() -> None:
+    made, told = planned(replicas="4,64")
+    assert made.method == "switchback"
+    (line,) = told
+    assert "--window" in line
+
+
 def test_configurations_settle_as_long_as_the_knobs_that_differ_need(tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
     file.write_text("merging: {nic: {gro: on}}")
