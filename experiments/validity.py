@@ -109,9 +109,9 @@ def missing_cores(node: str, wanted: Iterable[int], seen: set[int]) -> list[Reas
     ]
 
 
-def foreign(node: str, used: float | None, cores: int, who: Sequence[str]) -> list[Reason | str]:
+def foreign(node: str, used: float, cores: int, who: Sequence[str]) -> list[Reason | str]:
     """CPU time of other programs: a reason above the limit, below it a warning."""
-    if used is None or not cores:
+    if not cores:
         return []
     names = f" ({', '.join(who)})" if who else ""
     text = f"other programs used {used:.2f} of {cores} cores of node {node}{names}"
@@ -121,13 +121,18 @@ def foreign(node: str, used: float | None, cores: int, who: Sequence[str]) -> li
     return [text] if share > FOREIGN_WARN or used > FOREIGN_WARN_CORES else []
 
 
-def stolen(node: str, cores: Sequence[Core]) -> list[Reason | str]:
-    """The same of time that the hypervisor gave to others."""
+def stolen(node: str, cores: Sequence[Core], ticks: float) -> list[Reason | str]:
+    """The same of time that the hypervisor gave to others, in a window of so many ticks.
+
+    The kernel prints whole ticks, so a core's difference may be one too large, which is 4 % of a window
+    of 0.25 s: the limits apply to what is certain.
+    """
     steal = [core.steal for core in cores if core.steal is not None]
     if not steal:
         return []
     share = sum(steal) / len(steal) / 100
+    certain = sum(max(0.0, one - 100 / ticks) for one in steal) / len(steal) / 100
     text = f"the hypervisor took {share:.1%} of the time of the cores of node {node}"
-    if share > STEAL_LIMIT:
+    if certain > STEAL_LIMIT:
         return [Reason(Cause.FOREIGN, f"{text}: more than {STEAL_LIMIT:.0%}")]
-    return [text] if share > STEAL_WARN else []
+    return [text] if certain > STEAL_WARN else []

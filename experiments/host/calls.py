@@ -17,6 +17,7 @@ from agent.codecs import Count
 from agent.knobs import DEVICE, MACHINE, NAMESPACE, RX_QUEUE, TX_QUEUE, of_scope
 from experiments import signals
 from infra import untrusted
+from infra.commands import how_ended
 from infra.errors import VARIABLE, InvalidInput, PrerequisiteMissing, Refusal
 
 AGENT = Path(__file__).resolve().parents[2] / "agent"
@@ -147,7 +148,7 @@ _ALWAYS = {
 
 def read(verb: str, status: int, said: str, complaint: str, where: str = "") -> dict[str, Any]:
     """The agent's JSON, or its refusal as the exception that its exit status means (pure)."""
-    words = where + (complaint.strip().removeprefix("steer: ") or f"exit {status}")
+    words = where + (complaint.strip().removeprefix("steer: ") or how_ended(status))
     if status in (2, 3):
         raise (InvalidInput if status == 2 else PrerequisiteMissing)(words)
     try:

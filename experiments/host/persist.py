@@ -15,6 +15,7 @@ from typing import Any
 from agent.archive import archive
 from analysis.files import write as atomically
 from infra import untrusted
+from infra.commands import how_ended
 from infra.errors import PrerequisiteMissing, Refusal
 
 PYTHON = "/usr/bin/python3"
@@ -145,7 +146,10 @@ def judged(properties: Mapping[str, str]) -> Health:
         return Health(SERVICE, f"{state}, {words}" if words else state, "")
     if properties.get("ActiveState") == "inactive" and results == {"success"}:
         return Health(SERVICE, state, f"it is stopped: systemctl start {SERVICE}")
-    agent = properties.get("StatusText") or f"exit status {properties.get('ExecMainStatus', '?')}"
+    status = properties.get("ExecMainStatus", "")
+    number = int(status) if status.isdecimal() else 0
+    killed = results & {"signal", "core-dump"}  # then the status is the number of the signal
+    agent = properties.get("StatusText") or how_ended(-number if killed else number)
     retried = "systemd retries every 15 seconds"
     if properties.get("ActiveState") == "failed":
         retried = f"systemd does not retry: systemctl restart {SERVICE}"
@@ -235,7 +239,7 @@ def _run(command: list[str]) -> str:
     except subprocess.TimeoutExpired:
         raise Refusal(f"{' '.join(command)} did not end") from None
     if done.returncode != 0:
-        words = done.stderr.strip() or f"exit {done.returncode}"
+        words = done.stderr.strip() or how_ended(done.returncode)
         raise Refusal(f"{' '.join(command)}: {words}")
     return done.stdout
 

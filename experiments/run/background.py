@@ -38,19 +38,20 @@ class _Used(NamedTuple):
 
 def measured(
     before: CounterSample, after: CounterSample, cores: Collection[int]
-) -> Background | None:
-    """CPU time of other programs on these cores; None if it is unknown.
+) -> Background | str:
+    """CPU time of other programs on these cores, or why it is not known.
 
-    Children of the experiment's processes belong to it. The time is unknown if these processes
-    are unknown, or ended before the window did.
+    Children of the experiment's processes belong to it.
     """
     seconds = after.at - before.at
-    if not before.own or not after.tasks or seconds <= 0:
-        return None
+    if not before.own:
+        return "the processes of the experiment were not found"
+    if not after.tasks or seconds <= 0:
+        return "the processes of the node were not read"
     used = _used(before, after)
     pids = {one.task.pid for one in used}
     if not pids.issuperset(before.own):
-        return None
+        return "a process of the experiment ended before the measurement did"
     own = [one for one in used if {one.task.pid, one.task.parent} & set(before.own)]
     everywhere = before.cores.keys() & after.cores.keys()
     system = _ticks(before, after, everywhere, ("system",))

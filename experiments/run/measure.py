@@ -265,7 +265,7 @@ def accounts_of(driven: TrafficResult, asked: float, verdict: Verdict) -> dict[s
     read = driven.edges
     if not read:
         return {}
-    used: list[float | None] = []
+    used: list[float] = []
     cores: list[Core] = []
     for node, (before, after) in read.items():
         online = before.cores.keys() & after.cores.keys()
@@ -277,13 +277,17 @@ def accounts_of(driven: TrafficResult, asked: float, verdict: Verdict) -> dict[s
         serving = _of(driven.serving, node, online) if node in driven.serving else ()
         of_node = procstat.cores(before, after, node, serving, using)
         cores += of_node
-        others = background.measured(*driven.around.get(node, (before, after)), using)
-        used.append(others.cores if others else None)
-        verdict.add(validity.foreign(node, used[-1], len(using), others.who if others else ()))
-        verdict.add(validity.stolen(node, [core for core in of_node if core.core in using]))
+        span = driven.around.get(node, (before, after))
+        others = span if isinstance(span, str) else background.measured(*span, using)
+        if isinstance(others, str):
+            verdict.warnings.append(f"CPU time of other programs on {node} is not known: {others}")
+        else:
+            used.append(others.cores)
+            verdict.add(validity.foreign(node, others.cores, len(using), others.who))
+        mine = [core for core in of_node if core.core in using]
+        verdict.add(validity.stolen(node, mine, before.tick * (after.at - before.at)))
     spans = [after.at - before.at for before, after in read.values()]
     own = [after.own_cpu - before.own_cpu for before, after in read.values()]
-    known = [one for one in used if one is not None]
     udp = [procstat.datagrams(*both, node) for node, both in read.items()]
     seen = all(client in read for _, client in driven.nodes.values())
     return {
@@ -292,7 +296,7 @@ def accounts_of(driven: TrafficResult, asked: float, verdict: Verdict) -> dict[s
         "datagrams": [one if seen else one.model_copy(update={"sent": None}) for one in udp if one],
         "window": round(sum(spans) / len(spans), 6) or None,
         "harness": Harness(cpu_seconds=round(max(0.0, *own), 6)),
-        "foreign_cpu": round(sum(known), 4) if len(known) == len(used) else None,
+        "foreign_cpu": round(sum(used), 4) if len(used) == len(read) else None,
     }
 
 

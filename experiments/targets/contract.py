@@ -48,7 +48,7 @@ class TrafficResult:
     `using` are the cores of each node that the experiment uses, `serving` those that work for a
     measured server; None means all cores of the node. `nodes` are the server's and the client's
     node of each pair. `reasons` are the backend's own reasons against the run. `around` are the
-    counters at both ends of an episode, with all processes, by node.
+    counters at both ends of an episode, with all processes, by node; or why they were not read.
     """
 
     results: Sequence[PairResult]
@@ -57,7 +57,7 @@ class TrafficResult:
     using: Mapping[str, Collection[int] | None] = field(default_factory=dict)
     serving: Mapping[str, Collection[int] | None] = field(default_factory=dict)
     nodes: Mapping[int, tuple[str, str]] = field(default_factory=dict)
-    around: Mapping[str, tuple[CounterSample, CounterSample]] = field(default_factory=dict)
+    around: Mapping[str, tuple[CounterSample, CounterSample] | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

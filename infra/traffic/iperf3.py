@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 from infra import untrusted
+from infra.commands import how_ended
 from infra.complaints import like
 from infra.traffic.contract import Failure, Window, lasted
 
@@ -79,11 +80,11 @@ def _rate(report: dict[str, Any] | None, status: int, window: Window) -> float |
     Such a run counts: without those of the slowest configuration its bitrate would be too high.
     """
     if report is None:
-        return Failure("result", f"iperf3 (exit {status}) printed no result")
+        return Failure("result", f"iperf3 printed no result ({how_ended(status)})")
     if error := report.get("error"):
         return Failure("traffic", f"iperf3: {error}")
     if status != 0:
-        return Failure("result", f"iperf3 ended with exit status {status}")
+        return Failure("result", f"iperf3: {how_ended(status)}")
     end = mapping(report.get("end"))
     received = mapping(end.get("sum_received"))
     rate, size, seconds = (

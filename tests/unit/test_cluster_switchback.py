@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from test_cluster_parts import IMAGES, NODES, pod
 
+from agent.archive import digest
 from experiments.host import procstat
 from experiments.host.calls import AgentFailed
-from experiments.run import episodes
+from experiments.run import episodes, measure
 from experiments.run.episodes import Timing
 from experiments.targets.contract import BarrierBroken, EpisodeLost, WindowResult
 from experiments.targets.kubernetes import agents, clocks
@@ -92,7 +93,7 @@ def test_an_episode_of_a_node_starts_when_it_is_told() -> None:
             "agent-1: eth1",
         ),
         (Exec(Answer(1, "", "connection lost"), first=""), AgentFailed, "connection lost"),
-        (Exec(None, first=""), PrerequisiteMissing, "did not end"),
+        (Exec(None, first=""), PrerequisiteMissing, "not ready within .*fuser"),
         (Exec(Answer(1, "", "connection lost")), AgentFailed, "connection lost"),
         (Exec(None), PrerequisiteMissing, "did not end"),
     ],
@@ -105,6 +106,42 @@ def test_an_episode_of_a_node_that_fails(shell: Exec, raised: type, words: str) 
     with pytest.raises(raised, match=words):
         begin()
     assert shell.closed
+
+
+def of_version(hashed: str) -> Exec:
+    """An agent that does not know the verb, and then the hash of its image."""
+    usage = "usage: steer [-h] VERB ...\nsteer: error: argument VERB: invalid choice: 'switchback'"
+    return Exec(Answer(2, "", usage), Answer(0, f"{hashed}\n", ""), first="")
+
+
+@pytest.mark.parametrize("call", ["verify", "switchback"])
+def test_the_agent_of_another_version_is_named_with_the_remedy(call: str) -> None:
+    def begin(shell: Exec) -> None:
+        if call == "verify":
+            agents.verb(shell, "verify", plan={})
+            return
+        with agents.episode(shell, {}):
+            pass
+
+    with pytest.raises(PrerequisiteMissing, match=r"kubernetes\.images"):
+        begin(of_version("0" * 64))
+    with pytest.raises(InvalidInput) as error:  # the same version: a fault of this program
+        begin(of_version(digest()))
+    assert "kubernetes.images" not in str(error.value)
+
+
+def test_an_agent_that_is_not_ready_in_time_is_told_by_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Over SSH the end of its session would look like an agent that was killed."""
+    monkeypatch.setattr(agents, "READY_S", 0.05)
+    shell = Exec(Answer(-9, "", ""), first="")
+    monkeypatch.setattr(shell, "await_line", lambda seconds: time.sleep(seconds) or "")
+    with (
+        pytest.raises(PrerequisiteMissing, match="not ready within"),
+        agents.episode(shell, {}),
+    ):
+        pass
 
 
 def test_a_session_over_ssh_keeps_stdin_open() -> None:
@@ -201,6 +238,7 @@ class Cluster:
         self.clients: dict[int, Exec] = {index: Exec(Answer(1, "", "killed")) for index in UIDS}
         self.agent: Exec | None = None
         self.spoiled: list[dict[str, Any]] = []
+        self.read: Answer | None = None  # of the reader of all processes
         self.schedule: dict[str, Any] = {}
         monkeypatch.setattr(KubernetesBackend, "_listed", lambda _: self._list())
         monkeypatch.setattr(KubernetesBackend, "_shell", lambda _, __: self)
@@ -225,7 +263,7 @@ class Cluster:
             return Told(10, 0)
         if words[-1] != "switchback":
             edges = [{**edge(name, at), "own": [9]} for name, at in AROUND.items()]
-            self.reader = Exec(Answer(0, json.dumps(edges), ""))
+            self.reader = Exec(self.read or Answer(0, json.dumps(edges), ""))
             return self.reader.start(words)
         self.agent = self.agent or Exec(Answer(0, json.dumps(self._answer()), ""))
         return self.agent
@@ -337,6 +375,21 @@ def test_a_latency_client_that_ends_early_is_a_reason(cluster: Cluster) -> None:
     for window in mixed(cluster, probe):
         (reason,) = window.traffic.reasons
         assert reason == (Cause.TRAFFIC, "pair 3: 10.0.0.3 port 5201: Connection refused")
+
+
+def test_without_the_reader_of_processes_the_episode_counts_and_the_reason_is_kept(
+    cluster: Cluster,
+) -> None:
+    cluster.read = Answer(137, "", "")
+    for window in cluster.switch():
+        assert window.traffic.reasons == []
+        verdict = measure.Verdict()
+        accounts = measure.accounts_of(window.traffic, 0.4, verdict)
+        assert accounts["foreign_cpu"] is None
+        assert [("other programs" in one, "SIGKILL" in one) for one in verdict.warnings] == [
+            (True, True)
+        ]
+        assert verdict.reasons == []
 
 
 def test_a_pod_that_was_recreated_is_a_reason_against_all_windows(cluster: Cluster) -> None:

@@ -60,7 +60,7 @@ def test_failure_names_resource_status_and_last_lines(project):
 
 def test_stdout_is_shown_where_stderr_is_empty(project):
     assert "  why\n" in project.fails('thing("a", create="echo why; kill -9 $$")') + "\n"
-    assert "ended by signal 9" in project.fails()
+    assert "SIGKILL" in project.fails()
 
 
 def test_dependents_are_skipped_and_the_others_finish(project):

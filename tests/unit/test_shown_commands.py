@@ -14,7 +14,7 @@ import typer
 
 from experiments.cli import app, hook, terminal
 from experiments.cli.terminal import pasted
-from infra.commands import command
+from infra.commands import command, how_ended
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("agent", "experiments", "infra", "analysis", "docker")
@@ -133,3 +133,19 @@ def test_elsewhere_the_program_is_named_by_its_path(
     told = pasted("(./steerlab destroy --lab): see docs/steerlab, x./steerlab and ./steerlab-2")
     assert told.startswith(f"('{tmp_path}/my checkout/steerlab' destroy --lab)")
     assert told.endswith("see docs/steerlab, x./steerlab and ./steerlab-2")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (0, "exit status 0"),
+        (3, "exit status 3"),
+        (255, "exit status 255"),
+        (-9, "ended by SIGKILL"),
+        (137, "ended by SIGKILL"),
+        (143, "ended by SIGTERM"),
+        (-100, "ended by signal 100"),
+    ],
+)
+def test_a_signal_has_its_name(status: int, words: str) -> None:
+    assert how_ended(status) == words

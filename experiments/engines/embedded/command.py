@@ -21,6 +21,7 @@ from experiments.engines.embedded.provider import (
     OperationInterrupted,
     Properties,
 )
+from infra.commands import how_ended
 
 TYPE = "command:local:Command"
 LOGGING = ("stdout", "stderr", "stdoutAndStderr", "none")
@@ -134,7 +135,7 @@ class Commands:
             ended, stdout, stderr = self._attend(process, stdin and stdin.encode())
         if ended or process.returncode:
             kind = OperationInterrupted if ended else OperationFailed
-            why = "interrupted" if ended else _status(process.returncode)
+            why = "interrupted" if ended else how_ended(process.returncode)
             raise kind(f"{why}: running {_shown(script)}{_tail(stderr or stdout)}")
         return {"stdout": _text(stdout), "stderr": _text(stderr)}
 
@@ -167,10 +168,6 @@ class Commands:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         return ended, stdout, stderr
-
-
-def _status(code: int) -> str:
-    return f"ended by signal {-code}" if code < 0 else f"exit status {code}"
 
 
 def _text(output: bytes) -> str:

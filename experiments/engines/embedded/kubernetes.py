@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from experiments.engines.embedded.planning import UNKNOWN, unknown
 from experiments.engines.embedded.provider import OperationFailed, OperationInterrupted, Properties
 from infra import untrusted
+from infra.commands import how_ended
 from infra.errors import Refusal, leave
 from infra.kubernetes.access import CALL_S, connect, words
 
@@ -201,8 +202,8 @@ class Objects:
             name = live["metadata"]["name"]
             code, said = self._end_of(namespace, f"job-name={name}")
             leave(code)
-            ended = f"exit status {code}: {said}" if code else failed.get("message", "")
-            raise OperationFailed(f"Job {name} failed: {ended}")
+            why = f"{how_ended(code)}: {said}" if code else failed.get("message", "")
+            raise OperationFailed(f"Job {name} failed: {why}")
         return bool(conditions.get("Complete", {}).get("status") == "True")
 
     def _end_of(self, namespace: str, selector: str) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from typing import Any
 from agent.archive import archive, digest
 from experiments.host import calls
 from experiments.targets.kubernetes.shell import Answer, PodShell, Shell, SshShell, run
-from infra.errors import PrerequisiteMissing
+from infra.errors import PrerequisiteMissing, Refusal
 from infra.kubernetes import agent as pods
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.finalizer import Finalizer, restored
@@ -34,7 +34,7 @@ def verb(shell: Shell, *words: str, plan: dict[str, Any] | None = None) -> dict[
         answer = run(shell, ("sh", "-c", _PLANNED, "sh", *pods.AGENT, *words), said=text)
     else:
         answer = run(shell, (*pods.AGENT, *words))
-    return read(answer, words[0], str(shell))
+    return _read(shell, answer, words[0])
 
 
 # Seconds in which an agent must be ready for an episode: it may have to wait for another one.
@@ -55,24 +55,51 @@ def episode(
         (*(over_ssh if isinstance(shell, SshShell) else pods.AGENT), "switchback")
     )
 
-    def end(seconds: float) -> dict[str, Any]:
+    def start(seconds: float) -> dict[str, Any]:
+        session.say("start")
         answer = session.finish(time.monotonic() + seconds)
         if answer is None:
             raise PrerequisiteMissing(f"{shell}: steer switchback did not end in {seconds:.0f} s")
-        return read(answer, "switchback", str(shell))
-
-    def start(seconds: float) -> dict[str, Any]:
-        session.say("start")
-        return end(seconds)
+        return _read(shell, answer, "switchback")
 
     try:
         session.say(json.dumps(schedule, separators=(",", ":")))
+        deadline = time.monotonic() + READY_S
         if session.await_line(READY_S).strip() != "ready":
-            end(1)
-            raise PrerequisiteMissing(f"{shell}: steer switchback is not ready")
+            late = time.monotonic() >= deadline
+            answer = None if late else session.finish(time.monotonic() + 1)
+            if answer is not None:
+                _read(shell, answer, "switchback")
+            raise PrerequisiteMissing(
+                f"{shell}: steer switchback was not ready within {READY_S:.0f} s: see what holds "
+                f"{pods.RUN}/lock on the node (fuser -v), and whether the node is overloaded"
+            )
         yield start
     finally:
         session.close()
+
+
+# SHA-256 of the agent in an image; over SSH the project's own is sent.
+HASH = (
+    "python3", "-I", "-c",
+    f"import hashlib; print(hashlib.sha256(open('{pods.AGENT[-1]}', 'rb').read()).hexdigest())",
+)  # fmt: skip
+OTHER_AGENT = (
+    "contains another node agent than this project: run docker/build --push, and set the key "
+    "kubernetes.images to its output"
+)
+
+
+def _read(shell: Shell, answer: Answer, name: str) -> dict[str, Any]:
+    """The same as `read`; names the remedy where this agent's version has no such verb or plan."""
+    try:
+        return read(answer, name, str(shell))
+    except Refusal as refusal:
+        # its arguments are this program's own: a usage error is a difference of versions
+        odd = answer.status in (0, 2) and not isinstance(shell, SshShell)
+        if odd and run(shell, HASH).out.strip() != digest():
+            raise PrerequisiteMissing(f"{refusal}: the image {OTHER_AGENT}") from None
+        raise
 
 
 # Sent once for each version of the agent and boot of a node; a broken connection leaves no part of it.

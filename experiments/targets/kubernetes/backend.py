@@ -261,7 +261,7 @@ class KubernetesBackend:
                 gone = moved(pods, self._pods(), self._kinds(pairs))
                 cause = Cause.TOPOLOGY if gone else Cause.AGENT
                 raise EpisodeLost([*gone, Reason(cause, f"episode: {error}")]) from None
-            around, _ = read_edges({node.name: reader.finish(time.monotonic() + _END_S)})
+            read, unread = read_edges({node.name: reader.finish(time.monotonic() + _END_S)})
             early = [index for index, session in sessions.items() if not session.running()]
             for session in sessions.values():
                 session.say("stop")
@@ -271,6 +271,7 @@ class KubernetesBackend:
         outcomes = [
             self._result(index, answers[index], longer) for index in early if index in answers
         ]
+        around = {node.name: read[node.name] if read else unread[0].text}
         ended = {one.index: windows.last_words(one.outcome) for one in outcomes}
         gone = moved(pods, self._pods(), self._kinds(pairs))
 
@@ -312,7 +313,7 @@ class KubernetesBackend:
         edges: Mapping[str, tuple[CounterSample, CounterSample]],
         reasons: Sequence[Reason],
         pods: Pods,
-        around: Mapping[str, tuple[CounterSample, CounterSample]] = {},
+        around: Mapping[str, tuple[CounterSample, CounterSample] | str] = {},
     ) -> TrafficResult:
         servers, clients = pods
         serving = {self._counted(servers[one.index].node) for one in results}

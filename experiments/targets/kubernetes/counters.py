@@ -10,6 +10,7 @@ from experiments.host.procstat import CounterSample
 from experiments.targets.kubernetes.shell import Answer
 from experiments.validity import Cause, Reason
 from infra import untrusted
+from infra.commands import how_ended
 from infra.errors import PrerequisiteMissing
 
 
@@ -31,7 +32,7 @@ def read_edges(
 
 
 def _last(answer: Answer) -> str:
-    return answer.err.strip()[-300:] or f"exit {answer.status}"
+    return answer.err.strip()[-300:] or how_ended(answer.status)
 
 
 _WINDOW: TypeAdapter[tuple[CounterSample, CounterSample]] = TypeAdapter(

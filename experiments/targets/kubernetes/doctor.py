@@ -40,11 +40,6 @@ START_S = 60.0
 # Size of the outer headers of VXLAN over IPv4 (RFC 7348, section 5), bytes.
 VXLAN_OVERHEAD = 50
 
-# Hash of the agent in the image; over SSH the project's own is sent.
-_HASH_OF_AGENT = [
-    "python3", "-I", "-c",
-    f"import hashlib; print(hashlib.sha256(open('{agent.AGENT[-1]}', 'rb').read()).hexdigest())",
-]  # fmt: skip
 _ABOUT = ("sys/class/net/*/mtu", "proc/sys/kernel/osrelease", *machine.CONFOUNDERS)
 
 
@@ -315,7 +310,7 @@ def _look(shell: Shell, state: StackSettings, found: NodeFindings, *, owns_table
     names = {queue["device"] for queue in meant["queues"]}
     commands = [["ethtool", "--show-features", name] for name in sorted(names)]
     if isinstance(shell, PodShell):
-        commands.append(_HASH_OF_AGENT)
+        commands.append([*agents.HASH])
     said = looked(shell, {"files": _ABOUT, "commands": commands})
     concluded(found, state, shown, meant, said)
 
@@ -331,12 +326,9 @@ def concluded(
     with untrusted.reading(f"what node {found.name} reports"):
         _devices(found, shown, meant, said)
         _steering(found, state, shown)
-    printed = said["commands"].get(" ".join(_HASH_OF_AGENT))
+    printed = said["commands"].get(" ".join(agents.HASH))
     if printed is not None and printed.strip() != digest():
-        found.lacks.append(
-            f"image {state.images.steering} contains another node agent than this project: "
-            "run docker/build --push, and set the key kubernetes.images to its output"
-        )
+        found.lacks.append(f"image {state.images.steering} {agents.OTHER_AGENT}")
 
 
 def _devices(

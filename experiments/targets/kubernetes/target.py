@@ -10,6 +10,7 @@ from experiments.engines import StackRef, stacks
 from experiments.host import lock
 from experiments.targets.contract import AnyMeasurement, Backend, Drift, Findings
 from infra import config
+from infra.commands import how_ended
 from infra.errors import PrerequisiteMissing
 from infra.kubernetes import measurement as measurements
 from infra.kubernetes.measurement import ClusterMeasurement
@@ -35,7 +36,7 @@ def require_for(state: StackSettings) -> None:
     for node in of_state(state).steered(state.steer_nodes == "both"):
         answer = run(SshShell(node.address, of.ssh), ("true",)) if of.node_access == "ssh" else None
         if answer and answer.status != 0:
-            reason = answer.err.strip() or f"exit status {answer.status}"
+            reason = answer.err.strip() or how_ended(answer.status)
             raise PrerequisiteMissing(f"ssh to node {node.name} ({node.address}): {reason}")
 
 
