@@ -102,7 +102,7 @@ def compare(
     together = records_a is records_b or list(records_a) == list(records_b)
     if together and a == b:
         raise NothingToCompare(f"{a} would be compared with itself")
-    if not together and (shared := _runs(records_a) & _runs(records_b)):
+    if not together and (shared := timed_runs(records_a) & timed_runs(records_b)):
         raise NothingToCompare(
             f"{len(shared)} of the runs are in both directories, so these are not two experiments: "
             "compare within one of them, or remove the copies"
@@ -170,7 +170,7 @@ def _across(
     return tradeoff.of_effect(limit, found.effect, doubt)
 
 
-def _runs(records: Sequence[Record]) -> set[str]:
+def timed_runs(records: Sequence[Record]) -> set[str]:
     """The runs that have a time; equal ones are the same run."""
     return {one.model_dump_json() for one in records if one.start}
 

@@ -1,4 +1,4 @@
-"""Commands on results: `report`, `compare`, `import` and `published`."""
+"""Commands on results: `report`, `compare`, `history`, `import` and `published`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ MOST_REASONS = 2
 def register(app: typer.Typer) -> None:
     terminal.register(app, report)
     terminal.register(app, compare)
+    terminal.register(app, history)
     terminal.register(app, import_, "import")
     terminal.register(app, published)
 
@@ -51,6 +52,13 @@ LimitTexts = Annotated[
         "(difference) or p99_us=200. May be repeated.",
     ),
 ]
+
+
+At = Annotated[
+    int | None,
+    typer.Option("--at", min=1, metavar="REPLICAS", help="Replica count. Default: the largest."),
+]
+Baseline = Annotated[str, typer.Option(help="Baseline of each sweep. Default: that of the sweep.")]
 
 
 def report(
@@ -97,20 +105,13 @@ def compare(
         Path | None,
         typer.Option("--to", metavar="DIR", help="Results directory of B, if it is another."),
     ] = None,
-    at: Annotated[
-        int | None,
-        typer.Option(
-            "--at", min=1, metavar="REPLICAS", help="Replica count. Default: the largest."
-        ),
-    ] = None,
+    at: At = None,
     metric: MetricName = "",
     limit: LimitTexts = None,
     force: Annotated[
         bool, typer.Option("--force", help="Compare despite different machines or conditions.")
     ] = False,
-    baseline: Annotated[
-        str, typer.Option(help="Baseline of each sweep. Default: that of the sweep.")
-    ] = "",
+    baseline: Baseline = "",
     json: Json = False,
 ) -> None:
     """Is B worse than A? Exit code 4: worse, 5: inconclusive, 0: neither.
@@ -157,6 +158,72 @@ def compare(
     if answer.exit_code:
         raise typer.Exit(answer.exit_code)
     if left.faults or right.faults:
+        raise typer.Exit(1)
+
+
+def history(
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Results directories, in any order.")
+    ],
+    configurations: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES", help="Separated by commas. Default: all that every directory has."
+        ),
+    ] = "",
+    at: At = None,
+    metric: MetricName = "",
+    baseline: Baseline = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where to write table and plot. Default: results/history."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The same configurations over several sweeps: kernels, nodes, dates.
+
+    Each sweep is compared with its own baseline. Rows are sorted by date, and have the conditions that
+    differ from those of the row before.
+
+    \b
+    ./steerlab history results/before results/after --configurations rfs
+    """
+    from analysis.compare import NothingToCompare
+    from analysis.history import Results
+    from analysis.history import history as gathered
+    from analysis.report.history import text_table, write
+    from experiments.engines import stacks
+    from infra.errors import InvalidInput
+
+    loaded = [_loaded(directory) for directory in directories]
+    results = [
+        Results(str(directory), one.records, _baseline(baseline, plan))
+        for directory, (one, plan) in zip(directories, loaded, strict=True)
+    ]
+    names = [name.strip() for name in configurations.split(",") if name.strip()]
+    try:
+        found = gathered(results, configurations=names, at=at, metric=_metric(metric))
+    except NothingToCompare as error:
+        raise InvalidInput(f"history: {error}") from None
+    files = write(found, out or stacks.ROOT / "results" / "history")
+    if json:
+        show_json({**found.to_json(), "files": [str(file) for file in files]})
+    else:
+        show(text_table(found, terminal.out.width))
+        show("")
+        for course in found.courses:
+            say(course.sentence(found.metric))
+        for change in dict.fromkeys(
+            f"{row.sweep}: {one}"
+            for course in found.courses
+            for row in course.rows
+            for one in row.changed
+        ):
+            note(f"changed in {change}")
+        note(f"table and plot: {', '.join(map(str, files))}")
+    if any(one.faults for one, _ in loaded):
         raise typer.Exit(1)
 
 

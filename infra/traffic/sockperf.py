@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from infra.commands import how_ended
 from infra.traffic.contract import Failure, Values, Window
 
 TOOLS = {"sockperf": "sockperf"}
@@ -53,7 +54,7 @@ def read(out: bytes, err: bytes, status: int, window: Window) -> Values | Failur
     counted = _COUNTED.search(text)
     if status != 0 or not (counted or _NOTHING in text):
         said = " ".join((*_lines(out)[-3:], *beside)) or "it printed nothing"
-        words = f"sockperf (exit {status}) printed no result: {said}"
+        words = f"sockperf printed no result ({how_ended(status)}): {said}"
         return Failure("result", words[:_LONGEST_LINE], beside)
     seconds, messages = (float(counted[1]), int(counted[2])) if counted else (0.0, 0)
     known = quantiles(text, messages)

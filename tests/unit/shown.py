@@ -61,6 +61,7 @@ LAB: dict[str, str | None] = {
     "./steerlab report DIR": "./steerlab report results/mine",
     "./steerlab compare results/mine baseline rfs-plus --at 4": None,
     "./steerlab compare results/before rfs rfs --to results/after --force": None,
+    "./steerlab history results/before results/after": None,
     "./steerlab import raw-text --out results/study": None,
     "./steerlab report results/study": None,
     "./steerlab import DIR --out results/study": (

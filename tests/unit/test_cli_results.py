@@ -1,4 +1,4 @@
-"""`report`, `compare`, `import` and `published` on the command line: exit codes and words."""
+"""`report`, `compare`, `history`, `import` and `published` on the command line: exit codes and words."""
 
 from __future__ import annotations
 
@@ -225,6 +225,24 @@ def test_another_kernel_needs_force(steerlab: Cli, results: Path, tmp_path: Path
     assert (code, "6.2.0-synthetic" in words, bool(said)) == (0, True, True)
 
 
+def test_a_history_is_a_table_and_files(steerlab: Cli, results: Path, tmp_path: Path) -> None:
+    after = kept(tmp_path / "after", kernel="6.2.0-synthetic", slow=0.8)
+    line = ("history", results, after, "--out", tmp_path / "out")
+    code, said, words = steerlab(*line)
+    assert code == 0, words
+    assert [line.split()[0] for line in said.splitlines()[1:3]] == ["2025-01-01"] * 2
+    assert KERNEL in words
+    assert "6.2.0-synthetic" in words
+    assert (tmp_path / "out/history.svg").exists()
+    data = json.loads(steerlab(*line, "--json")[1])
+    assert [row["configuration"] for row in data["rows"]] == ["slow", "slow"]
+    assert len(data["files"]) == 3
+    assert steerlab(*line, "--configurations", "fast")[0] == 2
+    (after / "records" / "run-00003.json").write_text("{")
+    code, said, words = steerlab(*line)
+    assert (code, "run-00003.json" in words) == (1, True)
+
+
 def test_a_damaged_record_is_named_and_the_rest_compared(steerlab: Cli, results: Path) -> None:
     (results / "records" / "run-00003.json").write_text('{"schema_version": 1')
     code, said, words = steerlab("compare", results, "baseline", "fast")
@@ -264,7 +282,7 @@ def test_the_study_is_analysed_again(steerlab: Cli, study: Path, tmp_path: Path)
 
 
 def test_every_results_command_teaches() -> None:
-    for command in ("report", "compare", "import", "published"):
+    for command in ("report", "compare", "history", "import", "published"):
         answer = CliRunner().invoke(cli.app, [command, "--help"])
         assert answer.exit_code == 0
         assert "DIR" in answer.output
