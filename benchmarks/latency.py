@@ -149,7 +149,11 @@ def within(state: StackSettings) -> list[str]:
 
 
 def recorded(name: str, block: int, known: dict[float, float]) -> Record:
-    values = {"p50_us": known[0.5], "p99_us": known[0.99], "p999_us": known[0.999]}
+    values: dict[str, float | None] = {
+        "p50_us": known[0.5],
+        "p99_us": known[0.99],
+        "p999_us": known[0.999],
+    }
     return Record(
         target="lab", configuration=name, replicas=1, valid=True, block=block, duration=SECONDS,
         traffic="rr", pairs=[Pair(index=1, values=values)],

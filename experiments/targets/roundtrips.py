@@ -15,6 +15,7 @@ from typing import Annotated, NamedTuple
 from pydantic import BaseModel, Field
 
 from infra import untrusted
+from infra.commands import how_ended
 from infra.traffic import pingpong
 from infra.traffic.contract import Failure, Values
 
@@ -58,7 +59,7 @@ def read(out: bytes, err: bytes, status: int) -> Trips | Failure:
     """The round trips in the output of a client that was ended."""
     if status != 0:
         words = err.decode(errors="replace").strip()[-300:]
-        return Failure("traffic", words or f"the client ended with exit status {status}")
+        return Failure("traffic", words or f"the client: {how_ended(status)}")
     try:
         document = _Document.model_validate(untrusted.parsed(out, most=_MOST_OUTPUT))
         numbers = _numbers(document.trips)
