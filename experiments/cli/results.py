@@ -1,4 +1,4 @@
-"""Commands on results: `report`, `compare`, `history`, `import` and `published`."""
+"""Commands on results: `report`, `compare`, `import` and `published`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ MOST_REASONS = 2
 def register(app: typer.Typer) -> None:
     terminal.register(app, report)
     terminal.register(app, compare)
-    terminal.register(app, history)
     terminal.register(app, import_, "import")
     terminal.register(app, published)
 
@@ -128,9 +127,9 @@ def compare(
     from analysis.limits import InvalidLimit
     from infra.errors import InvalidInput
 
-    wanted, limits = _metric(metric), _limits(limit or ())
-    left, plan = _loaded(directory)
-    right, _ = _loaded(to) if to else (left, plan)
+    wanted, limits = metric_of(metric), _limits(limit or ())
+    left, plan = read_results(directory)
+    right, _ = read_results(to) if to else (left, plan)
     try:
         answer = judge(
             left.records,
@@ -141,7 +140,7 @@ def compare(
             metric=wanted,
             limits=limits,
             force=force,
-            baseline=_baseline(baseline, plan),
+            baseline=baseline_of(baseline, plan),
         )
     except NothingToCompare as error:
         raise InvalidInput(f"compare: {error}") from None
@@ -158,72 +157,6 @@ def compare(
     if answer.exit_code:
         raise typer.Exit(answer.exit_code)
     if left.faults or right.faults:
-        raise typer.Exit(1)
-
-
-def history(
-    directories: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Results directories, in any order.")
-    ],
-    configurations: Annotated[
-        str,
-        typer.Option(
-            metavar="NAMES", help="Separated by commas. Default: all that every directory has."
-        ),
-    ] = "",
-    at: At = None,
-    metric: MetricName = "",
-    baseline: Baseline = "",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Where to write table and plot. Default: results/history."
-        ),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """The same configurations over several sweeps: kernels, nodes, dates.
-
-    Each sweep is compared with its own baseline. Rows are sorted by date, and have the conditions that
-    differ from those of the row before.
-
-    \b
-    ./steerlab history results/before results/after --configurations rfs
-    """
-    from analysis.compare import NothingToCompare
-    from analysis.history import Results
-    from analysis.history import history as gathered
-    from analysis.report.history import text_table, write
-    from experiments.engines import stacks
-    from infra.errors import InvalidInput
-
-    loaded = [_loaded(directory) for directory in directories]
-    results = [
-        Results(str(directory), one.records, _baseline(baseline, plan))
-        for directory, (one, plan) in zip(directories, loaded, strict=True)
-    ]
-    names = [name.strip() for name in configurations.split(",") if name.strip()]
-    try:
-        found = gathered(results, configurations=names, at=at, metric=_metric(metric))
-    except NothingToCompare as error:
-        raise InvalidInput(f"history: {error}") from None
-    files = write(found, out or stacks.ROOT / "results" / "history")
-    if json:
-        show_json({**found.to_json(), "files": [str(file) for file in files]})
-    else:
-        show(text_table(found, terminal.out.width))
-        show("")
-        for course in found.courses:
-            say(course.sentence(found.metric))
-        for change in dict.fromkeys(
-            f"{row.sweep}: {one}"
-            for course in found.courses
-            for row in course.rows
-            for one in row.changed
-        ):
-            note(f"changed in {change}")
-        note(f"table and plot: {', '.join(map(str, files))}")
-    if any(one.faults for one, _ in loaded):
         raise typer.Exit(1)
 
 
@@ -279,7 +212,7 @@ def published(
         raise typer.Exit(1)
 
 
-def _loaded(directory: Path) -> tuple[Loaded, SweepPlan | None]:
+def read_results(directory: Path) -> tuple[Loaded, SweepPlan | None]:
     """The records of a directory and their plan; reports unusable files."""
     from analysis.load import load
     from infra.errors import InvalidInput
@@ -314,15 +247,15 @@ def conclude(
     from experiments.run import keep
     from infra.errors import InvalidInput
 
-    wanted, limits = _metric(metric), _limits(limit or ())
-    loaded, plan = _loaded(directory)
+    wanted, limits = metric_of(metric), _limits(limit or ())
+    loaded, plan = read_results(directory)
     if limit is None and plan:
         limits = _limits(plan.limits)
     known = {record.configuration for record in loaded.records}
     if baseline and baseline not in known:
         raise InvalidInput(f"baseline: {directory} has no {baseline} ({', '.join(sorted(known))})")
     summary = summarise(
-        loaded.records, baseline=_baseline(baseline, plan), metric=wanted, limits=limits
+        loaded.records, baseline=baseline_of(baseline, plan), metric=wanted, limits=limits
     )
     commands = keep.commands(answers.chosen(summary), loaded.records, plan)
     here = tuple(dataclasses.replace(one, line=pasted(one.line)) for one in commands.lines)
@@ -373,7 +306,7 @@ def _print(summary: Summary, answer: Answer) -> None:
         note(f"further warnings in the report: {answer.more}")
 
 
-def _metric(name: str) -> Metric | None:
+def metric_of(name: str) -> Metric | None:
     """The metric of this name, if any; an unknown name is refused with the known ones."""
     from analysis.metrics import UnknownMetric, find
     from infra.errors import InvalidInput
@@ -395,7 +328,7 @@ def _limits(texts: Iterable[str]) -> tuple[Limit, ...]:
         raise InvalidInput(f"limit: {error}") from None
 
 
-def _baseline(asked: str, plan: SweepPlan | None) -> str:
+def baseline_of(asked: str, plan: SweepPlan | None) -> str:
     """The given baseline, else that of the sweep, else the default."""
     return asked or (plan.baseline if plan else "baseline")
 
