@@ -83,7 +83,7 @@ REASONS: dict[str | tuple[str, str], str] = {
     **dict.fromkeys(
         (f"analysis/{name}.py" for name in (
             "carryover", "caveats", "compare", "dependence", "evidence", "pairing", "plots/effects", "plots/cores",
-            "plots/style", "statistics", "study/check", "summary", "tradeoff",
+            "plots/style", "plots/tradeoffs", "statistics", "study/check", "summary", "tradeoff",
         )),
         COMPUTES,
     ),
@@ -91,6 +91,7 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("analysis/limits.py", "parse"): "digits, by its own condition",
     ("analysis/plots/library.py", "_beside_its_own_style"): "opens a folder and reads nothing",
     ("analysis/report/pages.py", "inlined"): OWN,
+    ("analysis/report/pages.py", "_script"): OWN,
     ("analysis/tables.py", "configuration_order.key"): "digits, by its own condition",
     ("agent/namespaces.py", "Namespace.number"): "anything but a number is 0",
     ("agent/namespaces.py", "Namespace.is_up"): "anything but a number is up",
@@ -146,6 +147,8 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("experiments/host/persist.py", "install"): "bytes that are put back as they are",
     ("experiments/run/single.py", "_interval"): COMPUTES,
     ("experiments/engines/remeasured.py", "keep"): "a checkpoint that state.load has read",
+    ("experiments/targets/lab/standing.py", "take_away"): PASSED_ON,
+    ("experiments/signals.py", "_ended_before_its_program"): "whether there is a command line, not what is in it",
     ("experiments/targets/lab/drift.py", "_visit"): "opens a namespace and reads nothing",
     ("infra/lab/__init__.py", "Lab.__init__"): KERNEL,
     ("experiments/run/plan.py", "SweepPlan.asked"): "options that were read",
