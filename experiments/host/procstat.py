@@ -317,5 +317,7 @@ def _udp(text: str) -> dict[str, int]:
 
 def _device_drops(text: str) -> int:
     """Packets that the devices of a namespace dropped on receipt; after two lines of headings."""
-    rows = (line.rpartition(":")[2].split(maxsplit=_DEV_FIELDS) for line in text.split("\n")[2:])
+    rows = (
+        line.rpartition(":")[2].split(maxsplit=_DEV_FIELDS) for line in untrusted.lines(text)[2:]
+    )
     return sum(untrusted.whole(row[_DEV_DROP]) for row in rows if row)

@@ -144,6 +144,7 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("experiments/host/nodes.py", "_held"): TYPED,
     ("experiments/host/nodes.py", "_table"): "queues of an answer that agent.read has checked",
     ("experiments/host/persist.py", "printable"): OWN,
+    ("experiments/host/persist.py", "judged"): "digits, by its own condition",
     ("experiments/host/persist.py", "install"): "bytes that are put back as they are",
     ("experiments/run/single.py", "_interval"): COMPUTES,
     ("experiments/engines/remeasured.py", "keep"): "a checkpoint that state.load has read",

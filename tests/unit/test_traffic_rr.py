@@ -110,9 +110,9 @@ def test_lost_and_repeated_messages_are_a_warning() -> None:
         (CAPTURED.replace(b"RunTime=1.550", b"RunTime=x"), 0, "no result", "result"),
         (CAPTURED.replace(b"percentile 50", b"percentile 51"), 0, "no median", "result"),
         (few(0), 0, "no median", "result"),
-        (CAPTURED, 1, r"exit 1\)", "result"),
-        (CAPTURED[:300], -15, r"exit -15\).*Starting test", "result"),
-        (b"", 127, r"exit 127\).*printed nothing", "result"),
+        (CAPTURED, 1, r"exit status 1\)", "result"),
+        (CAPTURED[:300], -15, r"SIGTERM\).*Starting test", "result"),
+        (b"", 127, r"exit status 127\).*printed nothing", "result"),
         (b"\xff\xfe", 0, "\ufffd", "result"),
     ],
 )

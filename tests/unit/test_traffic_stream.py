@@ -141,8 +141,8 @@ def test_a_result_without_a_congestion_control_has_none() -> None:
     ("output", "status", "words", "cause"),
     [
         (REFUSED, 0, "iperf3: unable to connect to server: Connection refused", "traffic"),
-        (CAPTURED[:700], -9, r"exit -9\).*intervals", "result"),
-        (b"", 1, r"exit 1\)", "result"),
+        (CAPTURED[:700], -9, r"SIGKILL\).*intervals", "result"),
+        (b"", 1, r"exit status 1\)", "result"),
         (b"\xff\xfe\xfa broken", 1, "broken", "result"),
         (b"iperf3: parameter error", 1, "iperf3: parameter error", "result"),
         (b"[]", 0, "no result", "result"),
