@@ -165,9 +165,11 @@ def _across(
         )
     if a not in before.series or b not in after.series:
         return tradeoff.unmeasured(limit)
-    found, _ = two_sweeps(before, after, a, b, baseline, force=force)
-    doubt = "" if found.doubt == found.effect.problem else found.doubt
-    return tradeoff.of_effect(limit, found.effect, doubt)
+    left, right = _sides(before, after, a, b, baseline)
+    differences = machine.differences(left.conditions, right.conditions)
+    effect = _between(left, right, differences, force).effect
+    # not the doubt of the comparison: a limit does not need runs that would find a doubling
+    return tradeoff.of_effect(limit, effect, _doubt(left, right, differences, force))
 
 
 def timed_runs(records: Sequence[Record]) -> set[str]:
@@ -278,10 +280,15 @@ def _between(left: _Side, right: _Side, differences: Sequence[str], force: bool)
     effect = statistics.exponential(effect) if ratio else effect
     effect = replace(effect, method="relative" if relative else "unpaired")
     effect = statistics.with_power(effect, family=1, kept=(1 - dependence.ALPHA) ** 2)
+    doubt = _doubt(left, right, differences, force)
+    return verdict.contrast(left.key, right.key, effect, effect.p, metric, doubt=doubt)
+
+
+def _doubt(left: _Side, right: _Side, differences: Sequence[str], force: bool) -> str:
+    """Why a comparison of two sweeps is inconclusive; empty where it is not."""
     unlike = [f"the runs differ in {one}" for one in differences if not force]
     doubts = [*unlike, *(side.doubt(alike=not force) for side in (left, right))]
-    doubt = next(filter(None, doubts), "")
-    return verdict.contrast(left.key, right.key, effect, effect.p, metric, doubt=doubt)
+    return next(filter(None, doubts), "")
 
 
 def _place(

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 Method = Literal["paired", "unpaired", "relative"]
 Amount = TypeVar("Amount", float, Floats)
 
-# The problem of an effect that is the same in every run.
+# The problem of an effect that is the same in every run: neither side has a spread, or no paired difference.
 NO_SPREAD = "the runs have no spread"
 POWER = 0.8
 ALPHA = 0.05
@@ -141,7 +141,7 @@ def _estimated(
         what = "one shared block" if paired else "one run"
         return replace(found, problem=f"{what} has no spread")
     samples = (b - a,) if paired else (b, a)
-    spread = min(float(np.ptp(sample)) for sample in samples)
+    spread = max(float(np.ptp(sample)) for sample in samples)
     if spread <= _LEAST_SPREAD * max(1.0, float(np.max(np.abs([*a, *b])))):
         return replace(found, problem=NO_SPREAD)
     error, freedom = _error(samples, allowance)

@@ -141,6 +141,15 @@ def test_two_sweeps_with_limits(steerlab: Cli, results: Path, tmp_path: Path) ->
     for limit, code in (("bitrate=-15%", 0), ("bitrate=-2%", 4), ("bitrate=100", 0)):
         assert steerlab(*words, limit)[0] == code, limit
     assert steerlab(*words, "retransmits=+5")[0] == 0
+    for path in sorted((after / "records").glob("*.json")):
+        record = json.loads(path.read_text())
+        if record["configuration"] == "slow":
+            for pair in record["pairs"]:
+                pair["values"]["retransmits"] = 480
+            path.write_text(json.dumps(record))
+            break
+    assert steerlab(*words, "retransmits=+200")[0] == 5
+    assert steerlab(*words, "retransmits=+600")[0] == 0
     code, _, told = steerlab(*words, "bitrate=-100")
     assert (code, "bitrate_mbps=-100" in told) == (2, True)
 
