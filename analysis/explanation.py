@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from analysis.metrics import METRICS, Metric, server_cores, window_seconds
+from analysis.metrics import METRICS, Metric, datagrams_only, server_cores, window_seconds
 from analysis.pairing import StateKey
 from analysis.recommend import Recommendation
 from analysis.schema import Core, Record, Softnet
@@ -273,7 +273,7 @@ _DROPS = {
 def _datagrams(
     records: Sequence[Record], place: tuple[str, int], names: Sequence[str]
 ) -> list[str]:
-    """Where datagrams were dropped; empty for traffic without them."""
+    """Where datagrams were dropped; empty for traffic that has something else too."""
     clauses = []
     for name in names:
         own = [r for r in records if (r.path, r.replicas, r.configuration) == (*place, name)]
@@ -281,7 +281,7 @@ def _datagrams(
             words: fmean(METRICS[metric].value(record) or 0.0 for record in own)
             for metric, words in _DROPS.items()
         }
-        if not all(record.datagrams for record in own):
+        if not all(map(datagrams_only, own)):
             return []
         total = math.fsum(drops.values())
         by = [f"{share:.1f} % by {words}" for words, share in drops.items() if share >= LEAST_SHARE]

@@ -158,15 +158,24 @@ def device_drops(record: Record) -> float | None:
     return None if every is None else max(0.0, every - (backlog_drops(record) or 0))
 
 
+def datagrams_only(record: Record) -> bool:
+    """Whether all pairs send datagrams: with streams of TCP beside them, the packets that backlogs and
+    devices drop are of both."""
+    return bool(record.datagrams) and all(pair.kind != "stream" for pair in record.pairs)
+
+
 def dropped(count: OfRun) -> OfRun:
     """A count of drops in percent of the datagrams that were delivered or dropped."""
-    parts = (datagrams(lambda one: one.delivered + one.other_errors), socket_drops, backlog_drops,
-             device_drops)  # fmt: skip
+    of_sockets = (datagrams(lambda one: one.delivered + one.other_errors), socket_drops)
+    of_packets = (backlog_drops, device_drops)
 
     def value(record: Record) -> float | None:
-        if not record.datagrams:
+        only = datagrams_only(record)
+        if not record.datagrams or (count in of_packets and not only):
             return None
-        total = math.fsum(part(record) or 0 for part in parts)
+        total = math.fsum(
+            part(record) or 0 for part in (*of_sockets, *(of_packets if only else ()))
+        )
         return 100 * (count(record) or 0) / total if total else None
 
     return value

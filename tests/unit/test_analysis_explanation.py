@@ -10,7 +10,7 @@ import pytest
 from analysis.explanation import explain, work
 from analysis.metrics import BITRATE
 from analysis.recommend import Recommendation
-from analysis.schema import Confounders, Core, Datagrams, Machine, Record, Softnet
+from analysis.schema import Confounders, Core, Datagrams, Machine, Pair, Record, Softnet
 from analysis.summary import summarise
 from benchmarks.synthetic import sweep
 
@@ -105,6 +105,17 @@ def test_where_datagrams_were_dropped() -> None:
     # 620 by backlogs, the other 78,000 by devices
     for figure in ("10.1 % with rfs", "0.1 % by full backlogs", "10.0 % by devices"):
         assert figure in after
+
+
+def test_drops_beside_tcp_streams_are_not_those_of_datagrams() -> None:
+    records = []
+    for one in measured(FOUR_PAIRS, 4):
+        streams = [pair.model_copy(update={"kind": "stream"}) for pair in one.pairs]
+        pairs = [*streams, Pair(index=5, kind="rr", values={"p99_us": 50.0})]
+        traffic = {"traffic": "mixed:protocol=udp", "pairs": pairs}
+        records.append(with_datagrams(one).model_copy(update=traffic))
+    summary = summarise(records)
+    assert summary.explanation == summarise(measured(FOUR_PAIRS, 4)).explanation
 
 
 def test_datagrams_of_the_baseline_are_named_without_a_gain() -> None:

@@ -94,6 +94,12 @@ def test_drops_are_shares_of_the_datagrams_that_reached_the_server() -> None:
         {"socket": 25000 / total, "backlog": 3000 / total, "device": 4000 / total}
     )
 
+    streams = [pair.model_copy(update={"kind": "stream"}) for pair in record.pairs]
+    beside = record.model_copy(update={"pairs": [*streams, Pair(index=9, kind="rr", values={})]})
+    found = {name: METRICS[f"loss_{name}_percent"].value(beside) for name in shares}
+    # the packets that backlogs and devices dropped are those of TCP too
+    assert found == {"socket": pytest.approx(25000 / 900), "backlog": None, "device": None}
+
 
 @pytest.mark.parametrize(
     "name",
