@@ -78,11 +78,11 @@ def explain(
     """One to three sentences; none if the cores of the baseline were not measured.
 
     The first is about the fullest core of the baseline. The others compare the work of the cores
-    with the recommended configuration, or else the best. They are left out unless it is
+    with the configuration that the recommendation names. They are left out unless it is
     significantly better.
     """
     valid = [record for record, why in zip(records, reasons(records), strict=True) if not why]
-    gained = _gained(contrasts, recommendation, baseline, metric)
+    gained = _gained(contrasts, recommendation, metric)
     places = {(one.path, one.replicas) for one in valid if one.configuration == baseline}
     if not places:
         return []
@@ -107,17 +107,17 @@ def explain(
 
 
 def _gained(
-    contrasts: Sequence[Contrast],
-    recommendation: Recommendation | None,
-    baseline: str,
-    metric: Metric,
+    contrasts: Sequence[Contrast], recommendation: Recommendation | None, metric: Metric
 ) -> Contrast | None:
-    """The largest significant gain: of what is recommended, else of any configuration."""
-    better = [one for one in contrasts if one.a == baseline and one.verdict == "better"]
-    chosen = recommendation.configuration if recommendation else None
-    by_count = recommendation.by_count if recommendation else {}
-    wanted = [one for one in better if one.b == (chosen or by_count.get(one.replicas))]
-    return max(wanted or better, key=lambda one: gain(one.effect, metric), default=None)
+    """The largest significant gain of what is, or would be, recommended."""
+    own = [
+        one
+        for one in contrasts
+        if recommendation
+        and one.verdict == "better"
+        and one.b == recommendation.named(one.replicas)
+    ]
+    return max(own, key=lambda one: gain(one.effect, metric), default=None)
 
 
 def work(records: Sequence[Record], state: StateKey) -> Work | None:

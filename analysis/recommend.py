@@ -37,6 +37,10 @@ class Recommendation:
         """All sentences together."""
         return " ".join(self.sentences)
 
+    def named(self, replicas: int) -> str | None:
+        """The configuration that is, or tentatively would be, recommended at a replica count."""
+        return self.configuration or self.tentative or self.by_count.get(replicas)
+
     def to_json(self) -> dict[str, Any]:
         return {"sentence": self.sentence, **asdict(self)}
 

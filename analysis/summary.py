@@ -49,7 +49,7 @@ class Summary:
     count and path. `tradeoff` has the comparisons in every metric, and the limits. `check` is the
     test for dependence of the whole table. `switchback` are the checks of that method, None without
     its `episodes`. `verdict` starts with the recommendation, where there is one. `explanation` is
-    about the cores of the baseline and of what gains.
+    about the cores of the baseline and of what is recommended.
     """
 
     metric: Metric

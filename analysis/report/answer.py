@@ -92,11 +92,10 @@ def _recommended(summary: Summary) -> list[Row]:
     found = summary.recommendation
     if found is None:
         return []
-    one = found.configuration or found.tentative
     rows = [
         row
         for row in summary.tradeoff.rows
-        if row.contrasts and row.configuration == (one or found.by_count.get(row.replicas))
+        if row.contrasts and row.configuration == found.named(row.replicas)
     ]
     path = "overlay" if any(row.path == "overlay" for row in rows) else "host"
     rows = [row for row in rows if row.path == path]

@@ -182,6 +182,28 @@ def test_recommended_configuration_is_explained_before_one_with_a_larger_gain() 
     assert "With rfs" in explain(records, summary.contrasts, simpler, "baseline", BITRATE)[1]
 
 
+@pytest.mark.parametrize(
+    ("found", "explained"),
+    [
+        (Recommendation([], tentative="rfs"), "rfs"),
+        (Recommendation([], None, {1: "rps", 4: "rfs"}), "rfs"),
+        (Recommendation([], "baseline"), None),  # the limits exclude what gains
+        (Recommendation([]), None),
+        (None, None),
+    ],
+)
+def test_no_other_configuration_is_explained_than_the_recommendation_names(
+    found: Recommendation | None, explained: str | None
+) -> None:
+    records = measured({**FOUR_PAIRS, "rps": (1.6, *FOUR_PAIRS["rfs"][1:])}, 4)
+    contrasts = summarise(records).contrasts
+    assert {one.verdict for one in contrasts} == {"better"}
+    _, *rest = explain(records, contrasts, found, "baseline", BITRATE)
+    assert bool(rest) == bool(explained)
+    assert all("rps" not in one for one in rest)
+    assert explained is None or f"With {explained}" in rest[0]
+
+
 def test_a_full_core_that_changes_from_run_to_run_has_no_number() -> None:
     records = measured(FOUR_PAIRS, 4)
     swapped = [
