@@ -185,11 +185,14 @@ def _by_count(by_count: Mapping[int, str], baseline: str) -> str:
 
 
 def _of_limits(found: Case, chosen: str | None, tentative: str | None) -> list[str]:
-    """What the choice keeps, and what each limit excludes or may exclude of the others."""
+    """What the choice keeps or may not keep, and what each limit excludes or may exclude of the others."""
+    # of the baseline alone: another choice is within all limits
+    unclear = _checks(found, chosen, "cannot be told") if chosen else []
     kept = [
         check
         for check in (_checks(found, chosen, "within") if chosen else ())
-        if chosen != found.baseline or check.limit.kind == "value"
+        if (chosen != found.baseline or check.limit.kind == "value")
+        and check.limit not in {one.limit for one in unclear}
     ]
     rivals = found.gaining() if found.keeps_baseline else found.names
     others = [name for name in (found.baseline, *rivals) if name not in (chosen, tentative)]
@@ -198,6 +201,8 @@ def _of_limits(found: Case, chosen: str | None, tentative: str | None) -> list[s
         ("cannot be told", "not certain to be within the limit"),
     )
     parts = [f"within {_stated(kept)}"] if kept else []
+    if unclear:
+        parts.append(f"but it cannot be told whether {chosen} is within {_stated(unclear)}")
     for standing, text in texts:
         by_limit: dict[Limit, dict[str, list[str]]] = {}
         for name in others:
@@ -247,12 +252,12 @@ def _changes(found: Case, chosen: str) -> list[str]:
             continue
         costs = [row for row in rows if metric.name in row.costs]
         buys = [row for row in rows if metric.name in row.buys]
-        own = [row.contrasts[metric.name] for row in costs or buys or rows]
+        unclear = [row for row in rows if row.contrasts[metric.name].verdict == "inconclusive"]
+        own = [row.contrasts[metric.name] for row in costs or buys or unclear or rows]
         worst = min(own, key=lambda one: gain(one.effect, metric))
         if costs or buys:
             parts["Costs" if costs else "Also better"].append(_changed(found, worst, metric))
         elif metric.shown == "always" and metric.name not in limited:
-            unclear = any(one.verdict == "inconclusive" for one in own)
             kind = "Inconclusive" if unclear else "No significant difference"
             parts[kind].append(_changed(found, worst, metric))
     return [f"{kind}: {joined(texts)}" for kind, texts in parts.items() if texts]

@@ -6,6 +6,7 @@ import pytest
 
 from analysis.choice import changed_values
 from analysis.limits import parse
+from analysis.metrics import METRICS
 from analysis.recommend import recommend
 from analysis.schema import QueueSteering, Record, Steering
 from analysis.statistics import Effect
@@ -187,6 +188,34 @@ def test_a_limit_exceeded_at_one_count_excludes_there() -> None:
     found = recommend(rows, [], {}, "baseline", tradeoff=unclear)
     assert found is not None and found.by_count == {16: "rfs"}
     assert (found.configuration, found.tentative) == (None, "rfs")
+
+
+def test_a_baseline_that_may_exceed_a_limit_is_recommended_with_that_doubt() -> None:
+    limit = parse("p99_us=100")
+    for interval, doubtful in (((95.0, 90.0, 99.0), False), ((99.0, 90.0, 108.0), True)):
+        rows = [
+            Row("overlay", 4, name, limits=[LimitCheck(limit, limit.standing(*one[1:]), Interval(*one))])
+            for name, one in (("baseline", interval), ("rps", (95.0, 90.0, 99.0)))
+        ]  # fmt: skip
+        found = recommend(GAINS[2:], [], {}, "baseline", tradeoff=Tradeoff((), (limit,), rows))
+        assert found is not None and found.configuration == "baseline"
+        assert ("cannot be told" in found.sentences[0]) == doubtful
+        assert ("99.0 [90.0, 108.0]" in found.sentences[0]) == doubtful
+
+
+def test_a_change_is_named_as_what_its_figure_is() -> None:
+    p99 = METRICS["p99_us"]
+    gains = [contrast("rfs", count, 1.45, 1.35, 1.55, "better") for count in (4, 16)]
+    rows = [
+        Row("overlay", 4, "rfs", contrasts={
+            p99.name: contrast("rfs", 4, 1.01, 0.50, 2.00, "inconclusive")}),
+        Row("overlay", 16, "rfs", contrasts={
+            p99.name: contrast("rfs", 16, 1.05, 0.98, 1.12, "no significant difference")}),
+    ]  # fmt: skip
+    found = recommend(gains, [], {}, "baseline", tradeoff=Tradeoff((p99,), (), rows))
+    assert found is not None and found.configuration == "rfs"
+    (one,) = [text for text in found.sentences if p99.title in text]
+    assert one.startswith("Inconclusive") and "1.01x" in one and "1.05x" not in one
 
 
 def steered(record: Record, *queues: tuple[str, str, int], entries: int = 0) -> Record:
