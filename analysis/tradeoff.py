@@ -127,9 +127,9 @@ def tradeoff(
 ) -> Tradeoff:
     """The trade-off of the states in `keys`; `contrasts` are the comparisons in `metric`.
 
-    A metric that is always shown or has a limit is a family of its own, as `--metric` judges it.
-    All others are one family together: nobody asked about one of them, so one that differs by
-    chance must be as rare as in a single family.
+    Those that are shown where they change are one family together: nobody asked about one of them,
+    so one that differs by chance must be as rare as in a single family. Each other metric is a
+    family of its own, as `--metric` judges it.
     """
     measured = {name: one for name, one in evidence.items() if one.series}
     asked = {metric.name, *(limit.metric.name for limit in limits)} | {
@@ -141,10 +141,10 @@ def tradeoff(
         couples = comparisons.against_couples(one, baseline)
         if name == metric.name:
             continue
-        if name in asked:
-            judged[name] = comparisons.family(one, couples, confidence)
-        else:
+        if one.metric.shown == "changed" and name not in asked:
             rest += [(one, couple) for couple in couples]
+        else:
+            judged[name] = comparisons.family(one, couples, confidence)
     found = comparisons.across_metrics(rest, confidence)
     for (one, _), contrast in zip(rest, found, strict=True):
         judged.setdefault(one.metric.name, []).append(contrast)
