@@ -81,9 +81,12 @@ def answer(
 
 
 def chosen(summary: Summary) -> list[str]:
-    """The configurations to set: that of all places, or those of the replica counts."""
+    """The configurations to set: that of all places, or those of the replica counts; none where the
+    choice is tentative."""
     found = summary.recommendation
-    names = [] if found is None else [found.configuration or "", *found.by_count.values()]
+    if found is None or found.tentative:
+        return []
+    names = [found.configuration or "", *found.by_count.values()]
     return [name for name in dict.fromkeys(names) if name not in ("", summary.baseline)]
 
 

@@ -8,6 +8,7 @@ import itertools
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -230,6 +231,8 @@ def test_what_is_not_certain_to_be_within_a_limit_has_its_effects_and_no_command
     assert summary.recommendation.tentative == "rfs"
     assert "rfs" in answer(summary).sentence
     assert tradeoff(answer(summary))["p99 latency"]["4 pairs"]
+    at_one_count = replace(summary.recommendation, by_count={16: "rfs"})
+    assert chosen(replace(summary, recommendation=at_one_count)) == []
 
 
 def test_nothing_to_set_has_no_effects() -> None:
