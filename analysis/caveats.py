@@ -34,23 +34,26 @@ def caveats(
 ) -> list[str]:
     """The costs of each "better" and of the recommended configuration, against the baseline.
 
-    Those that are significant are in the trade-off and not repeated.
+    Those that are significant are in the trade-off and not repeated. Those of what is, or would be,
+    recommended are first.
     """
     known = {(one.path, one.replicas, one.configuration): one for one in states}
-    recommended = recommendation.configuration if recommendation else None
+    named = [
+        one for one in contrasts if recommendation and one.b == recommendation.named(one.replicas)
+    ]
+    better = [one for one in contrasts if one.verdict == "better" and one not in named]
     found = []
-    for one in contrasts:
-        if one.verdict == "better" or one.b == recommended:
-            state, reference = (known[one.path, one.replicas, name] for name in (one.b, baseline))
-            row = tradeoff.row(one.path, one.replicas, one.b)
-            costs = _costs(state, reference, row.costs if row else ()) + [
-                f"{side.invalid} attempts of {side.configuration} are invalid, so the valid runs "
-                "may be a biased selection"
-                for side in (state, reference)
-                if side.invalid
-            ]
-            if costs:
-                found.append(f"{_name(state)}: {'; '.join(costs)}.")
+    for one in (*named, *better):
+        state, reference = (known[one.path, one.replicas, name] for name in (one.b, baseline))
+        row = tradeoff.row(one.path, one.replicas, one.b)
+        costs = _costs(state, reference, row.costs if row else ()) + [
+            f"{side.invalid} attempts of {side.configuration} are invalid, so the valid runs "
+            "may be a biased selection"
+            for side in (state, reference)
+            if side.invalid
+        ]
+        if costs:
+            found.append(f"{_name(state)}: {'; '.join(costs)}.")
     return found
 
 

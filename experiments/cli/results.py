@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from analysis.summary import Summary
     from experiments.run.plan import SweepPlan
 
-# Sentences of the explanation on a terminal.
-MOST_REASONS = 2
-
 
 def register(app: typer.Typer) -> None:
     terminal.register(app, report)
@@ -290,7 +287,7 @@ def _print(summary: Summary, answer: Answer) -> None:
     if answer.tradeoff:
         show(f"\n{cells.aligned(answer.tradeoff, out.width)}\n")
     if answer.why:
-        say(f"Why: {' '.join(answer.why[:MOST_REASONS])}")
+        say(f"Why: {' '.join(answer.why)}")
     show(answers.block(answer.commands, out.width))
     shown = cells.of_largest(summary)
     show("")

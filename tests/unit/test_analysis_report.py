@@ -24,7 +24,7 @@ from analysis.report.cells import Table, aligned, markdown, states
 from analysis.report.pages import ReportFiles, write_report
 from analysis.schema import Record
 from analysis.summary import Summary, summarise
-from benchmarks.synthetic import mixed, sweep
+from benchmarks.synthetic import mixed, sweep, valued
 
 RATIOS = {"baseline": 1.0, "rfs": 1.3, "rps-<b>": 1.1}
 PLOTS = {
@@ -233,6 +233,24 @@ def test_what_is_not_certain_to_be_within_a_limit_has_its_effects_and_no_command
     assert tradeoff(answer(summary))["p99 latency"]["4 pairs"]
     at_one_count = replace(summary.recommendation, by_count={16: "rfs"})
     assert chosen(replace(summary, recommendation=at_one_count)) == []
+
+
+def test_caveats_of_what_is_recommended_come_before_the_warnings() -> None:
+    """A cost that one run in ten has, of two configurations."""
+    records = [
+        one.model_copy(update={
+            "pairs": [valued(pair, retransmits=9000) for pair in one.pairs]
+            if one.configuration != "baseline" and one.block == 3 else one.pairs,
+            "warnings": ["a warning"],
+        })
+        for one in sweep({"baseline": 1, "rps": 1.3, "rfs": 1.8}, blocks=10)
+    ]  # fmt: skip
+    summary = summarise(records)
+    found = answer(summary)
+    assert chosen(summary) == ["rfs"]
+    assert [one.partition(" at ")[0] for one in found.warnings] == ["rfs", "rps"]
+    assert all("retransmits" in one for one in found.warnings)
+    assert found.more == len(summary.warnings) == 1
 
 
 def test_nothing_to_set_has_no_effects() -> None:

@@ -14,7 +14,7 @@ import pytest
 from study_text import write_text
 from typer.testing import CliRunner
 
-from benchmarks.synthetic import mixed, sweep, write
+from benchmarks.synthetic import mixed, sweep, valued, write
 from experiments import cli
 from experiments.cli import terminal
 from experiments.run import options
@@ -110,6 +110,20 @@ def test_a_report_shows_warnings_and_fits_the_terminal(
     assert "36 runs" in words
     assert "further warnings" in words
     assert len(words) < 3000
+
+
+def test_a_report_shows_every_reason_and_the_caveats(steerlab: Cli, tmp_path: Path) -> None:
+    records = mixed(
+        {"baseline": {}, "rfs": {"bitrate_mbps": 1.4, "squeezed": 2}}, blocks=10, seed=4
+    )
+    first = next(one for one in records if one.configuration == "rfs")
+    costly = [valued(pair, retransmits=20_000) for pair in first.pairs[:-1]]
+    pairs = {"pairs": [*costly, first.pairs[-1]]}
+    records[records.index(first)] = first.model_copy(update=pairs)
+    code, said, words = steerlab("report", write(records, tmp_path / "results"))
+    assert code == 0
+    assert "no server core was full" in said and "ran out of budget" in said
+    assert "rfs at 4 pairs: retransmits" in words
 
 
 @pytest.mark.parametrize(
