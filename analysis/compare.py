@@ -12,8 +12,9 @@ import numpy as np
 from analysis import comparisons, dependence, machine, statistics, tradeoff, verdict
 from analysis.evidence import Evidence, gather
 from analysis.limits import InvalidLimit, Limit, worst_of
-from analysis.metrics import BITRATE, Metric, principal
+from analysis.metrics import BITRATE, Metric
 from analysis.pairing import StateKey, arms
+from analysis.principal import CANDIDATES, principal
 from analysis.schema import Record
 from analysis.statistics import Effect, Floats
 from analysis.tables import run_table
@@ -93,8 +94,8 @@ def compare(
     and judged in the report's family. Other records (before and after a change) are two sweeps:
     each side is taken relative to its own baseline where both have one, which cancels effects that
     all configurations of a sweep share. `at` is the replica count, by default the largest that
-    both have; `metric` is the bitrate by default, or p99 latency without one; the overlay is compared where both have it. Runs under unlike conditions are
-    inconclusive unless `force` is given. `limits` are those of B, relative to A. Raises
+    both have; `metric` is by default that of `analysis.principal`; the overlay is compared where
+    both have it. Runs under unlike conditions are inconclusive unless `force` is given. `limits` are those of B, relative to A. Raises
     NothingToCompare where a side has no such run, or
     where the two have runs in common, and InvalidLimit for a difference of two sweeps in a metric that they
     compare by ratio.
@@ -107,11 +108,12 @@ def compare(
             f"{len(shared)} of the runs are in both directories, so these are not two experiments: "
             "compare within one of them, or remove the copies"
         )
-    metric = metric or principal(records_b)
-    wanted = {one.name: one for one in (metric, *(limit.metric for limit in limits))}.values()
+    asked = [metric] if metric else CANDIDATES
+    wanted = {one.name: one for one in (*asked, *(limit.metric for limit in limits))}.values()
     of_a, of_b = (
         gather(records, baseline, wanted, run_table(records)) for records in (records_a, records_b)
     )
+    metric = metric or principal([(of_a, baseline), (of_b, baseline)], CONFIDENCE)
     before, after = of_a[metric.name], of_b[metric.name]
     path, replicas = _place(records_a, records_b, before, after, a, b, at)
     first, second = (path, replicas, a), (path, replicas, b)

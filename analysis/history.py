@@ -12,8 +12,9 @@ from analysis import comparisons, machine, statistics, verdict
 from analysis.compare import CONFIDENCE, NothingToCompare, timed_runs
 from analysis.evidence import Evidence, gather
 from analysis.machine import Conditions
-from analysis.metrics import Metric, principal
+from analysis.metrics import Metric
 from analysis.pairing import StateKey
+from analysis.principal import CANDIDATES, principal
 from analysis.schema import Record
 from analysis.statistics import Effect
 from analysis.tables import configuration_order, run_table
@@ -144,7 +145,7 @@ def history(
 
     `configurations` are by default all that every sweep has. `at` is the replica count, by default for
     each configuration the largest that every sweep has; the overlay is chosen where every sweep has it.
-    `metric` is by default the bitrate, or p99 latency without one.
+    `metric` is by default that of `analysis.principal`.
     Raises `NothingToCompare` where there is none, or where two sweeps have runs in common.
     """
     if len(sweeps) < 2:
@@ -154,8 +155,13 @@ def history(
             raise NothingToCompare(
                 f"{one.name} and {other.name} have runs in common: leave one of them out"
             )
-    metric = metric or principal([record for one in sweeps for record in one.records])
-    found = [_judged(one, metric) for one in sweeps]
+    asked = [metric] if metric else CANDIDATES
+    gathered = [gather(one.records, one.baseline, asked, run_table(one.records)) for one in sweeps]
+    baselines = [one.baseline for one in sweeps]
+    metric = metric or principal(list(zip(gathered, baselines, strict=True)), CONFIDENCE)
+    found = [
+        _Judged(one, of_each[metric.name]) for one, of_each in zip(sweeps, gathered, strict=True)
+    ]
     names = configurations or [
         name
         for name in configuration_order(
@@ -207,11 +213,6 @@ class _Judged:
             for one in self.sweep.records
             if one.valid and (one.path, one.replicas, one.configuration) == key
         ]
-
-
-def _judged(sweep: Results, metric: Metric) -> _Judged:
-    runs = run_table(sweep.records)
-    return _Judged(sweep, gather(sweep.records, sweep.baseline, [metric], runs)[metric.name])
 
 
 def _course(found: Sequence[_Judged], name: str, at: int | None) -> Course:

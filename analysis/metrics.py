@@ -338,16 +338,6 @@ def find(name: str) -> Metric:
     raise UnknownMetric(f"{name!r} is not a metric; known metrics: {', '.join(METRICS)}")
 
 
-def principal(records: Iterable[Record]) -> Metric:
-    """The metric to compare unless another is named: the bitrate, or the first other one that is
-    always shown, where no valid run has a bitrate."""
-    valid = [record for record in records if record.valid]
-    always = [metric for metric in METRICS.values() if metric.shown == "always"]
-    return next(
-        (one for one in always if any(one.value(record) is not None for record in valid)), BITRATE
-    )
-
-
 def described(names: Iterable[str]) -> dict[str, MetricWords]:
     """The description of the metrics of the pairs' values, for a record."""
     return {name: METRICS[name].words for name in names if name in METRICS}

@@ -83,6 +83,13 @@ class Effect:
         return 1.0 if self.scale == "ratio" else 0.0
 
     @property
+    def interval(self) -> tuple[float | None, float | None]:
+        """`low` and `high`; an effect that is the same in every run needs none: its estimate, twice."""
+        if self.problem == NO_SPREAD:
+            return self.estimate, self.estimate
+        return self.low, self.high
+
+    @property
     def misses_a_doubling(self) -> bool:
         """Whether the experiment is too coarse to support "no significant difference"."""
         if self.mde is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,8 +19,9 @@ from analysis.episodes import Episode, episodes
 from analysis.evidence import Evidence, gather
 from analysis.explanation import explain
 from analysis.limits import Limit
-from analysis.metrics import BITRATE, METRICS, Metric, principal
+from analysis.metrics import BITRATE, METRICS, Metric
 from analysis.pairing import Series, StateKey
+from analysis.principal import principal
 from analysis.recommend import Recommendation, recommend
 from analysis.schema import Record
 from analysis.tables import configuration_order, core_table, latency_table, run_table
@@ -122,17 +123,17 @@ def summarise(
     """Everything that these records support.
 
     `baseline` names the configuration the others are compared with and `confidence` the level of
-    the intervals; verdicts are at its complement. `metric` is compared, by default the bitrate, or
-    p99 latency where that decides (see `_principal`). `limits` are judged in the trade-off. Raises ValueError for a confidence outside
-    (0, 1).
+    the intervals; verdicts are at its complement. `metric` is compared, by default that of
+    `analysis.principal`. `limits` are judged in the trade-off. Raises ValueError for a confidence
+    outside (0, 1).
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: {confidence:g} is not between 0 and 1")
     records = list(records)
     runs, cores = run_table(records), core_table(records)
     of_each = gather(records, baseline, METRICS.values(), runs)
-    decided = metric or _principal(records, of_each, baseline, confidence)
-    same = not metric and decided != principal(records)
+    decided = metric or principal([(of_each, baseline)], confidence)
+    same = not metric and decided != BITRATE and bool(of_each[BITRATE.name].series)
     metric = decided
     evidence = of_each[metric.name]
     names = configuration_order(runs["configuration"], baseline)
@@ -184,27 +185,6 @@ def summarise(
         ],
         machine=machine.describe(records),
     )
-
-
-def _principal(
-    records: Sequence[Record], of_each: Mapping[str, Evidence], baseline: str, confidence: float
-) -> Metric:
-    """The metric that decides unless one is named.
-
-    Streams at a rate that every configuration delivers have the same bitrate, so that it decides
-    nothing: then p99 latency does, where it was measured.
-    """
-    found = principal(records)
-    latency = of_each["p99_us"]
-    if found != BITRATE or not latency.series:
-        return found
-    bitrates = of_each[found.name]
-    ratios = [
-        bitrates.effect(*couple, confidence=confidence).estimate
-        for couple in comparisons.against_couples(bitrates, baseline)
-    ]
-    same = [ratio and abs(math.log(ratio)) < math.log1p(WORTHWHILE) for ratio in ratios]
-    return latency.metric if same and all(same) else found
 
 
 def _recommendation(

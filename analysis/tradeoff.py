@@ -249,11 +249,8 @@ def check(
 
 
 def of_effect(limit: Limit, effect: Effect, doubt: str) -> LimitCheck:
-    """What an effect shows of a limit; one that is the same in every run needs no interval."""
-    found = Interval(effect.estimate, effect.low, effect.high)
-    if effect.problem == statistics.NO_SPREAD:
-        found = Interval(effect.estimate, effect.estimate, effect.estimate)
-    return _checked(limit, found, doubt)
+    """What an effect shows of a limit."""
+    return _checked(limit, Interval(effect.estimate, *effect.interval), doubt)
 
 
 def unmeasured(limit: Limit, why: str = "it was not measured") -> LimitCheck:

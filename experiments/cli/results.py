@@ -36,7 +36,8 @@ MetricName = Annotated[
     typer.Option(
         "--metric",
         metavar="NAME",
-        help="The metric to compare: docs/record.md. Default: bitrate_mbps, or p99_us without one.",
+        help="The metric to compare: docs/record.md. Default: bitrate_mbps; p99_us where no run has a "
+        "bitrate, or all configurations have the same one within 1 %.",
     ),
 ]
 LimitTexts = Annotated[
