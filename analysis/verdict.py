@@ -207,8 +207,14 @@ def change(effect: Effect, metric: Metric) -> str:
 
 def amount(effect: Effect, metric: Metric) -> str:
     """1.24x [1.18, 1.30]; -120 [-140, -100] per Gbit."""
-    text = estimate(effect) + (f" {bounds(effect)}" if bounds(effect) else "")
+    places = decimals(effect, metric)
+    text = f"{estimate(effect, places)} {bounds(effect, places)}".rstrip()
     return text if effect.scale == "ratio" else f"{text} {metric.unit}"
+
+
+def decimals(effect: Effect, metric: Metric) -> int:
+    """Those of an effect: of a difference, the decimals of its metric."""
+    return 2 if effect.scale == "ratio" else metric.digits
 
 
 def estimate(effect: Effect, places: int = 2) -> str:

@@ -21,6 +21,7 @@ from analysis.tradeoff import Row, Tradeoff
 from analysis.verdict import (
     Contrast,
     bounds,
+    decimals,
     detectable,
     digits,
     estimate,
@@ -108,7 +109,7 @@ def states(summary: Summary, shown: Sequence[CellSummary] | None = None) -> Tabl
     def effect(state: CellSummary) -> str:
         if state.configuration == summary.baseline and metric.scale == "ratio":
             return "1"
-        return of_effect(lambda one: _estimate(one.effect))(state)
+        return of_effect(lambda one: _estimate(one.effect, metric))(state)
 
     def note(state: CellSummary) -> str:
         contrast = compared[id(state)]
@@ -125,7 +126,7 @@ def states(summary: Summary, shown: Sequence[CellSummary] | None = None) -> Tabl
         Column("runs", lambda one: str(one.runs), rank=6),
         Column(metric.unit, value, rank=12),
         Column(metric.scale, effect, rank=18),
-        Column(_level(summary), of_effect(lambda one: bounds(one.effect) or DASH), rank=14),
+        Column(_level(summary), of_effect(lambda one: _interval(one.effect, metric)), rank=14),
         Column("p Holm", of_effect(lambda one: p_value(one.p_holm)), rank=8),
         Column("MDE", of_effect(lambda one: detectable(one.effect, metric)), rank=4),
         Column("soft % busiest", lambda one: fixed(one.soft_busiest, 1), rank=3),
@@ -165,7 +166,10 @@ def tradeoffs(summary: Summary) -> Table:
 def interval(row: Row, metric: Metric) -> str:
     """1.36x [1.35, 1.38], the effect of a configuration in a metric."""
     one = row.contrasts.get(metric.name)
-    return DASH if one is None else f"{_estimate(one.effect)} {bounds(one.effect)}".rstrip()
+    if one is None:
+        return DASH
+    places = decimals(one.effect, metric)
+    return f"{_estimate(one.effect, metric)} {bounds(one.effect, places)}".rstrip()
 
 
 def others(summary: Summary) -> Table:
@@ -267,6 +271,7 @@ def invalid(summary: Summary) -> Table:
 
 def _effect(summary: Summary) -> tuple[Column, ...]:
     """The columns of an effect and its interval."""
+    metric = summary.metric
 
     def runs(one: Contrast) -> str:
         effect = one.effect
@@ -274,23 +279,27 @@ def _effect(summary: Summary) -> tuple[Column, ...]:
         return f"{count} {effect.method}"
 
     def median(one: Contrast) -> str:
-        return _estimate(replace(one.effect, estimate=one.effect.median))
+        return _estimate(replace(one.effect, estimate=one.effect.median), metric)
 
     def bootstrap(one: Contrast) -> str:
         low, high = one.effect.check or (None, None)
-        return bounds(replace(one.effect, low=low, high=high)) or DASH
+        return _interval(replace(one.effect, low=low, high=high), metric)
 
     return (
         Column("runs", runs, False),
-        Column(summary.metric.scale, lambda one: _estimate(one.effect)),
-        Column(_level(summary), lambda one: bounds(one.effect) or DASH),
+        Column(metric.scale, lambda one: _estimate(one.effect, metric)),
+        Column(_level(summary), lambda one: _interval(one.effect, metric)),
         Column("median", median),
         Column("bootstrap", bootstrap),
     )
 
 
-def _estimate(effect: Effect) -> str:
-    return DASH if effect.estimate is None else estimate(effect)
+def _estimate(effect: Effect, metric: Metric) -> str:
+    return DASH if effect.estimate is None else estimate(effect, decimals(effect, metric))
+
+
+def _interval(effect: Effect, metric: Metric) -> str:
+    return bounds(effect, decimals(effect, metric)) or DASH
 
 
 def _verdict(contrast: Contrast) -> str:

@@ -15,7 +15,7 @@ from analysis.plots.library import PdfPages
 from analysis.plots.style import save, styled
 from analysis.report.cells import DASH, Column, aligned, table
 from analysis.report.pages import spreadsheet
-from analysis.verdict import bounds, estimate, p_value
+from analysis.verdict import bounds, decimals, estimate, p_value
 
 
 def text_table(history: History, width: int | None = None) -> str:
@@ -26,7 +26,10 @@ def text_table(history: History, width: int | None = None) -> str:
 
     def ratio(row: Row) -> str:
         effect = row.contrast.effect
-        return "" if effect.estimate is None else estimate(effect)
+        return "" if effect.estimate is None else estimate(effect, decimals(effect, history.metric))
+
+    def interval(row: Row) -> str:
+        return bounds(row.contrast.effect, decimals(row.contrast.effect, history.metric))
 
     def verdict(row: Row) -> str:
         one = row.contrast
@@ -46,7 +49,7 @@ def text_table(history: History, width: int | None = None) -> str:
             Column("machine", of(lambda row: row.machine), False, 3),
             Column("runs", of(lambda row: str(row.contrast.effect.n_b)), rank=2),
             Column(history.metric.scale, of(ratio), rank=20),
-            Column("95 % CI", of(lambda row: bounds(row.contrast.effect)), rank=17),
+            Column("95 % CI", of(interval), rank=17),
             Column("p Holm", of(lambda row: p_value(row.contrast.p_holm)), rank=6),
             Column("verdict", of(verdict), False, 8),
             Column("changed", of(lambda row: ", ".join(row.conditions)), False, 14),

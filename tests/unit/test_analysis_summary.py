@@ -431,6 +431,16 @@ def test_what_is_not_known_is_not_said_as_a_number() -> None:
     ]  # fmt: skip
 
 
+def test_a_difference_has_the_decimals_of_its_metric() -> None:
+    def shown(name: str) -> str:
+        found = Effect(-120.456, -140.04, -100.0, scale="difference")
+        return amount(found, METRICS[name])
+
+    assert shown("retransmits") == "-120 [-140, -100] segments per run"
+    assert shown("p99_us") == "-120.5 [-140.0, -100.0] microseconds"
+    assert shown("cpu_s_per_gbit") == "-120.456 [-140.040, -100.000] core-seconds"
+
+
 def test_an_inconclusive_rival_is_not_called_alike() -> None:
     against = [contrast("baseline", name, effect(1.3), 0.001) for name in ("one", "two")]
     pairwise = [contrast("one", "two", effect(1.3), 0.001, doubt=DOUBT)]
