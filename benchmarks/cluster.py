@@ -27,7 +27,8 @@ def main(where: list[str]) -> None:
     """Measure and print the figures."""
     with TemporaryDirectory(prefix="steerlab-") as folder:
         words = ("--target", "kubernetes", "--configurations", CONFIGURATIONS, *where)
-        figures = methods.compared(methods.measured(Path(folder), PAIRS, METHODS, 1, words))
+        found = methods.measured(Path(folder), PAIRS, METHODS, 1, words)
+    figures = methods.compared(found, methods.concluded(found))
     show({"machine": machine(), "pairs": PAIRS, **figures})
 
 

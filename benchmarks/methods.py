@@ -27,7 +27,7 @@ from analysis.carryover import SwitchbackChecks
 from analysis.load import load
 from analysis.schema import Record
 from analysis.statistics import Effect
-from analysis.summary import summarise
+from analysis.summary import Summary, summarise
 from benchmarks import machine, show
 from benchmarks.sweep import run
 
@@ -101,8 +101,9 @@ def measured(
 
 def together(sweeps: Mapping[str, Measured]) -> dict[str, Any]:
     """The figures of each sweep, and the agreement of the methods over all of them."""
-    found = {name: compared(one) for name, one in sweeps.items()}
-    every = [effects(one) for one in sweeps.values()]
+    summaries = {name: concluded(one) for name, one in sweeps.items()}
+    found = {name: compared(one, summaries[name]) for name, one in sweeps.items()}
+    every = [effects(one) for one in summaries.values()]
     records = {
         method: [record for one in sweeps.values() for record in one.records[method]]
         for method in METHODS
@@ -123,10 +124,14 @@ def together(sweeps: Mapping[str, Measured]) -> dict[str, Any]:
     return {**found, "agreement": agreement}
 
 
-def compared(one: Measured) -> dict[str, Any]:
+def concluded(one: Measured) -> dict[str, Summary]:
+    """The conclusions of each method alone."""
+    return {method: summarise(records) for method, records in one.records.items()}
+
+
+def compared(one: Measured, summaries: Mapping[str, Summary]) -> dict[str, Any]:
     """The figures of both methods in one sweep, and how they compare."""
-    concluded = {name: summarise(made) for name, made in one.records.items()}
-    by_method = effects(one)
+    by_method = effects(summaries)
     rows = {}
     for name in by_method["switchback"].keys() & by_method["isolated"].keys():
         first, second = by_method["switchback"][name], by_method["isolated"][name]
@@ -139,13 +144,13 @@ def compared(one: Measured) -> dict[str, Any]:
         }
     return {
         "wall_s": {name: round(wall, 1) for name, wall in one.walls.items()},
-        "runs": {name: len(each.runs) for name, each in concluded.items()},
-        "invalid": {name: len(each.invalid) for name, each in concluded.items()},
+        "runs": {name: len(each.runs) for name, each in summaries.items()},
+        "invalid": {name: len(each.invalid) for name, each in summaries.items()},
         "verdicts": {
             name: {contrast.b: contrast.verdict for contrast in each.contrasts}
-            for name, each in concluded.items()
+            for name, each in summaries.items()
         },
-        "carry_over": _carry_over(concluded["switchback"].switchback),
+        "carry_over": _carry_over(summaries["switchback"].switchback),
         "configurations": dict(sorted(rows.items())),
     }
 
@@ -229,11 +234,11 @@ def _carry_over(checks: SwitchbackChecks | None) -> dict[str, list[float]]:
     }
 
 
-def effects(one: Measured) -> dict[str, dict[str, Effect]]:
+def effects(summaries: Mapping[str, Summary]) -> dict[str, dict[str, Effect]]:
     """The effects against the baseline by method and configuration."""
     return {
-        method: {each.b: each.effect for each in summarise(records).contrasts if each.effect.low}
-        for method, records in one.records.items()
+        method: {each.b: each.effect for each in summary.contrasts if each.effect.low}
+        for method, summary in summaries.items()
     }
 
 
