@@ -17,11 +17,10 @@ from pydantic import BaseModel, Field
 from infra import untrusted
 from infra.commands import how_ended
 from infra.traffic import pingpong
-from infra.traffic.contract import Failure, Values
+from infra.traffic.contract import QUANTILES, Failure, Values
 
-# Quantiles of a distribution, and those of them that are metrics.
+# Quantiles of a distribution.
 FRACTIONS = (0, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999, 1)
-METRICS = {0.5: "p50_us", 0.99: "p99_us", 0.999: "p999_us"}
 # Of one trip: two numbers of four bytes; base64 needs four bytes for three.
 _MOST_BYTES = 8 * pingpong.MOST
 _MOST_OUTPUT = _MOST_BYTES * 4 // 3 + 10_000
@@ -107,8 +106,8 @@ def within(trips: Trips, first: float, last: float, clock: Clock = SAME) -> Valu
         return Failure("traffic", f"no request was sent and answered in this window{full}")
     latency = quantiles(taken)
     known = dict(latency)
-    numbers = {name: known[one] for one, name in METRICS.items() if one in known}
-    absent = [name for name in METRICS.values() if name not in numbers]
+    numbers = {name: known[one] for one, name in QUANTILES.items() if one in known}
+    absent = [name for name in QUANTILES.values() if name not in numbers]
     words = f"{len(taken)} round trips are too few for {', '.join(absent)}: give longer windows"
     lost = f"{trips.lost} requests of the episode had no answer"
     rate = round(len(taken) * 1e9 / (last - first), 3)

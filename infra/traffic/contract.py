@@ -32,6 +32,10 @@ class Window(Interface):
     def streams(self) -> int: ...
 
 
+# The metrics that are quantiles of latency, by their fraction.
+QUANTILES = {0.5: "p50_us", 0.99: "p99_us", 0.999: "p999_us"}
+
+
 @dataclass(frozen=True)
 class Values:
     """Numbers of one pair by the names of `analysis/metrics.py`, in their units."""

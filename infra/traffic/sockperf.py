@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from infra.commands import how_ended
-from infra.traffic.contract import Failure, Values, Window
+from infra.traffic.contract import QUANTILES, Failure, Values, Window
 
 TOOLS = {"sockperf": "sockperf"}
 IMAGE = "rr"
@@ -62,7 +62,7 @@ def read(out: bytes, err: bytes, status: int, window: Window) -> Values | Failur
         return wrong
     if 0.5 not in known:
         return Failure("result", f"sockperf prints no median of {messages} messages", beside)
-    numbers = {name: known[part] for name, part in _METRICS.items() if part in known}
+    numbers = {name: known[part] for part, name in QUANTILES.items() if part in known}
     numbers["requests_per_second"] = messages / seconds
     return Values(numbers, warnings=(*_errors(text), *beside), latency=tuple(known.items()))
 
@@ -110,7 +110,6 @@ def _lines(printed: bytes) -> tuple[str, ...]:
     return tuple(line.strip()[:_LONGEST_LINE] for line in lines if line.strip())[:_MOST_LINES]
 
 
-_METRICS = {"p50_us": 0.5, "p99_us": 0.99, "p999_us": 0.999}
 _ENDS = {"MIN": 0.0, "MAX": 1.0}
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # With exit code 0 after most of them.
