@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,12 +19,6 @@ def up(project: Project, cluster: Cluster, stack: str, *changes: str, code: int 
     return project.up(stack, *where, *changes, code=code)
 
 
-def record(project: Project, stack: str) -> dict[str, Any]:
-    (path,) = (project.folder / "results" / stack).glob("*run*.json")
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
-
-
 @pytest.fixture
 def two_servers(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("label", "node", "worker1", "worker3", "bench=server")
@@ -37,8 +30,7 @@ def test_pairs_are_spread_over_two_server_nodes_and_both_are_steered(
     project: Project, cluster: Cluster, two_servers: str
 ) -> None:
     up(project, cluster, "rfs-4", two_servers, "duration=2")
-    found = record(project, "rfs-4")
-    assert found["valid"], found["reasons"]
+    found = project.last("rfs-4")
     assert len([pair for pair in found["pairs"] if pair["values"]["bitrate_mbps"]]) == 4
     listed = cluster.kubectl(
         "get", "pods", "-n", "steerlab-rfs-4", "-l", "steerlab/role=server", "-o",
@@ -73,7 +65,6 @@ def test_a_limited_pod_is_throttled_and_the_record_says_so(
     project: Project, cluster: Cluster
 ) -> None:
     up(project, cluster, "baseline-1", "podCpuLimit=100m", "duration=2")
-    found = record(project, "baseline-1")
-    assert found["valid"], found["reasons"]
+    found = project.last("baseline-1")
     (pair,) = found["pairs"]
     assert pair["throttled_periods"] > 0

@@ -30,10 +30,7 @@ def measured(project: Project, cluster: Cluster) -> Any:
 
     def up(*settings: str) -> dict[str, Any]:
         project.up(STACK, *where, "duration=2", "omit=1", "runs=1", *settings)
-        paths = sorted((project.folder / "results" / STACK).glob("run-*.json"))
-        record: dict[str, Any] = json.loads(paths[-1].read_text())
-        assert record["valid"], record["reasons"]
-        return record
+        return project.last(STACK)
 
     return up
 
@@ -84,14 +81,10 @@ def test_the_windows_of_an_episode_have_the_latency_in_them(
         "--out", "out", "--engine", "embedded",
     )  # fmt: skip
     assert project.orders() == Counter(range(6))
-    for record in project.records():
-        if record["valid"]:
-            assert record["method"] == "switchback"
-            assert [pair["index"] for pair in record["pairs"]] == [
-                *range(1, record["replicas"] + 1),
-                3,
-            ]
-            check(record["pairs"][-1])
+    for record in project.valid():
+        assert record["method"] == "switchback"
+        assert [pair["index"] for pair in record["pairs"]] == [*range(1, record["replicas"] + 1), 3]
+        check(record["pairs"][-1])
 
 
 def test_the_pair_beside_the_streams_runs_at_each_count_of_a_sweep(
@@ -102,8 +95,8 @@ def test_the_pair_beside_the_streams_runs_at_each_count_of_a_sweep(
         "--traffic", "mixed:rate=50M", "--configurations", "baseline,rps", "--replicas", "1,2", "--runs", "1",
         "--duration", "2", "--omit", "1", "--seed", "7", "--out", "out", "--engine", "embedded",
     )  # fmt: skip
-    records = project.records()
-    assert [record["reasons"] for record in records] == [[]] * 4
+    records = project.valid()
+    assert len(records) == 4
     for record in records:
         assert [pair["index"] for pair in record["pairs"]] == [*range(1, record["replicas"] + 1), 3]
         check(record["pairs"][-1])

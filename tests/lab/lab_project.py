@@ -129,14 +129,22 @@ class Project:
     engine: str = "embedded"
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def records(self) -> list[dict[str, Any]]:
-        """Those of the sweep into `out`."""
-        paths = sorted((self.folder / "out/records").glob("run-*.json"))
-        return [json.loads(path.read_text()) for path in paths]
+    def records(self, folder: str = "out/records") -> list[dict[str, Any]]:
+        """Those of a folder, without another one given of the sweep into `out`."""
+        paths = sorted((self.folder / folder).glob("run-*.json"))
+        return [json.loads(path.read_text()) for path in paths if ".traffic" not in path.name]
+
+    def valid(self, folder: str = "out/records") -> list[dict[str, Any]]:
+        """The valid ones of `records`: what runs have in the end, also where a busy machine spoiled an attempt."""
+        return [record for record in self.records(folder) if record["valid"]]
+
+    def last(self, stack: str) -> dict[str, Any]:
+        """The last valid record of a stack."""
+        return self.valid(f"results/{stack}")[-1]
 
     def orders(self) -> Counter[int]:
-        """How often each run of it was measured."""
-        return Counter(record["order"] for record in self.records() if record["valid"])
+        """How often each run of the sweep was measured."""
+        return Counter(record["order"] for record in self.valid())
 
     def killed(
         self, sweep: tuple[str, ...], resume: tuple[str, ...], kills: int, low: float, high: float

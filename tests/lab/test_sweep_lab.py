@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lab_project import Project, Standing
@@ -24,11 +23,6 @@ MATRIX = (
     "--duration", "1", "--omit", "0", "--seed", "7", "--engine", "embedded", "--out", "out",
 )  # fmt: skip
 RESUME = ("sweep", "--resume", "--engine", "embedded", "--out", "out")
-
-
-def _records(project: Project) -> list[dict[str, Any]]:
-    paths = sorted((project.folder / "out/records").glob("run-*.json"))
-    return [json.loads(path.read_text()) for path in paths if ".traffic" not in path.name]
 
 
 def _when(holds: Callable[[], object], process: subprocess.Popen[str]) -> None:
@@ -41,11 +35,10 @@ def test_every_state_is_measured_once_a_block_and_concluded(either: Project) -> 
     before = Standing.now()
     done = either.run(*MATRIX, "--engine", either.engine, "--json")
     assert Standing.now() == before
-    records = _records(either)
+    records = either.valid()
     assert [record["order"] for record in records] == list(range(8))
     states = {(r["block"], r["replicas"], r["configuration"]) for r in records}
     assert len(states) == 8
-    assert all(record["valid"] for record in records)
     for record in records:
         assert len(record["pairs"]) == record["replicas"]
         assert record["idle_pairs"] == 2 - record["replicas"]
@@ -62,31 +55,31 @@ def test_an_interrupted_sweep_puts_the_machine_back_and_goes_on(
 ) -> None:
     before = Standing.now()
     process = project.start(*MATRIX)
-    _when(lambda: _records(project), process)
+    _when(project.valid, process)
     process.send_signal(blow)
     _, words = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "--resume" in words
     assert Standing.now() == before
-    kept = _records(project)
+    kept = project.valid()
     assert 1 <= len(kept) < 8
 
     project.run(*RESUME, "--events", "events.jsonl")
     events = [json.loads(line) for line in (project.folder / "events.jsonl").open()]
     assert events[0]["left"] == 8 - len(kept)  # what is recorded is not run again
-    assert len(_records(project)) == 8
-    assert _records(project)[: len(kept)] == kept
+    assert len(project.valid()) == 8
+    assert project.valid()[: len(kept)] == kept
 
 
 def test_a_killed_sweep_goes_on_and_then_puts_the_machine_back(project: Project) -> None:
     before = Standing.now()
     process = project.start(*MATRIX)
-    _when(lambda: _records(project), process)
+    _when(project.valid, process)
     process.kill()
     process.communicate()
     assert Standing.now() != before
     project.run(*RESUME)
-    assert len(_records(project)) == 8
+    assert len(project.valid()) == 8
     assert Standing.now() == before
 
 
@@ -94,7 +87,7 @@ def test_another_plan_in_the_same_directory_is_refused(project: Project) -> None
     project.run(*MATRIX, "--plan")
     assert not (project.folder / "out").exists()
     process = project.start(*MATRIX)
-    _when(lambda: _records(project), process)
+    _when(project.valid, process)
     process.terminate()
     process.communicate()
     refused = project.run(*MATRIX[:-2], "--runs", "3", "--resume", "--out", "out", code=2)
@@ -104,7 +97,7 @@ def test_another_plan_in_the_same_directory_is_refused(project: Project) -> None
 def test_a_second_command_is_refused_with_the_owner(project: Project) -> None:
     process = project.start(*MATRIX)
     try:
-        _when(lambda: _records(project), process)
+        _when(project.valid, process)
         refused = project.run("up", "-s", "rps-1", "--engine", "embedded", code=1)
         assert f"pid {process.pid}" in refused.err
         assert "sweep in out" in refused.err
@@ -128,12 +121,12 @@ def test_a_second_lab_is_refused_with_the_owner(project: Project, tmp_path: Path
 def test_an_iperf3_server_that_dies_mid_sweep_costs_one_try(project: Project) -> None:
     """The run is invalid, the server is started again, the run is made again."""
     process = project.start(*MATRIX)
-    _when(lambda: _records(project), process)
+    _when(project.valid, process)
     pids = list(Path("/run/steerlab/lab").glob("sweep-*/iperf-server-1"))
     os.kill(int(pids[0].read_text().split()[0]), signal.SIGKILL)
     process.communicate(timeout=120)
     assert process.returncode == 0
-    records = _records(project)
+    records = project.records()
     assert [record["attempt"] for record in records if not record["valid"]] == [1]
     assert Counter(record["order"] for record in records if record["valid"]) == Counter(range(8))
 
@@ -145,7 +138,7 @@ def test_a_full_disk_ends_a_sweep_that_later_goes_on(project: Project) -> None:
     try:
         before = Standing.now()
         process = project.start(*MATRIX)
-        _when(lambda: _records(project), process)
+        _when(project.valid, process)
         filler = out / "filler"
         with contextlib.suppress(OSError), filler.open("wb") as file:
             while True:
@@ -155,12 +148,12 @@ def test_a_full_disk_ends_a_sweep_that_later_goes_on(project: Project) -> None:
         assert process.returncode == 1
         assert "No space left on device" in words
         assert Standing.now() == before
-        kept = _records(project)
+        kept = project.valid()
 
         filler.unlink()
         project.run(*RESUME)
-        assert len(_records(project)) == 8
-        assert _records(project)[: len(kept)] == kept
+        assert len(project.valid()) == 8
+        assert project.valid()[: len(kept)] == kept
     finally:
         subprocess.run(["umount", out], check=True)
 
