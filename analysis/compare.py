@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +40,34 @@ _METHODS = {
 
 class NothingToCompare(ValueError):
     """A side has no run of the requested kind; the message lists the runs that exist."""
+
+
+class Runs(NamedTuple):
+    """The runs of a directory by content, with and without a time."""
+
+    timed: frozenset[bytes]
+    untimed: frozenset[bytes]
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Runs:
+        timed, untimed = (
+            frozenset(
+                hashlib.sha256(one.model_dump_json().encode()).digest()
+                for one in records
+                if bool(one.start) is has
+            )
+            for has in (True, False)
+        )
+        return cls(timed, untimed)
+
+    def common(self, other: Runs) -> int:
+        """How many runs are in both: two equal records are the same run.
+
+        Imported records have no time, so a few of them can be equal by chance: they count where one
+        directory has all of the other's.
+        """
+        copied = self.untimed <= other.untimed or other.untimed <= self.untimed
+        return len(self.timed & other.timed) + copied * len(self.untimed & other.untimed)
 
 
 @dataclass(frozen=True)
@@ -103,9 +132,9 @@ def compare(
     together = records_a is records_b or list(records_a) == list(records_b)
     if together and a == b:
         raise NothingToCompare(f"{a} would be compared with itself")
-    if not together and (shared := timed_runs(records_a) & timed_runs(records_b)):
+    if not together and (shared := Runs.of(records_a).common(Runs.of(records_b))):
         raise NothingToCompare(
-            f"{len(shared)} of the runs are in both directories, so these are not two experiments: "
+            f"{shared} of the runs are in both directories, so these are not two experiments: "
             "compare within one of them, or remove the copies"
         )
     asked = [metric] if metric else CANDIDATES
@@ -172,11 +201,6 @@ def _across(
     effect = _between(left, right, differences, force).effect
     # not the doubt of the comparison: a limit does not need runs that would find a doubling
     return tradeoff.of_effect(limit, effect, _doubt(left, right, differences, force))
-
-
-def timed_runs(records: Sequence[Record]) -> set[str]:
-    """The runs that have a time; equal ones are the same run."""
-    return {one.model_dump_json() for one in records if one.start}
 
 
 def _within(

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from analysis import comparisons, machine, statistics, verdict
-from analysis.compare import CONFIDENCE, NothingToCompare, timed_runs
+from analysis.compare import CONFIDENCE, NothingToCompare, Runs
 from analysis.evidence import Evidence, gather
 from analysis.machine import Conditions
 from analysis.metrics import Metric
@@ -150,17 +150,19 @@ def history(
     """
     if len(sweeps) < 2:
         raise NothingToCompare("two results directories or more are needed")
-    for one, other in combinations(sweeps, 2):
-        if timed_runs(one.records) & timed_runs(other.records):
-            raise NothingToCompare(
-                f"{one.name} and {other.name} have runs in common: leave one of them out"
-            )
+    runs = [(one.name, Runs.of(one.records)) for one in sweeps]
+    for (one, mine), (other, others) in combinations(runs, 2):
+        if mine.common(others):
+            raise NothingToCompare(f"{one} and {other} have runs in common: leave one of them out")
     asked = [metric] if metric else CANDIDATES
-    gathered = [gather(one.records, one.baseline, asked, run_table(one.records)) for one in sweeps]
-    baselines = [one.baseline for one in sweeps]
+    gathered = [
+        gather(sweep.records, sweep.baseline, asked, run_table(sweep.records)) for sweep in sweeps
+    ]
+    baselines = [sweep.baseline for sweep in sweeps]
     metric = metric or principal(list(zip(gathered, baselines, strict=True)), CONFIDENCE)
     found = [
-        _Judged(one, of_each[metric.name]) for one, of_each in zip(sweeps, gathered, strict=True)
+        _Judged(sweep, of_each[metric.name])
+        for sweep, of_each in zip(sweeps, gathered, strict=True)
     ]
     names = configurations or [
         name

@@ -17,6 +17,9 @@ from analysis.report.cells import DASH, Column, aligned, table
 from analysis.report.pages import spreadsheet
 from analysis.verdict import bounds, decimals, estimate, p_value
 
+# Rows that a figure shows: its height in pixels has a limit, and so has a reader.
+MOST_DRAWN = 240
+
 
 def text_table(history: History, width: int | None = None) -> str:
     """A row for each configuration and sweep; where `width` is too small, columns are left out."""
@@ -59,8 +62,11 @@ def text_table(history: History, width: int | None = None) -> str:
 
 
 def write(history: History, directory: Path) -> list[Path]:
-    """Write history.csv, history.svg and history.png into `directory`."""
+    """Write history.csv, history.svg and history.png into `directory`; nothing is drawn for too many rows."""
     directory = files.folder(directory.resolve())
-    csv = files.write(directory / "history.csv", spreadsheet(pd.DataFrame(history.rows())))
+    rows = history.rows()
+    csv = files.write(directory / "history.csv", spreadsheet(pd.DataFrame(rows)))
+    if len(rows) > MOST_DRAWN:
+        return [csv]
     with styled(), PdfPages(io.BytesIO()) as book:
         return [csv, *save(plots.courses(history), directory, "history", book)]

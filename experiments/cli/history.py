@@ -49,7 +49,7 @@ def history(
     from analysis.compare import NothingToCompare
     from analysis.history import Results
     from analysis.history import history as gathered
-    from analysis.report.history import text_table, write
+    from analysis.report.history import MOST_DRAWN, text_table, write
     from experiments.engines import stacks
     from infra.errors import InvalidInput
 
@@ -63,10 +63,7 @@ def history(
         found = gathered(results, configurations=names, at=at, metric=metric_of(metric))
     except NothingToCompare as error:
         raise InvalidInput(f"history: {error}") from None
-    files = write(found, out or stacks.ROOT / "results" / "history")
-    if json:
-        show_json({**found.to_json(), "files": [str(file) for file in files]})
-    else:
+    if not json:
         show(text_table(found, terminal.out.width))
         show("")
         for course in found.courses:
@@ -78,6 +75,13 @@ def history(
             for one in row.changed
         ):
             note(f"changed in {change}")
+    files = write(found, out or stacks.ROOT / "results" / "history")
+    if json:
+        show_json({**found.to_json(), "files": [str(file) for file in files]})
+    elif len(files) > 1:
         note(f"table and plot: {', '.join(map(str, files))}")
+    else:
+        note(f"table: {files[0]}")
+        note(f"more than {MOST_DRAWN} rows are not drawn: choose with --configurations")
     if any(one.faults for one, _ in loaded):
         raise typer.Exit(1)

@@ -14,9 +14,9 @@ import pytest
 from test_analysis_compare import kernel
 
 from analysis.compare import NothingToCompare
-from analysis.history import Course, Results, history
+from analysis.history import Course, History, Results, history
 from analysis.metrics import find
-from analysis.report.history import text_table, write
+from analysis.report.history import MOST_DRAWN, text_table, write
 from analysis.schema import Record
 from analysis.summary import summarise
 from benchmarks.synthetic import sweep
@@ -43,6 +43,13 @@ def course(*sweeps: Results, **more: Any) -> Course:
 
 
 OLD, NEW = results("old", 3, 1.4), results("new", 40, 1.4)
+
+
+def without_dates(one: Results, name: str) -> Results:
+    return Results(name, [each.model_copy(update={"start": None}) for each in one.records])
+
+
+IMPORTED = without_dates(NEW, "imported")
 
 
 def test_rows_are_by_date_and_as_in_the_report_of_each_sweep() -> None:
@@ -112,6 +119,8 @@ def test_what_every_sweep_has_is_shown() -> None:
     [
         ([OLD], {}, "two results directories"),
         ([OLD, OLD], {}, "runs in common"),
+        ([IMPORTED, OLD, IMPORTED], {}, "runs in common"),
+        ([IMPORTED, Results("a part", IMPORTED.records[:20])], {}, "runs in common"),
         ([OLD, NEW], {"configurations": ["typo"]}, "old has .*rfs-4.*; new has"),
         ([OLD, NEW], {"at": 16}, "at 16 pairs"),
         ([OLD, NEW], {"configurations": ["baseline"]}, "is the baseline of"),
@@ -125,8 +134,7 @@ def test_what_cannot_be_shown_is_named(
 
 
 def test_sweeps_without_a_date_come_first() -> None:
-    imported = [one.model_copy(update={"start": None}) for one in NEW.records]
-    found = course(OLD, Results("imported", imported))
+    found = course(OLD, IMPORTED)
     assert [(row.sweep, row.date) for row in found.rows] == [
         ("imported", ""), ("old", found.rows[1].date),
     ]  # fmt: skip
@@ -157,6 +165,25 @@ def test_table_csv_and_plot_have_every_row(tmp_path: Path, metric: str) -> None:
     data = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert [row["kernel"] for row in data["rows"]] == ["6.1.0-synthetic", "7.0"] * 2
     assert [one["mean"] for one in data["means"]] == [None, None]
+
+
+def test_imported_runs_that_are_equal_by_chance_are_not_the_same_runs() -> None:
+    chance = [*IMPORTED.records[:1], *without_dates(OLD, "other").records]
+    assert len(course(IMPORTED, Results("other", chance)).rows) == 2
+
+
+def test_a_figure_has_a_most_of_rows(tmp_path: Path) -> None:
+    """One with 1000 rows would be higher than 2**16 pixels, the limit of the renderer."""
+    (one,) = history([OLD, NEW], configurations=["rfs"]).courses
+    several = History(find("bitrate"), [one] * (MOST_DRAWN // 2 + 1))
+    (table,) = write(several, tmp_path)
+    assert len(table.read_text().splitlines()) == MOST_DRAWN + 3
+
+
+@pytest.mark.long
+def test_the_highest_figure_can_be_drawn(tmp_path: Path) -> None:
+    (one,) = history([OLD, NEW], configurations=["rfs"]).courses
+    assert len(write(History(find("bitrate"), [one] * (MOST_DRAWN // 2)), tmp_path)) == 3
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])

@@ -261,6 +261,8 @@ def test_a_history_is_a_table_and_files(steerlab: Cli, results: Path, tmp_path: 
     assert [row["configuration"] for row in data["rows"]] == ["slow", "slow"]
     assert len(data["files"]) == 3
     assert steerlab(*line, "--configurations", "fast")[0] == 2
+    blocked = steerlab(*line[:3], "--out", after / "records" / "run-00000.json")
+    assert (blocked[0], blocked[1]) == (1, said)
     (after / "records" / "run-00003.json").write_text("{")
     code, said, words = steerlab(*line)
     assert (code, "run-00003.json" in words) == (1, True)
