@@ -20,6 +20,7 @@ from benchmarks.synthetic import mixed, valued, write
 from experiments import cli
 
 SEEDS = range(1, 7)
+MOST_UNCERTAIN = 2  # of these sweeps: without a certain recommendation, which is not a wrong one
 Factors = Mapping[str, Mapping[str, float]]
 
 
@@ -115,7 +116,7 @@ def test_the_right_configuration_is_named_in_most_sweeps_and_a_wrong_one_in_none
         recommendation(decided(truth, seed, tmp_path / str(seed))).configuration for seed in SEEDS
     ]
     assert set(found) <= {*truth.right, None}
-    assert sum(one is not None for one in found) > len(found) / 2
+    assert found.count(None) <= MOST_UNCERTAIN
 
 
 @pytest.mark.parametrize("name", TRUTHS)
