@@ -124,10 +124,10 @@ def compare(
     each side is taken relative to its own baseline where both have one, which cancels effects that
     all configurations of a sweep share. `at` is the replica count, by default the largest that
     both have; `metric` is by default that of `analysis.principal`; the overlay is compared where
-    both have it. Runs under unlike conditions are inconclusive unless `force` is given. `limits` are those of B, relative to A. Raises
-    NothingToCompare where a side has no such run, or
-    where the two have runs in common, and InvalidLimit for a difference of two sweeps in a metric that they
-    compare by ratio.
+    both have it. Runs under unlike conditions are inconclusive unless `force` is given. `limits`
+    are those of B, relative to A. Raises NothingToCompare where a side has no such run, or where
+    the two have runs in common, and InvalidLimit for a difference of two sweeps in a metric that
+    they compare by ratio.
     """
     together = records_a is records_b or list(records_a) == list(records_b)
     if together and a == b:
