@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
-from agent.knobs import KNOBS
 from analysis.metrics import described as metric_words
 from analysis.schema import (
     Confounders,
@@ -17,14 +16,13 @@ from analysis.schema import (
     Harness,
     Machine,
     Pair,
-    QueueSteering,
     Record,
-    Setting,
-    Steering,
 )
 from experiments import validity
 from experiments.host import machine, procstat
 from experiments.run import background
+from experiments.run.readback import verified
+from experiments.run.verdict import Verdict, in_words
 from experiments.targets import TARGETS
 from experiments.targets.contract import (
     AnyMeasurement,
@@ -36,10 +34,7 @@ from experiments.targets.contract import (
 )
 from experiments.validity import Cause, Reason
 from infra import traffic
-from infra.errors import Refusal
 from infra.traffic.contract import Failure, Kind, Values
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,34 +46,6 @@ class Place:
     seed: int | None = None
     plan: str | None = None
     attempt: int = 1
-
-
-@dataclass
-class Verdict:
-    """Whether a run counts, and why not."""
-
-    reasons: list[Reason] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    def attempt(self, cause: Cause, what: str, read: Callable[[], T], otherwise: T) -> T:
-        """The result of `read`; any error makes the run invalid and gives `otherwise`."""
-        try:
-            return read()
-        except Exception as error:  # a lost connection may raise anything
-            self.reasons.append(Reason(cause, f"{what}: {in_words(error)}"))
-            return otherwise
-
-    def add(self, found: Sequence[Reason | str]) -> None:
-        for one in found:
-            if isinstance(one, Reason):
-                self.reasons.append(one)
-            else:
-                self.warnings.append(one)
-
-
-def in_words(error: Exception) -> str:
-    """The text of an error, with its type unless it is one of this project."""
-    return str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
 
 
 def run(
@@ -313,70 +280,6 @@ def same_machine(described: Machine, driven: TrafficResult) -> list[Reason]:
         return []
     text = f"the machine has {len(before.cores)} cores online, it had {described.cores}"
     return [Reason(Cause.CORES, text)]
-
-
-def verified(at: Backend, verdict: Verdict, when: str) -> Steering | None:
-    """The steering as read back; drift makes the run invalid. Renews the lease."""
-    answers = verdict.attempt(Cause.AGENT, f"steering {when}", at.verify, None)
-    return None if answers is None else steering_of(answers, verdict, when)
-
-
-def steering_of(
-    answers: Iterable[tuple[str, dict[str, Any]]], verdict: Verdict, when: str
-) -> Steering | None:
-    """The steering in the agent's answers, by node; drift makes the run invalid."""
-
-    def steering() -> Steering:
-        queues: list[QueueSteering] = []
-        settings: list[Setting] = []
-        table: int | None = None
-        for node, answer in answers:
-            words = [f"steering {when}: {_words(drift)}" for drift in answer["drift"]]
-            verdict.add([Reason(Cause.STEERING, text) for text in words])
-            verdict.warnings += answer["warnings"]
-            queues += [_queue(node, row) for row in answer["queues"] if "rps_cpus" in row]
-            settings += _settings(node, answer)
-            table = answer["sock_flow_entries"] if table is None else table
-        return Steering(sock_flow_entries=table, queues=queues, settings=settings)
-
-    return verdict.attempt(Cause.AGENT, f"steering {when}", steering, None)
-
-
-def _words(drift: Any) -> str:
-    return drift if isinstance(drift, str) else str(drift.get("message", drift))
-
-
-# Knobs that a record has fields for.
-_OWN_FIELDS = {*QueueSteering.model_fields, "rps_sock_flow_entries"}
-
-
-def _queue(node: str, queue: dict[str, Any]) -> QueueSteering:
-    fields = ("role", "device", "queue", "rps_cpus", "rps_flow_cnt", "pod")
-    known = {name: queue.get(name) for name in fields}
-    return QueueSteering.model_validate({"node": node, **known})
-
-
-def _settings(node: str, answer: Mapping[str, Any]) -> list[Setting]:
-    """The values of all other knobs, one row each."""
-    rows = [
-        {**row, "device": row.get("device", ""), "place": row.get("queue", place)}
-        for key, place in (("queues", ""), ("devices", "device"), ("namespaces", "namespace"))
-        for row in answer.get(key, ())
-    ]
-    machine = {"role": "machine", "device": "", "place": "machine", **answer.get("machine", {})}
-    return [
-        Setting(
-            node=node,
-            role=row["role"],
-            device=row["device"],
-            place=row["place"],
-            knob=name,
-            value=str(row[name]),
-        )
-        for row in (*rows, machine)
-        for name in KNOBS
-        if name in row and name not in _OWN_FIELDS
-    ]
 
 
 def _throttled(

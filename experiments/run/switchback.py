@@ -12,7 +12,9 @@ from analysis.schema import Machine, Record
 from experiments import validity
 from experiments.host import machine
 from experiments.run import episodes, measure
-from experiments.run.measure import Place, Verdict
+from experiments.run.measure import Place
+from experiments.run.readback import steering_of, verified
+from experiments.run.verdict import Verdict, in_words
 from experiments.targets import TARGETS
 from experiments.targets.contract import (
     AnyMeasurement,
@@ -96,7 +98,7 @@ def _measured(
     windows = _switched(at, whats, count, timing, verdict)
     after = measure.confounders(at, verdict)
     # also what changed before it: the agent restores the values that it found
-    measure.verified(at, verdict, "after the episode")
+    verified(at, verdict, "after the episode")
     described = on or verdict.attempt(Cause.MACHINE, "machine", at.describe, None)
     if described and windows:
         first = windows[0].traffic
@@ -139,7 +141,7 @@ def _switched(
         verdict.add([Reason(Cause.START, str(error))])
     except Exception as error:  # a lost connection may raise anything
         cause = Cause.AGENT if isinstance(error, Refusal) else Cause.TRAFFIC
-        verdict.add([Reason(cause, f"episode: {measure.in_words(error)}")])
+        verdict.add([Reason(cause, f"episode: {in_words(error)}")])
     return []
 
 
@@ -176,7 +178,7 @@ def _window(
         lambda: measure.accounts_of(driven, timing.window, verdict),
         {},
     )
-    steering = measure.steering_of(window.steering, verdict, "in the window")
+    steering = steering_of(window.steering, verdict, "in the window")
     pairs = measure.pairs_of(driven, kinds, metrics, {})
     return {
         **measure.fields_of(what, count, place, pairs),

@@ -18,6 +18,7 @@ from experiments.host import procstat
 from experiments.host.calls import AgentFailed
 from experiments.run import episodes, measure
 from experiments.run.episodes import Timing
+from experiments.run.verdict import Verdict
 from experiments.targets.contract import BarrierBroken, EpisodeLost, WindowResult
 from experiments.targets.kubernetes import agents, clocks
 from experiments.targets.kubernetes.backend import _UNTIL, KubernetesBackend
@@ -383,7 +384,7 @@ def test_without_the_reader_of_processes_the_episode_counts_and_the_reason_is_ke
     cluster.read = Answer(137, "", "")
     for window in cluster.switch():
         assert window.traffic.reasons == []
-        verdict = measure.Verdict()
+        verdict = Verdict()
         accounts = measure.accounts_of(window.traffic, 0.4, verdict)
         assert accounts["foreign_cpu"] is None
         assert [("other programs" in one, "SIGKILL" in one) for one in verdict.warnings] == [

@@ -20,7 +20,7 @@ from analysis.metrics import BITRATE, METRICS
 from analysis.schema import Confounders, Machine, Record
 from experiments.host import calls, machine
 from experiments.host.calls import AgentFailed
-from experiments.run import measure
+from experiments.run import measure, readback
 from experiments.targets.contract import BarrierBroken, PairResult, Topology
 from experiments.targets.lab import clients
 from experiments.targets.lab.backend import LabBackend
@@ -459,7 +459,7 @@ def test_an_interrupt_is_not_taken_for_an_invalid_run(lab: Lab, what: Measuremen
 
 
 def test_a_record_has_the_value_of_every_other_knob(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "KNOBS", ["rps_cpus", "xps_cpus", "timeout", "mask", "budget"])
+    monkeypatch.setattr(readback, "KNOBS", ["rps_cpus", "xps_cpus", "timeout", "mask", "budget"])
     known = {"role": "nic", "pod": None, "namespace": None}
     answer = {
         "queues": [QUEUE, {**known, "device": "eth1", "queue": "tx-1", "xps_cpus": "3"}],
@@ -467,7 +467,7 @@ def test_a_record_has_the_value_of_every_other_knob(monkeypatch: pytest.MonkeyPa
         "namespaces": [{**known, "mask": "f"}],
         "machine": {"budget": 600, "rps_sock_flow_entries": 1},
     }
-    rows = [tuple(one.model_dump().values()) for one in measure._settings("n", answer)]
+    rows = [tuple(one.model_dump().values()) for one in readback._settings("n", answer)]
     assert rows == [
         ("n", "nic", "eth1", "tx-1", "xps_cpus", "3"),
         ("n", "nic", "eth1", "device", "timeout", "20"),
