@@ -22,6 +22,8 @@ MOST_SHOWN = 10
 # Configurations that one figure can show and a reader tell apart.
 MOST_DRAWN = 48
 LONGEST = 200
+# Requests of a configuration, relative to the baseline's, whose CPU time is no longer the same.
+_MORE_REQUESTS = 1.1
 _FIGURE = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -117,7 +119,28 @@ def warnings(
     without = sum(not record.cores for record in valid)
     if without:
         found.append(f"{_runs(without)} without CPU data.")
-    return found + _of_runs(valid)
+    return found + _requests(states, baseline) + _of_runs(valid)
+
+
+def _requests(states: Sequence[CellSummary], baseline: str) -> list[str]:
+    """Whether CPU time per Gbit is that of unequal numbers of requests beside the streams."""
+    served = {
+        (one.path, one.replicas, one.configuration): one.means["requests_per_second"]
+        for one in states
+        if one.means["cpu_s_per_gbit"] is not None
+    }
+    ratios = [
+        count / reference
+        for (path, replicas, _), count in served.items()
+        if count and (reference := served.get((path, replicas, baseline)))
+    ]
+    least, most = min(ratios, default=1), max(ratios, default=1)
+    if most <= _MORE_REQUESTS and least >= 1 / _MORE_REQUESTS:
+        return []
+    return [
+        "CPU time per Gbit includes the requests, and each follows the answer to the one before: the "
+        f"configurations answered {least:.2f} to {most:.2f} times as many as {baseline}."
+    ]
 
 
 def _not_compared(states: Sequence[CellSummary], baseline: str) -> list[str]:

@@ -312,8 +312,8 @@ METRICS: dict[str, Metric] = {
         Metric(
             "cpu_s_per_gbit", "CPU time per Gbit", "core-seconds", "lower", "ratio",
             per_gbit(over_cores(busy, in_cores), each_second),
-            "Time of the server's cores that is neither idle nor taken by the hypervisor, other "
-            "programs included, per Gbit received.", digits=3, aliases=("cpu", "idle"),
+            "Time of the server's cores that is neither idle nor taken by the hypervisor, per Gbit "
+            "received; includes other programs, and requests beside the streams.", digits=3, aliases=("cpu", "idle"),
             shown="always",
         ),
         Metric(

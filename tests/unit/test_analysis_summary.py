@@ -27,7 +27,7 @@ from analysis.verdict import (
     sentences,
 )
 from analysis.verdict import contrast as judged
-from benchmarks.synthetic import sweep, valued
+from benchmarks.synthetic import mixed, sweep, valued
 
 RATIOS = {"baseline": 1.0, "rfs": 1.3, "rfs-plus": 1.32, "rps": 1.0, "worst": 0.7}
 
@@ -303,6 +303,18 @@ def test_warnings_of_runs_that_differ_in_figures_only_are_one() -> None:
     assert any("other programs" in one and "11 runs" in one for one in warnings)
     assert sum("other programs" in one for one in warnings) == 1
     assert max(map(len, warnings)) < 300
+
+
+@pytest.mark.parametrize(("faster", "warned"), [(1.0, False), (0.5, True), (1.5, True)])
+def test_cpu_time_of_unequal_numbers_of_requests_is_a_warning(faster: float, warned: bool) -> None:
+    records = mixed({"baseline": {}, "rfs": {"p50_us": faster}}, blocks=20, seed=1)
+    found = [one for one in summarise(records).warnings if "requests" in one]
+    assert len(found) == warned
+    for one in found:
+        numbers = [float(number) for number in re.findall(r"\d\.\d\d", one)]
+        assert numbers == pytest.approx(sorted([1, 1 / faster]), abs=0.05)
+    alone = [one.model_copy(update={"pairs": one.pairs[-1:], "replicas": 1}) for one in records]
+    assert not any("requests" in one for one in summarise(alone).warnings)
 
 
 def test_record_warnings_and_quotas_are_counted() -> None:
