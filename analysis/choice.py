@@ -26,7 +26,7 @@ class Choice:
     """The recommended configuration. `configuration` is None where no single one can be recommended.
 
     The baseline is recommended where nothing within the limits is significantly better.
-    `tentative` would be recommended if it keeps the limits, which cannot be told. `by_count` has
+    `tentative` would be recommended if it keeps the limits, which is inconclusive. `by_count` has
     the choice for each replica count where one for all does not exist; a count without comparisons
     or without a certain choice has none.
     """
@@ -141,7 +141,7 @@ def choose(case: Case) -> Choice:
 def _certain(case: Case, places: Collection[Place]) -> str | None:
     """The choice at these places, the baseline where nothing is better.
 
-    None where it depends on a limit that cannot be told, and where nothing is within the limits.
+    None where it depends on a limit that is inconclusive, and where nothing is within the limits.
     """
     best = _best(case, places, case.within)
     if best is None and case.standing(case.baseline, places) != "exceeded":
@@ -150,7 +150,7 @@ def _certain(case: Case, places: Collection[Place]) -> str | None:
 
 
 def _tentative(case: Case, places: Collection[Place]) -> str | None:
-    """The choice if limits are kept that cannot be told: rather by its estimates than by chance."""
+    """The choice if all inconclusive limits are kept: rather by its estimates than by chance."""
     return _best(case, places, case.likely) or _best(case, places, case.possible)
 
 

@@ -24,7 +24,7 @@ from analysis.verdict import Contrast
 
 CONFIDENCE = 0.95
 WORSE = 4
-CANNOT_TELL = 5
+INCONCLUSIVE = 5
 
 
 # The spread between two sweeps (standard deviation of the logarithm of each) that is assumed where
@@ -77,7 +77,7 @@ class Comparison(Contrast):
     `p_holm` decides; it is adjusted over the `family`, the number of comparisons in the report of
     the same records. `exit_code`: 4 where B is worse, 5 where the runs are inconclusive,
     0 where B is better or there is no significant difference. With `limits`: 4 where B exceeds
-    one, 5 where that cannot be told, 0 where it keeps all.
+    one, 5 where that is inconclusive, 0 where it keeps all.
     """
 
     metric: str = BITRATE.name
@@ -92,8 +92,7 @@ class Comparison(Contrast):
         return {
             "worse": WORSE,
             "exceeded": WORSE,
-            "inconclusive": CANNOT_TELL,
-            "cannot be told": CANNOT_TELL,
+            "inconclusive": INCONCLUSIVE,
         }.get(answer, 0)
 
     def to_json(self) -> dict[str, Any]:

@@ -77,8 +77,8 @@ class Course:
         if self.mean is None:
             changes = sum(bool(row.changed) for row in self.rows)
             return (
-                f"{at}: the conditions differ ({changes} of {len(self.rows) - 1} changes of sweep), so "
-                "there is no common effect."
+                f"{at}: the conditions changed in {changes} of the {len(self.rows) - 1} sweeps after "
+                "the first, so there is no common effect."
             )
         if self.mean.low is None:
             return f"{at}: fewer than two sweeps are conclusive, so there is no common effect."

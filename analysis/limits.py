@@ -11,7 +11,7 @@ from analysis.metrics import Metric, UnknownMetric, find
 
 # ratio: relative to the baseline; difference: from the baseline, in the unit; value: by itself.
 Kind = Literal["ratio", "difference", "value"]
-Standing = Literal["within", "exceeded", "cannot be told"]
+Standing = Literal["within", "exceeded", "inconclusive"]
 
 FORMS = "METRIC=+10% (relative to the baseline), METRIC=+5 (difference, in its unit), or METRIC=200"
 _TEXT = re.compile(
@@ -41,11 +41,11 @@ class Limit:
     def standing(self, low: float | None, high: float | None) -> Standing:
         """What an interval shows: all of it on one side of the bound, or neither."""
         if low is None or high is None:
-            return "cannot be told"
+            return "inconclusive"
         best, worst = (low, high) if self.metric.better == "lower" else (high, low)
         if self.metric.sign * (worst - self.bound) >= 0:
             return "within"
-        return "exceeded" if self.metric.sign * (best - self.bound) < 0 else "cannot be told"
+        return "exceeded" if self.metric.sign * (best - self.bound) < 0 else "inconclusive"
 
 
 def worst_of(standings: Iterable[Standing]) -> Standing:
@@ -53,7 +53,7 @@ def worst_of(standings: Iterable[Standing]) -> Standing:
     found = set(standings)
     if "exceeded" in found:
         return "exceeded"
-    return "cannot be told" if "cannot be told" in found else "within"
+    return "inconclusive" if "inconclusive" in found else "within"
 
 
 def parse(text: str) -> Limit:

@@ -127,18 +127,18 @@ def _baseline(found: Case) -> str:
 
 
 def _tentative(found: Case, name: str) -> str:
-    checks = _checks(found, name, "cannot be told")
+    checks = _checks(found, name, "inconclusive")
     better = [one for one in found.of(name, found.places) if one.verdict == "better"]
     gained = f" ({found.metric.title} {_amounts(found, better)} against {found.baseline})"
     text = (
-        f"No certain recommendation: {name} would be best{gained if better else ''}, but it cannot be told "
-        f"whether it is within {_stated(checks)}"
+        f"No certain recommendation: {name} would be best{gained if better else ''}, but the runs are "
+        f"inconclusive about {_stated(checks)}"
     )
     times = max(map(_times, checks), default=0.0)
     if times <= _MOST_TIMES:
         text += (
-            f": about {math.ceil(times)} times as many runs would tell in 80 % of cases, if the "
-            "estimate is right"
+            f": about {math.ceil(times)} times as many runs would be conclusive in 80 % of cases, "
+            "if the estimate is right"
         )
     return text
 
@@ -187,7 +187,7 @@ def _by_count(by_count: Mapping[int, str], baseline: str) -> str:
 def _of_limits(found: Case, chosen: str | None, tentative: str | None) -> list[str]:
     """What the choice keeps or may not keep, and what each limit excludes or may exclude of the others."""
     # of the baseline alone: another choice is within all limits
-    unclear = _checks(found, chosen, "cannot be told") if chosen else []
+    unclear = _checks(found, chosen, "inconclusive") if chosen else []
     kept = [
         check
         for check in (_checks(found, chosen, "within") if chosen else ())
@@ -198,11 +198,11 @@ def _of_limits(found: Case, chosen: str | None, tentative: str | None) -> list[s
     others = [name for name in (found.baseline, *rivals) if name not in (chosen, tentative)]
     texts: tuple[tuple[Standing, str], ...] = (
         ("exceeded", "excluded by the limit"),
-        ("cannot be told", "not certain to be within the limit"),
+        ("inconclusive", "not certain to be within the limit"),
     )
     parts = [f"within {_stated(kept)}"] if kept else []
     if unclear:
-        parts.append(f"but it cannot be told whether {chosen} is within {_stated(unclear)}")
+        parts.append(f"but the runs are inconclusive about {_stated(unclear)}")
     for standing, text in texts:
         by_limit: dict[Limit, dict[str, list[str]]] = {}
         for name in others:

@@ -127,9 +127,9 @@ def tradeoff(
 ) -> Tradeoff:
     """The trade-off of the states in `keys`; `contrasts` are the comparisons in `metric`.
 
-    Those that are shown where they change are one family together: nobody asked about one of them,
-    so one that differs by chance must be as rare as in a single family. Each other metric is a
-    family of its own, as `--metric` judges it.
+    Those that are shown where they change are one family together: none of them was chosen in
+    advance, so one that differs by chance must be as rare as in a single family. Each other metric
+    is a family of its own, as `--metric` judges it.
     """
     measured = {name: one for name, one in evidence.items() if one.series}
     asked = {metric.name, *(limit.metric.name for limit in limits)} | {
@@ -258,5 +258,5 @@ def unmeasured(limit: Limit, why: str = "it was not measured") -> LimitCheck:
 
 
 def _checked(limit: Limit, found: Interval, doubt: str = "") -> LimitCheck:
-    standing = "cannot be told" if doubt else limit.standing(found.low, found.high)
+    standing = "inconclusive" if doubt else limit.standing(found.low, found.high)
     return LimitCheck(limit, standing, found, doubt)

@@ -113,7 +113,7 @@ def compare(
 ) -> None:
     """Is B worse than A? Exit code 4: worse, 5: inconclusive, 0: neither.
 
-    With --limit: does B keep these limits, relative to A? Exit code 4: no, 5: it cannot be told, 0: yes.
+    With --limit: does B keep these limits, relative to A? Exit code 4: no, 5: inconclusive, 0: yes.
 
     \b
     ./steerlab compare results/mine baseline rfs-plus --at 4

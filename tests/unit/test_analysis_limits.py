@@ -81,16 +81,16 @@ LOWER, HIGHER = METRICS["cpu_s_per_gbit"], METRICS["bitrate_mbps"]
     [
         (LOWER, 1.1, 0.95, 1.05, "within"),
         (LOWER, 1.1, 0.95, 1.10, "within"),
-        (LOWER, 1.1, 1.05, 1.15, "cannot be told"),
+        (LOWER, 1.1, 1.05, 1.15, "inconclusive"),
         (LOWER, 1.1, 1.11, 1.30, "exceeded"),
-        (LOWER, 1.1, 1.10, 1.30, "cannot be told"),
+        (LOWER, 1.1, 1.10, 1.30, "inconclusive"),
         (HIGHER, 0.95, 0.96, 1.10, "within"),
-        (HIGHER, 0.95, 0.90, 1.10, "cannot be told"),
+        (HIGHER, 0.95, 0.90, 1.10, "inconclusive"),
         (HIGHER, 0.95, 0.70, 0.94, "exceeded"),
-        (HIGHER, 0.95, None, None, "cannot be told"),
+        (HIGHER, 0.95, None, None, "inconclusive"),
     ],
 )
-def test_an_interval_is_on_one_side_or_cannot_tell(
+def test_an_interval_is_on_one_side_or_inconclusive(
     metric: Metric, bound: float, low: float | None, high: float | None, standing: Standing
 ) -> None:
     assert Limit(metric, "ratio", bound).standing(low, high) == standing

@@ -118,19 +118,19 @@ RECORDS = sweep({"baseline": 1, "rfs": 1.4}, blocks=10, base=1000, spread=0.03, 
         ("cpu=-50%", "exceeded", "exceeded"),
         ("bitrate=+30%", "exceeded", "within"),
         ("bitrate=+50%", "exceeded", "exceeded"),
-        ("bitrate=+40%", "exceeded", "cannot be told"),
+        ("bitrate=+40%", "exceeded", "inconclusive"),
         ("bitrate=-5%", "within", "within"),
         ("bitrate=+50", "exceeded", "within"),
         ("bitrate=+150", "exceeded", "exceeded"),
         ("bitrate=300", "exceeded", "within"),
         ("bitrate=200", "within", "within"),
-        ("bitrate=250", "cannot be told", "within"),
+        ("bitrate=250", "inconclusive", "within"),
         ("retransmits=+5", "within", "within"),
         ("retransmits=0", "within", "within"),
-        ("loss_percent=1", "cannot be told", "cannot be told"),
+        ("loss_percent=1", "inconclusive", "inconclusive"),
     ],
 )
-def test_a_limit_is_kept_exceeded_or_cannot_be_told(
+def test_a_limit_is_kept_exceeded_or_inconclusive(
     limit: str, baseline: Standing, rfs: Standing
 ) -> None:
     found = judged(RECORDS, limit)
@@ -142,7 +142,7 @@ def test_a_limit_is_kept_exceeded_or_cannot_be_told(
 def test_the_worst_limit_counts() -> None:
     for limits, standing in (
         (["bitrate=+30%", "cpu=-10%"], "within"),
-        (["bitrate=+40%", "cpu=-10%"], "cannot be told"),
+        (["bitrate=+40%", "cpu=-10%"], "inconclusive"),
         (["bitrate=+40%", "cpu=-50%"], "exceeded"),
         ([], "within"),
     ):
@@ -151,7 +151,7 @@ def test_the_worst_limit_counts() -> None:
 
 def test_a_doubt_about_the_runs_is_one_about_the_limits() -> None:
     few = judged([one for one in RECORDS if (one.block or 0) < 5], "bitrate=+0%", "bitrate=100")
-    assert [one.standing for one in row(few, "rfs").limits] == ["cannot be told"] * 2
+    assert [one.standing for one in row(few, "rfs").limits] == ["inconclusive"] * 2
     assert all("5 runs" in one.doubt for one in row(few, "rfs").limits)
     without = [
         one.model_copy(update={"valid": False, "reasons": ["died"]})
@@ -160,7 +160,7 @@ def test_a_doubt_about_the_runs_is_one_about_the_limits() -> None:
         for one in RECORDS
     ]
     relative, absolute = row(judged(without, "bitrate=+0%", "bitrate=100"), "rfs").limits
-    assert (relative.standing, absolute.standing) == ("cannot be told", "within")
+    assert (relative.standing, absolute.standing) == ("inconclusive", "within")
 
 
 def test_a_limit_at_the_truth_is_decided_wrongly_as_rarely_as_its_interval_promises() -> None:
@@ -173,4 +173,4 @@ def test_a_limit_at_the_truth_is_decided_wrongly_as_rarely_as_its_interval_promi
     for side in ("within", "exceeded"):
         count = found.count(side)
         assert stats.binomtest(count, len(found), 0.025, "greater").pvalue > 0.01, (side, count)
-    assert found.count("cannot be told") > 180
+    assert found.count("inconclusive") > 180

@@ -81,7 +81,7 @@ def floor(name: str) -> float:
         f"at least {choice.WORTHWHILE * 100:.0f} %",
         f"{compare.ALLOWANCE * 100:.0f} % for each sweep are assumed",
         f"Exit code {compare.WORSE}",
-        f"{compare.CANNOT_TELL} is",
+        f"{compare.INCONCLUSIVE} is",
         f"by {floor('slowest_share'):g}",
         f"and {floor('retransmits_per_gbit'):.0f} more per Gbit",
         f"and {floor('dropped_per_gbit'):.0f} more per Gbit",

@@ -130,11 +130,11 @@ def test_a_report_shows_every_reason_and_the_caveats(steerlab: Cli, tmp_path: Pa
     ("b", "limit", "code", "standing"),
     [
         ("slow", "bitrate=-30%", 0, "within"),  # worse, but not by more than is accepted
-        ("slow", "bitrate=-20%", 5, "cannot be told"),
+        ("slow", "bitrate=-20%", 5, "inconclusive"),
         ("slow", "bitrate=-10%", 4, "exceeded"),
         ("fast", "bitrate=+30%", 4, "exceeded"),
         ("fast", "bitrate=200", 0, "within"),
-        ("fast", "p99_us=+10%", 5, "cannot be told"),
+        ("fast", "p99_us=+10%", 5, "inconclusive"),
     ],
 )
 def test_with_limits_they_decide(
