@@ -1,13 +1,14 @@
-"""Latency and CPU time per Gbit of six configurations under switchback, beside sockperf run by hand on the same lab.
+"""Latency and CPU time per Gbit of six configurations under switchback, beside runs by hand on the same lab.
 
     .venv/bin/python -m benchmarks.latency > benchmarks/latency.json        (root, 35 minutes)
 
 Words after it are rates of a stream: 300M, 0 for no limit. At each rate a sweep of mixed traffic at 4 pairs takes the
-time of two `sweep --quick`; `detectable` is the smallest ratio that it finds. `by_hand` needs no code of a measurement: the
-agent applies a configuration, four iperf3 and one sockperf with a connection of its own run for 2 s; the configurations
-come in random order in each round. Its ratios and intervals are estimated as those of any sweep, and `agreement` is the
-ratio of both ratios with its 90 % interval. `level` is the median over windows or runs. `clients` compares the client of
-episodes, with one connection, with sockperf, both in turns in the baseline.
+time of two `sweep --quick`; `detectable` is the smallest ratio that it finds. `by_hand` needs no schedule and no window: the
+agent applies a configuration, four iperf3 and the client of episodes run for 2 s, with as many new connections as an
+episode has, because p99 over several connections is not the mean p99 of one; the configurations come in random order in
+each round. Its ratios and intervals are estimated as those of any sweep, and `agreement` is the ratio of both ratios with
+its 90 % interval. `level` is the median over windows or runs. `clients` compares this client, with one connection,
+with sockperf, both in turns in the baseline.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from analysis.load import load
 from analysis.metrics import METRICS
@@ -35,8 +37,9 @@ from experiments.host import calls
 from experiments.targets import roundtrips
 from infra.lab import layout
 from infra.settings import StackSettings
-from infra.traffic import pingpong, sockperf
-from infra.traffic.contract import Values
+from infra.traffic import pingpong
+from infra.traffic.contract import QUANTILES, Failure, Values
+from infra.traffic.rr import CONNECTIONS, Rr
 
 # Seconds of a window, and episodes: without a limit fewer round trips are in a second, and they vary more.
 RATES = {"300M": (0.4, 60), "0": (1.5, 25)}
@@ -44,6 +47,14 @@ PAIRS, ROUNDS, CLIENTS, SEED = 4, 15, 30, 20261127
 SECONDS = 2
 LATENCY = ("p50_us", "p99_us", "p999_us")
 EVERY = (*LATENCY, "cpu_s_per_gbit", "bitrate_mbps")
+
+
+class Window(NamedTuple):
+    """Of a run of sockperf."""
+
+    duration: int = SECONDS
+    omit: int = 0
+    streams: int = 1
 
 
 def main(asked: list[str]) -> None:
@@ -81,7 +92,7 @@ def switchback(rate: str, seconds: float, episodes: int) -> tuple[float, list[Re
 
 
 def by_hand(state: StackSettings, rate: str) -> list[Record]:
-    """A record of each run of sockperf."""
+    """A record of each run."""
     draw = random.Random(SEED)  # noqa: S311
     plans = switching.plans(state)
     found = []
@@ -89,14 +100,17 @@ def by_hand(state: StackSettings, rate: str) -> list[Record]:
         for name in draw.sample(switching.NAMES, len(switching.NAMES)):
             calls.call("apply", plan=plans[name])
             with switching.traffic(state, SECONDS + 5, "-b", rate):
-                found.append(recorded(name, block, of_sockperf(state)))
+                found.append(recorded(name, block, of_pingpong(state, CONNECTIONS)))
     calls.call("apply", plan=plans["baseline"])
     return found
 
 
 def both_clients(state: StackSettings, rate: str) -> list[Record]:
     """Both clients in turns, as if they were configurations."""
-    clients = {"baseline": of_sockperf, "pingpong": of_pingpong}
+    clients: dict[str, Callable[[StackSettings], dict[float, float]]] = {
+        "baseline": of_sockperf,
+        "pingpong": partial(of_pingpong, connections=1),
+    }
     draw = random.Random(SEED)  # noqa: S311
     found = []
     for block in range(CLIENTS):
@@ -109,36 +123,28 @@ def both_clients(state: StackSettings, rate: str) -> list[Record]:
 def of_sockperf(state: StackSettings) -> dict[float, float]:
     """Microseconds by fraction."""
     pair = layout.pair(state.stack, PAIRS + 1, host=False)
-    words = [
-        "sockperf", "ping-pong", "--ip", str(pair.address), "--port", str(pair.port), "--tcp",
-        "--msg-size", "64", "--time", str(SECONDS),
-    ]  # fmt: skip
-    done = subprocess.run(
-        [*within(state), *words], capture_output=True, text=True, check=True, timeout=30
-    )
-    return sockperf.quantiles(done.stdout, 10**9)
+    kind, window = Rr(), Window()
+    words = kind.client(str(pair.address), pair.port, window)
+    done = subprocess.run([*within(state), *words], capture_output=True, check=False, timeout=30)
+    return known(kind.parse(done.stdout, done.stderr, done.returncode, window))
 
 
-def of_pingpong(state: StackSettings) -> dict[float, float]:
+def of_pingpong(state: StackSettings, connections: int) -> dict[float, float]:
+    """The same of the client of episodes."""
     pair = layout.pair(state.stack, PAIRS + 1, host=False)
-    words = [
-        "python3",
-        "-I",
-        pingpong.__file__,
-        str(pair.address),
-        str(pair.port),
-        "tcp",
-        "64",
-        "1",
-    ]
+    words = ["python3", "-I", pingpong.__file__, str(pair.address), str(pair.port), "tcp", "64"]
+    words.append(str(connections))
     with subprocess.Popen([*within(state), *words], stdout=subprocess.PIPE) as client:
         time.sleep(SECONDS + 0.5)
         client.send_signal(signal.SIGTERM)
         trips = roundtrips.read(client.communicate()[0], b"", client.wait())
-    values = roundtrips.Probe(PAIRS + 1, trips).within(0, time.monotonic())
-    if not isinstance(values, Values):
-        raise RuntimeError(values.text)
-    return dict(values.latency)
+    return known(roundtrips.Probe(PAIRS + 1, trips).within(0, time.monotonic()))
+
+
+def known(found: Values | Failure) -> dict[float, float]:
+    if isinstance(found, Failure):
+        raise RuntimeError(found.text)
+    return dict(found.latency)
 
 
 def within(state: StackSettings) -> list[str]:
@@ -148,12 +154,9 @@ def within(state: StackSettings) -> list[str]:
     return ["ip", "netns", "exec", pair.client_namespace, "taskset", "-c", cores]
 
 
-def recorded(name: str, block: int, known: dict[float, float]) -> Record:
-    values: dict[str, float | None] = {
-        "p50_us": known[0.5],
-        "p99_us": known[0.99],
-        "p999_us": known[0.999],
-    }
+def recorded(name: str, block: int, quantiles: dict[float, float]) -> Record:
+    """A quantile is None where the messages were too few for it."""
+    values = {of: quantiles.get(part) for part, of in QUANTILES.items()}
     return Record(
         target="lab", configuration=name, replicas=1, valid=True, block=block, duration=SECONDS,
         traffic="rr", pairs=[Pair(index=1, values=values)],
