@@ -157,9 +157,12 @@ class Datagrams(Model):
 
     node: Text
     sent: Count | None = Field(
-        description="OutDatagrams of the clients; null if a client is on a node that was not read."
+        description="OutDatagrams, also of servers that reply; null if a client is on a node that "
+        "was not read."
     )
-    delivered: Count = Field(description="InDatagrams: read by the receiving programs.")
+    delivered: Count = Field(
+        description="InDatagrams: read by the receiving programs, also replies by clients."
+    )
     socket_drops: Count = Field(
         description="RcvbufErrors: dropped because the receive buffer of a socket was full."
     )

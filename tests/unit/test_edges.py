@@ -214,6 +214,16 @@ def test_datagrams_of_all_pods_are_added() -> None:
     }  # fmt: skip
 
 
+def test_replies_are_sent_and_delivered_as_requests_are() -> None:
+    """Both sides are summed: what is sent and not delivered was lost."""
+    before = of_pods((0, 0, 0, 0, 0), (0, 0, 0, 0, 0))
+    requests, replies = 1000, 990  # 10 requests were lost, and 5 replies
+    client, server = (replies - 5, 0, requests, 0, 0), (requests - 10, 0, replies, 0, 0)
+    found = procstat.datagrams(before, of_pods(client, server), "lab")
+    assert found is not None and found.sent is not None
+    assert found.sent - found.delivered == 15
+
+
 def test_datagrams_are_known_only_where_they_were_read() -> None:
     without = of_pods(node=3)
     assert procstat.datagrams(without, without, "n") is None
