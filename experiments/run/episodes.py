@@ -16,8 +16,10 @@ from experiments.validity import Reason
 from infra import traffic, untrusted
 from infra.configurations import ROLES, Configuration
 from infra.settings import StackSettings
+from infra.traffic import pingpong
 from infra.traffic.contract import Kind
 from infra.traffic.mixed import Mixed
+from infra.traffic.rr import Rr
 from infra.traffic.stream import Stream
 
 # Seconds of traffic before the first window settles. On the lab, 4 pairs are at their rate 0.3 s after they connect.
@@ -38,6 +40,8 @@ READINGS_A_SECOND = 400
 # JSON values in the agent's answer: of a window with 100 receive queues of NICs, of a pair in it, and
 # of a reading beside one for each pair.
 VALUES, VALUES_OF_PAIR, VALUES_OF_READING = 1000, 20, 4
+# Round trips of one client in a second, which keeps a limited number of them. On the lab it has 5,000 to 10,000.
+TRIPS_A_SECOND = 20_000
 _LEASE_S = 7200
 
 
@@ -65,11 +69,13 @@ def cannot(asked: Options, state: StackSettings, steered: int) -> str:
     count = len(asked.configurations)
     end = Timing(asked.window, asked.settle).end(count)
     needed = math.ceil(end) + state.section.AROUND_A_RUN_S
+    kinds = traffic.of(asked.traffic).kinds
+    kept = pingpong.MOST / TRIPS_A_SECOND
     reasons = {
         "steers one server node alone (steerNodes=server), not several": steered > 1,
         "cannot have a new lab for each run (--isolation fresh)": asked.isolation == "fresh",
         f"measures TCP streams (--traffic {Stream.name} or {Mixed.name}), not {asked.traffic}": (
-            not isinstance(traffic.of(asked.traffic).kinds[0], Stream)
+            not isinstance(kinds[0], Stream)
         ),
         f"takes at most {MAX_PLANS} configurations": count > MAX_PLANS,
         "takes fewer configurations or pairs: the agent's answer would be too large": (
@@ -77,6 +83,10 @@ def cannot(asked: Options, state: StackSettings, steered: int) -> str:
         ),
         f"takes at most {MAX_SECONDS} seconds an episode: give shorter windows (--window)": (
             end > MAX_SECONDS
+        ),
+        f"keeps the round trips of at most {kept:.0f} seconds an episode, and these windows take {end:.0f}: give "
+        "shorter windows (--window) or fewer configurations": (
+            end > kept and any(isinstance(kind, Rr) for kind in kinds)
         ),
         f"needs a lease of at least {needed}s for an episode with its start and end, or none, "
         f"not lease={state.lease}": (

@@ -23,7 +23,8 @@ from infra.traffic.contract import QUANTILES, Failure, Values
 FRACTIONS = (0, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999, 1)
 # Of one trip: two numbers of four bytes; base64 needs four bytes for three.
 _MOST_BYTES = 8 * pingpong.MOST
-_MOST_OUTPUT = _MOST_BYTES * 4 // 3 + 10_000
+# What is beside them: above all the times of lost requests, one in 0.25 s.
+_MOST_OUTPUT = _MOST_BYTES * 4 // 3 + 100_000
 # The most that the difference of two clocks may be unsure; a window of 0.1 s loses that much at both ends.
 MOST_UNSURE_S = 0.02
 
@@ -39,17 +40,23 @@ SAME = Clock()
 
 
 class Trips(NamedTuple):
-    """All round trips of a client, in order: begin and end, ns by its monotonic clock."""
+    """All round trips of a client, in order: begin and end, ns by its monotonic clock.
+
+    `lost` are the times of requests without a reply. `full`: the client kept no later trips.
+    """
 
     began: Sequence[int]
     ended: Sequence[int]
-    lost: int = 0
+    lost: Sequence[int] = ()
     full: bool = False
 
 
+_Time = Annotated[int, Field(ge=0, le=2**62)]
+
+
 class _Document(BaseModel):
-    start: Annotated[int, Field(ge=0, le=2**62)]
-    lost: Annotated[int, Field(ge=0)]
+    start: _Time
+    lost: list[_Time]
     full: bool
     trips: str
 
@@ -93,29 +100,47 @@ def within(trips: Trips, first: float, last: float, clock: Clock = SAME) -> Valu
     if clock.unsure > MOST_UNSURE_S:
         words = f"the clock of the client is known to {clock.unsure * 1000:.1f} ms only"
         return Failure("window", f"{words}, not to {MOST_UNSURE_S * 1000:.0f} ms")
-    first, last = (
-        round((at - clock.offset + margin) * 1e9)
-        for at, margin in ((first, clock.unsure), (last, -clock.unsure))
-    )
-    part = slice(bisect_left(trips.began, first), bisect_right(trips.ended, last))
+    unsure = round(clock.unsure * 1e9)
+    start, end = (round((at - clock.offset) * 1e9) for at in (first, last))
+    if missing := _missing(trips, start - unsure, end + unsure):
+        return missing
+    start, end = start + unsure, end - unsure
+    part = slice(bisect_left(trips.began, start), bisect_right(trips.ended, end))
     taken = sorted(
-        end - began for began, end in zip(trips.began[part], trips.ended[part], strict=True)
+        until - since for since, until in zip(trips.began[part], trips.ended[part], strict=True)
     )
     if len(taken) < 2:
-        full = f": the client keeps {len(trips.began)} in an episode" if trips.full else ""
-        return Failure("traffic", f"no request was sent and answered in this window{full}")
+        return Failure("traffic", "no request was sent and answered in this window")
     latency = quantiles(taken)
     known = dict(latency)
     numbers = {name: known[one] for one, name in QUANTILES.items() if one in known}
     absent = [name for name in QUANTILES.values() if name not in numbers]
     words = f"{len(taken)} round trips are too few for {', '.join(absent)}: give longer windows"
-    lost = f"{trips.lost} requests of the episode had no answer"
-    rate = round(len(taken) * 1e9 / (last - first), 3)
+    rate = round(len(taken) * 1e9 / (end - start), 3)
     return Values(
         {**numbers, "requests_per_second": rate},
         latency=tuple(latency),
-        warnings=(*([words] if absent else []), *([lost] if trips.lost else [])),
+        warnings=(words,) if absent else (),
     )
+
+
+def _missing(trips: Trips, start: int, end: int) -> Failure | None:
+    """Why trips between these times (ns) are not known: their latency would be too good."""
+    waited = round(pingpong.LOST_S * 1e9)
+    lost = sum(sent < end and start < sent + waited for sent in trips.lost)
+    if lost:
+        return Failure(
+            "traffic",
+            f"requests of this window without an answer within {pingpong.LOST_S} s: {lost}; lower the load "
+            "(for example mixed:rate=300M), or use TCP (protocol=tcp)",
+        )
+    if trips.full and (not trips.ended or trips.ended[-1] < end):
+        return Failure(
+            "traffic",
+            f"the client keeps the first {len(trips.began):,} round trips of an episode, and this window has "
+            "later ones: give shorter windows (--window) or fewer configurations",
+        )
+    return None
 
 
 class Probe(NamedTuple):

@@ -4,7 +4,8 @@ One request is in flight, on each of several connections in turn. A request has 
 sockperf, so sockperf's server answers it. SIGTERM ends the client; it then prints one JSON object:
 `trips` are pairs of 32-bit numbers (little-endian, zlib, base64) in units of 100 ns: from the begin
 of the trip before, for the first from `start`, to the begin of this one, and from request to reply.
-`start` is by CLOCK_MONOTONIC.
+`start` is by CLOCK_MONOTONIC, and so are the times of `lost`, at which datagrams without a reply were
+sent, in ns.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ class Ended(Exception):
 
 
 class Trips:
-    """The begin and the length of each round trip, ns; and how many datagrams had no reply."""
+    """The begin and the length of each round trip, and when each datagram without a reply was sent, ns."""
 
     def __init__(self) -> None:
         self.began = array("q")
         self.took = array("q")
-        self.lost = 0
+        self.lost = array("q")
 
     def document(self) -> dict[str, object]:
         start = self.began[0] if self.began else 0
@@ -57,7 +58,7 @@ class Trips:
         packed = zlib.compress(numbers.tobytes(), 1)
         return {
             "start": start,
-            "lost": self.lost,
+            "lost": self.lost.tolist(),
             "full": len(self.began) >= MOST,
             "trips": base64.b64encode(packed).decode(),
         }
@@ -98,7 +99,7 @@ def measure(sockets: list[socket.socket], length: int, trips: Trips) -> None:
         except BlockingIOError:
             if kind == socket.SOCK_STREAM:
                 raise TimeoutError(f"no reply within {BROKEN_S} seconds") from None
-            trips.lost += 1
+            trips.lost.append(began)
             continue
         ended = now()
         if len(trips.took) < MOST:

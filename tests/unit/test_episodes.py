@@ -181,6 +181,7 @@ SWITCHED: dict[str, Any] = {
         ({"traffic": "udp"}, "method: switchback measures TCP streams"),
         ({"traffic": "rr"}, "method: switchback measures TCP streams"),
         ({"window": 60, "configurations": ",".join(NAMES), "settle": 60}, "at most 600 seconds"),
+        ({"traffic": "mixed", "window": 60}, "method: switchback keeps the round trips"),
         ({"config": {"lease": "30s"}, "window": 10}, "method: switchback needs a lease"),
         ({"window": 0.01}, "window: must be greater than or equal to 0.1"),
         ({"method": "both"}, "method: must be"),
@@ -191,9 +192,13 @@ def test_what_cannot_be_switched_is_refused(change: dict[str, Any], words: str) 
         matrix.plan(SWITCHED | change)
 
 
-@pytest.mark.parametrize("traffic", ["stream:congestion=bbr", "mixed", "mixed:rate=300M"])
-def test_what_has_streams_can_be_switched(traffic: str) -> None:
-    assert matrix.plan(SWITCHED | {"traffic": traffic}).method == "switchback"
+@pytest.mark.parametrize(
+    ("traffic", "window"),
+    [("stream:congestion=bbr", 60), ("mixed", 0.4), ("mixed:rate=300M", 45)],
+)
+def test_what_has_streams_can_be_switched(traffic: str, window: float) -> None:
+    made = matrix.plan(SWITCHED | {"traffic": traffic, "window": window})
+    assert made.method == "switchback"
 
 
 def test_answers_that_would_be_too_large_are_refused_before_the_start(

@@ -121,7 +121,7 @@ def test_round_trips_take_turns_over_the_connections_until_the_client_is_ended(
         after = time.monotonic_ns()
     assert len(seen) == CONNECTIONS
     assert len(trips.began) > 50
-    assert (trips.lost, trips.full) == (0, False)
+    assert (list(trips.lost), trips.full) == ([], False)
     assert before - 1000 <= trips.began[0] <= trips.ended[-1] <= after + 1000
     assert all(began <= end for began, end in zip(trips.began, trips.ended, strict=True))
     # one request in flight; times are rounded
@@ -129,10 +129,12 @@ def test_round_trips_take_turns_over_the_connections_until_the_client_is_ended(
     assert all(end <= began + 200 for end, began in zip(trips.ended, later, strict=False))
 
 
-def test_a_lost_datagram_is_counted_and_its_late_reply_is_that_of_no_other() -> None:
+def test_the_time_of_a_lost_datagram_is_kept_and_its_late_reply_is_that_of_no_other() -> None:
     with served("udp", lossy) as (port, _):
         trips = trips_of(roundtrips.read(*ended(client(port, "udp"), 1.0)))
-    assert trips.lost == 1
+    (sent,) = trips.lost
+    assert trips.ended[0] <= sent + 200
+    assert sent + 0.8 * pingpong.LOST_S * 1e9 < trips.began[1]
     took = [end - began for began, end in zip(trips.began, trips.ended, strict=True)]
     assert max(took) < pingpong.LOST_S * 1e9
 
@@ -169,15 +171,15 @@ def document(*trips: tuple[int, int], **changes: Any) -> bytes:
     if sys.byteorder == "big":
         numbers.byteswap()
     packed = base64.b64encode(zlib.compress(numbers.tobytes())).decode()
-    known = {"start": 5_000_000_000, "lost": 0, "full": False, "trips": packed}
+    known = {"start": 5_000_000_000, "lost": [], "full": False, "trips": packed}
     return json.dumps(known | changes).encode()
 
 
 def test_the_output_has_the_times_of_each_trip() -> None:
-    trips = trips_of(roundtrips.read(document((0, 700), (900, 800), lost=3), b"", 0))
+    trips = trips_of(roundtrips.read(document((0, 700), (900, 800), lost=[3, 4]), b"", 0))
     assert list(trips.began) == [5_000_000_000, 5_000_090_000]
     assert list(trips.ended) == [5_000_070_000, 5_000_170_000]
-    assert trips.lost == 3
+    assert trips.lost == [3, 4]
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 10**9)), max_size=50))
@@ -201,6 +203,7 @@ def test_what_the_client_writes_is_read(rows: list[tuple[int, int]]) -> None:
         (b"{}", 0),
         (document((0, 1), start=-1), 0),
         (document((0, 1), start=2**63), 0),
+        (document((0, 1), lost=[-1]), 0),
         (document(trips="AAAA"), 0),
         (document(trips="%"), 0),
         (document(trips=base64.b64encode(zlib.compress(b"12345")).decode()), 0),
@@ -269,14 +272,39 @@ def test_a_quantile_of_too_few_trips_is_missing_with_a_reason(
 def test_without_trips_a_window_has_no_values() -> None:
     trips = steady(100, 0.001, lambda _: 0.0001)
     assert isinstance(roundtrips.within(trips, 11.0, 11.4), Failure)
-    full = roundtrips.within(trips._replace(full=True), 11.0, 11.4)
-    assert isinstance(full, Failure)
-    assert "100" in full.text
     unsure = roundtrips.within(trips, 10.0, 10.4, Clock(0.0, 0.021))
     assert isinstance(unsure, Failure)
     assert unsure.cause == "window"
     slow = Trips([10_000_000_000], [10_600_000_000])
     assert isinstance(roundtrips.within(slow, 10.1, 10.5), Failure)
+
+
+def test_a_window_beyond_the_kept_trips_has_no_values() -> None:
+    """The last of them ends at 10.8991 s."""
+    trips = steady(900, 0.001, lambda _: 0.0001)._replace(full=True)
+    for first, last in ((10.6, 11.0), (11.0, 11.4)):
+        found = roundtrips.within(trips, first, last)
+        assert isinstance(found, Failure)
+        assert "--window" in found.text
+    assert isinstance(roundtrips.within(trips, 10.4, 10.899), Values)
+    # with a clock that is not known exactly
+    assert isinstance(roundtrips.within(trips, 10.4, 10.899, Clock(0.0, 0.001)), Failure)
+    assert isinstance(roundtrips.within(Trips([], [], full=True), 10.0, 10.4), Failure)
+
+
+def test_a_window_with_a_lost_request_has_no_values() -> None:
+    """Without it, the slowest of all would improve the latency."""
+    trips = steady(2000, 0.001, lambda _: 0.0001)
+    sent = 10.5
+    lost = trips._replace(lost=[round(sent * 1e9)])
+    for first, last in ((10.4, 10.8), (10.2, 10.51), (10.74, 11.0), (10.55, 10.65)):
+        found = roundtrips.within(lost, first, last)
+        assert isinstance(found, Failure)
+        assert found.cause == "traffic"
+    for first, last in ((10.1, 10.499), (10.751, 11.1)):
+        assert isinstance(roundtrips.within(lost, first, last), Values)
+        # the client's clock is not known exactly
+        assert isinstance(roundtrips.within(lost, first, last, Clock(0.0, 0.002)), Failure)
 
 
 def test_the_client_s_clock_is_corrected_and_what_is_unsure_left_out() -> None:
