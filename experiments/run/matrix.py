@@ -136,9 +136,15 @@ def plan(wanted: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None
             tell(f"method isolated: switchback {why}")
             made = plans.make(_asked(layer, defaults, "isolated"), known=known, cpus=cpus)
     if made.until_ci is not None and made.baseline not in made.configurations:
-        raise InvalidInput("until_ci: the baseline must be among the configurations")
+        raise InvalidInput(
+            "until_ci: the baseline must be among the configurations: add it, name another one "
+            f"(--baseline NAME), or leave {options.flag('until_ci')} out"
+        )
     if made.until_ci is not None and BITRATE.name not in state.pairs[1].metrics:
-        raise InvalidInput(f"until_ci: is about the bitrate, which traffic {made.traffic} lacks")
+        raise InvalidInput(
+            f"until_ci: is about the bitrate, which traffic {made.traffic} does not measure: leave "
+            f"{options.flag('until_ci')} out, or give --traffic mixed"
+        )
     config.state("sweep", made.stack(made.configurations[0], max(made.replicas), path))
     if made.method == "switchback":
         words = episodes.unread(made.replicas, len(made.configurations), made.timing)

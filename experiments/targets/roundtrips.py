@@ -110,7 +110,8 @@ def within(trips: Trips, first: float, last: float, clock: Clock = SAME) -> Valu
         until - since for since, until in zip(trips.began[part], trips.ended[part], strict=True)
     )
     if len(taken) < 2:
-        return Failure("traffic", "no request was sent and answered in this window")
+        words = "no two requests were sent and answered in this window"
+        return Failure("traffic", f"{words}: give longer windows (--window), or lower the load")
     latency = quantiles(taken)
     known = dict(latency)
     numbers = {name: known[one] for one, name in QUANTILES.items() if one in known}

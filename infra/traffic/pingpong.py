@@ -29,6 +29,8 @@ HEADER = struct.Struct("!QHI")
 NUMBER = slice(8)
 # Seconds after which a datagram is lost; a TCP connection that is silent so long is broken.
 LOST_S, BROKEN_S = 0.25, 10
+CLOSED = "the server closed a connection: see whether it still runs, and what it printed"
+SILENT = f"no reply within {BROKEN_S} seconds: see whether the server runs, and has CPU time"
 
 
 class Ended(Exception):
@@ -71,13 +73,17 @@ def connected(kind: int, host: str, port: int, length: int) -> socket.socket:
     one.settimeout(None)  # else each recv(2) has a poll(2) before it
     seconds = BROKEN_S if kind == socket.SOCK_STREAM else LOST_S
     whole = int(seconds)
-    patience = struct.pack("ll", whole, int((seconds - whole) * 1_000_000))
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+    timeout = struct.pack("ll", whole, int((seconds - whole) * 1_000_000))
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
     if kind == socket.SOCK_STREAM:
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # accepted before the next one connects: the server's queue is short
         one.send(HEADER.pack(0, 3, length) + bytes(length - HEADER.size))
-        one.recv(length, socket.MSG_WAITALL)
+        try:
+            if len(one.recv(length, socket.MSG_WAITALL)) != length:
+                raise ConnectionError(CLOSED)
+        except BlockingIOError:
+            raise TimeoutError(SILENT) from None
     return one
 
 
@@ -93,12 +99,12 @@ def measure(sockets: list[socket.socket], length: int, trips: Trips) -> None:
             send(request)
             while True:
                 if receive(reply, length, whole) != length:
-                    raise ConnectionError("the server has closed a connection")
+                    raise ConnectionError(CLOSED)
                 if reply[NUMBER] == request[NUMBER]:  # else a late reply to a lost datagram
                     break
         except BlockingIOError:
             if kind == socket.SOCK_STREAM:
-                raise TimeoutError(f"no reply within {BROKEN_S} seconds") from None
+                raise TimeoutError(SILENT) from None
             trips.lost.append(began)
             continue
         ended = now()

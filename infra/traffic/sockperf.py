@@ -73,11 +73,14 @@ def _lasted(seconds: float, window: Window) -> Failure | None:
     if seconds < expected - slack:
         text = (
             f"the last answer came after {seconds:.3f} s of {expected:.3f} s: a message was lost, "
-            "and sockperf waits for its answer without end"
+            "and sockperf waits for its answer without end; lower the load, or use protocol=tcp"
         )
         return Failure("traffic", text)
     if seconds > window.duration + slack:
-        text = f"sockperf reports {seconds:.3f} s of messages instead of {expected:.3f} s"
+        text = (
+            f"sockperf reports {seconds:.3f} s of messages instead of {expected:.3f} s: reduce the load "
+            "on the client's cores, or give longer runs (--duration)"
+        )
         return Failure("window", text)
     return None
 

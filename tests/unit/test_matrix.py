@@ -252,6 +252,6 @@ def test_a_sweep_is_told_line_by_line() -> None:
 
 
 def test_a_sweep_without_a_bitrate_does_not_stop_at_its_interval() -> None:
-    with pytest.raises(InvalidInput, match=r"until_ci: .*rr"):
+    with pytest.raises(InvalidInput, match=r"until_ci: .*rr.*--until-ci out"):
         planned(traffic="rr", until_ci=0.05)
     assert planned(traffic="mixed", until_ci=0.05)[0].until_ci == 0.05

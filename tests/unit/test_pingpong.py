@@ -151,15 +151,40 @@ def test_without_a_server_the_client_fails_with_its_reason(protocol: Literal["tc
     assert f"127.0.0.1 port {port}: " in failure.text
 
 
-def test_a_server_that_closes_a_connection_ends_the_client() -> None:
+@pytest.mark.parametrize("answers", [0, 2])
+def test_a_server_that_closes_a_connection_ends_the_client(answers: int) -> None:
+    """While the client connects, or later."""
+
+    def run(one: socket.socket) -> None:
+        left = answers
+        with one, suppress(ConnectionError):
+            while request := one.recv(SIZE, socket.MSG_WAITALL):
+                if left > 0:
+                    one.sendall(answered(request))
+                else:
+                    one.shutdown(socket.SHUT_WR)
+                left -= 1
+
     def close(server: socket.socket, _: set[int]) -> None:
-        server.accept()[0].close()
+        while True:
+            threading.Thread(target=run, args=(server.accept()[0],), daemon=True).start()
 
     with served("tcp", close) as (port, _):
         process = client(port, "tcp")
         _, err = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert b"port" in err
+    assert f"127.0.0.1 port {port}: {pingpong.CLOSED}\n" == err.decode()
+
+
+def test_a_server_that_accepts_and_does_not_answer_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pingpong, "BROKEN_S", 0.2)
+    with (
+        served("tcp", lambda *_: None) as (port, _),
+        pytest.raises(TimeoutError, match="whether the server runs"),
+    ):
+        pingpong.connected(socket.SOCK_STREAM, "127.0.0.1", port, SIZE)
 
 
 # the output

@@ -247,7 +247,7 @@ def test_a_window_without_latency_does_not_count(lab: Lab) -> None:
     records = measured(2, MIXED)
     assert [record.valid for record in records.values()] == [True, True, False]
     (reason,) = records["rps"].reasons
-    assert reason.startswith("pair 4: no request")
+    assert reason.startswith("pair 4: no two requests")
     assert records["rps"].pairs[2].values["p99_us"] is None
     lab.early = {4}
     assert {reason for record in measured(2, MIXED).values() for reason in record.reasons} == {
