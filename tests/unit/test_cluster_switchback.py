@@ -371,6 +371,18 @@ def test_a_client_whose_clock_is_not_known_measures_nothing(cluster: Cluster) ->
         assert reason.text.startswith("pair 3: the clock of the client is known to")
 
 
+def test_a_client_pod_that_is_deleted_before_its_clock_is_known_is_a_reason(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Told, "await_line", lambda *_: "")
+    cluster.later = [*cluster.pods]  # without those of pair 3
+    with pytest.raises(EpisodeLost) as error:
+        mixed(cluster, Latency(PRINTED))
+    assert {reason.cause for reason in error.value.reasons} == {Cause.TOPOLOGY}
+    assert "iperf-client-3 no longer exists" in error.value.reasons[1].text
+    assert cluster.agent is None
+
+
 def test_a_latency_client_that_ends_early_is_a_reason(cluster: Cluster) -> None:
     probe = Latency(Answer(1, "", "10.0.0.3 port 5201: Connection refused"), running=False)
     for window in mixed(cluster, probe):

@@ -247,8 +247,8 @@ class KubernetesBackend:
         with ExitStack() as stack:
             sessions = self._clients(stack, _UNTIL, longer, pods, pairs)
             places = {index: self._pod_shell(pods[1][index]) for index in probing}
-            ask = stack.enter_context(clocks.compared(self._shell(node), places))
             try:
+                ask = stack.enter_context(clocks.compared(self._shell(node), places))
                 start = stack.enter_context(agents.episode(self._shell(node), document))
                 end = document["windows"][-1]
                 length = end["at"] + end["settle"] + end["seconds"] + _AFTER_S
