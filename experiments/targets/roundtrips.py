@@ -25,8 +25,8 @@ FRACTIONS = (0, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999, 1)
 _MOST_BYTES = 8 * pingpong.MOST
 # What is beside them: above all the times of lost requests, one in 0.25 s.
 _MOST_OUTPUT = _MOST_BYTES * 4 // 3 + 100_000
-# The most that the difference of two clocks may be unsure; a window of 0.1 s loses that much at both ends.
-MOST_UNSURE_S = 0.02
+# Largest uncertainty of a clock, as a share of the window, which is shorter by it at both ends.
+MOST_UNSURE = 0.2
 
 
 class Clock(NamedTuple):
@@ -97,9 +97,13 @@ def within(trips: Trips, first: float, last: float, clock: Clock = SAME) -> Valu
     `first` and `last` are its ends, in seconds by the own clock; `clock` is that of the client. All connections
     are pooled. A quantile that fewer trips than one exceed on average is missing, with a warning.
     """
-    if clock.unsure > MOST_UNSURE_S:
+    if clock.unsure > MOST_UNSURE * (last - first):
         words = f"the clock of the client is known to {clock.unsure * 1000:.1f} ms only"
-        return Failure("window", f"{words}, not to {MOST_UNSURE_S * 1000:.0f} ms")
+        needed = math.ceil(15 * clock.unsure / MOST_UNSURE) / 10  # half as much again
+        remedy = (
+            f"give longer windows (--window {needed:g}), or reduce the load on the client's node"
+        )
+        return Failure("window", f"{words}: {remedy}")
     unsure = round(clock.unsure * 1e9)
     start, end = (round((at - clock.offset) * 1e9) for at in (first, last))
     if missing := _missing(trips, start - unsure, end + unsure):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -362,13 +363,29 @@ def test_latency_is_measured_by_the_clock_of_the_agent(cluster: Cluster) -> None
         assert third.outcome.numbers["requests_per_second"] == pytest.approx(1000, rel=0.01)  # type: ignore[union-attr]
 
 
-def test_a_client_whose_clock_is_not_known_measures_nothing(cluster: Cluster) -> None:
+def test_a_client_whose_clock_is_not_known_measures_nothing(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "_QUESTIONS", 2)
     probe = Latency(PRINTED)
-    probe.late = 0.05
+    probe.late = 0.2
     for window in mixed(cluster, probe):
         (reason,) = window.traffic.reasons
         assert reason.cause == Cause.WINDOW
         assert reason.text.startswith("pair 3: the clock of the client is known to")
+
+
+def test_a_client_of_the_same_kernel_has_the_clock_of_the_agent(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes(NODES.servers, (replace(NODES.clients[0], boot_id=NODES.servers[0].boot_id),))
+    monkeypatch.setattr(sys.modules[__name__], "NODES", nodes)
+    monkeypatch.setattr(Told, "await_line", lambda *_: pytest.fail("a clock was asked"))
+    printed = {**TRIPS.document(), "start": 100_000_000_000}
+    for window in mixed(cluster, Latency(Answer(0, json.dumps(printed), ""))):
+        assert window.traffic.reasons == []
+        latency = dict(window.traffic.results[2].outcome.latency)  # type: ignore[union-attr]
+        assert latency[0.5] == 150
 
 
 def test_a_client_pod_that_is_deleted_before_its_clock_is_known_is_a_reason(

@@ -297,11 +297,22 @@ def test_a_quantile_of_too_few_trips_is_missing_with_a_reason(
 def test_without_trips_a_window_has_no_values() -> None:
     trips = steady(100, 0.001, lambda _: 0.0001)
     assert isinstance(roundtrips.within(trips, 11.0, 11.4), Failure)
-    unsure = roundtrips.within(trips, 10.0, 10.4, Clock(0.0, 0.021))
-    assert isinstance(unsure, Failure)
-    assert unsure.cause == "window"
     slow = Trips([10_000_000_000], [10_600_000_000])
     assert isinstance(roundtrips.within(slow, 10.1, 10.5), Failure)
+
+
+@pytest.mark.parametrize("window", [0.1, 0.4, 2.0])
+def test_the_clock_may_be_uncertain_by_a_fifth_of_the_window(window: float) -> None:
+    trips = steady(3000, 0.001, lambda _: 0.0001)
+    known = roundtrips.within(trips, 10.1, 10.1 + window, Clock(0.0, 0.19 * window))
+    assert values_of(known).numbers["requests_per_second"] == pytest.approx(1000, rel=0.05)
+    unsure = Clock(0.0, 0.21 * window)
+    failure = roundtrips.within(trips, 10.1, 10.1 + window, unsure)
+    assert isinstance(failure, Failure)
+    assert failure.cause == "window"
+    # its remedy is one
+    needed = float(failure.text.partition("--window ")[2].partition(")")[0])
+    assert isinstance(roundtrips.within(trips, 10.1, 10.1 + needed, unsure), Values)
 
 
 def test_a_window_beyond_the_kept_trips_has_no_values() -> None:

@@ -36,7 +36,7 @@ from experiments.targets.kubernetes.shell import (
     looked,
     run,
 )
-from experiments.targets.roundtrips import Probe, Trips
+from experiments.targets.roundtrips import SAME, Probe, Trips
 from experiments.validity import Cause, Reason
 from infra import traffic
 from infra.errors import PrerequisiteMissing, Refusal
@@ -246,7 +246,11 @@ class KubernetesBackend:
         )
         with ExitStack() as stack:
             sessions = self._clients(stack, _UNTIL, longer, pods, pairs)
-            places = {index: self._pod_shell(pods[1][index]) for index in probing}
+            places = {
+                index: self._pod_shell(pods[1][index])
+                for index in probing
+                if self._kernel(pods[1][index].node) != node.kernel_id
+            }
             try:
                 ask = stack.enter_context(clocks.compared(self._shell(node), places))
                 start = stack.enter_context(agents.episode(self._shell(node), document))
@@ -267,7 +271,7 @@ class KubernetesBackend:
                 session.say("stop")
             deadline = time.monotonic() + _END_S
             answers = {index: one.finish(deadline) for index, one in sessions.items()}
-        probed = [Probe(i, _trips(answers.pop(i)), clock[i]) for i in probing]
+        probed = [Probe(i, _trips(answers.pop(i)), clock.get(i, SAME)) for i in probing]
         outcomes = [
             self._result(index, answers[index], longer) for index in early if index in answers
         ]
@@ -357,9 +361,12 @@ class KubernetesBackend:
 
     def _counted(self, name: str) -> str:
         """The measured node with the kernel of this node."""
-        kernels = {node.name: node.kernel_id for node in self._what.nodes}
-        same = (node.name for node in self._measured() if node.kernel_id == kernels.get(name))
-        return next(same, name)
+        kernel = self._kernel(name)
+        return next((node.name for node in self._measured() if node.kernel_id == kernel), name)
+
+    def _kernel(self, name: str) -> str | None:
+        """The identity of the kernel of a node, which other nodes may share."""
+        return next((one.kernel_id for one in self._what.nodes if one.name == name), None)
 
 
 def plan_of(what: ClusterMeasurement, node: NodeOf, pods: Mapping[str, str]) -> dict[str, Any]:
