@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from analysis.limits import parse as parse_limit
-from analysis.metrics import BITRATE
+from analysis.metrics import BITRATE, Metric
 from experiments.run import episodes, options
 from experiments.run import plan as plans
+from experiments.run.measurable import Way
 from experiments.run.options import Options
 from experiments.run.plan import SweepPlan
 from experiments.targets import TARGETS
@@ -115,7 +116,8 @@ def plan(wanted: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None
     layer = options.layer(own)
     method = options.method_of(layer)
     asked = _asked(layer, defaults, method or "switchback")
-    _refuse_unmeasured(asked)
+    # isolated runs measure all that windows do
+    _refuse_unmeasured(asked, asked.method if method else "isolated")
     path = "host" if "host" in asked.paths else "overlay"
     # Invalid settings of the target must be reported before a cluster is contacted.
     state = config.state("sweep", asked.stack("baseline", 1, path))
@@ -168,22 +170,37 @@ def _better_isolated(asked: Options) -> str:
         return "compares within an episode, and nothing is compared"
     if asked.pod_cpu_limit:
         return "reads no throttling (--pod-cpu-limit)"
-    return ""
+    way = Way(of_traffic(asked.traffic), "switchback", min(asked.replicas))
+    limited = (parse_limit(text).metric for text in asked.limits)
+    return next(
+        (f"does not measure {one.name} (--limit)" for one in limited if not way.has(one)), ""
+    )
 
 
-def _refuse_unmeasured(asked: Options) -> None:
-    """Raise `InvalidInput` for a limit of a metric that this traffic does not measure."""
-    kinds = {name: kind().kinds for name, kind in TRAFFIC.items()}
-    by = {name: {metric for kind in own for metric in kind.metrics} for name, own in kinds.items()}
-    own = by[of_traffic(asked.traffic).name]
+def _refuse_unmeasured(asked: Options, method: Literal["isolated", "switchback"]) -> None:
+    """Raise `InvalidInput` for a limit of a metric that this sweep cannot measure at each number of pairs."""
+    way = Way(of_traffic(asked.traffic), method, min(asked.replicas))
     for text in asked.limits:
-        metric = parse_limit(text).metric.name
-        others = [name for name, metrics in by.items() if metric in metrics]
-        if others and metric not in own:
+        metric = parse_limit(text).metric
+        if not way.has(metric):
             raise InvalidInput(
-                f"limit: {text}: traffic {asked.traffic} does not measure {metric}; "
-                f"{' and '.join(others)} do: give --traffic {others[-1]}, or another limit"
+                f"limit: {text}: {metric.name} is not measured with traffic {asked.traffic}, method {method} "
+                f"and replicas {way.pairs}: give {_measuring(metric, way)}another limit"
             )
+
+
+def _measuring(metric: Metric, way: Way) -> str:
+    """The nearest way to measure a metric, if any, for the command line."""
+    others = [(f"--traffic {name}", kind()) for name, kind in [*TRAFFIC.items()][::-1]]
+    near = [
+        ("--replicas without 1", way._replace(pairs=2)),
+        ("--method isolated", way._replace(method="isolated")),
+        *((words, way._replace(traffic=other)) for words, other in others),
+    ]
+    far = [
+        (f"--method isolated {words}", Way(other, "isolated", way.pairs)) for words, other in others
+    ]
+    return next((f"{words}, or " for words, one in (*near, *far) if one.has(metric)), "")
 
 
 def refuse_without_baseline(asked: Options) -> None:

@@ -9,16 +9,20 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analysis.metrics import METRICS
 from benchmarks.synthetic import sweep as synthetic
 from experiments import cli, signals
 from experiments.run import matrix, options, plan
+from experiments.run.measurable import Way
 from infra.errors import InvalidInput
+from infra.traffic import TRAFFIC
 
 OWN = "mine: {nic: {flows: 64}}\nbaseline: {}\n"
 # Another value than the usual one, for each option, as the command line has it.
@@ -39,7 +43,7 @@ OTHER = {
     "isolation": "fresh",
     "seed": "77",
     "baseline": "rps",
-    "limits": "cpu=+10%,retransmits=+5",
+    "limits": "cpu=+10%,total_mbps=200",
     "method": "isolated",
     "window": "0.5",
     "settle": "0.3",
@@ -214,14 +218,60 @@ def test_a_limit_that_cannot_be_read_is_refused(limit: object) -> None:
                      "limits": limit})  # fmt: skip
 
 
-def test_a_limit_of_what_the_traffic_does_not_measure_is_refused() -> None:
-    asked = {"configurations": "baseline,rps", "replicas": "1", "blocks": 2, "seed": 1,
-             "limits": "p99_us=+10%", "method": "isolated"}  # fmt: skip
-    for traffic in ("stream", "udp:rate=100M"):
-        with pytest.raises(InvalidInput, match="p99_us"):
-            matrix.plan({**asked, "traffic": traffic})
-    for traffic in ("rr", "mixed:rate=100M"):
-        assert matrix.plan({**asked, "traffic": traffic}).limits == ("p99_us=+10%",)
+LIMITED = {"configurations": "baseline,rps", "replicas": "2,4", "blocks": 2, "seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("limit", "given", "remedy"),
+    [
+        ("p99_us=+10%", {"traffic": "stream"}, {"traffic": "mixed"}),
+        ("p99_us=+10%", {"traffic": "udp:rate=100M"}, {"traffic": "mixed"}),
+        ("p99_us=+10%", {"traffic": "stream", "method": "switchback"}, {"traffic": "mixed"}),
+        ("bitrate=-5%", {"traffic": "rr"}, {"traffic": "mixed"}),
+        ("cpu_s_per_gbit=+5%", {"traffic": "rr"}, {"traffic": "mixed"}),
+        ("retransmits=+5", {"traffic": "udp"}, {"traffic": "mixed"}),
+        ("retransmits=+5", {"traffic": "mixed", "method": "switchback"}, {"method": "isolated"}),
+        ("retransmits_per_gbit=+50", {"method": "switchback"}, {"method": "isolated"}),
+        ("loss_percent=1", {}, {"traffic": "udp"}),
+        ("loss_percent=1", {"method": "switchback"}, {"method": "isolated", "traffic": "udp"}),
+        ("loss_socket_percent=1", {"traffic": "stream"}, {"traffic": "udp"}),
+        (
+            "loss_socket_percent=1",
+            {"traffic": "mixed:protocol=udp", "method": "switchback"},
+            {"method": "isolated"},
+        ),
+        ("slowest_share=0.5", {"replicas": "1,4"}, {"replicas": "4"}),
+        ("slowest_share=0.5", {"replicas": "1", "traffic": "mixed"}, {"replicas": "2"}),
+    ],
+)
+def test_a_limit_of_what_the_sweep_does_not_measure_is_refused_with_a_remedy(
+    limit: str, given: dict[str, Any], remedy: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidInput, match=limit.partition("=")[0]) as error:
+        matrix.plan({**LIMITED, **given, "limits": limit})
+    for name, value in remedy.items():
+        words = "--replicas without 1" if name == "replicas" else f"--{name} {value}"
+        assert words in str(error.value)
+    assert matrix.plan({**LIMITED, **given, **remedy, "limits": limit}).limits
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_each_metric_can_be_measured_and_so_limited(name: str) -> None:
+    methods: list[Literal["isolated", "switchback"]] = ["isolated", "switchback"]
+    ways = [Way(kind(), method, 2) for kind in TRAFFIC.values() for method in methods]
+    found = [way for way in ways if way.has(METRICS[name])]
+    assert found
+    for way in found:
+        given = {"traffic": str(way.traffic), "method": way.method, "limits": f"{name}=1"}
+        assert matrix.plan({**LIMITED, **given}).method == way.method
+
+
+def test_a_limit_that_isolated_runs_alone_measure_makes_the_sweep_isolated() -> None:
+    told: list[str] = []
+    made = matrix.plan({**LIMITED, "limits": "retransmits_per_gbit=+50"}, told.append)
+    assert made.method == "isolated"
+    assert "retransmits_per_gbit" in told[0]
+    assert matrix.plan({**LIMITED, "limits": "cpu=+5%,dropped_per_gbit=+1"}).method == "switchback"
 
 
 def test_plans_of_the_first_version_are_the_same_experiments() -> None:
