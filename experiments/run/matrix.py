@@ -156,9 +156,10 @@ def plan(wanted: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None
 
 
 def _asked(layer: Mapping[str, Any], defaults: Mapping[str, Any], method: str) -> Options:
-    """All options under a method. Short windows need CUBIC, which is at its rate at once."""
-    usual = {"traffic": options.CUBIC} if method == "switchback" else {}
-    asked = options.read({**usual, **defaults.get(method, {}), **layer, "method": method})
+    """All options under a method."""
+    asked = options.read({**defaults.get(method, {}), **layer, "method": method})
+    if method == "switchback":
+        asked = options.with_congestion(asked)
     if asked.own:
         asked = asked.model_copy(update={"own": str(Path(asked.own).resolve())})
     return asked

@@ -20,12 +20,15 @@ from infra.complaints import complaint, unknown_key, whole
 from infra.errors import InvalidInput
 from infra.settings import Omit, Quota, Replicas, Seconds, Streams
 from infra.traffic import DEFAULT, Named
-from infra.traffic.stream import Stream
+from infra.traffic import of as of_traffic
+from infra.traffic.stream import Stream, StreamOptions
 
 # The options that apply to one method alone.
 OWN = {"isolated": ("duration", "omit"), "switchback": ("window", "settle")}
 WINDOW_S = 0.4
-CUBIC = str(Stream(congestion="cubic"))
+# Of senders under switchback: they are at their rate at once.
+CONGESTION = "cubic"
+CUBIC = str(Stream(congestion=CONGESTION))
 
 
 class Option(NamedTuple):
@@ -140,8 +143,9 @@ class Options(BaseModel):
         default="isolated", exclude_if=lambda method: method == "isolated"
     )
     """switchback: an episode measures all configurations in turn under the same connections, with
-    CUBIC unless --traffic is given, and --runs is the number of episodes; isolated: each run has
-    connections of its own. Default: switchback, where it can measure all configurations"""
+    CUBIC unless --traffic names another congestion control, and --runs is the number of episodes;
+    isolated: each run has connections of its own. Default: switchback, where it can measure all
+    configurations"""
     window: Annotated[float, Option("SECONDS")] = Field(
         default=WINDOW_S, ge=0.1, le=60, allow_inf_nan=False, exclude_if=lambda s: s == WINDOW_S
     )
@@ -258,6 +262,15 @@ def read(given: Mapping[str, Any]) -> Options:
         return Options.model_validate({alias(field): value for field, value in given.items()})
     except ValidationError as error:
         raise InvalidInput(complaint(error, Options)) from None
+
+
+def with_congestion(options: Options) -> Options:
+    """The same with a congestion control for each sender: a window needs a known one."""
+    wanted = of_traffic(options.traffic)
+    if not isinstance(wanted, StreamOptions) or wanted.congestion:
+        return options
+    named = wanted.model_copy(update={"congestion": CONGESTION})
+    return options.model_copy(update={"traffic": str(named)})
 
 
 def kept(options: Options) -> dict[str, Any]:

@@ -29,19 +29,17 @@ def results(
     measured: Measured,
     ended: Mapping[int, str],
     against: Sequence[Reason] = (),
-    default: str | None = None,
     probed: Sequence[Probe] = (),
 ) -> list[WindowResult]:
     """One result for each window.
 
     The receivers are the pairs `indexes`, `ended` the clients that ended early with their last
-    words, `against` the reasons against all windows, `default` the congestion control of senders
-    for which none is declared, `probed` the pairs whose latency is measured.
+    words, `against` the reasons against all windows, `probed` the pairs whose latency is measured.
     """
     node = str(answer.get("owner", "")).rpartition("/")[2]
     late = f"the agent of node {node} may not use SCHED_FIFO: windows can be late"
     notes = [] if answer.get("fifo", True) else [late]
-    control = congestion(what) or default
+    control = congestion(what)
     latencies = [
         [PairResult(one.pair, one.within(*(edge["at"] for edge in row["edges"]))) for one in probed]
         for row in answer["windows"]

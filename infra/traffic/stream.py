@@ -18,7 +18,8 @@ class StreamOptions(BaseModel):
         str, like(r"[a-z][a-z0-9_]{0,14}|", "must be a TCP congestion control such as cubic")
     ] = Field(
         default="",
-        description="TCP congestion control of the sender; by default that of its system",
+        description="TCP congestion control of the sender; by default that of its system, under "
+        "switchback cubic",
     )
     rate: iperf3.Rate = Field(
         default="0", description="bits per second of each stream; 0: no limit"

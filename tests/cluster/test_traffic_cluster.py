@@ -82,7 +82,7 @@ def test_the_windows_of_an_episode_have_the_latency_in_them(
     )  # fmt: skip
     assert project.orders() == Counter(range(6))
     for record in project.valid():
-        assert record["method"] == "switchback"
+        assert (record["method"], record["congestion"]) == ("switchback", "cubic")
         assert [pair["index"] for pair in record["pairs"]] == [*range(1, record["replicas"] + 1), 3]
         check(record["pairs"][-1])
 

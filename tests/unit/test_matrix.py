@@ -16,6 +16,7 @@ from experiments.run.events import Events
 from experiments.run.options import WINDOW_S
 from experiments.run.plan import SweepPlan
 from experiments.run.sweep import Done
+from infra import traffic
 from infra.errors import InvalidInput
 
 
@@ -190,11 +191,23 @@ def test_configurations_settle_as_long_as_the_knobs_that_differ_need(tmp_path: P
     ]
 
 
-def test_senders_use_cubic_under_switchback_unless_traffic_is_given() -> None:
-    assert planned()[0].traffic == "stream:congestion=cubic"
-    assert planned(traffic="stream:congestion=bbr")[0].traffic == "stream:congestion=bbr"
-    assert planned(traffic="stream")[0].traffic == "stream"
-    assert planned(method="isolated")[0].traffic == "stream"
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, "stream:congestion=cubic"),
+        ({"traffic": "stream"}, "stream:congestion=cubic"),
+        ({"traffic": "stream:rate=300M"}, "stream:congestion=cubic,rate=300M"),
+        ({"traffic": "mixed:rate=300M"}, "mixed:congestion=cubic,rate=300M"),
+        ({"traffic": "mixed:congestion=reno"}, "mixed:congestion=reno"),
+        ({"traffic": "stream:congestion=bbr"}, "stream:congestion=bbr"),
+        ({"method": "isolated"}, "stream"),
+        ({"traffic": "mixed:rate=300M", "isolation": "fresh"}, "mixed:rate=300M"),
+    ],
+)
+def test_senders_use_cubic_under_switchback_unless_the_traffic_names_another(
+    given: dict[str, Any], wanted: str
+) -> None:
+    assert traffic.of(planned(**given)[0].traffic) == traffic.of(wanted)
 
 
 @pytest.mark.parametrize(

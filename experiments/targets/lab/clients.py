@@ -161,14 +161,6 @@ def _spawn(
     ))  # fmt: skip
 
 
-def default_congestion(endpoint: Endpoint) -> str | None:
-    """The congestion control of TCP in a client's pod; None if unknown."""
-    path = "/proc/sys/net/ipv4/tcp_congestion_control"
-    command = ["nsenter", f"--net={netns(endpoint.client_namespace)}", "cat", path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
-
-
 def cgroup_directory(cgroup: str) -> Path:
     """The pod's directory under the cpu controller, cgroup v1 or v2."""
     v1 = Path("/sys/fs/cgroup/cpu") / cgroup

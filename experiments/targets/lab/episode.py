@@ -44,8 +44,7 @@ def run(
         ended = {one.endpoint.index: _last_words(one, longer) for one in senders}
         probed = [_probe(one) for one in barrier.clients if windows.probes(one.kind)]
     measured = partial(clients.traffic_result, what, around=(before, after))
-    default = clients.default_congestion(endpoints[0])
-    return windows.results(answer, what, [*ended], measured, ended, default=default, probed=probed)
+    return windows.results(answer, what, [*ended], measured, ended, probed=probed)
 
 
 def _probe(client: clients.Client) -> Probe:
