@@ -269,7 +269,8 @@ METRICS: dict[str, Metric] = {
         Metric(
             "p50_us", "median latency", "microseconds", "lower", "ratio",
             over_pairs("p50_us", fmean),
-            "Half of the round trip of a message, its median; mean over the pairs.", digits=1, shown="changed",
+            "Half of the round trip of a message, its median; mean over the pairs. Under switchback one "
+            "client has 16 connections, whose messages are pooled.", digits=1, shown="changed",
         ),
         Metric(
             "p99_us", "p99 latency", "microseconds", "lower", "ratio",
