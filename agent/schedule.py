@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
 MAX_PLANS, MAX_WINDOWS, MAX_RECEIVERS = 256, 512, 1024
 MAX_READINGS = 250_000  # of one receiver each; they are kept until the end
 MAX_SECONDS = 600  # of an episode: no other owner can apply or restore meanwhile
-START_PATIENCE = 60  # timeout of the start signal, seconds
+START_TIMEOUT = 60  # timeout of the start signal, seconds
 
 
 def number(low: float, high: float) -> Check:
@@ -110,8 +110,8 @@ def parse_schedule(document: Any) -> Schedule:
     end = windows[-1].last
     if end > MAX_SECONDS:
         raise _wrong(f"windows: the last ends at {end:g}: it must end by {MAX_SECONDS} seconds")
-    if values["lease_seconds"] < end + START_PATIENCE:
-        least = int(end + START_PATIENCE) + 1
+    if values["lease_seconds"] < end + START_TIMEOUT:
+        least = int(end + START_TIMEOUT) + 1
         raise _wrong(f"lease_seconds is {values['lease_seconds']}: this schedule needs {least}")
     every = values["every"]
     readings = most_readings(len(windows), end, every) * len(values["receivers"])

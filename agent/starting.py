@@ -12,9 +12,9 @@ from agent.errors import BAD_PLAN, SteerError
 from agent.files import MAX_TEXT, opened, read_json, read_to_end
 from agent.goodput import Receiver
 from agent.machine import Machine
-from agent.schedule import START_PATIENCE, Schedule, parse_schedule
+from agent.schedule import START_TIMEOUT, Schedule, parse_schedule
 
-CONNECT_PATIENCE = 5.0  # seconds
+CONNECT_TIMEOUT = 5.0  # seconds
 
 
 class Driver:
@@ -28,7 +28,7 @@ class Driver:
         """The document of `@FILE`, else of the first line of stdin."""
         try:
             if argument is None:
-                text = self.line(MAX_TEXT, START_PATIENCE).decode()
+                text = self.line(MAX_TEXT, START_TIMEOUT).decode()
             elif argument.startswith("@"):
                 with opened(argument[1:], os.O_RDONLY) as file:
                     text = read_to_end(file, MAX_TEXT).decode()
@@ -44,7 +44,7 @@ class Driver:
     def await_start(self) -> None:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        if not self.line(1 << 16, START_PATIENCE):
+        if not self.line(1 << 16, START_TIMEOUT):
             raise SteerError("stdin was closed before the start signal")
 
     def wait(self, seconds: float) -> None:
@@ -74,11 +74,11 @@ class Driver:
 def await_connections(
     machine: Machine, receivers: Sequence[Receiver], count: int, driver: Driver
 ) -> None:
-    """Return once each receiver has so many connections, or after CONNECT_PATIENCE.
+    """Return once each receiver has so many connections, or after CONNECT_TIMEOUT.
 
     The windows of a receiver that has fewer are spoiled.
     """
-    deadline = time.monotonic() + CONNECT_PATIENCE
+    deadline = time.monotonic() + CONNECT_TIMEOUT
     while absent := [one for one in receivers if len(one.connections) < count]:
         for one in absent:
             one.connect(machine)

@@ -17,7 +17,7 @@ from agent.files import listing, opened, read_to_end
 from agent.snapshot import MAX_SAVED, Snapshot
 
 RUN = "run/steerlab"
-LOCK_PATIENCE = 60.0
+LOCK_TIMEOUT = 60.0
 
 
 class Damaged(SteerError):
@@ -208,7 +208,7 @@ class Store:
         self.secure(create=True)
         path = self.directory / "lock"
         mode = fcntl.LOCK_EX | (fcntl.LOCK_NB if check else 0)
-        deadline = time.monotonic() + LOCK_PATIENCE
+        deadline = time.monotonic() + LOCK_TIMEOUT
         with opened(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW) as lock:
             while True:
                 if check:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from agent.knobs import KNOBS, SETTLE_S
-from agent.schedule import MAX_PLANS, MAX_READINGS, MAX_SECONDS, START_PATIENCE, most_readings
+from agent.schedule import MAX_PLANS, MAX_READINGS, MAX_SECONDS, START_TIMEOUT, most_readings
 from analysis.metrics import BITRATE
 from analysis.schema import FEWEST_READINGS
 from experiments.run.options import Options
@@ -162,7 +162,7 @@ def schedule(
         ],
         "receivers": list(receivers),
         "connections": streams + 1,
-        "lease_seconds": max(*leases, math.ceil(end) + START_PATIENCE + 1),
+        "lease_seconds": max(*leases, math.ceil(end) + START_TIMEOUT + 1),
         "every": every(len(receivers), len(plans), timing),
         "tolerance": TOLERANCE_S,
     }

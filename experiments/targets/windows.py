@@ -69,7 +69,7 @@ def unprobed(found: Sequence[PairResult]) -> list[Reason]:
 
 
 def steering(plan: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
-    """What stood in the windows of a plan, in the form of the agent's answer to `verify`."""
+    """The values that were set in the windows of a plan, in the form of the agent's answer to `verify`."""
     return {"drift": [], **plan, "warnings": [*plan["warnings"], *notes]}
 
 

@@ -50,9 +50,9 @@ class Cluster(pulumi.ComponentResource):
         ]
         deployed = [one for pair in pairs for one in (pair.server, pair.client)]
         stands_on = self._agent_room(state, names, options)
-        patience = 0.0 if pulumi.runtime.is_dry_run() else RECREATED_S
+        timeout = 0.0 if pulumi.runtime.is_dry_run() else RECREATED_S
         uids = pulumi.Output.all(*(one.metadata["uid"] for one in deployed)).apply(
-            lambda _: running(state, names, patience)
+            lambda _: running(state, names, timeout)
         )
         steered = nodes.steered(state.steer_nodes == "both")
         tables = owners_of_table(steered)
@@ -113,17 +113,17 @@ def _namespace(
     )
 
 
-def running(state: StackSettings, names: Names, patience: float) -> dict[str, dict[str, str]]:
+def running(state: StackSettings, names: Names, timeout: float) -> dict[str, dict[str, str]]:
     """The running measured pods: for each node their uids by name.
 
     A recreated pod has a new uid, which changes the plan of its node. One that is just being
-    recreated is awaited for `patience` seconds: a plan without it would steer it no sooner than at
+    recreated is awaited for `timeout` seconds: a plan without it would steer it no sooner than at
     the next repair.
     """
     from kubernetes.client import CoreV1Api
 
     api = connect(state.kubernetes.kubeconfig, state.kubernetes.context)
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     while True:
         with explained(f"listing the pods of {names.pods}"):
             listed = CoreV1Api(api).list_namespaced_pod(names.pods, _request_timeout=CALL_S)

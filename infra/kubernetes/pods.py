@@ -22,7 +22,7 @@ def server_spec(state: StackSettings, names: Names, index: int, node: Node) -> d
     kind = state.pairs[index]
     often = {"periodSeconds": 1, "failureThreshold": 60}
     probe = {"readinessProbe": {"tcpSocket": {"port": PORT}, **often}}
-    if not kind.bears_probes:  # none after the start
+    if not kind.tolerates_probes:  # none after the start
         table, port = f"/proc/net/{kind.protocols[0].lower()}", f"00000000:{PORT:04X} "
         probe = {"startupProbe": {"exec": {"command": ["grep", "-q", port, table]}, **often}}
     container = {

@@ -101,8 +101,8 @@ class Kind(Traffic):
     image: ClassVar[str]  # key of the stack's `images`, folder of docker/
     metrics: ClassVar[tuple[str, ...]]
     most_streams: ClassVar[int] = MOST_STREAMS
-    # Whether the server bears connections without data, of a probe, while it serves a client.
-    bears_probes: ClassVar[bool] = True
+    # Whether the server tolerates connections without data (probes) while it serves a client.
+    tolerates_probes: ClassVar[bool] = True
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

@@ -41,7 +41,7 @@ class Rr(RrOptions, Kind):
     image = sockperf.IMAGE
     metrics = ("p50_us", "p99_us", "p999_us", "requests_per_second")
     most_streams = 1
-    bears_probes = False
+    tolerates_probes = False
 
     @property
     def protocols(self) -> tuple[Protocol, ...]:

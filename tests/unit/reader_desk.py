@@ -16,7 +16,7 @@ from readers import Reader
 
 SECONDS = 1.0
 MEMORY = 200 * 2**20
-PATIENCE = 20  # real seconds, for a reader that waits
+TIMEOUT_S = 20  # real seconds, for a reader that waits
 
 
 TIMES = 3  # a slow answer is asked for again: what shares the processor makes it slower
@@ -38,13 +38,13 @@ def bounded() -> Iterator[None]:
     """
 
     def hung(*_: object) -> None:
-        raise Hung(f"it did not return within {PATIENCE} s")
+        raise Hung(f"it did not return within {TIMEOUT_S} s")
 
     gc.disable()  # the garbage of the tests is not the reader's
     Path("/proc/self/clear_refs").write_text("5")
     before, start = peak(), time.process_time()
     former = signal.signal(signal.SIGALRM, hung)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    signal.setitimer(signal.ITIMER_REAL, TIMEOUT_S)
     try:
         yield
     finally:

@@ -178,7 +178,7 @@ def test_pods_and_services_are_those_of_the_traffic(name: str) -> None:
         assert {(one["port"], one["targetPort"]) for one in ports} == {(PORT, PORT)}
 
 
-def test_a_server_that_bears_no_probe_is_asked_at_its_start_alone() -> None:
+def test_a_server_that_tolerates_no_probe_is_probed_at_its_start_alone() -> None:
     """A connection of a probe would wait behind that of the client, one more each second."""
     for protocol, table in (("tcp", "/proc/net/tcp"), ("udp", "/proc/net/udp")):
         graph = declared(state(traffic=f"rr:protocol={protocol}"))

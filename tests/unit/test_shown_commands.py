@@ -18,7 +18,7 @@ from infra.commands import command, how_ended
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("agent", "experiments", "infra", "analysis", "docker")
-# What stands in a text for a value that is known when it is printed.
+# Placeholder in a text for a value that is known when it is printed.
 VALUE = "X1"
 # In a sentence a command ends where the sentence or its part does, or at a comment beside it.
 _COMMAND = re.compile(r"\./steerlab (?:(?! #| \(|&&| \||: |[;,)`\n]|\.$).)+")

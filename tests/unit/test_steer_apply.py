@@ -543,7 +543,7 @@ def test_a_damaged_snapshot_is_named_and_left_alone(tree: Tree, damage: object) 
 
 
 def test_agents_take_turns(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace(monkeypatch, "LOCK_PATIENCE", 0.05)
+    replace(monkeypatch, "LOCK_TIMEOUT", 0.05)
     tree.apply(RPS)
     with steer.Store(tree.root / "run/steerlab", "boot-one").locked():
         refused(tree, RFS, 1, r"another agent holds .*/run/steerlab/lock")

@@ -573,7 +573,7 @@ def test_connections_are_listed_once(tree: Tree, monkeypatch: pytest.MonkeyPatch
 def test_a_receiver_with_too_few_connections_spoils_all(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace(monkeypatch, "CONNECT_PATIENCE", 0.0)
+    replace(monkeypatch, "CONNECT_TIMEOUT", 0.0)
     done = episode(tree, document("rps", connections=2))
     reasons = done["windows"][0]["spoiled"]
     assert [(one["kind"], one["receiver"]) for one in reasons] == [
