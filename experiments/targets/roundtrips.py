@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from infra import untrusted
 from infra.commands import how_ended
 from infra.traffic import pingpong
-from infra.traffic.contract import QUANTILES, Failure, Values
+from infra.traffic.contract import QUANTILES, Failure, Values, quantile_known
 
 # Quantiles of a distribution.
 FRACTIONS = (0, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999, 1)
@@ -95,7 +95,7 @@ def within(trips: Trips, first: float, last: float, clock: Clock = SAME) -> Valu
     """The latency in a part of an episode, from the trips that surely began and ended in it.
 
     `first` and `last` are its ends, in seconds by the own clock; `clock` is that of the client. All connections
-    are pooled. A quantile that fewer trips than one exceed on average is missing, with a warning.
+    are pooled. A quantile that is not known of so many trips is missing, with a warning.
     """
     if clock.unsure > MOST_UNSURE * (last - first):
         words = f"the clock of the client is known to {clock.unsure * 1000:.1f} ms only"
@@ -164,13 +164,12 @@ class Probe(NamedTuple):
 def quantiles(taken: Sequence[int]) -> list[tuple[float, float]]:
     """The known quantiles of sorted round trips (ns), as fraction and microseconds of half a trip.
 
-    As sockperf takes them: the trip of the nearest rank. Of `n` trips the quantile `q` is known where `n (1 - q)` is
-    at least 1.
+    As sockperf takes them: the trip of the nearest rank.
     """
     count = len(taken)
     found = []
     for one in FRACTIONS:
-        if one in (0, 1) or count * (1 - one) > 1 - 1e-9:
+        if quantile_known(one, count):
             rank = max(1, math.floor(one * count + 0.5))
             found.append((one, taken[rank - 1] / 2000))
     return found

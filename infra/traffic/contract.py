@@ -36,6 +36,12 @@ class Window(Interface):
 QUANTILES = {0.5: "p50_us", 0.99: "p99_us", 0.999: "p999_us"}
 
 
+def quantile_known(fraction: float, messages: int) -> bool:
+    """Whether so many messages have one beyond this quantile: else it is the maximum again."""
+    # 10 * (1 - 0.9) is less than 1 by a rounding error
+    return fraction in (0, 1) or messages * (1 - fraction) > 1 - 1e-9
+
+
 @dataclass(frozen=True)
 class Values:
     """Numbers of one pair by the names of `analysis/metrics.py`, in their units."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from infra.complaints import whole
 from infra.traffic import pingpong, sockperf
-from infra.traffic.contract import Failure, Kind, Protocol, Values, Window
+from infra.traffic.contract import QUANTILES, Failure, Kind, Protocol, Values, Window
 
 # Of the client in an episode. The hash of each connection decides which cores handle it, and so its latency.
 CONNECTIONS = 16
@@ -39,7 +39,7 @@ class Rr(RrOptions, Kind):
     summary = "requests, one at a time, each after the answer to the one before (sockperf)"
     tools = sockperf.TOOLS
     image = sockperf.IMAGE
-    metrics = ("p50_us", "p99_us", "p999_us", "requests_per_second")
+    metrics = (*QUANTILES.values(), "requests_per_second")
     most_streams = 1
     tolerates_probes = False
 

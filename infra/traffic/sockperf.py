@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from infra.commands import how_ended
-from infra.traffic.contract import QUANTILES, Failure, Values, Window
+from infra.traffic.contract import QUANTILES, Failure, Values, Window, quantile_known
 
 TOOLS = {"sockperf": "sockperf"}
 IMAGE = "rr"
@@ -86,16 +86,12 @@ def _lasted(seconds: float, window: Window) -> Failure | None:
 
 
 def quantiles(text: str, messages: int) -> dict[float, float]:
-    """Microseconds by fraction. One with less than a message beyond it would be the maximum again."""
+    """Microseconds by fraction, of those that are known with so many messages."""
     found = {
         _ENDS[end] if end else round(float(percent) / 100, 9): float(value)
         for end, percent, value in _QUANTILE.findall(text)
     }
-    return {
-        part: us
-        for part, us in sorted(found.items())
-        if part in (0, 1) or messages * (1 - part) >= 1
-    }
+    return {part: us for part, us in sorted(found.items()) if quantile_known(part, messages)}
 
 
 def _errors(text: str) -> tuple[str, ...]:

@@ -76,7 +76,12 @@ def few(messages: int) -> bytes:
 
 @pytest.mark.parametrize(
     ("messages", "known"),
-    [(999, {"p50_us", "p99_us"}), (1000, {"p50_us", "p99_us", "p999_us"}), (99, {"p50_us"})],
+    [
+        (999, {"p50_us", "p99_us"}),
+        (1000, {"p50_us", "p99_us", "p999_us"}),
+        (99, {"p50_us"}),
+        (10, {"p50_us"}),
+    ],
 )
 def test_a_quantile_has_messages_beyond_it(messages: int, known: set[str]) -> None:
     found = parsed(few(messages))
