@@ -1,7 +1,7 @@
 """Checks of switchback: effects that outlast a switch, and windows that were late (pure).
 
 A window measures its configuration only if the previous one has no effect any more (carry-over),
-and if goodput has settled (both halves of a window give the same ratio).
+and if it has settled (both halves of a window give the same ratio), in goodput and in latency.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from scipy import linalg, sparse, stats
 
 from analysis import statistics, verdict
-from analysis.episodes import Episode, halves
-from analysis.metrics import BITRATE
+from analysis.episodes import Episode, halves, latency_halves
+from analysis.metrics import BITRATE, METRICS, Metric
 from analysis.statistics import Floats
 
 # A ratio within 1 ± this share counts as no effect.
@@ -24,6 +24,8 @@ LIMIT = 0.03
 REMEDY = "give a longer --settle or --window, or use --method isolated"
 # The cause of records that do not count because of a delay.
 LATE = "window"
+# What is checked, and both halves of a window. The median: p99 of single windows varies too much.
+_CHECKED = {BITRATE.name: halves, "p50_us": latency_halves}
 _NO_SPREAD = 1e-9
 _RANK = 1e-10
 
@@ -35,6 +37,7 @@ class Shift:
     path: str
     replicas: int
     configuration: str
+    metric: str
     estimate: float
     low: float
     high: float
@@ -52,10 +55,11 @@ class Shift:
 
     @property
     def words(self) -> str:
-        """rps at 4 pairs: 0.950x [0.920, 0.980]."""
+        """rps at 4 pairs, median latency: 1.050x [1.020, 1.080]; without the metric for goodput."""
         where = verdict.where(self.path, self.replicas)
+        of = "" if self.metric == BITRATE.name else f", {METRICS[self.metric].title}"
         return (
-            f"{self.configuration} at {where}: {self.estimate:.3f}x "
+            f"{self.configuration} at {where}{of}: {self.estimate:.3f}x "
             f"[{self.low:.3f}, {self.high:.3f}]"
         )
 
@@ -70,22 +74,30 @@ class Movement(Shift):
 
 @dataclass(frozen=True)
 class SwitchbackChecks:
-    """`carryover`: goodput in the windows after a configuration, relative to the mean of these.
+    """`carryover`: goodput or latency in the windows after a configuration, relative to the mean of these.
 
-    `movements`: change of the ratio to the baseline within a window. `late` of the `windows`
-    do not count because they, or others that their episode needs, were late.
+    `movements`: change of the ratio to the baseline within a window. Both are of the `metrics` that were
+    measured. `late` of the `windows` do not count because they, or others that their episode needs, were late.
     """
 
+    metrics: list[str]
     carryover: list[Shift]
     movements: list[Movement]
     windows: int
     late: int
 
     def sentences(self) -> list[str]:
-        """One sentence for each check."""
+        """One sentence for each check and metric."""
+        checks: dict[str, Sequence[Shift]] = {
+            "Carry-over to the next window": self.carryover,
+            "Change of the ratio within a window": self.movements,
+        }
         return [
-            _sentence("Carry-over to the next window", self.carryover),
-            _sentence("Change of the ratio within a window", self.movements),
+            *(
+                _sentence(what, metric, [one for one in shifts if one.metric == metric])
+                for what, shifts in checks.items()
+                for metric in self.metrics
+            ),
             f"Delays: {self.late} of {self.windows} windows do not count because of them.",
         ]
 
@@ -117,10 +129,16 @@ def check(episodes: Sequence[Episode], baseline: str, confidence: float) -> Swit
     for episode in episodes:
         places.setdefault((episode.path, episode.replicas), []).append(episode)
     windows = [window.record for episode in episodes for window in episode.windows]
-    every = list(places.values())
+    metrics = [
+        METRICS[name]
+        for name in _CHECKED
+        if name == BITRATE.name or any(METRICS[name].value(one) is not None for one in windows)
+    ]
+    every = [(own, metric) for metric in metrics for own in places.values()]
     return SwitchbackChecks(
-        _adjusted([one for own in every for one in _carryover(own, confidence)]),
-        _adjusted([one for own in every for one in _movements(own, baseline, confidence)]),
+        [metric.name for metric in metrics],
+        _adjusted([one for own in every for one in _carryover(*own, confidence)]),
+        _adjusted([one for own in every for one in _movements(*own, baseline, confidence)]),
         len(windows),
         sum(LATE in record.causes for record in windows),
     )
@@ -137,7 +155,9 @@ def _adjusted(shifts: Sequence[S]) -> list[S]:
     ]
 
 
-def _sentence(what: str, shifts: Sequence[Shift]) -> str:
+def _sentence(what: str, metric: str, shifts: Sequence[Shift]) -> str:
+    if metric != BITRATE.name:
+        what += f", {METRICS[metric].title}"
     if not shifts:
         return f"{what}: not known, there are too few windows or readings."
     found = [one.configuration for one in shifts if one.found]
@@ -149,18 +169,18 @@ def _sentence(what: str, shifts: Sequence[Shift]) -> str:
     )
 
 
-def _carryover(episodes: Sequence[Episode], confidence: float) -> Iterator[Shift]:
+def _carryover(episodes: Sequence[Episode], metric: Metric, confidence: float) -> Iterator[Shift]:
     """The effect of each preceding configuration, relative to the mean of these effects.
 
-    Weighted least squares on the logarithm of goodput, with an effect of each episode, of each
+    Weighted least squares on the logarithm of the metric, with an effect of each episode, of each
     configuration and of each preceding one. The weights are the inverse variances of the
     configurations. The first window of an episode has no predecessor and is left out.
     """
     rows = [
-        (window.preceding, window.record.configuration, str(number), math.log(goodput))
+        (window.preceding, window.record.configuration, str(number), math.log(value))
         for number, episode in enumerate(episodes)
         for window in episode.windows
-        if window.counts and window.preceding and (goodput := BITRATE.value(window.record))
+        if window.counts and window.preceding and (value := metric.value(window.record))
     ]
     if not rows:
         return
@@ -190,7 +210,7 @@ def _carryover(episodes: Sequence[Episode], confidence: float) -> Iterator[Shift
         middle, around = estimates[place], half[place]
         estimate, low, high = map(math.exp, (middle, middle - around, middle + around))
         at = episodes[0].path, episodes[0].replicas
-        yield Shift(*at, str(name), estimate, low, high, float(ps[place]))
+        yield Shift(*at, str(name), metric.name, estimate, low, high, float(ps[place]))
 
 
 @dataclass(frozen=True)
@@ -230,12 +250,15 @@ def _indicators(codes: Any) -> Any:
     return sparse.csr_array((np.ones(len(codes)), (rows, codes)))
 
 
-def _movements(episodes: Sequence[Episode], baseline: str, confidence: float) -> Iterator[Movement]:
-    """For each configuration, by episode; none without readings of goodput."""
+def _movements(
+    episodes: Sequence[Episode], metric: Metric, baseline: str, confidence: float
+) -> Iterator[Movement]:
+    """For each configuration, by episode; none where both halves are not known."""
+    of_window = _CHECKED[metric.name]
     found: dict[str, dict[int, tuple[float, float]]] = {}
     for number, episode in enumerate(episodes):
         for window in episode.windows:
-            if window.counts and (both := halves(window.record)):
+            if window.counts and (both := of_window(window.record)):
                 found.setdefault(window.record.configuration, {})[number] = both
     base = found.pop(baseline, {})
     for name, own in found.items():
@@ -248,6 +271,6 @@ def _movements(episodes: Sequence[Episode], baseline: str, confidence: float) ->
             continue
         first, second = np.exp(np.log(ratios).mean(axis=0))
         yield Movement(
-            episodes[0].path, episodes[0].replicas, name,
+            episodes[0].path, episodes[0].replicas, name, metric.name,
             moved.estimate, moved.low, moved.high, moved.p, float(first), float(second),
         )  # fmt: skip

@@ -1,9 +1,10 @@
-"""Episodes of switchback: their windows in order, and goodput within a window (pure)."""
+"""Episodes of switchback: their windows in order, and goodput and latency within a window (pure)."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from analysis.schema import FEWEST_READINGS, Goodput, Record
 from analysis.tables import reasons
@@ -61,6 +62,12 @@ def halves(record: Record) -> tuple[float, float] | None:
     first = _mean(record.goodput, end - record.duration, middle)
     second = _mean(record.goodput, middle, end)
     return (first, second) if first and second else None
+
+
+def latency_halves(record: Record) -> tuple[float, float] | None:
+    """Median latency (microseconds) in both halves, mean over the pairs; None where it is not known."""
+    known = [pair.halves for pair in record.pairs if pair.halves and all(pair.halves)]
+    return (fmean(one for one, _ in known), fmean(one for _, one in known)) if known else None
 
 
 def _mean(parts: Sequence[Goodput], first: float, last: float) -> float:

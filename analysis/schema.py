@@ -91,6 +91,11 @@ class Pair(Model):
         description="Distribution of the latency of its messages (half of the round trip): "
         "quantiles as a fraction from 0 to 1, and microseconds.",
     )
+    halves: tuple[Value, Value] | None = Field(
+        default=None,
+        description="Median latency (microseconds) in the first and the second half of the window; "
+        "null for isolated runs.",
+    )
     reason: Text | None = Field(
         default=None,
         description="Why the pair has no values; a warning has the reason of a single null value.",
@@ -354,7 +359,7 @@ class Record(Model):
 # The fields that documents of schema 1 do not have: of the record, a pair and a core.
 SINCE_SCHEMA_2 = (
     {"traffic", "method", "metrics", "goodput", "datagrams"},
-    {"kind", "values", "latency", "server_node", "client_node"},
+    {"kind", "values", "latency", "halves", "server_node", "client_node"},
     {"side"},
 )
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -230,19 +230,25 @@ def validity(summary: Summary) -> Table:
 
 
 def checks(summary: Summary) -> Table:
-    """One row a state of switchback: goodput in the windows after it, and its ratio in each half."""
+    """One row a state of switchback and metric: the windows after it, and its ratio in each half."""
     found = summary.switchback
 
-    def of(shifts: Sequence[Shift], text: Callable[[Any], str]) -> Callable[[CellSummary], str]:
-        texts = {(one.path, one.replicas, one.configuration): text(one) for one in shifts}
-        return lambda state: texts.get((state.path, state.replicas, state.configuration), DASH)
+    def of(shifts: Sequence[Shift], text: Callable[[Any], str]) -> Callable[[_Checked], str]:
+        rows = (_Checked(one.path, one.replicas, one.configuration, one.metric) for one in shifts)
+        texts = dict(zip(rows, map(text, shifts), strict=True))
+        return lambda row: texts.get(row, DASH)
 
     after, moved = (found.carryover, found.movements) if found else ([], [])
     return table(
-        summary.states if found else [],
+        [
+            _Checked(one.path, one.replicas, one.configuration, metric)
+            for metric in (found.metrics if found else ())
+            for one in summary.states
+        ],
         _CONFIGURATION,
         _REPLICAS,
         _PATH,
+        Column("metric", lambda one: METRICS[one.metric].title, False),
         Column("windows after it", of(after, lambda one: fixed(one.estimate, 3))),
         Column(_level(summary), of(after, _bounds)),
         Column("first half", of(moved, lambda one: fixed(one.first, 3))),
@@ -250,6 +256,15 @@ def checks(summary: Summary) -> Table:
         Column("second / first", of(moved, lambda one: fixed(one.estimate, 3))),
         Column(_level(summary), of(moved, _bounds)),
     )
+
+
+class _Checked(NamedTuple):
+    """A row of the checks of switchback."""
+
+    path: str
+    replicas: int
+    configuration: str
+    metric: str
 
 
 def _bounds(one: Shift) -> str:

@@ -167,11 +167,10 @@ def _switchback(checks: SwitchbackChecks | None) -> str:
     if checks is None:
         return ""
     return (
-        f"{' '.join(checks.sentences())} Windows after it: goodput in the windows that follow a "
+        f"{' '.join(checks.sentences())} Windows after it: the metric in the windows that follow a "
         "configuration, relative to their mean over all configurations, by regression with "
         "effects of episode and configuration. Halves: ratio to the baseline in the first and "
-        "the second half of the windows. Intervals are not adjusted. Latency is not checked "
-        "(docs/statistics.md)."
+        "the second half of the windows. Intervals are not adjusted (docs/statistics.md)."
     )
 
 

@@ -312,6 +312,7 @@ def pairs_of(
                 kind=kinds[one.index].name if several else None,
                 values={**dict.fromkeys(metrics[one.index]), **known.numbers},
                 latency=list(known.latency),
+                halves=known.halves,
                 reason=one.outcome.text if isinstance(one.outcome, Failure) else None,
                 server_node=server,
                 client_node=client,

@@ -109,10 +109,7 @@ def within(trips: Trips, first: float, last: float, clock: Clock = SAME) -> Valu
     if missing := _missing(trips, start - unsure, end + unsure):
         return missing
     start, end = start + unsure, end - unsure
-    part = slice(bisect_left(trips.began, start), bisect_right(trips.ended, end))
-    taken = sorted(
-        until - since for since, until in zip(trips.began[part], trips.ended[part], strict=True)
-    )
+    taken = _taken(trips, start, end)
     if len(taken) < 2:
         words = "no two requests were sent and answered in this window"
         return Failure("traffic", f"{words}: give longer windows (--window), or lower the load")
@@ -122,9 +119,13 @@ def within(trips: Trips, first: float, last: float, clock: Clock = SAME) -> Valu
     absent = [name for name in QUANTILES.values() if name not in numbers]
     words = f"{len(taken)} round trips are too few for {', '.join(absent)}: give longer windows"
     rate = round(len(taken) * 1e9 / (end - start), 3)
+    middle = (start + end) // 2
+    parts = (_taken(trips, start, middle), _taken(trips, middle, end))
+    medians = [dict(quantiles(part))[0.5] for part in parts if len(part) > 1]
     return Values(
         {**numbers, "requests_per_second": rate},
         latency=tuple(latency),
+        halves=(medians[0], medians[1]) if len(medians) == len(parts) else None,
         warnings=(words,) if absent else (),
     )
 
@@ -146,6 +147,14 @@ def _missing(trips: Trips, start: int, end: int) -> Failure | None:
             "later ones: give shorter windows (--window) or fewer configurations",
         )
     return None
+
+
+def _taken(trips: Trips, start: int, end: int) -> list[int]:
+    """The sorted lengths of the trips that began and ended between two times, ns."""
+    part = slice(bisect_left(trips.began, start), bisect_right(trips.ended, end))
+    return sorted(
+        until - since for since, until in zip(trips.began[part], trips.ended[part], strict=True)
+    )
 
 
 class Probe(NamedTuple):

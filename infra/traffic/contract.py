@@ -44,12 +44,16 @@ def quantile_known(fraction: float, messages: int) -> bool:
 
 @dataclass(frozen=True)
 class Values:
-    """Numbers of one pair by the names of `analysis/metrics.py`, in their units."""
+    """Numbers of one pair by the names of `analysis/metrics.py`, in their units.
+
+    `latency` are quantiles, `halves` the median latency in both halves of a window; microseconds.
+    """
 
     numbers: Mapping[str, float]
     congestion: str | None = None
     warnings: tuple[str, ...] = ()
     latency: tuple[tuple[float, float], ...] = ()
+    halves: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,7 @@ def test_what_is_wrong_in_schema_1_stays_wrong(wrong: dict[str, Any]) -> None:
         (("pairs", 0), "server_node", "a"),
         (("pairs", 0), "kind", None),
         (("pairs", 0), "latency", []),
+        (("pairs", 0), "halves", None),
         (("cores", 0), "side", None),
     ],
 )

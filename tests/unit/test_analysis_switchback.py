@@ -13,6 +13,7 @@ import pytest
 from analysis import carryover
 from analysis.carryover import Shift, SwitchbackChecks
 from analysis.episodes import episodes, halves, is_settling
+from analysis.report import cells
 from analysis.report.pages import write_report
 from analysis.schema import Goodput, Pair, Record
 from analysis.summary import summarise
@@ -89,6 +90,25 @@ def switched(
             )  # fmt: skip
             before = name
     return records
+
+
+def with_latency(
+    records: list[Record], after: Mapping[str, float], rises: Mapping[str, float]
+) -> list[Record]:
+    """The same beside a pair that measures latency; `after` and `rises` are factors of its median."""
+    rng = np.random.default_rng(1)
+    found, before = [], dict[int | None, str]()
+    for record in records:
+        median = 50 * after.get(before.get(record.block, ""), 1.0) * np.exp(rng.normal(0, 0.02))
+        before[record.block] = record.configuration
+        rise = rises.get(record.configuration, 1.0) * np.exp(rng.normal(0, 0.02))
+        probe = Pair(
+            index=record.replicas + 1, kind="rr", values={"p50_us": float(median)},
+            halves=(float(median / rise**0.5), float(median * rise**0.5)),
+        )  # fmt: skip
+        streams = [pair.model_copy(update={"kind": "stream"}) for pair in record.pairs]
+        found.append(record.model_copy(update={"traffic": "mixed", "pairs": [*streams, probe]}))
+    return found
 
 
 def checked(records: list[Record]) -> SwitchbackChecks:
@@ -204,6 +224,35 @@ def test_without_readings_the_rest_is_still_checked() -> None:
     found = checked(switched(12, read=False))
     assert found.movements == []
     assert len(found.carryover) == 6
+
+
+# latency
+
+
+def test_latency_is_checked_beside_goodput() -> None:
+    """What it shows is not in goodput."""
+    records = with_latency(switched(30), after={"rps": 1.2}, rises={"rfs": 1.2})
+    found = checked(records)
+    (after,) = (one for one in found.carryover if one.found and one.estimate > 1)
+    (moved,) = (one for one in found.movements if one.found)
+    assert [(one.configuration, one.metric) for one in (after, moved)] == [
+        ("rps", "p50_us"), ("rfs", "p50_us"),
+    ]  # fmt: skip
+    assert after.estimate == pytest.approx(1.2 ** (5 / 6), abs=0.03)
+    assert moved.estimate == pytest.approx(1.2, abs=0.03)
+    assert ["latency" in warning for warning in found.warnings()] == [True, True]
+    assert len(cells.checks(summarise(records)).rows) == 2 * len(RATIOS)
+
+
+def test_latency_without_halves_is_said_to_be_unchecked() -> None:
+    """Records of an earlier version."""
+    records = with_latency(switched(12), after={}, rises={})
+    for record in records:
+        record.pairs[-1] = record.pairs[-1].model_copy(update={"halves": None})
+    found = checked(records)
+    assert {one.metric for one in found.carryover} == {"bitrate_mbps", "p50_us"}
+    assert {one.metric for one in found.movements} == {"bitrate_mbps"}
+    assert any("latency" in one and "not known" in one for one in found.sentences())
 
 
 # delays, and the report

@@ -278,6 +278,14 @@ def test_latency_is_half_of_the_round_trip_over_all_connections() -> None:
     assert values.warnings == ()
 
 
+def test_a_window_has_the_median_of_both_halves() -> None:
+    """The first half is slow; the trip across the middle is in neither."""
+    trips = steady(400, 0.001, lambda n: 1.5e-3 if n == 199 else 80e-6 if n < 200 else 40e-6)
+    assert values_of(roundtrips.within(trips, 10.0, 10.4)).halves == pytest.approx((40, 20))
+    late = steady(2, 0.001, lambda _: 80e-6, start=10.3)
+    assert values_of(roundtrips.within(late, 10.0, 10.4)).halves is None
+
+
 @pytest.mark.parametrize(
     ("count", "absent"),
     [(2, ["p99_us", "p999_us"]), (99, ["p99_us", "p999_us"]), (100, ["p999_us"]),

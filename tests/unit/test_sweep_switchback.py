@@ -237,6 +237,7 @@ def test_a_window_of_mixed_traffic_has_the_latency_in_it(lab: Lab) -> None:
         assert probe.values["p999_us"] is None  # of 800 trips
         assert probe.values["requests_per_second"] == pytest.approx(2000, rel=0.01)
         assert dict(probe.latency)[0.99] == probe.values["p99_us"]
+        assert probe.halves == (probe.values["p50_us"],) * 2
         assert any("p999_us" in warning for warning in record.warnings)
         assert METRICS["p99_us"].value(record) == probe.values["p99_us"]
         assert METRICS["bitrate_mbps"].value(record) is not None
