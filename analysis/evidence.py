@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-import numpy as np
 import pandas as pd
 
 from analysis import dependence, machine, statistics
@@ -96,10 +95,8 @@ class Evidence:
         if machine.CHANGED_STEERING in self.conditions[key]:
             yield f"the steering of {key[2]} changed during a run"
         yield self.lost(key)
-        values = self.series[key].values
+        values, _ = statistics.scaled(self.series[key].values, self.metric.scale)
         yield too_few(len(values))
-        logs = self.metric.scale == "ratio" and bool(np.all(values > 0))
-        values = np.log(values) if logs else values
         series = dependence.of_residuals((values - values.mean())[:, None])
         if series.found:
             yield f"the runs of {key[2]} are not independent (p {p_value(series.p)})"

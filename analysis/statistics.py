@@ -264,6 +264,15 @@ def moderated(own: Amount, pooled: float, weight: Amount) -> Amount:
     return (weight * own + MODERATION * pooled) / (weight + MODERATION)
 
 
+def scaled(values: Floats, scale: Scale) -> tuple[Floats, bool]:
+    """The values on the scale on which their mean is taken, and whether these are logarithms.
+
+    They are logarithms for a ratio, unless a value is 0.
+    """
+    logs = scale == "ratio" and bool(np.all(values > 0))
+    return (np.log(values) if logs else values), logs
+
+
 def lag1(values: Floats) -> float | None:
     """Lag-1 autocorrelation of a series in run order: a description, not a test."""
     if len(values) < 3 or float(np.ptp(values)) <= _LEAST_SPREAD:

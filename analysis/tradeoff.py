@@ -208,8 +208,7 @@ def changed(name: str, contrast: Contrast) -> Verdict | None:
 
 def level(values: Floats, metric: Metric, confidence: float) -> Interval:
     """The mean over runs with its t interval; geometric where the metric is compared by ratio."""
-    logs = metric.scale == "ratio" and bool(np.all(values > 0))
-    values = np.log(values) if logs else values
+    values, logs = statistics.scaled(values, metric.scale)
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(math.exp(mean) if logs else mean)

@@ -179,6 +179,14 @@ def test_an_allowance_widens_the_interval_by_its_variance() -> None:
     assert wide.p is not None and plain.p is not None and wide.p > plain.p
 
 
+def test_values_are_on_logarithms_for_a_ratio_unless_one_is_0() -> None:
+    values = np.array([1.0, math.e])
+    assert [list(statistics.scaled(values, of)[0]) for of in ("ratio", "difference")] == [
+        [0.0, 1.0], [1.0, math.e],
+    ]  # fmt: skip
+    assert [statistics.scaled(one, "ratio")[1] for one in (values, values - 1)] == [True, False]
+
+
 def test_lag1_is_the_usual_estimate() -> None:
     values = np.array([1.0, 3, 2, 5, 4, 6])
     centred = values - values.mean()
