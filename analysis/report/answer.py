@@ -44,8 +44,8 @@ class Answer:
 
     `sentence` is the recommendation with its interval, `details` what else it buys and costs, in
     sentences, and `tradeoff` the same in figures, None where one metric alone was measured.
-    `basis` is what all this rests on. `warnings` are the first caveats and warnings, and `more` how
-    many follow.
+    `basis` is what all this rests on. `warnings` are the first caveats and warnings, of each at
+    least one, and `more` counts the others.
     `faults` counts the files that were left out.
     """
 
@@ -68,7 +68,8 @@ def answer(
     rows = _recommended(summary) if len(metrics) > 1 else []
     found = summary.recommendation
     sentence, *details = found.sentences if found else summary.verdict[:1]
-    warnings = [*summary.caveats, *summary.warnings]
+    caveats = summary.caveats[: MOST_WARNINGS - bool(summary.warnings)]
+    warnings = [*caveats, *summary.warnings[: MOST_WARNINGS - len(caveats)]]
     return Answer(
         sentence=sentence,
         details=details,
@@ -76,8 +77,8 @@ def answer(
         why=summary.explanation,
         commands=commands or Commands(),
         basis=_basis(summary),
-        warnings=warnings[:MOST_WARNINGS],
-        more=max(0, len(warnings) - MOST_WARNINGS),
+        warnings=warnings,
+        more=len(summary.caveats) + len(summary.warnings) - len(warnings),
         faults=len(faults),
     )
 

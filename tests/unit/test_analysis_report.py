@@ -235,7 +235,7 @@ def test_what_is_not_certain_to_be_within_a_limit_has_its_effects_and_no_command
     assert chosen(replace(summary, recommendation=at_one_count)) == []
 
 
-def test_caveats_of_what_is_recommended_come_before_the_warnings() -> None:
+def test_the_caveat_of_what_is_recommended_comes_first_and_hides_no_warning() -> None:
     """A cost that one run in ten has, of two configurations."""
     records = [
         one.model_copy(update={
@@ -248,9 +248,13 @@ def test_caveats_of_what_is_recommended_come_before_the_warnings() -> None:
     summary = summarise(records)
     found = answer(summary)
     assert chosen(summary) == ["rfs"]
-    assert [one.partition(" at ")[0] for one in found.warnings] == ["rfs", "rps"]
-    assert all("retransmits" in one for one in found.warnings)
-    assert found.more == len(summary.warnings) == 1
+    of_rfs, of_rps = summary.caveats
+    assert of_rfs.startswith("rfs at ") and "retransmits" in of_rfs
+    assert (found.warnings, found.more) == ([of_rfs, *summary.warnings], 1)
+    without = answer(replace(summary, warnings=[]))
+    assert (without.warnings, without.more) == ([of_rfs, of_rps], 0)
+    twice = answer(replace(summary, caveats=[], warnings=summary.warnings * 3))
+    assert (twice.warnings, twice.more) == (summary.warnings * 2, 1)
 
 
 def test_nothing_to_set_has_no_effects() -> None:
