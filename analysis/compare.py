@@ -141,7 +141,8 @@ def compare(
     of_a, of_b = (
         gather(records, baseline, wanted, run_table(records)) for records in (records_a, records_b)
     )
-    metric = metric or principal([(of_a, baseline), (of_b, baseline)], CONFIDENCE)
+    directly = (a, b) if not together and baseline in (a, b) else None
+    metric = metric or principal([(of_a, baseline), (of_b, baseline)], CONFIDENCE, directly)
     before, after = of_a[metric.name], of_b[metric.name]
     path, replicas = _place(records_a, records_b, before, after, a, b, at)
     first, second = (path, replicas, a), (path, replicas, b)

@@ -6,7 +6,7 @@ import pytest
 
 from analysis.compare import compare
 from analysis.history import Results, history
-from analysis.schema import Record
+from analysis.schema import Pair, Record
 from analysis.summary import summarise
 from benchmarks.synthetic import mixed, valued
 
@@ -36,6 +36,11 @@ def paced(step: float, seed: int = 0) -> list[Record]:
     ]
 
 
+def scaled(pair: Pair, factor: float) -> Pair:
+    rate = pair.values.get("bitrate_mbps")
+    return valued(pair, bitrate_mbps=rate * factor) if rate else pair
+
+
 @pytest.mark.parametrize(
     ("step", "other", "metric"),
     [
@@ -56,6 +61,23 @@ def test_report_gate_and_history_choose_the_same(step: float, other: float, metr
     for records in (before, after):
         own = compare(records, records, "baseline", "rps")
         assert own.metric == summarise(records).metric.name
+
+
+def test_baselines_whose_rates_fell_equally_are_compared_by_bitrate() -> None:
+    """In each sweep all configurations have the same bitrate; with and without a spread of the runs."""
+    for step in (0.0, 0.002):
+        before, after = paced(step), paced(step, seed=1)
+        fallen = [
+            one.model_copy(update={"pairs": [scaled(pair, factor) for pair in one.pairs]})
+            for one in after
+            for factor in [0.3 * 1.001 ** ((one.block or 0) % 2)]
+        ]
+        assert compare(before, after, "baseline", "baseline").metric == "p99_us"
+        found = compare(before, fallen, "baseline", "baseline")
+        assert (found.metric, found.verdict, found.exit_code) == ("bitrate_mbps", "worse", 4)
+        assert compare(before, fallen, "baseline", "rps").metric == "bitrate_mbps"
+        # relative to the baselines, the bitrates are the same
+        assert compare(before, fallen, "rps", "rps").metric == "p99_us"
 
 
 def test_one_configuration_alone_is_compared_by_its_bitrate() -> None:
