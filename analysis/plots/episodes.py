@@ -56,12 +56,20 @@ def _window(made: Drawing, axis: Axes, record: Record, look: Look) -> None:
     """The parts of a window as areas."""
     for settling, opacity in ((True, _SETTLING), (False, _MEASURED)):
         parts = [part for part in record.goodput if is_settling(part, record) == settling]
-        boxes = [
-            [(part.at, 0), (part.at, part.mbps), (part.end, part.mbps), (part.end, 0)]
+        outline = [
+            corner
             for part in parts
-        ]
+            for corner in (
+                (part.at, 0), (part.at, part.mbps), (part.end, part.mbps), (part.end, 0),
+            )
+        ]  # fmt: skip
         areas = PolyCollection(
-            boxes, facecolor=look.colour, alpha=opacity, hatch=look.hatch, edgecolor="white", lw=0
+            [outline] if outline else [],
+            facecolor=look.colour,
+            alpha=opacity,
+            hatch=look.hatch,
+            edgecolor="white",
+            lw=0,
         )
         axis.add_collection(areas)
         made.mark(areas, record.configuration)

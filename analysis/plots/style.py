@@ -25,10 +25,11 @@ from analysis.plots.library import (
 )
 
 # The palette of Okabe and Ito, distinguishable with every common kind of colour vision; black is
-# the baseline. Markers and hatches repeat the distinction without colour.
+# the baseline. Markers and hatches repeat the distinction without colour; hatches are lines, because an SVG
+# with one of dots or circles has each of them as a curve, 68 kB for every use.
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
-HATCHES = ("", "//", "..", "\\\\", "xx", "++", "oo", "--")
+HATCHES = ("", "//", "||", "\\\\", "xx", "++", "--", "/|")
 WIDTH = 5.4  # inches: text stays readable where a phone shrinks the figure to its width
 
 STYLE: dict[str, Any] = {

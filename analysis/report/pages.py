@@ -226,6 +226,7 @@ def inlined(plot: figures.Plot) -> Markup:
     text = plot.svg.read_text(encoding="utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"\n +", "\n", text)
     parts = re.split(r'<g id="(of-\d+)">', text)
     text = parts[0] + "".join(
         _marked(plot.marks[group], part)

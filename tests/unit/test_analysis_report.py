@@ -399,6 +399,7 @@ def test_looks_differ_without_colour_too() -> None:
     first = [found[name] for name in names[:8]]
     assert len({look.marker for look in first}) == len({look.hatch for look in first}) == 8
     assert len(set(COLOURS)) == len(set(MARKERS)) == len(set(HATCHES)) == 8
+    assert set("".join(HATCHES)) <= set("/\\|-+x")  # lines: dots and circles make an SVG large
 
 
 def test_text_tables_align_and_markdown_escapes() -> None:

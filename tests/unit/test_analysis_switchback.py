@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -283,3 +284,6 @@ def test_the_report_has_checks_and_figure(tmp_path: Path) -> None:
     assert "total bitrate [Mbit/s]" in svg
     assert all(name in svg for name in RATIOS)
     assert svg.count("episode ") >= 4
+    patterns = re.findall(r"<pattern.*?</pattern>", svg, re.DOTALL)
+    assert len(patterns) >= len(RATIOS) - 1
+    assert max(map(len, patterns)) < 2000
