@@ -1,6 +1,6 @@
 """CPU time: does the accounting add up, and how small a change of CPU per Gbit is found?
 
-    .venv/bin/python -m benchmarks.cpu_cost > benchmarks/cpu_cost.json      (root, about 12 minutes)
+    .venv/bin/python -m benchmarks.cpu_cost > benchmarks/cpu_cost.json      (root, about 8 minutes)
 
 With `accounting` or `detectable` after it, one of the two. Both are on the lab with 4 pairs.
 
@@ -10,8 +10,8 @@ Without IRQ_TIME_ACCOUNTING the time of a softirq that interrupts a process coun
 control group's part is net of the softirqs that ran in processes. `softirq` compares the record's softirq time, which
 the kernel samples at the tick, with the traced one. Tracing costs about 1 % of the cores.
 
-`detectable`: `sweep --quick` with twice the episodes; the smallest change of each configuration that the adjusted test
-would find in 80 % of such sweeps.
+`detectable`: the 4 pairs of `sweep --quick` with twice the episodes; the smallest change of each configuration that the
+adjusted test would find in 80 % of such sweeps.
 """
 
 from __future__ import annotations
@@ -177,7 +177,8 @@ def detectable() -> dict[str, Any]:
     for seed in range(SEEDS):
         with TemporaryDirectory(prefix="steerlab-") as folder:
             out = Path(folder) / "sweep"
-            wall, _ = run(out, "--quick", "--runs", str(EPISODES), "--seed", str(seed))
+            words = ("--quick", "--replicas", str(PAIRS), "--runs", str(EPISODES))
+            wall, _ = run(out, *words, "--seed", str(seed))
             records = load(out).records
         found.append(
             {"wall_s": round(wall, 1)} | {name: _detectable(records, name) for name in COSTS}

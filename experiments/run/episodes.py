@@ -22,14 +22,15 @@ from infra.traffic.mixed import Mixed
 from infra.traffic.rr import Rr
 from infra.traffic.stream import Stream
 
-# Seconds of traffic before the first window settles. On the lab, 4 pairs are at their rate 0.3 s after they connect.
-WARM_UP_S = 0.4
+# Seconds of traffic before the first window settles. On the lab, 4 pairs are at their rate 0.3 s after they connect. A
+# connection that is alone still grows for a second and a half, and more in the baseline than with steering.
+WARM_UP_S, WARM_UP_ALONE_S = 0.4, 1.4
 # Seconds between two windows, in which the agent reads the values back.
 BETWEEN_S = 0.01
 # Seconds that the clients run beyond the last window, connecting included; they are ended before.
 SPARE_S = 7
-# Seconds of an episode beside its windows, for the estimate alone.
-OVERHEAD_S = WARM_UP_S + 0.5
+# Seconds of an episode beside its warm-up and its windows, for the estimate alone.
+OVERHEAD_S = 0.5
 # Seconds by which a window may settle shorter, or last shorter or longer.
 TOLERANCE_S = 0.02
 # Seconds between readings of goodput within a window.
@@ -46,10 +47,11 @@ _LEASE_S = 7200
 
 
 class Timing(NamedTuple):
-    """Seconds of a window and of the settling before it."""
+    """Seconds of a window, of the settling before it, and of traffic before the first one."""
 
     window: float
     settle: float
+    warm_up: float = WARM_UP_S
 
     @property
     def period(self) -> float:
@@ -57,17 +59,22 @@ class Timing(NamedTuple):
 
     def end(self, windows: int) -> float:
         """The end of the last window, in seconds after the start of the schedule."""
-        return WARM_UP_S + windows * self.period
+        return self.warm_up + windows * self.period
 
     def traffic(self, windows: int) -> int:
         """Whole seconds that the connections last."""
         return math.ceil(self.end(windows)) + SPARE_S
 
 
+def warm_up(pairs: int) -> float:
+    """Seconds of traffic before the first window settles."""
+    return WARM_UP_S if pairs > 1 else WARM_UP_ALONE_S
+
+
 def cannot(asked: Options, state: StackSettings, steered: int) -> str:
     """Why switchback cannot measure these configurations on so many nodes; empty if it can (pure)."""
     count = len(asked.configurations)
-    end = Timing(asked.window, asked.settle).end(count)
+    end = Timing(asked.window, asked.settle, warm_up(min(asked.replicas))).end(count)
     needed = math.ceil(end) + state.section.AROUND_A_RUN_S
     kinds = traffic.of(asked.traffic).kinds
     kept = pingpong.MOST / TRIPS_A_SECOND
@@ -154,7 +161,7 @@ def schedule(
         "windows": [
             {
                 "plan": name,
-                "at": round(WARM_UP_S + number * timing.period, 3),
+                "at": round(timing.warm_up + number * timing.period, 3),
                 "settle": timing.settle,
                 "seconds": timing.window,
             }

@@ -149,7 +149,7 @@ def plan(wanted: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None
         )
     config.state("sweep", made.stack(made.configurations[0], max(made.replicas), path))
     if made.method == "switchback":
-        words = episodes.unread(made.replicas, len(made.configurations), made.timing)
+        words = episodes.unread(made.replicas, len(made.configurations), made.timing(1))
         if words:
             tell(words)
     return made

@@ -14,6 +14,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby, product
+from statistics import fmean
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError
@@ -70,10 +71,9 @@ class SweepPlan(Options):
     def eta_s(self) -> float:
         return self.seconds_of(len(self.runs))
 
-    @property
-    def timing(self) -> episodes.Timing:
+    def timing(self, pairs: int) -> episodes.Timing:
         """The windows of an episode."""
-        return episodes.Timing(self.window, self.settle)
+        return episodes.Timing(self.window, self.settle, episodes.warm_up(pairs))
 
     @property
     def together(self) -> int:
@@ -97,7 +97,8 @@ class SweepPlan(Options):
         """About how long so many runs take."""
         if self.method == "switchback":
             number = -(-runs // self.together)
-            return round(runs * self.timing.period + number * episodes.OVERHEAD_S, 1)
+            lead = fmean(map(episodes.warm_up, self.replicas)) + episodes.OVERHEAD_S
+            return round(runs * self.timing(1).period + number * lead, 1)
         lead = max(kind.lead(self) for kind in traffic.of(self.traffic).kinds)
         run = lead + self.omit + self.duration + OVERHEAD_S[self.isolation]
         return round(runs * run, 1)

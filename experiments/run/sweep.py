@@ -224,7 +224,7 @@ class Sweep:
             [self._measurement(self._stack(run)[1]) for run in runs],
             key.configuration,
             replicas=key.replicas,
-            timing=self.plan.timing,
+            timing=self.plan.timing(key.replicas),
             places=[self._place(run, attempt) for run in runs],
             on=self._machines.get((key.path, key.configuration)),
         )

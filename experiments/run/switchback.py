@@ -196,5 +196,5 @@ def _start(window: WindowResult, began: datetime, number: int, timing: episodes.
 
     The clients connect between `began` and the start of the episode, which takes less than a second.
     """
-    planned = episodes.WARM_UP_S + number * timing.period
+    planned = timing.warm_up + number * timing.period
     return began + timedelta(seconds=planned if window.at is None else window.at)

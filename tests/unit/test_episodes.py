@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 from collections import Counter
 from itertools import groupby, islice, pairwise
 from typing import Any
@@ -86,8 +87,19 @@ def test_without_its_baseline_the_first_configuration_is_the_key() -> None:
 def test_the_estimate_counts_windows_and_episodes() -> None:
     made = make()
     windows = 72 * 0.61
-    assert made.eta_s == pytest.approx(windows + 12 * episodes.OVERHEAD_S, abs=0.1)
-    assert made.seconds_of(made.together) == pytest.approx(6 * 0.61 + episodes.OVERHEAD_S, abs=0.1)
+    lead = statistics.fmean(map(episodes.warm_up, made.replicas)) + episodes.OVERHEAD_S
+    assert made.eta_s == pytest.approx(windows + 12 * lead, abs=0.1)
+    assert made.seconds_of(made.together) == pytest.approx(6 * 0.61 + lead, abs=0.1)
+
+
+def test_a_connection_that_is_alone_warms_up_longer() -> None:
+    made = make(replicas=[1, 2])
+    plans: dict[str, dict[str, Any]] = {name: {"lease_seconds": 0} for name in NAMES}
+    first = [
+        episodes.schedule(plans, [5], made.timing(count))["windows"][0]["at"]
+        for count in made.replicas
+    ]
+    assert first == [episodes.WARM_UP_ALONE_S, episodes.WARM_UP_S]
 
 
 @pytest.mark.parametrize("lease", ["30s", "2h", "none"])

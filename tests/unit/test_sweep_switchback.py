@@ -571,7 +571,7 @@ def test_until_ci_leaves_out_what_is_known(rig: Rig) -> None:
 def test_no_episode_begins_that_would_end_late(rig: Rig) -> None:
     made = make()
     one = made.seconds_of(made.together)
-    assert one == pytest.approx(3 * 0.61 + episodes.OVERHEAD_S, abs=0.1)
+    assert one == pytest.approx(3 * 0.61 + episodes.WARM_UP_S + episodes.OVERHEAD_S, abs=0.1)
     assert rig.sweep(made, max_seconds=one / 2) == []
     assert rig.engine.verbs == ["destroy"]
 
