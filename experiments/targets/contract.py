@@ -18,6 +18,7 @@ from infra.traffic import DEFAULT
 from infra.traffic.contract import Failure, Values
 
 AnyMeasurement = Measurement | ClusterMeasurement
+NOT_ENDED = Failure("traffic", "the client did not end in time")
 
 
 class BarrierBroken(RuntimeError):

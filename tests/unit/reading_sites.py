@@ -135,7 +135,6 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("experiments/targets/lab/clients.py", "Client.finish"): PASSED_ON,
     ("experiments/targets/lab/clients.py", "Client.read"): PASSED_ON,
     ("experiments/targets/lab/episode.py", "_probe"): PASSED_ON,
-    ("experiments/targets/kubernetes/backend.py", "_trips"): PASSED_ON,
     ("experiments/targets/lab/clients.py", "_await_ready"): PASSED_ON,
     ("experiments/targets/lab/backend.py", "LabBackend._server"): "a pid file that verify.alive has read",
     ("experiments/targets/lab/backend.py", "LabBackend.throttled"): "through throttled",

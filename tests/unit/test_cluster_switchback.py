@@ -22,7 +22,8 @@ from experiments.run.episodes import Timing
 from experiments.run.verdict import Verdict
 from experiments.targets.contract import BarrierBroken, EpisodeLost, WindowResult
 from experiments.targets.kubernetes import agents, clocks
-from experiments.targets.kubernetes.backend import _UNTIL, KubernetesBackend
+from experiments.targets.kubernetes.backend import KubernetesBackend
+from experiments.targets.kubernetes.clients import UNTIL
 from experiments.targets.kubernetes.shell import Answer, SshSession, SshShell
 from experiments.validity import Cause
 from infra import config
@@ -163,7 +164,7 @@ def test_a_session_over_ssh_keeps_stdin_open() -> None:
 @pytest.mark.parametrize(("told", "status"), [("go\nstop\n", 143), ("go\n", 143), ("", 1)])
 def test_a_client_ends_when_it_is_told_or_its_connection_is_lost(told: str, status: int) -> None:
     done = subprocess.run(
-        ["sh", "-c", _UNTIL, "sh", "sleep", "60"],
+        ["sh", "-c", UNTIL, "sh", "sleep", "60"],
         input=told,
         capture_output=True,
         text=True,
@@ -174,7 +175,7 @@ def test_a_client_ends_when_it_is_told_or_its_connection_is_lost(told: str, stat
 
 
 def test_a_client_that_ends_by_itself_ends_its_shell() -> None:
-    words = ["sh", "-c", _UNTIL, "sh", "sh", "-c", "echo done; exit 7"]
+    words = ["sh", "-c", UNTIL, "sh", "sh", "-c", "echo done; exit 7"]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as shell:
         assert shell.stdin

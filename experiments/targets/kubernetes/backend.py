@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.plan import POD
 from analysis.schema import Confounders, Machine
@@ -23,7 +23,7 @@ from experiments.targets.contract import (
     TrafficResult,
     WindowResult,
 )
-from experiments.targets.kubernetes import agents, clocks
+from experiments.targets.kubernetes import agents, clients, clocks
 from experiments.targets.kubernetes.counters import read_edges
 from experiments.targets.kubernetes.pods import Pods, Running, moved, pair_of, running, topology
 from experiments.targets.kubernetes.shell import (
@@ -36,32 +36,34 @@ from experiments.targets.kubernetes.shell import (
     looked,
     run,
 )
-from experiments.targets.roundtrips import SAME, Probe, Trips
+from experiments.targets.roundtrips import SAME, Clock, Probe
 from experiments.validity import Cause, Reason
 from infra import traffic
-from infra.errors import PrerequisiteMissing, Refusal
+from infra.errors import Refusal
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.measurement import ClusterMeasurement, NodeOf
 from infra.kubernetes.names import Names
 from infra.kubernetes.plan import by_node, node_plan
-from infra.traffic.contract import GRACE_S, PORT, Failure, Kind
+from infra.traffic.contract import GRACE_S, PORT, Kind
 
-# Time in which a command must print `ready`, seconds.
-READY_S = 15.0
-
-# The shell prints `ready`, waits for a line, and becomes the client.
-_WAIT = 'echo ready; read -r _ || exit 1; exec "$@" </dev/null'
-# It starts the client and ends it on a second line, or when the connection is lost: a client that
-# was left behind would keep its server busy. The shell waits for all, since a pod has no init.
-_UNTIL = (
-    'echo ready; read -r _ || exit 1; exec 3<&0; "$@" </dev/null 3<&- & client=$!; '
-    "{ read -r _ <&3; kill $client; } >/dev/null 2>&1 & "
-    "wait $client; status=$?; kill $! 2>/dev/null; wait; exit $status"
-)
 # All processes are listed, which takes some ms, about so many seconds after the last window.
 _AFTER_S = 0.3
 # Seconds in which a client that was told to end must have ended.
 _END_S = 5.0
+
+
+class _Ended(NamedTuple):
+    """An episode that has ended: the answers of the agent, of the reader of all processes and of the clients.
+
+    `early` are the clients that ended before the agent did, `clocks` those of clients whose latency is
+    measured, where it is another clock than the agent's.
+    """
+
+    agent: Mapping[str, Any]
+    clocks: Mapping[int, Clock]
+    reader: Answer | None
+    early: Sequence[int]
+    clients: Mapping[int, Answer | None]
 
 
 class KubernetesBackend:
@@ -216,14 +218,14 @@ class KubernetesBackend:
         pairs: int,
     ) -> dict[int, Session]:
         """The clients of the first pairs, which wait for a line; `stack` closes their connections."""
-        servers, clients = pods
+        servers, senders = pods
         addresses = self._addresses(servers)
         sessions = {}
         for index, kind in self._kinds(pairs).items():
-            command = kind.lasting if script == _UNTIL else kind.client
+            command = kind.lasting if script == clients.UNTIL else kind.client
             client = command(addresses[index], PORT, what)
             words, who = ("sh", "-c", script, "sh", *client), f"the client of pair {index}"
-            ready = _ready(self._pod_shell(clients[index]), words, who)
+            ready = clients.ready(self._pod_shell(senders[index]), words, who)
             sessions[index] = stack.enter_context(ready)
         return sessions
 
@@ -237,47 +239,76 @@ class KubernetesBackend:
         longer = self._what.model_copy(update={"duration": seconds, "omit": 0})
         listed = self._listed()
         pods = self._present(pairs, listed)
-        probing = [i for i, kind in self._kinds(pairs).items() if windows.probes(kind)]
         (node,) = (one for one in self._what.nodes if one.steered)
         uids = by_node(listed).get(node.name, {})
         document = schedule(
             {what.configuration: plan_of(what, node, uids) for what in whats},
-            [f"{POD}{pods[0][i].uid}" for i in self._kinds(pairs) if i not in probing],
+            [
+                f"{POD}{pods[0][index].uid}"
+                for index, kind in self._kinds(pairs).items()
+                if not windows.probes(kind)
+            ],
         )
+        ended = self._episode(node, pods, pairs, document, longer)
+        return self._windows(node, pods, pairs, ended, longer)
+
+    def _episode(
+        self,
+        node: NodeOf,
+        pods: Pods,
+        pairs: int,
+        document: dict[str, Any],
+        what: ClusterMeasurement,
+    ) -> _Ended:
+        """The traffic of an episode, under which the agent of a node follows the schedule `document`."""
+        end = document["windows"][-1]
+        length = end["at"] + end["settle"] + end["seconds"] + _AFTER_S
         with ExitStack() as stack:
-            sessions = self._clients(stack, _UNTIL, longer, pods, pairs)
-            places = {
-                index: self._pod_shell(pods[1][index])
-                for index in probing
-                if self._kernel(pods[1][index].node) != node.kernel_id
-            }
+            sessions = self._clients(stack, clients.UNTIL, what, pods, pairs)
             try:
-                ask = stack.enter_context(clocks.compared(self._shell(node), places))
-                start = stack.enter_context(agents.episode(self._shell(node), document))
-                end = document["windows"][-1]
-                length = end["at"] + end["settle"] + end["seconds"] + _AFTER_S
+                shell = self._shell(node)
+                ask = stack.enter_context(clocks.compared(shell, self._clocks(node, pods, pairs)))
+                start = stack.enter_context(agents.episode(shell, document))
                 reader = self._reader(stack, node, pods, pairs, (0, length))
                 for session in (*sessions.values(), reader):
                     session.say("go")
-                answer = start(seconds + GRACE_S)
-                clock = ask()
+                agent = start(what.duration + GRACE_S)
+                known = ask()
             except Refusal as error:
                 gone = moved(pods, self._pods(), self._kinds(pairs))
                 cause = Cause.TOPOLOGY if gone else Cause.AGENT
                 raise EpisodeLost([*gone, Reason(cause, f"episode: {error}")]) from None
-            read, unread = read_edges({node.name: reader.finish(time.monotonic() + _END_S)})
+            read = reader.finish(time.monotonic() + _END_S)
             early = [index for index, session in sessions.items() if not session.running()]
             for session in sessions.values():
                 session.say("stop")
             deadline = time.monotonic() + _END_S
             answers = {index: one.finish(deadline) for index, one in sessions.items()}
-        probed = [Probe(i, _trips(answers.pop(i)), clock.get(i, SAME)) for i in probing]
-        outcomes = [
-            self._result(index, answers[index], longer) for index in early if index in answers
-        ]
+        return _Ended(agent, known, read, early, answers)
+
+    def _clocks(self, node: NodeOf, pods: Pods, pairs: int) -> dict[int, PodShell]:
+        """Where the clock of a client is asked: its latency is measured, and its node has another kernel."""
+        return {
+            index: self._pod_shell(pods[1][index])
+            for index, kind in self._kinds(pairs).items()
+            if windows.probes(kind) and self._kernel(pods[1][index].node) != node.kernel_id
+        }
+
+    def _windows(
+        self, node: NodeOf, pods: Pods, pairs: int, ended: _Ended, what: ClusterMeasurement
+    ) -> list[WindowResult]:
+        kinds = self._kinds(pairs)
+        probing = {index for index in ended.clients if windows.probes(kinds[index])}
+        sending = [index for index in ended.clients if index not in probing]
+        outcomes = [self._result(i, ended.clients[i], what) for i in ended.early if i in sending]
+        probed = []
+        for index in sorted(probing):
+            trips, _ = clients.outcome(ended.clients[index], roundtrips.read)
+            probed.append(Probe(index, trips, ended.clocks.get(index, SAME)))
+        read, unread = read_edges({node.name: ended.reader})
         around = {node.name: read[node.name] if read else unread[0].text}
-        ended = {one.index: windows.last_words(one.outcome) for one in outcomes}
-        gone = moved(pods, self._pods(), self._kinds(pairs))
+        early = {one.index: windows.last_words(one.outcome) for one in outcomes}
+        gone = moved(pods, self._pods(), kinds)
 
         def measured(
             results: Sequence[PairResult],
@@ -286,13 +317,15 @@ class KubernetesBackend:
         ) -> TrafficResult:
             return self._traffic_result(results, {node.name: edges}, against, pods, around)
 
-        return windows.results(answer, self._what, [*answers], measured, ended, gone, probed=probed)
+        return windows.results(
+            ended.agent, self._what, sending, measured, early, gone, probed=probed
+        )
 
     def drive(self, pairs: int) -> TrafficResult:
         what, kinds = self._what, self._kinds(pairs)
         pods = self._present(pairs, self._listed())
         with ExitStack() as stack:
-            sessions = self._clients(stack, _WAIT, what, pods, pairs)
+            sessions = self._clients(stack, clients.WAIT, what, pods, pairs)
             # the readers start later: they look for the processes of the clients' shells
             window = (what.omit, what.duration)
             readers = {
@@ -319,7 +352,7 @@ class KubernetesBackend:
         pods: Pods,
         around: Mapping[str, tuple[CounterSample, CounterSample] | str] = {},
     ) -> TrafficResult:
-        servers, clients = pods
+        servers, senders = pods
         serving = {self._counted(servers[one.index].node) for one in results}
         return TrafficResult(
             results,
@@ -328,17 +361,14 @@ class KubernetesBackend:
             using=dict.fromkeys(edges),
             serving={node: None if node in serving else () for node in edges},
             nodes={
-                one.index: (servers[one.index].node, clients[one.index].node) for one in results
+                one.index: (servers[one.index].node, senders[one.index].node) for one in results
             },
             around=around,
         )
 
     def _result(self, index: int, answer: Answer | None, what: ClusterMeasurement) -> PairResult:
-        if answer is None:
-            return PairResult(index, Failure("traffic", "the client did not end in time"))
-        out = answer.out.encode()
         kind = self._kinds(self._what.replicas)[index]
-        outcome = kind.parse(out, answer.err.encode(), answer.status, what)
+        outcome, out = clients.outcome(answer, partial(kind.parse, window=what))
         return PairResult(index, outcome, out)
 
     def _reader(
@@ -357,7 +387,7 @@ class KubernetesBackend:
         uids = [pod.uid for pod in measured if self._counted(pod.node) == node.name]
         request = {"window": [*window, uids, "UDP" in self._traffic.protocols]}
         words = ("python3", "-I", "-c", LOOK, json.dumps(request))
-        return stack.enter_context(_ready(self._shell(node), words, f"node {node.name}"))
+        return stack.enter_context(clients.ready(self._shell(node), words, f"node {node.name}"))
 
     def _counted(self, name: str) -> str:
         """The measured node with the kernel of this node."""
@@ -379,26 +409,3 @@ def plan_of(what: ClusterMeasurement, node: NodeOf, pods: Mapping[str, str]) -> 
         owns_flow_table=node.owns_flow_table,
         lease_seconds=what.lease_seconds,
     )
-
-
-def _trips(answer: Answer | None) -> Trips | Failure:
-    if answer is None:
-        return Failure("traffic", "the client did not end in time")
-    return roundtrips.read(answer.out.encode(), answer.err.encode(), answer.status)
-
-
-@contextmanager
-def _ready(shell: Shell, words: Sequence[str], who: str) -> Iterator[Session]:
-    """A command that waits for a line. Raises `BarrierBroken` where it is not ready in time."""
-    try:
-        session = shell.start(words)
-    except PrerequisiteMissing as error:
-        raise BarrierBroken(f"{who} did not start: {error}") from None
-    try:
-        if session.await_line(READY_S).strip() != "ready":
-            answer = session.finish(time.monotonic() + 1)
-            said = (answer.err or answer.out).strip()[-300:] if answer else "no output"
-            raise BarrierBroken(f"{who} did not start: {said}")
-        yield session
-    finally:
-        session.close()

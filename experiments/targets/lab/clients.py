@@ -16,7 +16,7 @@ from typing import TypeVar
 from experiments import signals
 from experiments.host.procstat import CounterSample
 from experiments.targets import leads
-from experiments.targets.contract import BarrierBroken, PairResult, TrafficResult
+from experiments.targets.contract import NOT_ENDED, BarrierBroken, PairResult, TrafficResult
 from experiments.validity import Reason
 from infra import traffic
 from infra.lab.layout import netns
@@ -64,7 +64,7 @@ class Client:
             out, err = self.process.communicate(timeout=max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.kill()
-            return Failure("traffic", "the client did not end in time"), b""
+            return NOT_ENDED, b""
         return parse(out, err, self.process.returncode), out
 
     def await_end(self, deadline: float) -> None:
