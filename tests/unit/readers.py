@@ -245,6 +245,8 @@ configurations: [baseline, rfs]
 replicas: [1, 4]
 runs: 3
 duration: 5
+traffic: mixed:rate=300M
+limit: p99_us=+10%
 path: [overlay, host]
 config: {steerNodes: both}
 """
@@ -261,7 +263,8 @@ add(
     yaml_like(
         _MATRIX,
         {"configurations": ["baseline", "rfs"], "replicas": [1, "2"], "runs": 2, "own": "",
-         "config": {"lease": "2h"}, "podCpuLimit": "200m", "duration": 5, "omit": 1},
+         "config": {"lease": "2h"}, "podCpuLimit": "200m", "duration": 5, "omit": 1,
+         "traffic": "mixed", "limit": "p99_us=+10%"},
     ),
     _MATRIX,
     errors=(Refusal,),
