@@ -171,13 +171,14 @@ def sleep_until(moment: float) -> None:
 
 def both_edges(
     start: float,
-    window: Iterable[float],
+    window: tuple[float, float | None],
     own: list[int] | None,
     networks: Sequence[Mapping[str, Path]] = (),
 ) -> list[dict[str, Any]]:
     """The edges of a window of `omit` and `duration` seconds after `start` (monotonic).
 
-    All processes are listed outside of the window, which is the traffic's.
+    Without a duration it ends at a line on stdin. All processes are listed outside of the window,
+    which is the traffic's.
     """
     omit, duration = window
     first = start + omit
@@ -188,7 +189,10 @@ def both_edges(
             others = listed()
             sleep_until(first)
             before = counters.read(own)
-            sleep_until(first + duration)
+            if duration is None:
+                sys.stdin.readline()
+            else:
+                sleep_until(first + duration)
             after = counters.read(own)
         return [before.document(others), after.document(listed())]
 
@@ -210,7 +214,7 @@ def of_pods(uids: Iterable[str]) -> list[int] | None:
 
 
 def edges_of_pods(
-    omit: float, duration: float, uids: Iterable[str] = (), datagrams: bool = False
+    omit: float, duration: float | None, uids: Iterable[str] = (), datagrams: bool = False
 ) -> list[dict[str, Any]]:
     """Both edges of a window that begins `omit` seconds after a line on stdin.
 

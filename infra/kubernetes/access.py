@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ CALL_S = 30.0
 # Limits of a kubeconfig: a hundred clusters with their certificates.
 _MOST_BYTES = 1 << 20
 _MOST_SIGNS = 10_000
+# The library keeps the certificates of a kubeconfig in files, in a table without a lock: a file of which the
+# table has no entry, because another thread added the same one, would not be removed at the end.
+_LOADING = threading.Lock()
 
 
 def connect(kubeconfig: str, context: str) -> ApiClient:
@@ -37,7 +41,9 @@ def connect(kubeconfig: str, context: str) -> ApiClient:
         for path in (kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION).split(os.pathsep):
             # as in the library: without a home directory ~ stays, and no file is found
             _check(Path(os.path.expanduser(path)))  # noqa: PTH111
-        return _one_way(config.new_client_from_config(kubeconfig or None, context or None))
+        with _LOADING:
+            client = config.new_client_from_config(kubeconfig or None, context or None)
+        return _one_way(client)
     except ConfigException as error:
         known = "" if not context else f" (context {context})"
         raise PrerequisiteMissing(f"kubeconfig: {where}{known}: {error}") from None

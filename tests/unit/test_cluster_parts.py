@@ -169,6 +169,26 @@ def test_a_window_has_two_edges_and_begins_when_it_is_told() -> None:
     assert first.keys() >= {"stat", "softirqs", "softnet", "own_cpu"}
 
 
+def test_a_window_without_a_duration_ends_when_it_is_told() -> None:
+    request = json.dumps({"window": [0.0, None]})
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", LOOK, request],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        time.sleep(0.3)
+        assert process.poll() is None
+        out, _ = process.communicate("end\n", timeout=20)
+    first, last = json.loads(out)
+    assert last["at"] - first["at"] > 0.2
+
+
 def test_a_window_that_nobody_begins_ends() -> None:
     request = json.dumps({"window": [0.0, 60.0]})
     done = subprocess.run(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -46,8 +46,6 @@ from infra.kubernetes.names import Names
 from infra.kubernetes.plan import by_node, node_plan
 from infra.traffic.contract import GRACE_S, PORT, Kind
 
-# All processes are listed, which takes some ms, about so many seconds after the last window.
-_AFTER_S = 0.3
 # Seconds in which a client that was told to end must have ended.
 _END_S = 5.0
 
@@ -211,23 +209,21 @@ class KubernetesBackend:
 
     def _clients(
         self,
-        stack: ExitStack,
         script: str,
         what: ClusterMeasurement,
         pods: Pods,
         pairs: int,
-    ) -> dict[int, Session]:
-        """The clients of the first pairs, which wait for a line; `stack` closes their connections."""
+    ) -> AbstractContextManager[Callable[[], dict[int, Session]]]:
+        """The clients of the first pairs, which start and then wait for a line."""
         servers, senders = pods
         addresses = self._addresses(servers)
-        sessions = {}
+        commands: dict[int, Callable[[], Session]] = {}
         for index, kind in self._kinds(pairs).items():
             command = kind.lasting if script == clients.UNTIL else kind.client
             client = command(addresses[index], PORT, what)
             words, who = ("sh", "-c", script, "sh", *client), f"the client of pair {index}"
-            ready = clients.ready(self._pod_shell(senders[index]), words, who)
-            sessions[index] = stack.enter_context(ready)
-        return sessions
+            commands[index] = partial(clients.ready, self._pod_shell(senders[index]), words, who)
+        return clients.starting(commands)
 
     def switch(
         self,
@@ -261,18 +257,18 @@ class KubernetesBackend:
         what: ClusterMeasurement,
     ) -> _Ended:
         """The traffic of an episode, under which the agent of a node follows the schedule `document`."""
-        end = document["windows"][-1]
-        length = end["at"] + end["settle"] + end["seconds"] + _AFTER_S
         with ExitStack() as stack:
-            sessions = self._clients(stack, clients.UNTIL, what, pods, pairs)
+            started = stack.enter_context(self._clients(clients.UNTIL, what, pods, pairs))
             try:
                 shell = self._shell(node)
                 ask = stack.enter_context(clocks.compared(shell, self._clocks(node, pods, pairs)))
                 start = stack.enter_context(agents.episode(shell, document))
-                reader = self._reader(stack, node, pods, pairs, (0, length))
+                sessions = started()
+                reader = self._reader(stack, node, pods, pairs, (0, None))
                 for session in (*sessions.values(), reader):
                     session.say("go")
                 agent = start(what.duration + GRACE_S)
+                reader.say("end")
                 known = ask()
             except Refusal as error:
                 gone = moved(pods, self._pods(), self._kinds(pairs))
@@ -325,7 +321,7 @@ class KubernetesBackend:
         what, kinds = self._what, self._kinds(pairs)
         pods = self._present(pairs, self._listed())
         with ExitStack() as stack:
-            sessions = self._clients(stack, clients.WAIT, what, pods, pairs)
+            sessions = stack.enter_context(self._clients(clients.WAIT, what, pods, pairs))()
             # the readers start later: they look for the processes of the clients' shells
             window = (what.omit, what.duration)
             readers = {
@@ -377,17 +373,19 @@ class KubernetesBackend:
         node: NodeOf,
         pods: Pods,
         pairs: int,
-        window: tuple[float, float],
+        window: tuple[float, float | None],
     ) -> Session:
         """A reader of a node's counters at both edges of a window (`omit`, `duration`).
 
-        The processes that the first pairs have now, and their children, are the experiment's.
+        Without a duration the window ends at a line. The processes that the first pairs have now, and
+        their children, are the experiment's.
         """
         measured = (one[index] for one in pods for index in self._kinds(pairs))
         uids = [pod.uid for pod in measured if self._counted(pod.node) == node.name]
         request = {"window": [*window, uids, "UDP" in self._traffic.protocols]}
         words = ("python3", "-I", "-c", LOOK, json.dumps(request))
-        return stack.enter_context(clients.ready(self._shell(node), words, f"node {node.name}"))
+        reader = clients.ready(self._shell(node), words, f"node {node.name}")
+        return stack.enter_context(closing(reader))
 
     def _counted(self, name: str) -> str:
         """The measured node with the kernel of this node."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -16,6 +17,8 @@ T = TypeVar("T")
 
 # Time in which a command must print `ready`, seconds.
 READY_S = 15.0
+# So many clients start at the same time: each is an exec of the API.
+_AT_ONCE = 8
 
 # The shell prints `ready`, waits for a line, and becomes the client.
 WAIT = 'echo ready; read -r _ || exit 1; exec "$@" </dev/null'
@@ -29,7 +32,27 @@ UNTIL = (
 
 
 @contextmanager
-def ready(shell: Shell, words: Sequence[str], who: str) -> Iterator[Session]:
+def starting(
+    commands: Mapping[T, Callable[[], Session]],
+) -> Iterator[Callable[[], dict[T, Session]]]:
+    """Sessions that start at the same time; the call that is yielded awaits them. All are closed at the end."""
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    sessions = {name: pool.submit(start) for name, start in commands.items()}
+    try:
+        yield lambda: {name: one.result() for name, one in sessions.items()}
+    finally:
+        # not awaited: after an interrupt a session that has not started yet is closed when it has
+        pool.shutdown(wait=False, cancel_futures=True)
+        for one in sessions.values():
+            one.add_done_callback(_close)
+
+
+def _close(session: Future[Session]) -> None:
+    if not session.cancelled() and not session.exception():
+        session.result().close()
+
+
+def ready(shell: Shell, words: Sequence[str], who: str) -> Session:
     """A command that waits for a line. Raises `BarrierBroken` where it is not ready in time."""
     try:
         session = shell.start(words)
@@ -40,9 +63,10 @@ def ready(shell: Shell, words: Sequence[str], who: str) -> Iterator[Session]:
             answer = session.finish(time.monotonic() + 1)
             said = (answer.err or answer.out).strip()[-300:] if answer else "no output"
             raise BarrierBroken(f"{who} did not start: {said}")
-        yield session
-    finally:
+    except BaseException:
         session.close()
+        raise
+    return session
 
 
 def outcome(
