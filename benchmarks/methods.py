@@ -135,7 +135,7 @@ def compared(one: Measured, summaries: Mapping[str, Summary]) -> dict[str, Any]:
     rows = {}
     for name in by_method["switchback"].keys() & by_method["isolated"].keys():
         first, second = by_method["switchback"][name], by_method["isolated"][name]
-        slow, fast = _cost(second, one.walls["isolated"]), _cost(first, one.walls["switchback"])
+        slow, fast = cost(second, one.walls["isolated"]), cost(first, one.walls["switchback"])
         rows[name] = {
             "switchback": _figures(first),
             "isolated": _figures(second),
@@ -178,7 +178,7 @@ def blocks(records: Sequence[Record], name: str) -> list[Block]:
         mine, other = _processed(one), _processed(base)
         found.append(
             Block(
-                math.log(_goodput(one) / _goodput(base)),
+                math.log(goodput(one) / goodput(base)),
                 math.log(math.fsum(mine) / math.fsum(other)),
                 tuple(round(10 * each / math.fsum(mine)) for each in mine),
             )
@@ -186,7 +186,7 @@ def blocks(records: Sequence[Record], name: str) -> list[Block]:
     return found
 
 
-def _goodput(record: Record) -> float:
+def goodput(record: Record) -> float:
     return math.fsum(pair.values["bitrate_mbps"] or 0.0 for pair in record.pairs)
 
 
@@ -256,7 +256,7 @@ def _half(effect: Effect) -> float:
     return math.log((effect.high or 1) / (effect.low or 1)) / 2
 
 
-def _cost(effect: Effect, wall: float) -> float:
+def cost(effect: Effect, wall: float) -> float:
     """Seconds for a half-width of 1, where it falls with the root of time."""
     return _half(effect) ** 2 * wall
 
