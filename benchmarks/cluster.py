@@ -7,7 +7,7 @@ Words after it are options of `sweep` that select the cluster. The figures are t
 is that of its whole command, with set-up and report. `pooled` is over the configurations whose spread does not
 depend on hashes: `spread` is the root of the mean variance of the logarithm of the ratio by block, `speed` has the mean of
 the squared half-widths, and its interval is that of a bootstrap of the blocks of both methods. `doubts` are why verdicts
-are inconclusive, `reasons` why attempts are invalid. About 13 minutes.
+are inconclusive, `dependence` is the check of the blocks, `reasons` are why attempts are invalid. About 13 minutes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.dependence import Check
 from analysis.schema import Record
 from analysis.summary import Summary
 from benchmarks import machine, methods, show
@@ -52,6 +53,7 @@ def figures(found: methods.Measured) -> dict[str, Any]:
     return {
         **methods.compared(found, summaries),
         "doubts": {name: _doubts(one) for name, one in summaries.items()},
+        "dependence": {name: _dependence(one.check) for name, one in summaries.items()},
         "reasons": {name: _reasons(records) for name, records in found.records.items()},
         "pooled": pooled(found, summaries),
     }
@@ -59,6 +61,10 @@ def figures(found: methods.Measured) -> dict[str, Any]:
 
 def _doubts(summary: Summary) -> dict[str, str]:
     return {one.b: one.doubt for one in summary.contrasts if one.doubt}
+
+
+def _dependence(check: Check) -> dict[str, float | None]:
+    return {"lag1": check.lag1 and round(check.lag1, 3), "p": check.p and round(check.p, 4)}
 
 
 def _reasons(records: Sequence[Record]) -> dict[str, int]:
