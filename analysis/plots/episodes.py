@@ -8,13 +8,14 @@ from analysis.episodes import Episode, is_settling
 from analysis.metrics import METRICS
 from analysis.plots.library import Axes, PolyCollection
 from analysis.plots.style import Drawing, Look, figure, legend, legend_rows
-from analysis.schema import Record
+from analysis.schema import Goodput, Record
 from analysis.summary import Summary
 from analysis.verdict import where
 
 # Episodes of one number of pairs.
 _SHOWN = 2
 _SETTLING, _MEASURED = 0.3, 0.85  # opacity
+_NO_GAP = 1e-4  # seconds between two readings
 
 
 def over_time(summary: Summary, names: Sequence[str], styles: dict[str, Look]) -> Drawing | None:
@@ -56,15 +57,8 @@ def _window(made: Drawing, axis: Axes, record: Record, look: Look) -> None:
     """The parts of a window as areas."""
     for settling, opacity in ((True, _SETTLING), (False, _MEASURED)):
         parts = [part for part in record.goodput if is_settling(part, record) == settling]
-        outline = [
-            corner
-            for part in parts
-            for corner in (
-                (part.at, 0), (part.at, part.mbps), (part.end, part.mbps), (part.end, 0),
-            )
-        ]  # fmt: skip
         areas = PolyCollection(
-            [outline] if outline else [],
+            [outline(parts)] if parts else [],
             facecolor=look.colour,
             alpha=opacity,
             hatch=look.hatch,
@@ -73,3 +67,15 @@ def _window(made: Drawing, axis: Axes, record: Record, look: Look) -> None:
         )
         axis.add_collection(areas)
         made.mark(areas, record.configuration)
+
+
+def outline(parts: Sequence[Goodput]) -> list[tuple[float, float]]:
+    """The corners of the area below the parts; it has one path, with steps to 0 in gaps only."""
+    corners: list[tuple[float, float]] = []
+    for part in parts:
+        if corners and part.at - corners[-1][0] < _NO_GAP:
+            corners.pop()
+        else:
+            corners.append((part.at, 0))
+        corners += [(part.at, part.mbps), (part.end, part.mbps), (part.end, 0)]
+    return corners

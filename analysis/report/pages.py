@@ -227,6 +227,8 @@ def inlined(plot: figures.Plot) -> Markup:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"\n +", "\n", text)
+    text = re.sub(r' transform="rotate\(-0 [^"]*"', "", text)
+    text = re.sub(r' (?:d|x|y)="[^"]*"', _rounded, text)
     parts = re.split(r'<g id="(of-\d+)">', text)
     text = parts[0] + "".join(
         _marked(plot.marks[group], part)
@@ -237,6 +239,11 @@ def inlined(plot: figures.Plot) -> Markup:
     text = re.sub(r'(url\(#|href="#)', rf"\g<1>{plot.name}-", text)
     label = f'<svg role="img" aria-label="{Markup.escape(plot.title)}"'
     return Markup(text.replace("<svg", label, 1))  # noqa: S704 (written by matplotlib)
+
+
+def _rounded(place: re.Match[str]) -> str:
+    """A hundredth of a point is less than a pixel."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", place[0])
 
 
 def _marked(mark: Mark, part: str) -> str:

@@ -153,6 +153,8 @@ def test_page_holds_every_part_and_escapes_what_it_quotes(files: ReportFiles, pa
     assert "<b>" not in text
     assert "sweep --seed 0" in text
     assert len(page.every("svg")) == len(PLOTS)
+    assert not [path for path in page.every("path") if re.search(r"\.\d{3}", str(path["d"]))]
+    assert "rotate(-90" in text and "rotate(-0" not in text
     parts = ("Results", "Figures", "Caveats", "Files left out", "Other metrics",
              "Against the baseline", "Against each other", "Overlay over host network",
              "Validity of runs", "Invalid runs", "Machine", "How to reproduce")  # fmt: skip

@@ -14,6 +14,7 @@ import pytest
 from analysis import carryover
 from analysis.carryover import Shift, SwitchbackChecks
 from analysis.episodes import episodes, halves, is_settling
+from analysis.plots.episodes import outline
 from analysis.report import cells
 from analysis.report.pages import write_report
 from analysis.schema import Goodput, Pair, Record
@@ -287,3 +288,10 @@ def test_the_report_has_checks_and_figure(tmp_path: Path) -> None:
     patterns = re.findall(r"<pattern.*?</pattern>", svg, re.DOTALL)
     assert len(patterns) >= len(RATIOS) - 1
     assert max(map(len, patterns)) < 2000
+
+
+def test_the_outline_of_a_window_is_0_in_gaps_only() -> None:
+    parts = [Goodput(at=at, seconds=1, mbps=10 * (at + 1)) for at in (0.0, 1.0, 3.0)]
+    assert outline(parts) == [
+        (0, 0), (0, 10), (1, 10), (1, 20), (2, 20), (2, 0), (3, 0), (3, 40), (4, 40), (4, 0),
+    ]  # fmt: skip
