@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import re
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from agent.knobs import KNOBS
 from analysis import choice, compare, dependence, evidence, recommend, sequential, statistics
+from analysis.load import load
 from analysis.machine import CONDITIONS
 from analysis.metrics import BITRATE, METRICS
 from analysis.plots import figures
 from analysis.recommend import Recommendation
 from analysis.statistics import Effect
+from analysis.summary import summarise
 from analysis.verdict import Contrast, amount, estimate, p_value
 from experiments.engines.embedded import kubernetes
 from experiments.run.matrix import named, plan
@@ -167,15 +170,11 @@ def test_the_readme_s_table_is_the_example_s() -> None:
         assert shown == f"{amount(one.effect, BITRATE)} {p_value(one.p_holm)}", name
 
 
-def test_the_example_s_page_and_report_say_what_its_figures_support() -> None:
+def test_the_example_s_page_says_what_its_figures_support() -> None:
     page = text("docs/example.md")
     chosen = recommended()
     assert chosen.configuration == "pipeline"
     assert f"recommendation is `{chosen.configuration}`" in page
-    report = (ROOT / "docs/example/report.html").read_text()
-    assert f"Recommended: {chosen.configuration}" in report
-    assert all(one in report for one in re.findall(r"\d\.\d\dx \[.*?\]", chosen.sentence))
-    assert f"nodes apply {chosen.configuration} --persist" in report
     baseline = [contrast(row) for row in example() if row["family"] == "baseline"]
     at_one = {one.b: one for one in baseline if one.replicas == 1}
     assert {one.b for one in at_one.values() if one.verdict == "worse"} == {
@@ -189,6 +188,30 @@ def test_the_example_s_page_and_report_say_what_its_figures_support() -> None:
     ratios = sorted(one.effect.estimate or 0 for one in many)
     assert f"{ratios[0]:.2f} to {ratios[-1]:.2f} times" in page
     assert f"{len(baseline)} comparisons" in page
+
+
+def test_the_example_s_report_is_that_of_its_records(tmp_path: Path) -> None:
+    with tarfile.open(ROOT / "docs/example/quick.tar.xz") as kept:
+        kept.extractall(tmp_path, filter="data")
+    loaded = load(tmp_path / "quick")
+    concluded = summarise(loaded.records)
+    chosen = concluded.recommendation
+    assert chosen is not None and not loaded.faults
+    page, report = text("docs/example.md"), (ROOT / "docs/example/report.html").read_text()
+    assert f"Recommended: {chosen.configuration}" in report
+    assert f"nodes apply {chosen.configuration} --persist" in report
+    effects = re.findall(r"\d\.\d\dx \[.*?\]", chosen.sentence)
+    quoted = " ".join(re.findall(r"^> (.*)$", (ROOT / "docs/example.md").read_text(), re.M))
+    assert f"Recommended: {chosen.configuration}" in quoted
+    assert effects and all(one in report and one in quoted for one in effects)
+    assert f"{len(loaded.records)} windows of {loaded.records[0].duration:g} s" in page
+    assert f"in {len({one.block for one in loaded.records})} blocks" in page
+    (faster,) = (
+        one.effect
+        for one in concluded.pairwise
+        if (one.replicas, one.a, one.b, one.verdict) == (4, "pipeline", "rfs", "better")
+    )
+    assert f"({faster.estimate:.2f}, {faster.low:.2f} to {faster.high:.2f})" in page
 
 
 def test_every_knob_is_in_the_docs() -> None:
