@@ -15,6 +15,9 @@ from agent.values import (
     rounded_flows,
 )
 
+# The value of a feature that is off and was requested, as `ethtool -k` prints it.
+REQUESTED = "off [requested on]"
+
 
 class Mask(NamedTuple):
     """CPUs: a placement word or a hexadecimal mask in a plan, a mask in the kernel."""
@@ -50,19 +53,23 @@ class Mask(NamedTuple):
 
 
 class Count(NamedTuple):
-    """A whole number. A flow table's size `rounds` up to a power of two."""
+    """A whole number. The kernel `rounds` some up to a power of two, and others must be one (`power`)."""
 
     low: int
     high: int
     rounds: bool = False
+    power: bool = False
     is_mask: bool = False
 
     @property
     def words(self) -> str:
-        return f"a whole number from {self.low} to {self.high}"
+        return (
+            f"a {'power of two' if self.power else 'whole number'} from {self.low} to {self.high}"
+        )
 
     def check(self, word: Any) -> bool:
-        return type(word) is int and self.low <= word <= self.high
+        fits = type(word) is int and self.low <= word <= self.high
+        return fits and not (self.power and word & (word - 1))
 
     def fits(self, text: str) -> bool:
         if self.rounds:
@@ -80,11 +87,13 @@ class Count(NamedTuple):
 
 
 class Switch(NamedTuple):
-    """On or off. YAML 1.1 reads both words as booleans, so they are valid in a plan too.
+    """On or off, and how the kernel writes these. YAML 1.1 reads both words as booleans: they are valid too.
 
-    The kernel also has `off [requested on]`: see agent/features.py.
+    A feature may also be REQUESTED: see agent/ethtool.py.
     """
 
+    off: str = "off"
+    on: str = "on"
     is_mask: bool = False
 
     @property
@@ -95,13 +104,20 @@ class Switch(NamedTuple):
         return isinstance(word, bool) or (isinstance(word, str) and word in ("on", "off"))
 
     def fits(self, text: str) -> bool:
-        return text in ("on", "off", "off [requested on]")
+        if self.on == "1":  # the kernel takes other numbers too
+            return re.fullmatch("-?[0-9]{1,10}", text) is not None
+        return text in (self.on, self.off, REQUESTED)
 
-    def render(self, value: Any) -> str:
-        return str(value) if isinstance(value, str) else "on" if value else "off"
+    def word(self, word: Any) -> str:
+        """A valid word, also where YAML made a boolean of it."""
+        return word if isinstance(word, str) else "on" if word else "off"
+
+    def render(self, word: Any) -> str:
+        return self.on if self.word(word) == "on" else self.off
 
     def equal(self, wanted: str, got: str, _: int) -> bool:
-        return wanted == got
+        """REQUESTED is the request alone: whether it is active depends on other features."""
+        return wanted == got or (wanted == REQUESTED and got == self.on)
 
     def as_json(self, text: str) -> Any:
         return text

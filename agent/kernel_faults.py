@@ -21,13 +21,17 @@ def has_table_fault(release: str) -> bool:
 
     By its version alone: a distribution may have the fix in an older one.
     """
-    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?(-rc1\b)?", release)
-    if not found:
-        return False
-    major, minor, patch = (int(number or 0) for number in found.groups()[:3])
-    if (major, minor) == (7, 0):
-        return found.group(4) is not None
-    return patch < TABLE_FAULT.get((major, minor), 0)
+    version = version_of(release)
+    if version[:2] == (7, 0):
+        return re.match(r"7\.0(\.0)?-rc1\b", release) is not None
+    return version[2] < TABLE_FAULT.get(version[:2], 0)
+
+
+def version_of(release: str) -> tuple[int, int, int]:
+    """6, 18, 9 of 6.18.9-1-default; 0, 0, 0 of a text without a version."""
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
+    major, minor, patch = found.groups() if found else (0, 0, 0)
+    return int(major), int(minor), int(patch or 0)
 
 
 def table_fault_words(release: str) -> str:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent import guards
 from agent.codecs import Codec, Count, Mask, Switch
 from agent.values import parse_mask
 
 if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
-    from collections.abc import Callable
+    from agent.guards import Guard
 
 # Scopes: what has one value of a knob. Queues are named rx-N and tx-N.
 RX_QUEUE, TX_QUEUE, DEVICE, NAMESPACE, MACHINE = "rx", "tx", "device", "namespace", "machine"
@@ -41,11 +42,10 @@ class EthtoolFeature(NamedTuple):
     path: str = "ifindex"
 
 
-class Facts(NamedTuple):
-    """What a guard decides on."""
+class EthtoolQueues(NamedTuple):
+    """The number of receive queues that a device uses, as `ethtool -L` sets it."""
 
-    queues: int  # of the device, in the knob's direction; 0 where it has none
-    kind: Callable[[], str]  # DEVTYPE of the device, such as vxlan; empty for many kinds
+    path: str = "ifindex"
 
 
 class Knob(NamedTuple):
@@ -53,25 +53,45 @@ class Knob(NamedTuple):
 
     name: str
     scope: str
-    access: SysfsFile | Sysctl | EthtoolFeature
+    access: SysfsFile | Sysctl | EthtoolFeature | EthtoolQueues
     codec: Codec
     summary: str
     since: str  # the first Linux that has it, and its condition
-    guard: Callable[[Facts], str] = lambda _: ""  # why it must not be written here; empty: it may
+    guard: Guard = guards.nothing
     entry_bytes: int = 0  # of kernel memory for each entry of a table; no control group limits it
     absent: str | None = None  # the value that a kernel without the file has
     settle: float = SETTLE_S
+    live: bool = True  # it can be switched under traffic; else it is measured by isolated runs
+    base: bool = False  # others depend on it: it is switched on before them, and off after them
 
     def equal(self, wanted: str, got: str, unusable: int = 0) -> bool:
         """Whether `got`, read back, is what the kernel makes of `wanted`."""
         return self.codec.equal(wanted, got, unusable)
 
+    def as_before(self, before: str, got: str, unusable: int = 0) -> bool:
+        """Whether `got` is what a restore of `before` gives: of a feature, the same request."""
+        return got == f"off [requested {before}]" or self.equal(before, got, unusable)
+
     def comes_from(self, written: str, got: str, unusable: int) -> bool:
         """Whether `got` may result from writing `written`, also where the kernel did not round it.
 
-        A feature that is requested may stay off: see agent/features.py.
+        A feature that is requested may stay off: see agent/ethtool.py.
         """
         return got in (written, f"off [requested {written}]") or self.equal(written, got, unusable)
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether queues come and go with it."""
+        return isinstance(self.access, EthtoolQueues)
+
+    def turn(self, value: str) -> int:
+        """When a value is written among those of a place: a number that sorts them.
+
+        The number of queues comes last, so that the values of a queue are restored before it goes.
+        """
+        if self.reshapes:
+            return 3
+        return 1 if not self.base else 0 if value == "on" else 2
 
     def lost(self, text: str, unusable: int) -> bool:
         """Whether a value names CPUs that are unusable."""
@@ -105,7 +125,7 @@ KNOBS = {
             Mask(),
             "CPUs that send through a transmit queue, on devices with several",
             "2.6.38, CONFIG_XPS",
-            lambda facts: "" if facts.queues > 1 else "XPS needs more than one transmit queue",
+            guards.several_queues,
         ),
         Knob(
             "gro",
@@ -115,6 +135,7 @@ KNOBS = {
             "whether the device merges received packets of a flow (GRO)",
             "2.6.39",
             settle=0.3,
+            base=True,
         ),
         Knob(
             "rps_sock_flow_entries",

@@ -14,10 +14,11 @@ from typing import TypeVar
 
 from agent.cpus import Cpus
 from agent.errors import CANNOT, Gone, SteerError, explain
-from agent.features import Features, opened_here
+from agent.ethtool import Ethtool, opened_here
 from agent.files import ABSENT, DENIED, exists, listing, opened, read_text
 from agent.kernel import Kernel, go_home, is_foreign, open_namespace
 from agent.knobs import KNOBS, MACHINE, NAMESPACE, of_scope
+from agent.mounts import lines_of, namespace_mounts
 from agent.namespaces import Held, Namespace
 from agent.patterns import is_pattern
 from agent.plan import POD
@@ -43,6 +44,7 @@ class Machine:
         self.require()
         self._open: dict[Path, list[int]] = {}  # descriptors of each namespace in use
         self._nets: set[int] = set()  # the inodes of /proc/net/dev of the namespaces seen
+        self._release: str | None = None
         self.boot_id = read_text(root / "proc/sys/kernel/random/boot_id").strip()
         self.store = Store(root / RUN, self.boot_id)
         self.cpus = Cpus.of(root)
@@ -72,8 +74,10 @@ class Machine:
 
     def release(self) -> str:
         """Of the kernel, as uname -r prints it."""
-        file = self.root / "proc/sys/kernel/osrelease"
-        return read_text(file).strip() if exists(file) else ""
+        if self._release is None:
+            file = self.root / "proc/sys/kernel/osrelease"
+            self._release = read_text(file).strip() if exists(file) else ""
+        return self._release
 
     def memory_available(self) -> int | None:
         """Bytes, of the whole machine; None where the kernel does not tell."""
@@ -105,9 +109,10 @@ class Machine:
         path = self.root / "proc/sys" / KNOBS[knob].access.path
         return Setting(KNOBS[knob], path, str(THE_MACHINE))
 
-    def own(self) -> Held:
-        """The settings of the machine that are visible in this network namespace."""
-        settings = {knob.name: self.setting(knob.name) for knob in of_scope(MACHINE)}
+    def own(self, wanted: Collection[str] = ()) -> Held:
+        """The settings of the machine that are visible in this network namespace, or the wanted ones."""
+        names = wanted or [knob.name for knob in of_scope(MACHINE)]
+        settings = {name: self.setting(name) for name in names}
         values = {}
         for name, setting in settings.items():
             try:
@@ -178,14 +183,16 @@ class Machine:
                 net = Path(f"/proc/self/fd/{mount}/class/net")
                 self._open[net] = [mount]
                 self._open[net].append(opened_here())
-                features = Features(self._open[net][-1])
+                ethtool = Ethtool(self._open[net][-1])
                 sysctls = self._sysctls(self._open[net])
                 routes = read_text("/proc/thread-self/net/route")
                 self._nets.add(os.stat("/proc/thread-self/net/dev").st_ino)
             finally:
                 go_home(kernel, home)
             foreign = is_foreign(inside)
-            return Namespace(path, cookie, net, routes, sysctls, features, True, foreign)
+            return Namespace(
+                path, cookie, net, routes, sysctls, ethtool, True, foreign, self.release()
+            )
         finally:
             if inside != home:
                 with suppress(OSError):
@@ -393,28 +400,3 @@ def again(work: Callable[[], T]) -> T:
         return work()
     except OSError:
         return work()
-
-
-def lines_of(path: Path, word: str, deadline: float) -> Iterator[str]:
-    """The lines of a file of any length that have a word in them."""
-    rest, sign = b"", word.encode()
-    with opened(path, os.O_RDONLY) as file:
-        while time.monotonic() < deadline:
-            part = os.read(file, 1 << 18)
-            block, _, rest = (rest + part).rpartition(b"\n") if part else (rest, b"", b"")
-            for line in block.split(b"\n") if sign in block else ():
-                if sign in line:
-                    yield line.decode("utf-8", "surrogateescape")
-            if not part:
-                return
-
-
-def namespace_mounts(lines: Iterable[str]) -> list[str]:
-    """Where network namespaces are mounted, of the lines of /proc/PID/mountinfo."""
-    rows = [line.split(" ") for line in lines if " - nsfs " in line]
-    octal = re.compile(r"\\([0-7]{3})")
-    return [
-        octal.sub(lambda match: chr(int(match.group(1), 8)), row[4])
-        for row in rows
-        if row[3].startswith("net:[")
-    ]

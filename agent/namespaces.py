@@ -7,25 +7,27 @@ import re
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from agent.errors import CANNOT, Gone, SteerError, explain, shortened
-from agent.features import Features
+from agent.ethtool import Ethtool
 from agent.files import ABSENT, exists, listing, read_text
+from agent.guards import Facts
+from agent.kernel_faults import version_of
 from agent.knobs import (
+    DEVICE,
     KNOBS,
     NAMESPACE,
     RX_QUEUE,
     TX_QUEUE,
     EthtoolFeature,
-    Facts,
+    EthtoolQueues,
     Knob,
     of_scope,
 )
 from agent.patterns import matching
-from agent.plan import Rule
+from agent.plan import Rule, Wanted
 from agent.settings import Setting
 from agent.snapshot import Place
 
@@ -56,6 +58,7 @@ def default_route_device(routes: str) -> str | None:
     return min(defaults)[2] if defaults else None
 
 
+NOTHING: Mapping[str, Wanted] = {}
 _QUEUES = {RX_QUEUE: "receive", TX_QUEUE: "transmit"}
 
 
@@ -75,9 +78,10 @@ class Namespace(NamedTuple):
     net: Path
     routes: str
     sysctls: Mapping[str, Path]  # of the knobs of a namespace: a file that is this one's
-    features: Features
+    ethtool: Ethtool
     numbered: bool  # by inodes that are not used twice
     foreign: bool = False  # of a user namespace that is not the agent's
+    release: str = ""  # of the kernel
 
     def devices(self) -> list[str]:
         """All devices but lo; /sys/class/net also contains other files, such as bonding_masters.
@@ -114,11 +118,14 @@ class Namespace(NamedTuple):
             below = [port for port in below if self._on_hardware(port)] or below
         lowest = [name for port in below for name in self.receivers(port)]
         # also hardware itself: it receives what its virtual function does not
-        own = [device] if exists(self.net / device / "device") else []
+        own = [device] if self._is_hardware(device) else []
         return list(dict.fromkeys(own + lowest))
 
     def _on_hardware(self, device: str) -> bool:
-        return any(exists(self.net / name / "device") for name in self.receivers(device))
+        return any(map(self._is_hardware, self.receivers(device)))
+
+    def _is_hardware(self, device: str) -> bool:
+        return exists(self.net / device / "device")
 
     def _kind(self, device: str) -> str:
         """DEVTYPE, such as bond, vlan, bridge; many kinds have none."""
@@ -127,7 +134,9 @@ class Namespace(NamedTuple):
         found = re.search(r"^DEVTYPE=(.*)$", text, re.MULTILINE)
         return found.group(1) if found else ""
 
-    def holdings(self, device: str, scope: str, wanted: Collection[str] = ()) -> Iterator[Held]:
+    def holdings(
+        self, device: str, scope: str, wanted: Mapping[str, Wanted] = NOTHING
+    ) -> Iterator[Held]:
         """The values of a device's queues, or of the device itself; empty if it does not exist.
 
         A `wanted` knob that the device does not have is an error; other knobs are left out.
@@ -146,17 +155,49 @@ class Namespace(NamedTuple):
         if queues and not names and wanted:
             words = f"{device}: it has no {_QUEUES[scope]} queues, so leave it out"
             raise SteerError(words, CANNOT)
+        itself = Place(self.path, self.cookie, device, int(index), "", 0)
+        try:
+            knobs = self._allowed(scope, self._facts(itself, names, wanted), device, wanted)
+        except (OSError, Gone):
+            if device in self.devices():
+                raise
+            return
+        for name in sorted(names, key=queue_number) if queues else [""]:
+            with suppress(Gone):
+                yield self._held(itself._replace(queue=name), knobs, wanted)
+
+    def _allowed(
+        self, scope: str, facts: Facts, device: str, wanted: Collection[str]
+    ) -> list[Knob]:
+        """The knobs that no guard refuses; a refused one that is wanted is an error.
+
+        Of a device that a plan steers they are the wanted ones alone.
+        """
         knobs = []
         for knob in of_scope(scope):
-            why = knob.guard(Facts(len(names), partial(self._kind, device)))
+            if scope == DEVICE and wanted and knob.name not in wanted:
+                continue
+            why = knob.guard(facts)
             if not why:
                 knobs.append(knob)
             elif knob.name in wanted:
                 raise SteerError(f"{device}: {why}", CANNOT)
-        for name in sorted(names, key=queue_number) if queues else [""]:
-            place = Place(self.path, self.cookie, device, int(index), name, 0)
-            with suppress(Gone):
-                yield self._held(place, knobs, wanted)
+        return knobs
+
+    def _facts(self, device: Place, queues: Sequence[str], wanted: Mapping[str, Wanted]) -> Facts:
+        def kind() -> str:
+            return self._kind(device.device) or self.ethtool.driver(device.ifindex)
+
+        def value(knob: str) -> str:
+            there = knob in self._there(device, [KNOBS[knob]])
+            return self.setting(device, knob).read() if there else ""
+
+        texts = {name: one.text for name, one in wanted.items()}
+
+        def hardware() -> bool:
+            return self._is_hardware(device.device)
+
+        return Facts(len(queues), kind, hardware, texts, value, version_of(self.release))
 
     def own(self, wanted: Collection[str] = ()) -> Held:
         """The values of the namespace itself."""
@@ -177,7 +218,8 @@ class Namespace(NamedTuple):
                 elif knob.name in wanted:
                     if not self._is_there(place):
                         raise Gone(f"{place}: it no longer exists")
-                    words = f"{place}: this kernel has no {knob.name} (needs Linux {knob.since})"
+                    what = "device" if knob.reshapes else "kernel"
+                    words = f"{place}: this {what} has no {knob.name} (needs Linux {knob.since})"
                     raise SteerError(words, CANNOT)
         except (OSError, Gone) as error:
             if not self._is_there(place):
@@ -195,8 +237,8 @@ class Namespace(NamedTuple):
             for knob in knobs
             if knob.access.path in files
             and (
-                not isinstance(knob.access, EthtoolFeature)
-                or self.features.has(place.ifindex, knob.access.feature)
+                not isinstance(knob.access, (EthtoolFeature, EthtoolQueues))
+                or self.ethtool.has(place.ifindex, knob.access)
             )
         }
 
@@ -217,7 +259,7 @@ class Namespace(NamedTuple):
         else:
             path = self.sysctls.get(knob, self.net / knob)
         where = where or str(place)
-        return Setting(KNOBS[knob], path, where, place.inode, place.ifindex, self.features)
+        return Setting(KNOBS[knob], path, where, place.inode, place.ifindex, self.ethtool)
 
     def inode(self, folder: Path) -> int:
         return os.stat(folder).st_ino if self.numbered else 0

@@ -63,7 +63,7 @@ def put_back(machine: Machine, snapshot: Snapshot, force: bool = False) -> dict[
                 with suppress(Exception):  # it fails again below, with a message
                     survey.located(entry, partial(empty, entry, unusable=unusable, force=force))
     kept = []
-    for entry in snapshot.entries:
+    for entry in sorted(snapshot.entries, key=lambda one: KNOBS[one.knob].turn(one.before)):
         try:
             done = survey.located(entry, partial(give_back, entry, unusable=unusable, force=force))
         except Gone as error:
@@ -129,20 +129,20 @@ class Done(NamedTuple):
 def give_back(entry: Entry, setting: Setting, unusable: int, force: bool) -> Done:
     """Write the old value, unless somebody else has written this setting since."""
     found = setting.read()
-    if setting.knob.equal(entry.before, found):
+    if setting.knob.as_before(entry.before, found):
         return Done(0)
     if not force and not entry.explains(found, unusable):
         return Done(0, left=left_words(entry, setting, found))
     possible = reduced_by(entry, unusable)
     try:
-        setting.put(entry.before, unusable)
+        setting.put(entry.before, unusable, back=True)
     except SteerError:
         if possible != ["0"]:  # the kernel refuses a mask with isolated CPUs only
             raise
         setting.put("0", unusable)
     got = setting.read()
     written = int(not setting.knob.equal(found, got))
-    if setting.knob.equal(entry.before, got):
+    if setting.knob.as_before(entry.before, got):
         return Done(written)
     return Done(written, reason=reduced_words(setting, entry.before, got))
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from agent.errors import Gone, SteerError, explain
-from agent.features import Feature, Features
+from agent.ethtool import Ethtool, EthtoolValue
 from agent.files import opened, read_to_end
 from agent.kernel import Kernel
-from agent.knobs import DEVICE, EthtoolFeature, Knob
+from agent.knobs import DEVICE, EthtoolFeature, EthtoolQueues, Knob
 
 if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     Change = tuple["Setting", str, str]  # found, wanted
@@ -38,20 +38,20 @@ class OpenFile(NamedTuple):
         os.close(self.file)
 
 
-OpenValue = Union[OpenFile, Feature]
+OpenValue = Union[OpenFile, EthtoolValue]
 
 
 class Setting(NamedTuple):
     """One value of the kernel: its knob, its file, and its place in words."""
 
     knob: Knob
-    path: Path  # of a feature of a device: the file with the device's ifindex
+    path: Path  # of a setting by ethtool: the file with the device's ifindex
     where: str
     # Of the folder of the queue or device, and of its device where files only imitate a machine:
     # they tell it from one that has taken its place. Sysctls have neither.
     inode: int = 0
     ifindex: int = 0
-    features: Features | None = None  # of its network namespace
+    ethtool: Ethtool | None = None  # of its network namespace
 
     def __str__(self) -> str:
         return f"{self.knob.name} of {self.where}"
@@ -68,13 +68,14 @@ class Setting(NamedTuple):
             raise SteerError(f"{self}: reads {raw[:40]!r}, which is not a valid value")
         return value
 
-    def put(self, wanted: str, unusable: int) -> None:
-        """Write, read back and compare."""
+    def put(self, wanted: str, unusable: int, back: bool = False) -> None:
+        """Write, read back and compare; `back`: the value is one from before."""
         line = f"{wanted}\n".encode()
         with self._writable():
             self._open(os.O_WRONLY | os.O_TRUNC, lambda value: value.write(line))
         got = self.read()
-        if not self.knob.equal(wanted, got, unusable):
+        equal = self.knob.as_before if back else self.knob.equal
+        if not equal(wanted, got, unusable):
             raise SteerError(f"{self}: {wanted} was written, but the kernel has {got}")
 
     @contextmanager
@@ -88,25 +89,32 @@ class Setting(NamedTuple):
                 with suppress(OSError):
                     value.close()
 
+    def refusal(self, wanted: str) -> str:
+        """Why the device cannot have this value; empty if that is not known."""
+        if not self.by_ethtool:
+            return ""
+        words: str = self._open(os.O_RDONLY, lambda value: value.refusal(wanted))
+        return words
+
     @property
-    def _feature(self) -> str:
-        access = self.knob.access
-        return access.feature if isinstance(access, EthtoolFeature) else ""
+    def by_ethtool(self) -> bool:
+        return isinstance(self.knob.access, (EthtoolFeature, EthtoolQueues))
 
     def _writable(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._feature else writable(self.path)
+        return nullcontext() if self.by_ethtool else writable(self.path)
 
     def _value(self, file: int) -> OpenValue:
-        if self._feature and self.features:
-            return Feature(self.features, int(read_to_end(file, 64)), self._feature)
+        access = self.knob.access
+        if self.ethtool and isinstance(access, (EthtoolFeature, EthtoolQueues)):
+            return self.ethtool.value(int(read_to_end(file, 64)), access)
         return OpenFile(file)
 
-    def _open(self, flags: int, work: Callable[[OpenValue], Any]) -> Any:
+    def _open(self, flags: int, work: Callable[[Any], Any]) -> Any:
         """Opens the file through the folder whose identity was checked, so never that of a later device."""
         try:
             with opened(self.path.parent, os.O_PATH | os.O_DIRECTORY) as folder:
                 self._identify(folder)
-                flags = os.O_RDONLY if self._feature else flags
+                flags = os.O_RDONLY if self.by_ethtool else flags
                 with opened(self.path.name, flags, folder) as file:
                     return work(self._value(file))
         except OSError as error:

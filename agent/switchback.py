@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.changes import in_order
 from agent.episode import Episode
 from agent.errors import CANNOT, FAILED, SteerError, explain
 from agent.goodput import receiver
-from agent.kernel_faults import has_table_fault, without_unequal_tables
 from agent.machine import Machine
 from agent.plan import Plan, wanted_values
 from agent.processes import boot_time
@@ -25,7 +25,7 @@ from agent.starting import Driver, await_connections
 from agent.store import utc
 from agent.survey import Survey
 from agent.targets import ROWS, Target, find_targets, report
-from agent.transaction import Intent, refuse_exhaustion, refuse_foreign, undo, undone_words
+from agent.transaction import Intent, refuse_foreign, undo, undone_words
 from agent.watchdog import start_lease
 from agent.windows import read_back, row
 
@@ -79,9 +79,7 @@ def switchback(
         during = snapshot(machine, switches)
 
         def put_back() -> tuple[list[str], list[str]]:
-            changes = switches.from_found()
-            if has_table_fault(machine.release()):
-                changes = without_unequal_tables(changes)
+            changes = in_order(switches.from_found(), machine.release())
             return undo(machine, switches.mine, during, switches.intent, changes)
 
         try:
@@ -146,16 +144,27 @@ def prepare_switches(machine: Machine, schedule: Schedule) -> Switches:
     for name in plans:
         wanted[name] = {**intent.originals(), **values_of_plan(targets[name])}
         try:
-            changes = [(s, found[s], text) for s, text in wanted[name].items()]
-            refuse_exhaustion(changes, machine.memory_available())
+            intent.refuse_impossible([(s, found[s], text) for s, text in wanted[name].items()])
         except SteerError as error:
             raise of_plan(name, error) from None
     steps, stands = [], found
     for window in schedule.windows:
         steps.append(switched(machine, stands, wanted[window.plan]))
         stands = wanted[window.plan]
+    refuse_standing(chain.from_iterable(steps))
     warnings += [*survey.all_unread(), *intent.warnings]
     return Switches(union, mine, intent, targets, wanted, steps, warnings)
+
+
+def refuse_standing(changes: Iterable[Change]) -> None:
+    """Refuse to switch what cannot be switched under traffic."""
+    for setting, found, wanted in changes:
+        if not setting.knob.live:
+            raise SteerError(
+                f"switchback: {setting} would change from {found} to {wanted}: it cannot be switched "
+                "under traffic: use plans that agree with its present value, or isolated runs",
+                CANNOT,
+            )
 
 
 def targets_of(machine: Machine, plan: Plan, survey: Survey) -> list[Target]:
@@ -172,7 +181,11 @@ def merged(plans: Iterable[Iterable[Target]]) -> list[Target]:
     for target in chain.from_iterable(plans):
         key = target.held.place.key
         known = found.setdefault(key, target)
-        found[key] = known._replace(wanted={**target.wanted, **known.wanted})
+        held = known.held._replace(
+            values={**target.held.values, **known.held.values},
+            settings={**target.held.settings, **known.held.settings},
+        )
+        found[key] = known._replace(held=held, wanted={**target.wanted, **known.wanted})
     return list(found.values())
 
 
@@ -189,7 +202,7 @@ def switched(
         for setting, text in wanted.items()
         if text != stands[setting] and not setting.knob.equal(text, stands[setting])
     ]
-    return without_unequal_tables(changes) if has_table_fault(machine.release()) else changes
+    return in_order(changes, machine.release())
 
 
 def snapshot(machine: Machine, switches: Switches) -> Snapshot:

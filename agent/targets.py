@@ -161,7 +161,7 @@ def find_targets(
                     raise SteerError(words, BAD_PLAN)
     targets = sorted(found.values(), key=_in_order)
     if plan.machine:
-        held = machine.own()
+        held = machine.own(wanted.machine)
         missing = {n for n in wanted.machine if n not in held.values}
         absent += [
             Absent(None, f"the plan needs {held.settings[name].path}, which does not exist: "

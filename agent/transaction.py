@@ -8,48 +8,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.changes import in_order, refuse_exhaustion, refused
 from agent.errors import CANNOT, FAILED, Gone, SteerError, Unsteerable, explain
 from agent.files import exists
-from agent.kernel_faults import has_table_fault, without_unequal_tables
+from agent.knobs import KNOBS
 from agent.lease import end_watchdog
 from agent.machine import Machine, T
 from agent.patterns import is_like, is_pattern
 from agent.plan import Plan, reductions, wanted_values
 from agent.processes import program
-from agent.restore import left_words, reduced_by, reduced_words
+from agent.restore import left_words, put_back, reduced_by, reduced_words
 from agent.settings import Setting
 from agent.snapshot import THE_MACHINE, Entry, Snapshot
 from agent.store import utc
 from agent.survey import Survey
 from agent.targets import Target, find_targets, other_overlays, report
-from agent.values import rounded_flows
 from agent.watchdog import start_lease
 
 if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     from agent.settings import Change
-
-
-MEMORY_SHARE = 10  # the flow tables of a plan may take 1/10 of the available memory
-
-
-def refuse_exhaustion(changes: Iterable[Change], available: int | None) -> None:
-    """Refuse flow tables that would take a large share of the node's available memory (bytes)."""
-    growth = 0
-    largest = 0
-    for setting, found, wanted in changes:
-        size = setting.knob.entry_bytes
-        if size:
-            growth += size * (rounded_flows(int(wanted)) - int(found))
-            largest = max(largest, int(wanted))
-    if available is None or growth <= available // MEMORY_SHARE:
-        return
-    limit = available // MEMORY_SHARE
-    raise SteerError(
-        f"plan: its flow tables take {growth / 1e6:.1f} MB more memory; {available / 1e6:.1f} MB are "
-        f"available, and a plan may use 1/{MEMORY_SHARE} of them ({limit / 1e6:.1f} MB): "
-        f"reduce rps_flow_cnt or rps_sock_flow_entries, the largest is {largest}",
-        CANNOT,
-    )
 
 
 class Prepared(NamedTuple):
@@ -61,15 +38,55 @@ class Prepared(NamedTuple):
     changes: list[Change]
     warnings: list[str]
 
+    @property
+    def reshapes(self) -> bool:
+        """Whether queues come or go."""
+        return any(setting.knob.reshapes for setting, *_ in self.changes)
+
 
 def apply(machine: Machine, plan: Plan) -> dict[str, Any]:
     """Replace the owner's plan, if there is one, with this plan; completely or not at all."""
 
     def work(left_out: Mapping[str | None, str]) -> dict[str, Any]:
         with machine.store.locked(machine.check):
-            return _apply(machine, plan, prepare(machine, plan, left_out))
+            prepared = prepare(machine, plan, left_out)
+            if prepared.reshapes:
+                return _reshape(machine, plan, prepared.mine, left_out)
+            return _apply(machine, plan, prepared)
 
     return leaving_out(plan, work)
+
+
+def _reshape(
+    machine: Machine, plan: Plan, mine: Snapshot | None, left_out: Mapping[str | None, str]
+) -> dict[str, Any]:
+    """Apply a plan by which queues come or go: first their number alone, then the whole plan.
+
+    The owner's previous plan is restored first, and everything after a failure.
+    """
+
+    def restored(what: str) -> None:
+        snapshot = machine.store.load(plan.owner)
+        answer = put_back(machine, snapshot) if snapshot else {"failed": [], "left": []}
+        if answer["failed"]:
+            raise SteerError(undone_words("apply", what, answer["failed"], answer["left"]))
+
+    restored(f"the number of queues changes, and the plan of {plan.owner} is not restored")
+    numbers = [
+        rule._replace(set={name: word for name, word in rule.set.items() if KNOBS[name].reshapes})
+        for rule in plan.rules
+    ]
+    first = plan._replace(rules=numbers, machine={})
+    try:
+        count = _apply(machine, first, prepare(machine, first, left_out))["changed"]
+        answer = _apply(machine, plan, prepare(machine, plan, left_out))
+    except BaseException as error:
+        restored(explain(error))
+        if mine and not isinstance(error, Unsteerable):
+            words = f"{explain(error)}; the previous plan of {plan.owner} is not in force either"
+            raise SteerError(words, getattr(error, "status", FAILED)) from None
+        raise
+    return {**answer, "changed": answer["changed"] + count}
 
 
 def preview(machine: Machine, plan: Plan) -> dict[str, Any]:
@@ -80,6 +97,8 @@ def preview(machine: Machine, plan: Plan) -> dict[str, Any]:
         for setting, found, wanted in prepared.changes
     ]
     warnings = [*prepared.warnings, *prepared.intent.warnings, *reductions(plan, machine.cpus)]
+    if prepared.reshapes:
+        warnings.append("the number of queues changes: the values of new queues are not listed")
     return {"owner": plan.owner, "changes": changes, "warnings": list(dict.fromkeys(warnings))}
 
 
@@ -125,14 +144,14 @@ def prepare(machine: Machine, plan: Plan, left_out: Mapping[str | None, str]) ->
     intent.steer(targets, left_out)
     # Wanted masks have no unusable CPU, so a mask that the kernel has reduced is written again.
     changes = [change for change in intent.values if not change[0].knob.equal(change[2], change[1])]
-    refuse_exhaustion(changes, machine.memory_available())
+    intent.refuse_impossible(changes)
     return Prepared(mine, targets, intent, changes, warnings)
 
 
 def _apply(machine: Machine, plan: Plan, prepared: Prepared) -> dict[str, Any]:
     """Called under the lock."""
     mine, targets, intent, changes, warnings = prepared
-    steps = without_unequal_tables(changes) if has_table_fault(machine.release()) else changes
+    steps = in_order(changes, machine.release())
     lease = start_lease(machine, plan)
     since = mine.since if mine else utc()
     empty = Snapshot(plan.owner, machine.boot_id, since, os.getpid(), plan.document, lease, [])
@@ -210,8 +229,31 @@ class Intent:
         unusable = self._machine.cpus.unusable
         return {s: (reduced_by(e, unusable) or [e.before])[0] for e, s in places}
 
+    def refuse_impossible(self, changes: Sequence[Change]) -> None:
+        """Refuse values that this machine or a device cannot have."""
+        refuse_exhaustion(changes, self._machine.memory_available())
+        originals = {setting.path: text for setting, text in self.originals().items()}
+        for setting, found, wanted in changes:
+            differs = setting.by_ethtool and not setting.knob.equal(wanted, found)
+            if not differs or not self.wants(setting):
+                continue
+            try:
+                words = refused(setting, wanted, originals)
+            except (OSError, SteerError) as error:
+                words = explain(error)
+            if words:
+                raise Unsteerable(SteerError(words, CANNOT), self.namespace_of(setting))
+
     def wants(self, setting: Setting) -> bool:
         return any(kept == setting for _, kept, _ in self._kept)
+
+    def refuse_dependent(self) -> None:
+        """Fail where a feature of the plan went off with another one that the plan switches off."""
+        for _, setting, wanted in self._kept:
+            with suppress(Gone):
+                if setting.by_ethtool and not setting.knob.equal(wanted, got := setting.read()):
+                    words = f"{setting} is {got}, not {wanted}: another setting prevents it"
+                    raise SteerError(words, CANNOT)
 
     def namespace_of(self, setting: Setting) -> str | None:
         return next(entry.place.namespace for entry, kept, _ in self._kept if kept == setting)
@@ -232,7 +274,7 @@ class Intent:
         entries = [entry._replace(written=[wanted]) for entry, _, wanted in self._kept]
         for entry, setting in self._dropped:
             got = stands.get(setting, entry.before)
-            if not setting.knob.equal(entry.before, got):
+            if not setting.knob.as_before(entry.before, got):
                 reason = reduced_words(setting, entry.before, got)
                 entries.append(entry.writing(got)._replace(reason=reason))
                 self.warnings.append(reason)
@@ -289,9 +331,10 @@ def commit(
                 )
                 raise SteerError(f"{words}: apply again")
             started.append(change)
-            setting.put(wanted, unusable)
+            setting.put(wanted, unusable, back=setting.by_ethtool and not intent.wants(setting))
             stands[setting] = setting.read()
             at = None
+        intent.refuse_dependent()
         final = empty._replace(entries=intent.final(stands))
         if final != during:
             store.save(final)
@@ -345,20 +388,21 @@ def roll_back(started: Sequence[Change], unusable: int) -> tuple[dict[Setting, s
         written.setdefault(setting, []).append(wanted)
     stuck: dict[Setting, str] = {}
     left: dict[Setting, str] = {}
-    for setting, found, _ in reversed(started):
+    backwards = started[::-1]
+    for setting, found, _ in sorted(backwards, key=lambda one: one[0].knob.turn(one[1])):
         for words in (stuck, left):
             words.pop(setting, None)  # of the step after this one; this value counts
         knob = setting.knob
         try:
             now = setting.read()
-            if knob.equal(found, now):
+            if knob.as_before(found, now):
                 continue
             if not any(knob.comes_from(wanted, now, unusable) for wanted in written[setting]):
                 left[setting] = f"{setting} is {now}, written by somebody else: not changed"
                 continue
-            setting.put(found, unusable)
+            setting.put(found, unusable, back=True)
             got = setting.read()
-            if not knob.equal(found, got):
+            if not knob.as_before(found, got):
                 stuck[setting] = reduced_words(setting, found, got)
         except Exception as error:  # the others are rolled back in any case
             with suppress(OSError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from agent.knobs import KNOBS, EthtoolFeature
 from analysis.schema import Confounders, Machine, Record, Steering
@@ -27,12 +27,14 @@ def _of_confounders(read: Callable[[Confounders], object]) -> Read:
     return value
 
 
-def _of_offloads(record: Record) -> str | None:
-    """Not known where the steering of the run sets an offload: then it is no condition."""
-    rows = record.steering_before.settings if record.steering_before else ()
-    if any(row.knob in _FEATURES for row in rows):
-        return None
-    return _offloads(record.machine) if record.machine else _UNKNOWN
+def _unless_set(knobs: Collection[str], read: Read) -> Read:
+    """Not known where the steering of the run sets one of these knobs: then it is no condition."""
+
+    def value(record: Record) -> str | None:
+        rows = record.steering_before.settings if record.steering_before else ()
+        return None if any(row.knob in knobs for row in rows) else read(record)
+
+    return value
 
 
 # Runs must agree in these before they are compared. None is "not known" (a field that older
@@ -48,12 +50,16 @@ CONDITIONS: dict[str, Read] = {
     "irq core": _of_machine(lambda machine: machine.irq_core),
     "irq time accounting": _of_machine(lambda machine: machine.irq_time_accounting),
     "MTU": _of_machine(lambda machine: _counts(machine.mtu)),
-    "offloads": _of_offloads,
-    "receive queues": _of_machine(lambda machine: _counts(machine.queues)),
+    "offloads": _unless_set(_FEATURES, _of_machine(lambda machine: _offloads(machine))),
+    "receive queues": _unless_set(
+        ("rx_queues",), _of_machine(lambda machine: _counts(machine.queues))
+    ),
     "versions": _of_machine(lambda machine: _tools(machine)),
     "irqbalance": _of_confounders(lambda one: one.irqbalance),
     "governor": _of_confounders(lambda one: one.governor),
-    "rps_default_mask": _of_confounders(lambda one: one.rps_default_mask),
+    "rps_default_mask": _unless_set(
+        ("rps_default_mask",), _of_confounders(lambda one: one.rps_default_mask)
+    ),
     "XPS": _of_confounders(lambda one: _counts(one.xps)),
     "method": lambda record: record.method,
     "duration": lambda record: f"{record.duration:g} s",

@@ -76,16 +76,16 @@ class Settings(_Model):
 def _field(knob: Knob) -> tuple[Any, Any]:
     """The type of a knob's word and its default; None leaves the knob alone."""
     codec, default = knob.codec, _ALWAYS.get(knob.name)
-    if isinstance(codec, Count):
+    if isinstance(codec, Count) and not codec.power:
         return Annotated[int, whole(codec.low, codec.high)], default
 
     def word(value: object) -> object:
         if not codec.check(value):
             quotes = "in quotes: " if codec.is_mask and not isinstance(value, str) else ""
             raise ValueError(f"must be {quotes}{codec.words}")
-        return codec.render(value) if isinstance(codec, Switch) else value
+        return codec.word(value) if isinstance(codec, Switch) else value
 
-    return Annotated[str, BeforeValidator(word)], default
+    return Annotated[int if isinstance(codec, Count) else str, BeforeValidator(word)], default
 
 
 def _settings(name: str, *scopes: str) -> type[Settings]:

@@ -269,36 +269,43 @@ def _machine(answer: Mapping[str, Any]) -> str:
 
 
 def _tables(answer: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
-    """A table for each kind of place that has rows, with a column for each of its knobs."""
+    """A table for each kind of place that has rows. Queues have a column for each knob."""
     kinds: dict[str, list[dict[str, Any]]] = {}
     for row in answer["queues"]:
         kinds.setdefault(row["queue"].partition("-")[0], []).append(row)
-    kinds |= {kind: answer[kind] for kind in ("devices", "namespaces") if answer[kind]}
-    tables = [_table(kind, rows, keys) for kind, rows in kinds.items()]
+    tables = [_queues(kind, rows, keys) for kind, rows in kinds.items()]
+    tables += [_settings(answer[k], keys) for k in ("devices", "namespaces") if answer[k]]
     return [line for table in tables for line in ([""] * (table is not tables[0]) + table)]
 
 
-def _table(kind: str, rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[str]:
+def _settings(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[str]:
+    """Aligned names of devices or namespaces, each with the list of its settings."""
+    keys = [key for key in keys if key in rows[0]]
+    table = [[name.upper() for name in (*keys, "settings")]]
+    for row in rows:
+        values = ", ".join(f"{name} {row[name]}" for name in KNOBS if name in row)
+        table.append([*_names(row, keys), values])
+    return aligned(table)
+
+
+def _names(row: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    upper = f" (for {row['for']})" if "for" in row else ""
+    return [f"{row[key] or '-'}{upper * (key == 'device')}" for key in keys]
+
+
+def _queues(kind: str, rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[str]:
     """Aligned columns; neighbouring queues of a device that agree share a row."""
     keys = [key for key in keys if key in rows[0]]
     knobs = [name for name in KNOBS if any(name in row for row in rows)]
 
     def shared(row: dict[str, Any]) -> tuple[str, ...]:
-        upper = f" (for {row['for']})" if "for" in row else ""
-        named = [f"{row[key] or '-'}{upper * (key == 'device')}" for key in keys]
-        return (*named, *(str(row.get(name, "-")) for name in knobs))
+        return (*_names(row, keys), *(str(row.get(name, "-")) for name in knobs))
 
-    table = [[name.upper() for name in (*keys, *knobs)]]
-    queues = ["QUEUES"]
+    table = [[name.upper() for name in (*keys, "queues", *knobs)]]
     for words, run in groupby(rows, shared):
-        numbers = [int(row.get("queue", "-0").partition("-")[2]) for row in run]
-        queues.append(f"{kind} {as_list(numbers)}")
-        table.append(list(words))
-    if "queue" in rows[0]:
-        table = [
-            [*row[: len(keys)], one, *row[len(keys) :]]
-            for row, one in zip(table, queues, strict=True)
-        ]
+        numbers = [int(row["queue"].partition("-")[2]) for row in run]
+        names, values = words[: len(keys)], words[len(keys) :]
+        table.append([*names, f"{kind} {as_list(numbers)}", *values])
     return aligned(table)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from agent.knobs import DEVICE, KNOBS, MACHINE, NAMESPACE, RX_QUEUE, TX_QUEUE
+from agent.knobs import DEVICE, KNOBS, MACHINE, NAMESPACE, RX_QUEUE, TX_QUEUE, Knob
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/agent.md"
 _BEGIN, _END = "<!-- python -m experiments.host.reference -->\n", "<!-- end -->\n"
@@ -22,12 +22,16 @@ def page(text: str) -> str:
     """The page with the table of this registry."""
     rows = [
         f"| `{knob.name}` | {_PLACES[knob.scope]} | {knob.summary} | {knob.codec.words} | "
-        f"{knob.since} | {knob.settle:g} s |\n"
+        f"{knob.since} | {_switched(knob)} |\n"
         for knob in KNOBS.values()
     ]
     head = "| knob | of | what it is | value | since Linux | settles in |\n" + "|---" * 6 + "|\n"
     table = f"{_BEGIN}{head}{''.join(rows)}{_END}"
     return re.sub(f"{_BEGIN}.*?{_END}", lambda _: table, text, count=1, flags=re.DOTALL)
+
+
+def _switched(knob: Knob) -> str:
+    return f"{knob.settle:g} s" if knob.live else "not under traffic"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from agent.knobs import KNOBS, SETTLE_S
+from agent.knobs import KNOBS, SETTLE_S, Knob
 from agent.schedule import MAX_PLANS, MAX_READINGS, MAX_SECONDS, START_TIMEOUT, most_readings
 from analysis.metrics import BITRATE
 from analysis.schema import FEWEST_READINGS
@@ -114,16 +114,29 @@ def readable(windows: int, receivers: int, readings: int) -> bool:
     return of_windows + readings * (VALUES_OF_READING + receivers) <= untrusted.MOST_VALUES
 
 
+def differing(configurations: Iterable[Configuration]) -> list[Knob]:
+    """The knobs in which configurations differ (pure)."""
+    known = list(configurations)
+    return [
+        knob
+        for name, knob in KNOBS.items()
+        if any(
+            len({getattr(one, part).knobs.get(name) for one in known}) > 1
+            for part in (*ROLES, "machine")
+        )
+    ]
+
+
 def settle_of(configurations: Iterable[Configuration]) -> float:
     """Seconds in which a value that differs between configurations loses its effect (pure)."""
-    known = list(configurations)
-    changed = {
-        name
-        for part in (*ROLES, "machine")
-        for name in KNOBS
-        if len({getattr(one, part).knobs.get(name) for one in known}) > 1
-    }
-    return max((KNOBS[name].settle for name in changed), default=SETTLE_S)
+    return max((knob.settle for knob in differing(configurations)), default=SETTLE_S)
+
+
+def standing(configurations: Iterable[Configuration]) -> str:
+    """Why these cannot be switched under the same connections; empty if they can (pure)."""
+    names = [knob.name for knob in differing(configurations) if not knob.live]
+    verb = "differs" if len(names) == 1 else "differ"
+    return f"cannot switch {', '.join(names)}, which {verb}, under traffic" if names else ""
 
 
 def orders(names: Sequence[str], draw: random.Random) -> Iterator[list[str]]:

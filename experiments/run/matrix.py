@@ -124,12 +124,13 @@ def plan(wanted: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None
     target = TARGETS[state.target]
     cpus = target.cpus(state)
     known = definitions.load(asked.own or None)
+    chosen = [known[name] for name in asked.configurations if name in known]
     if asked.method == "switchback" and "settle" not in layer:
-        settle = episodes.settle_of(known[name] for name in asked.configurations if name in known)
+        settle = episodes.settle_of(chosen)
         asked = asked.model_copy(update={"settle": settle})
     made = plans.make(asked, known=known, cpus=cpus)
     if made.method == "switchback":
-        why = episodes.cannot(made, state, target.steered(state))
+        why = episodes.standing(chosen) or episodes.cannot(made, state, target.steered(state))
         if not method:
             why = why or _better_isolated(made)
         if why and method:

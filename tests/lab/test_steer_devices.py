@@ -287,11 +287,11 @@ def test_gro_is_switched_in_each_namespace_and_restored() -> None:
 # reads or writes a feature of eth1
 FEATURE = """
 import socket, sys
-from agent.features import Features, opened_here
-features, index = Features(opened_here()), socket.if_nametoindex("eth1")
+from agent.ethtool import Ethtool, Feature, opened_here
+tso = Feature(Ethtool(opened_here()), socket.if_nametoindex("eth1"), "tx-tcp-segmentation")
 for line in sys.argv[1:]:
-    features.write(index, "tx-tcp-segmentation", line.encode())
-print(features.read(index, "tx-tcp-segmentation").decode(), end="")
+    tso.write(line.encode())
+print(tso.read().decode(), end="")
 """
 
 

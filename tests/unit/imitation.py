@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.features import Features
+from agent.ethtool import Access, Ethtool
 from agent.files import exists, listing, opened, read_text
-from agent.knobs import DEVICE, NAMESPACE, EthtoolFeature, of_scope
+from agent.knobs import DEVICE, NAMESPACE, RX_QUEUE, EthtoolQueues, of_scope
 from agent.machine import Machine
 from agent.namespaces import Namespace
 from agent.settings import OpenFile, OpenValue
@@ -48,36 +49,76 @@ def absent(code: int = errno.ENOENT) -> bytes:
     return struct.pack("=IHHIIi", 20, 2, 0, 0, 0, -code)
 
 
-class FeatureFiles(Features):
-    """Features by files in the folder of a device, named as their knobs."""
+class EthtoolFile:
+    """A setting by ethtool as a file. After a value it may have [fixed]."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> bytes:
+        with opened(self.path, os.O_RDONLY) as file:
+            return os.read(file, 64).replace(b" [fixed]", b"")
+
+    def write(self, line: bytes) -> None:
+        with opened(self.path, os.O_WRONLY | os.O_TRUNC) as file:
+            os.write(file, line)
+
+    def refusal(self, _: str) -> str:
+        return "the device has it fixed" if "[fixed]" in read_text(self.path) else ""
+
+    def copy(self) -> EthtoolFile:
+        return self
+
+    def close(self) -> None:
+        pass
+
+
+class QueuesFile(EthtoolFile):
+    """The number of receive queues. Those that come have no steering."""
+
+    def write(self, line: bytes) -> None:
+        super().write(line)
+        queues = self.path.parent / "queues"
+        names = {f"rx-{number}" for number in range(int(line))}
+        there = {name for name in listing(queues) if name.startswith("rx-")}
+        for name in there - names:
+            shutil.rmtree(queues / name)
+        for name in names - there:
+            (queues / name).mkdir()
+            for knob in of_scope(RX_QUEUE):
+                (queues / name / knob.name).write_text("0\n")
+
+    def refusal(self, wanted: str) -> str:
+        return "the device has 1 to 4" if int(wanted) > 4 else ""
+
+
+class EthtoolFiles(Ethtool):
+    """Settings by files in the folder of a device, named as their knobs; its driver by a file, too."""
 
     def __init__(self, net: Path) -> None:
         self._net = net
 
-    def has(self, index: int, feature: str) -> bool:
-        return exists(self._path(index, feature))
+    def has(self, index: int, access: Access) -> bool:
+        return exists(self._file(index, access))
 
-    def read(self, index: int, feature: str) -> bytes:
-        with opened(self._path(index, feature), os.O_RDONLY) as file:
-            return os.read(file, 64)
+    def value(self, index: int, access: Access) -> Any:
+        file = self._file(index, access)
+        return QueuesFile(file) if isinstance(access, EthtoolQueues) else EthtoolFile(file)
 
-    def write(self, index: int, feature: str, line: bytes) -> None:
-        with opened(self._path(index, feature), os.O_WRONLY | os.O_TRUNC) as file:
-            os.write(file, line)
+    def driver(self, index: int) -> str:
+        file = self._folder(index) / "driver"
+        return read_text(file).strip() if exists(file) else ""
 
-    def _path(self, index: int, feature: str) -> Path:
+    def _file(self, index: int, access: Access) -> Path:
+        (name,) = (knob.name for knob in of_scope(DEVICE) if knob.access == access)
+        return self._folder(index) / name
+
+    def _folder(self, index: int) -> Path:
         for device in listing(self._net):
             number = self._net / device / "ifindex"
             if exists(number) and read_text(number).strip() == str(index):
-                return self._net / device / FEATURES[feature]
+                return self._net / device
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-
-
-FEATURES = {
-    knob.access.feature: knob.name
-    for knob in of_scope(DEVICE)
-    if isinstance(knob.access, EthtoolFeature)
-}
 
 
 class Imitation(Machine):
@@ -106,7 +147,8 @@ class Imitation(Machine):
         net = base / "sys/class/net"
         files = {knob.name: base / "proc/sys" / knob.access.path for knob in of_scope(NAMESPACE)}
         there = {name: file for name, file in files.items() if exists(file)}
-        return Namespace(path, cookie, net, table, there, FeatureFiles(net), False, foreign)
+        ethtool, release = EthtoolFiles(net), self.release()
+        return Namespace(path, cookie, net, table, there, ethtool, False, foreign, release)
 
     def overwrite(self, value: OpenValue, line: bytes) -> None:
         """In one call, as the kernel does: what was longer keeps its length."""

@@ -104,8 +104,8 @@ from agent import cli, settings
 from imitation import on
 file, fifo, root = sys.argv[1:4]
 put = settings.Setting.put
-def pausing(setting, wanted, unusable):
-    put(setting, wanted, unusable)
+def pausing(setting, wanted, unusable, back=False):
+    put(setting, wanted, unusable, back)
     if str(setting.path) == file and Path(fifo).exists():
         Path(fifo).read_bytes()
 settings.Setting.put = pausing
@@ -188,13 +188,15 @@ class Tree:
 
     def values(self) -> dict[str, str]:
         """Every value of steering in the tree."""
-        files = [f for name in steer.KNOBS for f in self.root.rglob(name)]
-        return {str(f.relative_to(self.root)): f.read_text().strip() for f in files if f.is_file()}
+        files = self._knobs()
+        return {str(f.relative_to(self.root)): f.read_text().strip() for f in files}
 
     def stamps(self) -> dict[str, int]:
         """When each value was last written."""
-        files = [f for name in steer.KNOBS for f in self.root.rglob(name)]
-        return {str(f): f.stat().st_mtime_ns for f in files}
+        return {str(f): f.stat().st_mtime_ns for f in self._knobs()}
+
+    def _knobs(self) -> list[Path]:
+        return [f for f in self.root.rglob("*") if f.name in steer.KNOBS and f.is_file()]
 
     def snapshot(self, owner: str = "rfs-plus-4/server") -> Path:
         return self.root / "run/steerlab" / (owner.replace("/", "%2F") + ".snapshot")

@@ -409,10 +409,10 @@ def test_what_cannot_be_put_back_stays_in_the_snapshot(
     first = tree.queue("eth1", 0) / "rps_flow_cnt"
     put = steer.Setting.put
 
-    def stubborn(setting: object, wanted: str, unusable: int) -> None:
+    def stubborn(setting: object, wanted: str, unusable: int, back: bool = False) -> None:
         if setting.path == first and wanted == "64":
             raise steer.SteerError(f"{setting}: Input/output error")
-        put(setting, wanted, unusable)
+        put(setting, wanted, unusable, back)
 
     monkeypatch.setattr(steer.Setting, "put", stubborn)
     words = r"snapshot stays: rps_flow_cnt of eth1 rx-0.*Input/output error"

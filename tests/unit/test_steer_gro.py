@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from imitation import FeatureFiles
+from imitation import EthtoolFile
 from steer_tree import Tree, plan, steer
 from switched_tree import PLANS, document, episode, populate
 
@@ -57,26 +57,43 @@ def test_it_is_steered_alone_and_comes_back(tree: Tree, word: object) -> None:
     assert tree.values() == before
 
 
-@pytest.mark.parametrize("word", ["on", "off"])
-def test_what_was_requested_comes_back(tree: Tree, word: str) -> None:
+def test_what_was_requested_comes_back(tree: Tree) -> None:
     tree.write("sys/class/net/eth1/gro", "off [requested on]")
     before = tree.values()
-    assert tree.apply(wanted(word))["changed"] == 1
-    assert (held(tree), tree.verify()["drift"]) == (word, [])
+    assert tree.apply(wanted("off"))["changed"] == 1
+    assert (held(tree), tree.verify()["drift"]) == ("off", [])
     assert tree.restore()["restored"] == 1
     assert tree.values() == before
+
+
+def test_a_request_that_became_active_is_as_before(tree: Tree) -> None:
+    """What was asked for is the same; whether it is active depends on other features."""
+    tree.write("sys/class/net/eth1/gro", "off [requested on]")
+    tree.apply(wanted("off"))
+    tree.write("sys/class/net/eth1/gro", "on")
+    answer = tree.restore()
+    assert (answer["restored"], answer["left"], answer["failed"]) == (0, [], [])
+
+
+def test_a_fixed_feature_is_refused_before_any_write(tree: Tree) -> None:
+    tree.write("sys/class/net/eth1/gro", "off [fixed]")
+    assert tree.apply(wanted("off"))["changed"] == 0
+    with pytest.raises(steer.SteerError, match="cannot be on: the device has it fixed") as refused:
+        tree.apply(wanted("on"))
+    assert refused.value.status == steer.CANNOT
+    assert held(tree) == "off [fixed]"
 
 
 def test_a_request_that_the_kernel_does_not_follow_is_taken_back(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = FeatureFiles.write
+    write = EthtoolFile.write
 
-    def unheeded(self: FeatureFiles, index: int, feature: str, line: bytes) -> None:
+    def unheeded(self: EthtoolFile, line: bytes) -> None:
         on = line.strip() == b"on"
-        write(self, index, feature, b"off [requested on]\n" if on else line)
+        write(self, b"off [requested on]\n" if on else line)
 
-    monkeypatch.setattr(FeatureFiles, "write", unheeded)
+    monkeypatch.setattr(EthtoolFile, "write", unheeded)
     with pytest.raises(steer.SteerError, match="steering is as before"):
         tree.apply(wanted("on"))
     assert held(tree) == "off"
@@ -118,9 +135,9 @@ def test_show_and_doctor_have_it(tree: Tree) -> None:
         shown = steer.show(machine, [POD])
     calls._Answer.model_validate(shown)
     assert nodes._tables(shown, ("device", "namespace"))[-3:] == [
-        "DEVICE  NAMESPACE         GRO",
-        "eth1    -                 off",
-        "eth0    /run/netns/x-pod  on",
+        "DEVICE  NAMESPACE         SETTINGS",
+        "eth1    -                 gro off",
+        "eth0    /run/netns/x-pod  gro on",
     ]
     assert "gro on 1 of 2" in doctor.in_use(shown)
 

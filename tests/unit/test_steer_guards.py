@@ -120,9 +120,9 @@ def test_on_such_a_kernel_tables_go_before_they_come_in_another_size(
     written: list[str] = []
     put = steer.Setting.put
 
-    def noted(setting: steer.Setting, wanted: str, unusable: int) -> None:
+    def noted(setting: steer.Setting, wanted: str, unusable: int, back: bool = False) -> None:
         written.append(wanted)
-        put(setting, wanted, unusable)
+        put(setting, wanted, unusable, back)
 
     monkeypatch.setattr(steer.Setting, "put", noted)
     answer = tree.apply(plan(rule("nic", "eth0", flows=128)))

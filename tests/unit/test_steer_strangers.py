@@ -76,8 +76,8 @@ def test_a_device_recreated_after_the_write_is_not_rolled_back(
 ) -> None:
     put = steer.Setting.put
 
-    def written(setting: object, wanted: str, unusable: int) -> None:
-        put(setting, wanted, unusable)
+    def written(setting: object, wanted: str, unusable: int, back: bool = False) -> None:
+        put(setting, wanted, unusable, back)
         recreate(tree, "3")
 
     monkeypatch.setattr(steer.Setting, "put", written)

@@ -443,10 +443,10 @@ def test_a_value_that_cannot_be_restored_stays_in_the_snapshot(
 ) -> None:
     put = steer.Setting.put
 
-    def failing(setting: Any, wanted: str, unusable: int) -> None:
+    def failing(setting: Any, wanted: str, unusable: int, back: bool = False) -> None:
         if wanted == "64":
             raise steer.SteerError("no way")
-        put(setting, wanted, unusable)
+        put(setting, wanted, unusable, back)
 
     with monkeypatch.context() as patch:
         patch.setattr(steer.Setting, "put", failing)

@@ -13,7 +13,7 @@ from typing import Any
 
 from agent.cpus import Cpus
 from agent.kernel_faults import has_table_fault, table_fault_words
-from agent.knobs import KNOBS
+from agent.knobs import KNOBS, RX_QUEUE, TX_QUEUE
 from agent.values import as_list
 from experiments.host import calls, machine, nodes, persist
 from experiments.targets.lab import requirements
@@ -161,13 +161,17 @@ def busiest(interrupts: Mapping[str, Sequence[int]]) -> str:
 
 
 def in_use(answer: Mapping[str, Any]) -> str:
-    """The number of places where each knob is neither 0 nor off, and the machine's values (pure)."""
+    """The number of places where each knob is neither 0 nor off, and the machine's values (pure).
+
+    Knobs of devices and namespaces that are in use nowhere are left out.
+    """
     rows = [row for key in ("queues", "devices", "namespaces") for row in answer.get(key, ())]
     words = []
-    for name in KNOBS:
+    for name, knob in KNOBS.items():
         if values := [str(row[name]) for row in rows if name in row]:
             used = sum(v.strip("0,") not in ("", "off") for v in values)
-            words.append(f"{name} on {used} of {len(values)}")
+            if used or knob.scope in (RX_QUEUE, TX_QUEUE):
+                words.append(f"{name} on {used} of {len(values)}")
     words += [f"{name} {value}" for name, value in answer.get("machine", {}).items()]
     return ", ".join(words) or "none visible"
 
