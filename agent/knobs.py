@@ -138,6 +138,14 @@ KNOBS = {
             base=True,
         ),
         Knob(
+            "rps_default_mask",
+            NAMESPACE,
+            Sysctl("net/core/rps_default_mask"),
+            Mask(),
+            "rps_cpus of queues that are created later, which keep it after a restore",
+            "6.3, CONFIG_RPS",
+        ),
+        Knob(
             "rps_sock_flow_entries",
             MACHINE,
             Sysctl("net/core/rps_sock_flow_entries"),
@@ -210,6 +218,22 @@ KNOBS = {
             Count(0, 10**6),
             "buffers that wait until the CPU that allocated them frees them",
             "5.19",
+        ),
+        Knob(  # before the mask: tables get this size when they are made
+            "flow_limit_table_len",
+            MACHINE,
+            Sysctl("net/core/flow_limit_table_len"),
+            Count(1, 2**20, power=True),
+            "entries of the flow limit of CPUs whose bit of flow_limit_cpu_bitmap is set later",
+            "3.11, CONFIG_NET_FLOW_LIMIT",
+        ),
+        Knob(
+            "flow_limit_cpu_bitmap",
+            MACHINE,
+            Sysctl("net/core/flow_limit_cpu_bitmap"),
+            Mask(),
+            "CPUs that drop packets of large flows while their backlog is half full",
+            "3.11, CONFIG_NET_FLOW_LIMIT",
         ),
     )
 }

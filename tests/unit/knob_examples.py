@@ -19,6 +19,7 @@ EXAMPLES = {
     "rps_flow_cnt": Example("64", 128, "128"),
     "xps_cpus": Example("1", "last", "c"),
     "gro": _ON,
+    "rps_default_mask": Example("0", "first", "1"),
     "rps_sock_flow_entries": Example("0", 64, "64"),
     "netdev_budget": Example("300", 600, "600"),
     "netdev_budget_usecs": Example("8000", 4000, "4000"),
@@ -28,5 +29,7 @@ EXAMPLES = {
     "gro_normal_batch": Example("8", 16, "16"),
     "netdev_tstamp_prequeue": Example("1", "off", "0"),
     "skb_defer_max": Example("64", 0, "0"),
+    "flow_limit_table_len": Example("4096", 8192, "8192"),
+    "flow_limit_cpu_bitmap": Example("0", "all", "f"),
 }
 assert set(EXAMPLES) == set(KNOBS), "each knob needs an example"

@@ -188,7 +188,7 @@ def test_the_largest_counts_that_the_agent_takes_are_taken(own):
         ("x: {veth: {cpus: '0x7'}}", ("x.veth.rps_cpus", "hexadecimal mask", "not '0x7'")),
         ("x: {veth: {cpus: [all]}}", ("x.veth.rps_cpus", "in quotes", "not ['all']")),
         (f"x: {{nic: {{cpus: '{'f' * 9999}'}}}}", ("x.nic.rps_cpus", "hexadecimal mask", "'fff")),
-        ("x: {nic: {cpu: all}}", ("x.nic.cpu: unknown key", "rps_cpus, rps_flow_cnt")),
+        ("x: {nic: {cpu: all}}", ("x.nic.cpu: unknown key", "rps_cpus, ", "rps_flow_cnt, ")),
         ("x: {nic: all}", ("x.nic: must map rps_cpus, rps_flow_cnt", "not 'all'")),
         ("x: {nic: }", ("x.nic: must map rps_cpus, rps_flow_cnt", "not None")),
         (
