@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_steer_devices import OWNER, steer, table
+from test_steer_devices import NODE, NODE_PATH, OWNER, inside, ip, node, steer, table
 
 from agent.codecs import Count, Mask
-from agent.knobs import KNOBS, MACHINE
+from agent.knobs import DEVICE, KNOBS, MACHINE, EthtoolFeature, Sysctl
+from experiments.host.reference import UNTESTED
 
 pytestmark = pytest.mark.lab
-__all__ = ["table"]
+__all__ = ["node", "table"]
 
+# `ethtool -k` prints some features by older names
+PRINTED = {
+    "rx-gro": "generic-receive-offload",
+    "rx-lro": "large-receive-offload",
+    "tx-generic-segmentation": "generic-segmentation-offload",
+}
 OF_MACHINE = [name for name, knob in KNOBS.items() if knob.scope == MACHINE]
+OF_DEVICE = [name for name, knob in KNOBS.items() if knob.scope == DEVICE and name not in UNTESTED]
 
 
 @pytest.fixture
@@ -30,6 +39,18 @@ def sysctls(table: None) -> Iterator[None]:  # noqa: ARG001
         for file, text in before.items():
             if file.read_text() != text:
                 file.write_text(text)
+
+
+@pytest.fixture
+def up(node: None) -> None:  # noqa: ARG001
+    """eth1 has NAPI while it is up and has GRO."""
+    for device in ("wire", "eth1", "vxlan.calico"):
+        ip("-n", NODE, "link", "set", device, "up")
+
+
+def plan(device: str, **values: Any) -> dict[str, Any]:
+    rule = {"role": "nic", "namespace": NODE_PATH, "devices": [device], "set": values}
+    return {"version": 1, "owner": OWNER, "rules": [rule]}
 
 
 def another(name: str, text: str) -> tuple[Any, str]:
@@ -65,3 +86,72 @@ def test_a_value_of_the_machine(name: str) -> None:
     restored = steer("restore", "--owner", OWNER)
     assert (restored.returncode, restored.answer["restored"]) == (0, 1)
     assert file.read_text().strip() == before
+
+
+def value(device: str, name: str) -> str:
+    """By a file, or as ethtool prints it."""
+    access = KNOBS[name].access
+    if isinstance(access, EthtoolFeature):
+        printed = PRINTED.get(access.feature, access.feature)
+        lines = (line.strip() for line in inside(NODE, "ethtool", "-k", device).splitlines())
+        (line,) = (line for line in lines if line.startswith(f"{printed}:"))
+        return line.partition(": ")[2].replace(" [fixed]", "")
+    if isinstance(access, Sysctl):
+        return inside(NODE, "cat", f"/proc/sys/{access.path}").strip()
+    return inside(NODE, "cat", f"/sys/class/net/{device}/{access.path}").strip()
+
+
+@pytest.mark.usefixtures("up")
+@pytest.mark.parametrize("name", [*OF_DEVICE, "rps_default_mask"])
+def test_a_value_of_a_device_or_its_namespace(name: str) -> None:
+    before = {knob: value("eth1", knob) for knob in (*OF_DEVICE, "rps_default_mask")}
+    word, text = another(name, before[name])
+    values = {name: word} if name == "gro" else {"gro": "on", name: word}
+    document = plan("eth1", **values)
+    done = steer("apply", plan=document)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert same(name, text, value("eth1", name))
+    assert value("eth1", "gro") == "on"
+    assert steer("verify", plan=document).returncode == 0
+    assert steer("apply", plan=document).answer["changed"] == 0
+    restored = steer("restore", "--owner", OWNER)
+    assert (restored.returncode, restored.answer["left"]) == (0, [])
+    assert {knob: value("eth1", knob) for knob in before} == before
+
+
+@pytest.mark.usefixtures("up")
+@pytest.mark.parametrize("name", UNTESTED)
+def test_what_the_lab_lacks_is_refused(name: str) -> None:
+    for device in ("eth1", "vxlan.calico", "cali1"):
+        before = value(device, name)
+        done = steer("apply", plan=plan(device, **{name: "on" if before == "off" else "off"}))
+        assert (done.returncode, value(device, name)) == (3, before)
+
+
+@pytest.mark.usefixtures("up")
+def test_threads_for_a_tunnel_are_refused_though_the_kernel_accepts_them() -> None:
+    done = steer("apply", plan=plan("vxlan.calico", threaded="on"))
+    assert done.returncode == 3
+    assert "kind vxlan" in done.stderr
+    assert value("vxlan.calico", "threaded") == "0"
+
+
+@pytest.mark.usefixtures("up")
+def test_a_veth_has_threads_while_it_has_gro() -> None:
+    refused = steer("apply", plan=plan("eth1", threaded="on"))
+    assert (refused.returncode, value("eth1", "threaded")) == (3, "0")
+    both = plan("eth1", threaded="on", gro="on")
+    assert steer("apply", plan=both).returncode == 0
+    assert (value("eth1", "threaded"), value("eth1", "gro")) == ("1", "on")
+    assert napi_threads("eth1")
+    assert steer("apply", plan=plan("eth1", threaded="off", gro="off")).returncode == 0
+    assert not napi_threads("eth1")
+    assert steer("apply", plan=both).returncode == 0
+    assert steer("restore", "--owner", OWNER).returncode == 0
+    assert (value("eth1", "threaded"), value("eth1", "gro")) == ("0", "off")
+
+
+def napi_threads(device: str) -> list[str]:
+    """The kernel threads that receive for a device of this name."""
+    listed = subprocess.run(["ps", "-eo", "comm="], capture_output=True, text=True, check=True)
+    return [name for name in listed.stdout.split() if name.startswith(f"napi/{device}-")]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from steer_faults import Endless, faults, hold, sample
-from steer_tree import LATER, eventually, plan, rule, steer
+from steer_tree import eventually, plan, rule, steer
 
 pytestmark = pytest.mark.lab
 
@@ -246,10 +246,8 @@ BUDGET = Path("/proc/sys/net/core/netdev_budget")
 
 
 @pytest.mark.usefixtures("node")
-def test_a_knob_of_each_scope_on_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_knob_of_each_scope_on_the_kernel() -> None:
     """Of a device that moves, of a namespace that loses its name, and of the machine."""
-    for knob in LATER:
-        monkeypatch.setitem(steer.KNOBS, knob.name, knob)
     budget = BUDGET.read_text()
     nic = {"gro_flush_timeout": 20000, "rps_default_mask": "all", "gro": "on"}
     document = plan(

@@ -45,35 +45,6 @@ def replace(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
             monkeypatch.setattr(module, name, value)
 
 
-# One entry each, as a later version may add it to KNOBS.
-LATER = [
-    steer.Knob(
-        "gro_flush_timeout",
-        steer.DEVICE,
-        steer.SysfsFile("gro_flush_timeout"),
-        steer.Count(0, 10**9),
-        "nanoseconds that GRO waits",
-        "4.13",
-    ),
-    steer.Knob(
-        "rps_default_mask",
-        steer.NAMESPACE,
-        steer.Sysctl("net/core/rps_default_mask"),
-        steer.Mask(),
-        "rps_cpus of new devices",
-        "6.3",
-    ),
-    steer.Knob(
-        "netdev_budget",
-        steer.MACHINE,
-        steer.Sysctl("net/core/netdev_budget"),
-        steer.Count(1, 10**6),
-        "packets of one NET_RX softirq",
-        "2.6.12",
-    ),
-]
-
-
 def on_tree(root: Path, *words: str, agent: Path = AGENT) -> list[str]:
     """The command of an agent that works on a tree."""
     return [sys.executable, str(HERE / "on_tree.py"), str(agent), str(root), *words]

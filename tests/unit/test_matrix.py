@@ -192,6 +192,26 @@ def test_configurations_settle_as_long_as_the_knobs_that_differ_need(tmp_path: P
 
 
 @pytest.mark.parametrize(
+    ("text", "method"),
+    [
+        ("calm: {nic: {lro: off}}", "isolated"),
+        ("calm: {nic: {gro: off, threaded: on}, machine: {netdev_budget: 600}}", "switchback"),
+    ],
+)
+def test_knobs_that_cannot_be_switched_under_traffic_decide_the_method(
+    tmp_path: Path, text: str, method: str
+) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(text)
+    wanted = {"configurations": "baseline,calm", "own": str(file)}
+    made, told = planned(**wanted)
+    assert (made.method, len(told)) == (method, int(method == "isolated"))
+    if method == "isolated":
+        with pytest.raises(InvalidInput, match="under traffic"):
+            planned(**wanted, method="switchback")
+
+
+@pytest.mark.parametrize(
     ("given", "wanted"),
     [
         ({}, "stream:congestion=cubic"),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from steer_faults import Endless, Fault, faults, hold, sample
-from steer_tree import LATER, Tree, plan, rule, steer
+from steer_tree import Tree, plan, rule, steer
 from switched_tree import counting, document, episode, receiving
 
 POD = "/run/netns/x-server-1"
@@ -162,8 +162,6 @@ PLACES = {f"pod:{UID}": "/proc/77/ns/net"}
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
-    for knob in LATER:  # of all scopes
-        monkeypatch.setitem(steer.KNOBS, knob.name, knob)
     tree = Tree(tmp_path, sock_flow_entries=4096)
     tree.write("proc/sys/net/core/netdev_budget", 300)
     tree.device("eth1", queues=2, mask="2", flows=64)

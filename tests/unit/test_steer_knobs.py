@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from steer_tree import LATER, Tree, plan, steer
+from steer_tree import Tree, plan, steer
 
 OWNER = "rfs-plus-4/server"
 
@@ -13,7 +13,7 @@ OWNER = "rfs-plus-4/server"
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     tree = Tree(tmp_path, cpus="0-3")
-    tree.device("eth1", queues=2, transmit=2, mask="1", flows=64)
+    tree.device("eth1", queues=2, transmit=2, mask="1", flows=64, hardware=True)
     return tree
 
 
@@ -58,10 +58,8 @@ POD = "/run/netns/x-pod"
 
 
 @pytest.fixture
-def later(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """A node whose kernel and agent have three more knobs: the file of each value."""
-    for knob in LATER:
-        monkeypatch.setitem(steer.KNOBS, knob.name, knob)
+def later(tree: Tree) -> dict[str, Path]:
+    """A node with a knob of a device, of a namespace and of the machine: the file of each value."""
     tree.namespace(POD, cookie=7)
     tree.device("eth0", POD)
     return {
@@ -184,7 +182,7 @@ def test_a_kernel_without_a_knob_is_refused_before_any_write(
 def test_a_guard_refuses_before_any_write(
     tree: Tree, later: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    never = LATER[0]._replace(guard=lambda facts: f"not on {facts.kind()}")
+    never = steer.KNOBS["gro_flush_timeout"]._replace(guard=lambda facts: f"not on {facts.kind()}")
     monkeypatch.setitem(steer.KNOBS, never.name, never)
     tree.write("sys/class/net/eth1/uevent", "DEVTYPE=vxlan")
     before = texts(later)
