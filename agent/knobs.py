@@ -231,6 +231,15 @@ KNOBS = {
             "3.10",
         ),
         Knob(
+            "rx_queues",
+            DEVICE,
+            EthtoolQueues(),
+            Count(1, 2**16),
+            "receive queues in use (`ethtool -L` combined, or rx)",
+            "3.0, a veth 5.15",
+            live=False,
+        ),
+        Knob(
             "rps_default_mask",
             NAMESPACE,
             Sysctl("net/core/rps_default_mask"),

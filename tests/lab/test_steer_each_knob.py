@@ -98,14 +98,23 @@ def value(device: str, name: str) -> str:
         return line.partition(": ")[2].replace(" [fixed]", "")
     if isinstance(access, Sysctl):
         return inside(NODE, "cat", f"/proc/sys/{access.path}").strip()
+    if name == "rx_queues":
+        return str(
+            len(inside(NODE, "sh", "-c", f"ls -d /sys/class/net/{device}/queues/rx-*").split())
+        )
     return inside(NODE, "cat", f"/sys/class/net/{device}/{access.path}").strip()
 
 
 @pytest.mark.usefixtures("up")
 @pytest.mark.parametrize("name", [*OF_DEVICE, "rps_default_mask"])
 def test_a_value_of_a_device_or_its_namespace(name: str) -> None:
+    if name == "rx_queues":
+        inside(NODE, "sh", "-c", "echo 0 > /sys/class/net/eth1/queues/rx-1/rps_cpus")
+        inside(NODE, "sh", "-c", "echo 0 > /sys/class/net/eth1/queues/rx-1/rps_flow_cnt")
     before = {knob: value("eth1", knob) for knob in (*OF_DEVICE, "rps_default_mask")}
     word, text = another(name, before[name])
+    if name == "rx_queues":
+        word, text = 1, "1"
     values = {name: word} if name == "gro" else {"gro": "on", name: word}
     document = plan("eth1", **values)
     done = steer("apply", plan=document)
@@ -155,3 +164,30 @@ def napi_threads(device: str) -> list[str]:
     """The kernel threads that receive for a device of this name."""
     listed = subprocess.run(["ps", "-eo", "comm="], capture_output=True, text=True, check=True)
     return [name for name in listed.stdout.split() if name.startswith(f"napi/{device}-")]
+
+
+@pytest.mark.usefixtures("up")
+def test_a_queue_that_comes_is_steered_and_goes() -> None:
+    inside(NODE, "ethtool", "-L", "eth1", "rx", "1")
+    document = plan("eth1", rx_queues=2, rps_cpus="1", rps_flow_cnt=128)
+    done = steer("apply", plan=document)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [(one["queue"], one["rps_cpus"], one["rps_flow_cnt"]) for one in done.answer["queues"]]
+    assert rows == [("rx-0", "1", 128), ("rx-1", "1", 128)]
+    assert steer("verify", plan=document).returncode == 0
+    refused = steer("apply", plan=plan("eth1", rx_queues=64))
+    assert refused.returncode == 3
+    assert steer("verify", plan=document).returncode == 0
+    restored = steer("restore", "--owner", OWNER)
+    assert (restored.returncode, restored.answer["gone"]) == (0, [])
+    assert value("eth1", "rx_queues") == "1"
+    assert inside(NODE, "cat", "/sys/class/net/eth1/queues/rx-0/rps_cpus") == "2\n"
+
+
+@pytest.mark.usefixtures("up")
+def test_a_queue_with_steering_stays() -> None:
+    done = steer("apply", plan=plan("eth1", rx_queues=1))
+    assert done.returncode == 3
+    assert "rx-1 has rps_cpus 2" in done.stderr
+    assert value("eth1", "rx_queues") == "2"
+    assert OWNER not in [one["owner"] for one in steer("show").answer["snapshots"]]

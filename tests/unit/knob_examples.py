@@ -29,6 +29,7 @@ EXAMPLES = {
     "tso": Example("on", "off", "off"),
     "gso": Example("on", "off", "off"),
     "tx-udp_tnl-segmentation": _ON,
+    "rx_queues": Example("2", 4, "4"),
     "rps_default_mask": Example("0", "first", "1"),
     "rps_sock_flow_entries": Example("0", 64, "64"),
     "netdev_budget": Example("300", 600, "600"),

@@ -195,6 +195,7 @@ def test_configurations_settle_as_long_as_the_knobs_that_differ_need(tmp_path: P
     ("text", "method"),
     [
         ("calm: {nic: {lro: off}}", "isolated"),
+        ("calm: {nic: {rx_queues: 2}}", "isolated"),
         ("calm: {nic: {gro: off, threaded: on}, machine: {netdev_budget: 600}}", "switchback"),
     ],
 )
