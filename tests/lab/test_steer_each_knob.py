@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_steer_devices import NODE, NODE_PATH, OWNER, inside, ip, node, steer, table
+from test_steer_devices import AGENT, NODE, NODE_PATH, OWNER, inside, ip, node, steer, table
 
 from agent.codecs import Count, Mask
 from agent.knobs import DEVICE, KNOBS, MACHINE, EthtoolFeature, Sysctl
@@ -191,3 +194,27 @@ def test_a_queue_with_steering_stays() -> None:
     assert "rx-1 has rps_cpus 2" in done.stderr
     assert value("eth1", "rx_queues") == "2"
     assert OWNER not in [one["owner"] for one in steer("show").answer["snapshots"]]
+
+
+@pytest.mark.usefixtures("up")
+def test_a_kill_while_queues_come_loses_no_value() -> None:
+    inside(NODE, "ethtool", "-L", "eth1", "rx", "1")
+    document = plan("eth1", rx_queues=2, rps_cpus="1", gro="on", threaded="on", tso="off")
+    names = ("rx_queues", "gro", "threaded", "tso")
+    before = [value("eth1", name) for name in names]
+    assert before == ["1", "off", "0", "on"]
+    seen = set()
+    for delay in range(30, 250, 15):
+        process = subprocess.Popen(
+            [sys.executable, AGENT, "apply", "--plan", json.dumps(document)],
+            stdout=subprocess.DEVNULL,
+        )
+        time.sleep(delay / 1000)
+        process.kill()
+        process.wait()
+        seen.add(tuple(value("eth1", name) for name in names))
+        restored = steer("restore", "--owner", OWNER)
+        assert (restored.returncode, restored.answer["gone"]) == (0, [])
+        assert [value("eth1", name) for name in names] == before
+        assert inside(NODE, "cat", "/sys/class/net/eth1/queues/rx-0/rps_cpus") == "2\n"
+    assert len(seen) > 1
