@@ -1,6 +1,6 @@
 """Latency and CPU time per Gbit of six configurations under switchback, beside runs by hand on the same lab.
 
-    .venv/bin/python -m benchmarks.latency > benchmarks/latency.json        (root, 35 minutes)
+    .venv/bin/python -m benchmarks.latency > benchmarks/latency.json        (root, 25 minutes)
 
 Words after it are rates of a stream: 300M, 0 for no limit. At each rate a sweep of mixed traffic at 4 pairs takes the
 time of two `sweep --quick`; `detectable` is the smallest ratio that it finds. `by_hand` needs no schedule and no window: the
@@ -43,7 +43,7 @@ from infra.traffic.rr import CONNECTIONS, Rr
 
 # Seconds of a window, and episodes: without a limit fewer round trips are in a second, and they vary more.
 RATES = {"300M": (0.4, 60), "0": (1.5, 25)}
-PAIRS, ROUNDS, CLIENTS, SEED = 4, 15, 30, 20261127
+PAIRS, ROUNDS, CLIENTS, SEED = 4, 12, 16, 20261127
 SECONDS = 2
 LATENCY = ("p50_us", "p99_us", "p999_us")
 EVERY = (*LATENCY, "cpu_s_per_gbit", "bitrate_mbps")
