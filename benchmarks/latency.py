@@ -4,9 +4,10 @@
 
 Words after it are rates of a stream: 300M, 0 for no limit. At each rate a sweep of mixed traffic at 4 pairs takes the
 time of two `sweep --quick`; `detectable` is the smallest ratio that it finds. `by_hand` needs no schedule and no window: the
-agent applies a configuration, four iperf3 and the client of episodes run for 2 s, with as many new connections as an
-episode has, because p99 over several connections is not the mean p99 of one; the configurations come in random order in
-each round. Its ratios and intervals are estimated as those of any sweep, and `agreement` is the ratio of both ratios with
+agent applies a configuration, four iperf3 and the client of episodes run for 2.5 s, with as many new connections as an
+episode has, because p99 over several connections is not the mean p99 of one. The configurations come in random order in
+each round. The value of a run is the geometric mean over windows as long as those of the sweep, which begin after 0.5 s:
+p99 of a long time is higher than that of its parts, since some parts are worse. Its ratios and intervals are estimated as those of any sweep, and `agreement` is the ratio of both ratios with
 its 90 % interval. `level` is the median over windows or runs. `clients` compares this client, with one connection,
 with sockperf, both in turns in the baseline.
 """
@@ -44,7 +45,7 @@ from infra.traffic.rr import CONNECTIONS, Rr
 # Seconds of a window, and episodes: without a limit fewer round trips are in a second, and they vary more.
 RATES = {"300M": (0.4, 60), "0": (1.5, 25)}
 PAIRS, ROUNDS, CLIENTS, SEED = 4, 12, 16, 20261127
-SECONDS = 2
+SECONDS, SETTLE = 2, 0.5
 LATENCY = ("p50_us", "p99_us", "p999_us")
 EVERY = (*LATENCY, "cpu_s_per_gbit", "bitrate_mbps")
 
@@ -64,7 +65,7 @@ def main(asked: list[str]) -> None:
         seconds, episodes = RATES[rate]
         wall, records = switchback(rate, seconds, episodes)
         with switching.lab("latency", PAIRS, traffic="mixed") as state:
-            hand = by_hand(state, rate)
+            hand = by_hand(state, rate, seconds)
             clients = both_clients(state, rate)
         found[f"{rate} a stream"] = {
             "wall_s": round(wall, 1),
@@ -91,7 +92,7 @@ def switchback(rate: str, seconds: float, episodes: int) -> tuple[float, list[Re
         return wall, load(out).records
 
 
-def by_hand(state: StackSettings, rate: str) -> list[Record]:
+def by_hand(state: StackSettings, rate: str, seconds: float) -> list[Record]:
     """A record of each run."""
     draw = random.Random(SEED)  # noqa: S311
     plans = switching.plans(state)
@@ -100,7 +101,7 @@ def by_hand(state: StackSettings, rate: str) -> list[Record]:
         for name in draw.sample(switching.NAMES, len(switching.NAMES)):
             calls.call("apply", plan=plans[name])
             with switching.traffic(state, SECONDS + 5, "-b", rate):
-                found.append(recorded(name, block, of_pingpong(state, CONNECTIONS)))
+                found.append(recorded(name, block, of_pingpong(state, CONNECTIONS, seconds)))
     calls.call("apply", plan=plans["baseline"])
     return found
 
@@ -109,7 +110,7 @@ def both_clients(state: StackSettings, rate: str) -> list[Record]:
     """Both clients in turns, as if they were configurations."""
     clients: dict[str, Callable[[StackSettings], dict[float, float]]] = {
         "baseline": of_sockperf,
-        "pingpong": partial(of_pingpong, connections=1),
+        "pingpong": partial(of_pingpong, connections=1, seconds=SECONDS),
     }
     draw = random.Random(SEED)  # noqa: S311
     found = []
@@ -129,16 +130,21 @@ def of_sockperf(state: StackSettings) -> dict[float, float]:
     return known(kind.parse(done.stdout, done.stderr, done.returncode, window))
 
 
-def of_pingpong(state: StackSettings, connections: int) -> dict[float, float]:
-    """The same of the client of episodes."""
+def of_pingpong(state: StackSettings, connections: int, seconds: float) -> dict[float, float]:
+    """The same of the client of episodes, as the geometric mean over windows of so many seconds."""
     pair = layout.pair(state.stack, PAIRS + 1, host=False)
     words = ["python3", "-I", pingpong.__file__, str(pair.address), str(pair.port), "tcp", "64"]
     words.append(str(connections))
     with subprocess.Popen([*within(state), *words], stdout=subprocess.PIPE) as client:
-        time.sleep(SECONDS + 0.5)
+        first = time.monotonic() + SETTLE
+        time.sleep(SETTLE + SECONDS)
         client.send_signal(signal.SIGTERM)
         trips = roundtrips.read(client.communicate()[0], b"", client.wait())
-    return known(roundtrips.Probe(PAIRS + 1, trips).within(0, time.monotonic()))
+    probe = roundtrips.Probe(PAIRS + 1, trips)
+    starts = [first + number * seconds for number in range(int(SECONDS / seconds))]
+    every = [known(probe.within(start, start + seconds)) for start in starts]
+    parts = set.intersection(*map(set, every))
+    return {part: statistics.geometric_mean(one[part] for one in every) for part in parts}
 
 
 def known(found: Values | Failure) -> dict[float, float]:
