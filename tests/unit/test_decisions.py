@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 import sys
@@ -13,8 +14,9 @@ import pytest
 
 from analysis.limits import parse_all
 from analysis.load import load
-from analysis.metrics import BITRATE
+from analysis.metrics import BITRATE, METRICS
 from analysis.recommend import Recommendation
+from analysis.schema import Record
 from analysis.summary import Summary, summarise
 from benchmarks.synthetic import mixed, valued, write
 from experiments import cli
@@ -207,3 +209,43 @@ def test_where_all_deliver_the_same_rate_latency_decides(tmp_path: Path) -> None
     assert summarise(records, metric=BITRATE).keep is None
     alone = [one.model_copy(update={"pairs": one.pairs[-1:], "replicas": 1}) for one in records]
     assert summarise(alone).metric.name == "p99_us"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A question to a measured sweep, and its answer.
+
+    The sweeps are of mixed traffic on one lab, at 300 Mbit/s a stream and without a limit, without their readings of goodput.
+    Latency by hand says the same (benchmarks/latency.json).
+    """
+
+    sweep: str
+    metric: str
+    limit: str
+    right: str
+    excluded: str
+
+
+MEASURED = (
+    Measured("moderate", "p50_us", "p99_us=+15%", right="pipeline", excluded=""),
+    Measured("moderate", "p50_us", "cpu_s_per_gbit=+3%", right="baseline", excluded="pipeline"),
+    Measured("saturated", BITRATE.name, "p50_us=100", right="rfs-plus", excluded="rps"),
+)
+
+
+def sentence(asked: Measured) -> str:
+    path = Path(__file__).parent / "data/mixed" / f"{asked.sweep}.jsonl.gz"
+    with gzip.open(path, "rt") as lines:
+        records = [Record.model_validate_json(line) for line in lines]
+    metric, limits = METRICS[asked.metric], parse_all([asked.limit])
+    return recommendation(summarise(records, metric=metric, limits=limits)).sentence
+
+
+@pytest.mark.parametrize("asked", MEASURED)
+def test_measured_sweeps_are_decided_with_their_uncertainty(asked: Measured) -> None:
+    first = sentence(asked).partition(". ")[0]
+    assert first.startswith(f"Recommended: {asked.right},")
+    assert "x [" in first
+    excluded = first.partition(f"excluded by the limit {asked.limit}: ")[2]
+    assert excluded.startswith(f"{asked.excluded} (" if asked.excluded else "")
+    assert bool(excluded) == bool(asked.excluded)
