@@ -7,7 +7,7 @@ shared. Isolated runs measure 2 s after 1 s of traffic, with the congestion cont
 how many times longer isolated runs need for the same half-width: the ratio of the squared half-widths, each
 times the wall time of its method. `agreement` is the ratio of the two methods' ratios
 with its 90 % interval, over both sweeps weighted by precision: of goodput; of packets a second, which iperf3 does not count; and
-for RPS, where a hash decides, of goodput among blocks with the same share of packets on each core. `carry_over` has the
+of goodput among blocks with the same share of packets on each core, which hashes and the scheduler decide. `carry_over` has the
 95 % intervals of the effect on the window that follows.
 """
 
@@ -51,7 +51,6 @@ CONFIGURATIONS = {
 }
 Z90 = 1.645
 METHODS = ("switchback", "isolated")
-HASHED = ("rps", "rps-plus")
 
 
 def main(asked: list[str]) -> None:
@@ -117,7 +116,7 @@ def together(sweeps: Mapping[str, Measured]) -> dict[str, Any]:
                 )
             ),
             "by_packets": by_packets(records, name),
-            **({"by_placement": by_placement(records, name)} if name in HASHED else {}),
+            "by_placement": by_placement(records, name),
         }
         for name in sorted({name for one in every for name in one["isolated"]})
     }
@@ -208,7 +207,7 @@ def by_packets(records: Mapping[str, Sequence[Record]], name: str) -> dict[str, 
 
 
 def by_placement(records: Mapping[str, Sequence[Record]], name: str) -> dict[str, Any]:
-    """Agreement among blocks in which the hash spread the connections alike: least squares with an
+    """Agreement among blocks whose packets were spread over the cores alike: least squares with an
     effect of the method and one of each placement."""
     rows = [(method, one) for method in METHODS for one in blocks(records[method], name)]
     places = sorted({one.placed for _, one in rows})

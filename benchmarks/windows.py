@@ -22,7 +22,6 @@ import numpy as np
 from analysis.load import load
 from analysis.schema import Record
 from benchmarks import machine, show
-from benchmarks.methods import HASHED
 from experiments.run.episodes import Timing
 from experiments.run.options import WINDOW_S
 
