@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 from lab_project import Project, Standing
 
+from experiments.validity import Cause
+
 MATRIX = (
     "sweep", "--configurations", "baseline,rfs", "--replicas", "1,2", "--runs", "2",
     "--duration", "1", "--omit", "0", "--seed", "7", "--engine", "embedded", "--out", "out",
@@ -127,8 +129,9 @@ def test_an_iperf3_server_that_dies_mid_sweep_costs_one_try(project: Project) ->
     process.communicate(timeout=120)
     assert process.returncode == 0
     records = project.records()
-    assert [record["attempt"] for record in records if not record["valid"]] == [1]
-    assert Counter(record["order"] for record in records if record["valid"]) == Counter(range(8))
+    spoiled = [record for record in records if Cause.TRAFFIC in record["causes"]]
+    assert len(spoiled) == 1, records  # a busy machine may spoil others
+    assert project.orders() == Counter(range(8))
 
 
 def test_a_full_disk_ends_a_sweep_that_later_goes_on(project: Project) -> None:
