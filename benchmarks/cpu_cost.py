@@ -1,6 +1,6 @@
 """CPU time: does the accounting add up, and how small a change of CPU per Gbit is found?
 
-    .venv/bin/python -m benchmarks.cpu_cost > benchmarks/cpu_cost.json      (root, about 8 minutes)
+    .venv/bin/python -m benchmarks.cpu_cost > benchmarks/cpu_cost.json      (root, about 6 minutes)
 
 With `accounting` or `detectable` after it, one of the two. Both are on the lab with 4 pairs.
 
@@ -44,7 +44,7 @@ CONFIGURATIONS = ("baseline", "rps", "rfs", "pipeline")
 USAGE = Path("/sys/fs/cgroup/cpuacct/cpuacct.usage_percpu")
 TRACE_KB = 32 << 10  # of each core
 # `sweep --quick` has 18 episodes at each of its numbers of pairs.
-EPISODES, SEEDS = 36, 2
+EPISODES, SEEDS = 36, 1
 COSTS = ("cpu_s_per_gbit", "softirq_s_per_gbit")
 _LOST = re.compile(r"entries-in-buffer/entries-written: (\d+)/(?!\1 )(\d+)")
 _EVENT = re.compile(
