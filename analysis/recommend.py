@@ -91,12 +91,27 @@ def _text(found: Case, choice: Choice) -> list[str]:
 
 def _single(found: Case, chosen: str) -> str:
     own = sorted(found.of(chosen, found.places), key=lambda one: (one.replicas, one.path == "host"))
-    first = [one for one in own if one.verdict == "better"] or own
+    first = [one for one in own if one.verdict == "better"]
+    if not first:
+        return _rescuing(found, chosen, own)
     text = f"Recommended: {chosen}, with {found.metric.title} {_amounts(found, first)} against {found.baseline}"
     for verdict in ("worse", "no significant difference"):
         if rest := [one for one in own if one not in first and one.verdict == verdict]:
             text += f" ({verdict}: {_amounts(found, rest)})"
     return text
+
+
+def _rescuing(found: Case, chosen: str, own: Sequence[Contrast]) -> str:
+    """The choice that is better nowhere, but keeps the limits that the baseline exceeds."""
+    limits = joined([str(one.limit) for one in _checks(found, found.baseline, "exceeded")])
+    parts = [f"Recommended: {chosen}, because {found.baseline} exceeds {limits}"]
+    for verdict, text in (
+        ("worse", "costs"),
+        ("no significant difference", "no significant difference in"),
+    ):
+        if some := [one for one in own if one.verdict == verdict]:
+            parts.append(f"{text} {found.metric.title} {_amounts(found, some)}")
+    return "; ".join(parts)
 
 
 def _amounts(found: Case, some: Sequence[Contrast]) -> str:
@@ -122,7 +137,8 @@ def _baseline(found: Case) -> str:
     ]
     if possible:
         top = max(possible, key=lambda one: gain(one.effect, found.metric))
-        text += f" (the highest estimate is that of {top.b}: {_placed(top, found.metric)})"
+        worse = ", worse" if top.verdict == "worse" else ""
+        text += f" (the best estimate is that of {top.b}: {_placed(top, found.metric)}{worse})"
     return text
 
 
@@ -312,7 +328,11 @@ def _loss(found: Case, name: str) -> str:
     missing = [one for one in found.places if one not in set(map(place, own))]
     lost = [one for one in own if may_lose(one, found.metric)]
     if not lost:
-        return f"not measured at {where(*missing[0])}" if missing else ""
+        if not missing:
+            return ""
+        measured = any(found.metric.name in row.levels for row in found.rows(name, missing[:1]))
+        whose = f"{found.baseline} was " if measured else ""
+        return f"{whose}not measured at {where(*missing[0])}"
     known = [one for one in lost if one.effect.estimate is not None] or lost
     worst = min(known, key=lambda one: gain(one.effect, found.metric))
     text = _placed(worst, found.metric)

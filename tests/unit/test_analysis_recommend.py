@@ -178,6 +178,35 @@ def test_limits_are_constraints(
         assert (name in excluded) == (interval == COSTLY)
 
 
+def test_what_only_keeps_the_limits_has_its_loss_as_a_cost() -> None:
+    rows = [contrast("rfs", 4, 0.90, 0.85, 0.95, "worse")]
+    tradeoff = limited(baseline={4: COSTLY}, rfs={4: EQUAL})
+    found = recommend(rows, [], {}, "baseline", tradeoff=tradeoff)
+    assert found is not None and found.configuration == "rfs"
+    first, _, cost = found.sentences[0].partition("costs ")
+    assert "baseline exceeds p99_us=+10%" in first and "0.90x" not in first
+    assert cost.startswith("bitrate 0.90x [0.85, 0.95]")
+
+
+@pytest.mark.parametrize("verdict", ["worse", "no significant difference"])
+def test_the_best_of_none_is_worse_where_that_is_its_verdict(verdict: Verdict) -> None:
+    rows = [contrast("rfs", 4, 0.97, 0.95, 0.99, verdict)]
+    found = recommend(rows, [], {}, "baseline")
+    assert found is not None and found.configuration == "baseline"
+    assert ("worse" in found.sentence) == (verdict == "worse")
+
+
+def test_where_the_baseline_alone_is_missing_the_sentence_says_so() -> None:
+    records = [
+        record
+        for record in sweep({"baseline": 1, "rfs": 1.4}, replicas=(1, 4), blocks=8)
+        if (record.configuration, record.replicas) != ("baseline", 1)
+    ]
+    found = summarise(records).recommendation
+    assert found is not None
+    assert "(baseline was not measured at 1 pair)" in found.sentence
+
+
 def test_a_limit_exceeded_at_one_count_excludes_there() -> None:
     rows = [contrast("rfs", count, 1.45, 1.35, 1.55, "better") for count in (4, 16)]
     tradeoff = limited(baseline={4: EQUAL, 16: EQUAL}, rfs={4: COSTLY, 16: EQUAL})
