@@ -28,6 +28,9 @@ from analysis.tables import configuration_order, core_table, latency_table, run_
 from analysis.tradeoff import Tradeoff, tradeoff
 from analysis.verdict import Contrast, PathRatio
 
+# The configuration that steers nothing; a baseline by another name may steer.
+UNSTEERED = "baseline"
+
 
 @dataclass(frozen=True)
 class Invalid:
@@ -83,9 +86,13 @@ class Summary:
 
     @property
     def keep(self) -> str | None:
-        """The configuration to keep on a node; None where it is the baseline or not known."""
+        """The configuration to keep on a node; None where that sets nothing, or is not known."""
         chosen = self.recommendation.configuration if self.recommendation else None
-        return None if chosen == self.baseline else chosen
+        return None if self.sets_nothing(chosen) else chosen
+
+    def sets_nothing(self, name: str | None) -> bool:
+        """Whether this is the baseline, without steering: another baseline is to be set too."""
+        return name == self.baseline == UNSTEERED
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the tables of runs, for JSON; unknown values are None."""

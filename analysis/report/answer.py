@@ -90,7 +90,7 @@ def chosen(summary: Summary) -> list[str]:
     if found is None or found.tentative:
         return []
     names = [found.configuration or "", *found.by_count.values()]
-    return [name for name in dict.fromkeys(names) if name not in ("", summary.baseline)]
+    return [name for name in dict.fromkeys(names) if name and not summary.sets_nothing(name)]
 
 
 def _recommended(summary: Summary) -> list[Row]:

@@ -223,6 +223,18 @@ def test_a_choice_by_the_number_of_pairs_has_the_effects_of_each() -> None:
     assert {"1 pair, a", "4 pairs, b"} <= rows["bitrate"].keys()
 
 
+@pytest.mark.parametrize(("baseline", "kept"), [("baseline", None), ("rfs", "rfs")])
+def test_a_steered_baseline_that_is_recommended_is_to_be_set(
+    baseline: str, kept: str | None
+) -> None:
+    records = sweep({baseline: 1, "rps": 0.8}, blocks=8)
+    summary = summarise(records, baseline=baseline)
+    assert summary.recommendation is not None
+    assert summary.recommendation.configuration == baseline
+    assert summary.keep == summary.to_json()["keep"] == kept
+    assert chosen(summary) == ([kept] if kept else [])
+
+
 def test_what_is_not_certain_to_be_within_a_limit_has_its_effects_and_no_command() -> None:
     factors = {"baseline": {}, "rfs": {"bitrate_mbps": 1.3, "p99_us": 1.08}}
     limits = parse_all(["p99_us=+8%"])
