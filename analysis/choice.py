@@ -200,12 +200,18 @@ def may_lose(one: Contrast, metric: Metric) -> bool:
     """Whether the configuration may be worse than the baseline there, as `choose` defines it."""
     effect = one.effect
     margin = math.log(1 - MARGIN) if effect.scale == "ratio" else -math.inf
-    bound = effect.high if metric.better == "higher" else effect.low
     return (
         one.verdict in ("worse", "inconclusive")
         or gain(effect, metric) < margin
-        or (bound is not None and metric.sign * (bound - effect.null) < 0)
+        or wholly_worse(one, metric)
     )
+
+
+def wholly_worse(one: Contrast, metric: Metric) -> bool:
+    """Whether the whole interval is on the worse side."""
+    effect = one.effect
+    bound = effect.high if metric.better == "higher" else effect.low
+    return bound is not None and metric.sign * (bound - effect.null) < 0
 
 
 def changed_values(records: Iterable[Record], reference: Iterable[Record]) -> int | None:

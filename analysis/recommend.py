@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from analysis.choice import WORTHWHILE, Case, Choice, Place, choose, may_lose, place
+from analysis.choice import WORTHWHILE, Case, Choice, Place, choose, may_lose, place, wholly_worse
 from analysis.limits import Limit, Standing
 from analysis.metrics import BITRATE, Metric
-from analysis.tradeoff import NOTHING, LimitCheck, Tradeoff, stated
+from analysis.tradeoff import NOTHING, LimitCheck, Tradeoff, changed, stated
 from analysis.verdict import Contrast, amount, change, gain, joined, where
 
 # Of configurations that the limits exclude or may exclude; the trade-off has the others.
@@ -77,7 +77,7 @@ def _text(found: Case, choice: Choice) -> list[str]:
     elif chosen:
         first, more = _baseline(found), _elsewhere(found)
     elif choice.tentative:
-        first, more = _tentative(found, choice.tentative), []
+        first, more = _tentative(found, choice.tentative), _changes(found, choice.tentative)
     else:
         first, more = _several(found), []
     if choice.by_count and not chosen:
@@ -150,10 +150,15 @@ def _tentative(found: Case, name: str) -> str:
         f"No certain recommendation: {name} would be best{gained if better else ''}, but the runs are "
         f"inconclusive about {_stated(checks)}"
     )
-    times = max(map(_times, checks), default=0.0)
+    beyond = [one for one in checks if one.found.estimate is not None and _margin(one) < 0]
+    if beyond:
+        text += ", and its estimate exceeds the limit"
+    # one limit that it exceeds is enough to exclude it
+    times = min(map(_times, beyond)) if beyond else max(map(_times, checks), default=0.0)
     if times <= _MOST_TIMES:
+        result = f"exclude {name}" if beyond else "be conclusive"
         text += (
-            f": about {math.ceil(times)} times as many runs would be conclusive in 80 % of cases, "
+            f": about {math.ceil(times)} times as many runs would {result} in 80 % of cases, "
             "if the estimate is right"
         )
     return text
@@ -259,7 +264,7 @@ def _stated(checks: Sequence[LimitCheck]) -> str:
 def _changes(found: Case, chosen: str) -> list[str]:
     """What the choice costs, buys and does not change in other metrics, each at its worst place."""
     parts: dict[str, list[str]] = {
-        "Costs": [], "Also better": [], "No significant difference": [], "Inconclusive": []
+        "Costs": [], "Probably costs": [], "Also better": [], "No significant difference": [], "Inconclusive": []
     }  # fmt: skip
     limited = {limit.metric.name for limit in found.tradeoff.limits}
     for metric in found.tradeoff.metrics:
@@ -269,14 +274,25 @@ def _changes(found: Case, chosen: str) -> list[str]:
         costs = [row for row in rows if metric.name in row.costs]
         buys = [row for row in rows if metric.name in row.buys]
         unclear = [row for row in rows if row.contrasts[metric.name].verdict == "inconclusive"]
-        own = [row.contrasts[metric.name] for row in costs or buys or unclear or rows]
+        harmed = [row for row in unclear if _harmed(row.contrasts[metric.name], metric)]
+        some = costs or harmed or buys or unclear or rows
+        own = [row.contrasts[metric.name] for row in some]
         worst = min(own, key=lambda one: gain(one.effect, metric))
-        if costs or buys:
+        if harmed and not costs:
+            text = f"{_changed(found, worst, metric)} (inconclusive: {worst.doubt})"
+            parts["Probably costs"].append(text)
+        elif costs or buys:
             parts["Costs" if costs else "Also better"].append(_changed(found, worst, metric))
         elif metric.shown == "always" and metric.name not in limited:
             kind = "Inconclusive" if unclear else "No significant difference"
             parts[kind].append(_changed(found, worst, metric))
     return [f"{kind}: {joined(texts)}" for kind, texts in parts.items() if texts]
+
+
+def _harmed(one: Contrast, metric: Metric) -> bool:
+    """Whether it would be worse, by an amount that counts, but for the doubt about the runs."""
+    counts = changed(metric.name, replace(one, verdict="worse"))
+    return bool(one.doubt and counts) and wholly_worse(one, metric)
 
 
 def _elsewhere(found: Case) -> list[str]:

@@ -183,10 +183,14 @@ def tradeoff(
 
 
 def stated(check: LimitCheck) -> str:
-    """What was found, on the scale of the limit: 1.58x [1.40, 1.78]; or why nothing was."""
+    """What was found, on the scale of the limit: 1.58x [1.40, 1.78], and the doubt about it."""
+    return "; ".join(filter(None, (_figures(check), check.doubt))) or "not known"
+
+
+def _figures(check: LimitCheck) -> str:
     found, metric = check.found, check.limit.metric
-    if check.doubt or found.estimate is None:
-        return check.doubt or "not known"
+    if found.estimate is None:
+        return ""
     if found.low == found.high:
         found = Interval(found.estimate)
     if check.limit.kind != "value":

@@ -232,6 +232,36 @@ def test_a_baseline_that_may_exceed_a_limit_is_recommended_with_that_doubt() -> 
         assert ("99.0 [90.0, 108.0]" in found.sentences[0]) == doubtful
 
 
+@pytest.mark.parametrize(("low", "cost"), [(1.84, True), (0.9, False)])
+def test_an_interval_wholly_on_the_worse_side_is_a_probable_cost(low: float, cost: bool) -> None:
+    p99 = METRICS["p99_us"]
+    row = Row("overlay", 4, "rfs", contrasts={
+        p99.name: contrast("rfs", 4, 2.27, low, 2.81, "inconclusive")})  # fmt: skip
+    found = recommend(GAINS[:1], [], {}, "baseline", tradeoff=Tradeoff((p99,), (), [row]))
+    assert found is not None and found.configuration == "rfs"
+    (one,) = [text for text in found.sentences if p99.title in text]
+    assert one.startswith("Probably costs") == cost
+    assert ("a reason" in one) == cost
+
+
+@pytest.mark.parametrize(
+    ("p99", "excluded"), [((1.08, 1.02, 1.14), False), ((1.13, 1.07, 1.19), True)]
+)
+def test_more_runs_of_a_tentative_choice_exclude_it_where_its_estimate_is_beyond(
+    p99: tuple[float, float, float], excluded: bool
+) -> None:
+    latency = METRICS["p99_us"]
+    limits = [LimitCheck(LIMIT, LIMIT.standing(*p99[1:]), Interval(*p99))]
+    own = {latency.name: contrast("rfs", 4, *p99, "worse")}
+    rows = [Row("overlay", 4, "rfs", contrasts=own, limits=limits)]
+    tradeoff = Tradeoff((latency,), (LIMIT,), rows)
+    found = recommend(GAINS[:1], [], {}, "baseline", tradeoff=tradeoff)
+    assert found is not None and found.tentative == "rfs"
+    assert ("exceeds the limit" in found.sentences[0]) == excluded
+    assert ("exclude rfs" in found.sentences[0]) == excluded
+    assert any(one.startswith("Costs: p99") for one in found.sentences)
+
+
 def test_a_change_is_named_as_what_its_figure_is() -> None:
     p99 = METRICS["p99_us"]
     gains = [contrast("rfs", count, 1.45, 1.35, 1.55, "better") for count in (4, 16)]

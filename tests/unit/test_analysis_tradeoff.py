@@ -153,6 +153,8 @@ def test_a_doubt_about_the_runs_is_one_about_the_limits() -> None:
     few = judged([one for one in RECORDS if (one.block or 0) < 5], "bitrate=+0%", "bitrate=100")
     assert [one.standing for one in row(few, "rfs").limits] == ["inconclusive"] * 2
     assert all("5 runs" in one.doubt for one in row(few, "rfs").limits)
+    for one in row(few, "rfs").limits:
+        assert "[" in tradeoff.stated(one) and one.doubt in tradeoff.stated(one)
     without = [
         one.model_copy(update={"valid": False, "reasons": ["died"]})
         if one.configuration == "baseline"
