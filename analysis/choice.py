@@ -98,8 +98,8 @@ class Case:
 
     @property
     def keeps_baseline(self) -> bool:
-        """Whether no limit excludes the baseline."""
-        return self.standing(self.baseline, self.places) != "exceeded"
+        """Whether no limit excludes the baseline, not even by the interval of doubtful runs."""
+        return self.possible(self.baseline, self.places)
 
     @property
     def names(self) -> list[str]:
@@ -121,7 +121,7 @@ def choose(case: Case) -> Choice:
     """
     if all(one.verdict == "inconclusive" for one in case.contrasts):
         return Choice()
-    best = _best(case, case.places, case.within)
+    best = _kept(case, case.places)
     if best is not None:
         return Choice(best)
     tentative = _tentative(case, case.places)
@@ -143,22 +143,40 @@ def _certain(case: Case, places: Collection[Place]) -> str | None:
 
     None where it depends on a limit that is inconclusive, and where nothing is within the limits.
     """
-    best = _best(case, places, case.within)
-    if best is None and case.standing(case.baseline, places) != "exceeded":
+    best = _kept(case, places)
+    if best is None and case.possible(case.baseline, places):
         return None if _tentative(case, places) else case.baseline
     return best
 
 
+def _kept(case: Case, places: Collection[Place]) -> str | None:
+    """The choice that is within all limits for certain."""
+    exceeded = case.standing(case.baseline, places) == "exceeded"
+    return _best(case, places, case.within, rescued=exceeded)
+
+
 def _tentative(case: Case, places: Collection[Place]) -> str | None:
-    """The choice if all inconclusive limits are kept: rather by its estimates than by chance."""
-    return _best(case, places, case.likely) or _best(case, places, case.possible)
+    """The choice if all inconclusive limits are kept: rather by its estimates than by chance.
+
+    A baseline that exceeds a limit by doubtful runs is taken to exceed it.
+    """
+    rescued = not case.possible(case.baseline, places)
+    return _best(case, places, case.likely, rescued=rescued) or _best(
+        case, places, case.possible, rescued=rescued
+    )
 
 
 def _best(
-    case: Case, places: Collection[Place], allowed: Callable[[str, Collection[Place]], bool]
+    case: Case,
+    places: Collection[Place],
+    allowed: Callable[[str, Collection[Place]], bool],
+    *,
+    rescued: bool,
 ) -> str | None:
-    """The configuration to keep at all these places, of those that are allowed there."""
-    rescued = case.standing(case.baseline, places) == "exceeded"
+    """The configuration to keep at all these places, of those that are allowed there.
+
+    Where it is `rescued`, from a baseline that exceeds a limit, it need not gain.
+    """
     fit = {}
     for name in case.names:
         own = case.of(name, places)

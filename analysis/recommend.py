@@ -104,14 +104,17 @@ def _single(found: Case, chosen: str) -> str:
 def _rescuing(found: Case, chosen: str, own: Sequence[Contrast]) -> str:
     """The choice that is better nowhere, but keeps the limits that the baseline exceeds."""
     limits = joined([str(one.limit) for one in _checks(found, found.baseline, "exceeded")])
-    parts = [f"Recommended: {chosen}, because {found.baseline} exceeds {limits}"]
-    for verdict, text in (
-        ("worse", "costs"),
-        ("no significant difference", "no significant difference in"),
-    ):
-        if some := [one for one in own if one.verdict == verdict]:
-            parts.append(f"{text} {found.metric.title} {_amounts(found, some)}")
-    return "; ".join(parts)
+    first = f"Recommended: {chosen}, because {found.baseline} exceeds {limits}"
+    return "; ".join([first, *_not_better(found, own)])
+
+
+def _not_better(found: Case, own: Sequence[Contrast]) -> list[str]:
+    texts = {"worse": "costs", "no significant difference": "no significant difference in"}
+    return [
+        f"{text} {found.metric.title} {_amounts(found, some)}"
+        for verdict, text in texts.items()
+        if (some := [one for one in own if one.verdict == verdict])
+    ]
 
 
 def _amounts(found: Case, some: Sequence[Contrast]) -> str:
@@ -146,6 +149,13 @@ def _tentative(found: Case, name: str) -> str:
     checks = _checks(found, name, "inconclusive")
     better = [one for one in found.of(name, found.places) if one.verdict == "better"]
     gained = f" ({found.metric.title} {_amounts(found, better)} against {found.baseline})"
+    if not checks:  # the limits that decide are those of the baseline
+        first = (
+            f"No certain recommendation: {name} would be best{gained if better else ''}, if "
+            f"{found.baseline} exceeds a limit about which its runs are inconclusive"
+        )
+        rest = [] if better else _not_better(found, found.of(name, found.places))
+        return "; ".join([first, *rest])
     text = (
         f"No certain recommendation: {name} would be best{gained if better else ''}, but the runs are "
         f"inconclusive about {_stated(checks)}"

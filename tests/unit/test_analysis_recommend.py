@@ -178,6 +178,23 @@ def test_limits_are_constraints(
         assert (name in excluded) == (interval == COSTLY)
 
 
+@pytest.mark.parametrize(
+    ("rps", "tentative"), [((25.4, 25.2, 25.6), "rps"), ((27.0, 26.7, 27.3), None)]
+)
+def test_a_baseline_wholly_beyond_a_limit_is_not_recommended_for_a_doubt(
+    rps: tuple[float, float, float], tentative: str | None
+) -> None:
+    limit = parse("p50_us=26")
+    own = LimitCheck(limit, "inconclusive", Interval(27.2, 26.9, 27.6), "a reason")
+    other = LimitCheck(limit, limit.standing(*rps[1:]), Interval(*rps))
+    rows = [Row("overlay", 4, "baseline", limits=[own]), Row("overlay", 4, "rps", limits=[other])]
+    found = recommend(GAINS[2:], [], {}, "baseline", tradeoff=Tradeoff((), (limit,), rows))
+    assert found is not None
+    assert (found.configuration, found.tentative, found.by_count) == (None, tentative, {})
+    for part in ("27.2 [26.9, 27.6]", "a reason", "rps"):
+        assert part in found.sentences[0]
+
+
 def test_what_only_keeps_the_limits_has_its_loss_as_a_cost() -> None:
     rows = [contrast("rfs", 4, 0.90, 0.85, 0.95, "worse")]
     tradeoff = limited(baseline={4: COSTLY}, rfs={4: EQUAL})
