@@ -11,7 +11,7 @@ import pandas as pd
 from analysis import comparisons, machine, verdict
 from analysis.cell_summary import CellSummary
 from analysis.evidence import FEWEST_RUNS, Evidence
-from analysis.metrics import METRICS
+from analysis.metrics import METRICS, Metric
 from analysis.recommend import Recommendation
 from analysis.schema import Record
 from analysis.tables import reasons
@@ -92,7 +92,7 @@ def warnings(
             f"{excluded} of {len(records)} attempts are invalid and do not count; the report lists "
             "the reasons."
         )
-    found += _not_compared(states, baseline) + _too_many(states)
+    found += _not_compared(states, valid, evidence.metric, baseline) + _too_many(states)
     for one in states:
         if one.drift_p_holm is not None and one.drift_p_holm < ALPHA:
             found.append(
@@ -143,17 +143,26 @@ def _requests(states: Sequence[CellSummary], baseline: str) -> list[str]:
     ]
 
 
-def _not_compared(states: Sequence[CellSummary], baseline: str) -> list[str]:
-    """The attempted configurations without a comparison, because they have no valid run."""
+def _not_compared(
+    states: Sequence[CellSummary], valid: Sequence[Record], metric: Metric, baseline: str
+) -> list[str]:
+    """The attempted configurations without a comparison: no valid run, or none with the metric."""
     found = []
+    counted = {(one.path, one.replicas, one.configuration) for one in valid}
     for path, replicas in dict.fromkeys((one.path, one.replicas) for one in states):
         own = {s.configuration: s.runs for s in states if (s.path, s.replicas) == (path, replicas)}
         without = [name for name, runs in own.items() if not runs and name != baseline]
         where = f"At {verdict.pairs(replicas)} ({path})"
+
+        def none(names: Sequence[str], path: str = path, replicas: int = replicas) -> str:
+            some = any((path, replicas, name) in counted for name in names)
+            title = f" with {metric.title}" if some else ""
+            return f"no valid run of {verdict.joined(names)}{title}"
+
         if not own.get(baseline) and set(own) != {baseline}:
-            found.append(f"{where} nothing is compared: no valid run of {baseline}.")
+            found.append(f"{where} nothing is compared: {none([baseline])}.")
         elif without:
-            found.append(f"{where} there is no valid run of {verdict.joined(without)}.")
+            found.append(f"{where} there is {none(without)}.")
     return found
 
 

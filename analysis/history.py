@@ -196,7 +196,9 @@ class _Judged:
             return self.contrasts[key]
         reference = (*key[:2], self.sweep.baseline)
         nothing = Effect(
-            None, problem=f"no valid run of {reference[2]}", scale=self.evidence.metric.scale
+            None,
+            problem=f"no valid run of {reference[2]} with {self.evidence.metric.title}",
+            scale=self.evidence.metric.scale,
         )
         return verdict.contrast(reference, key, nothing, None, self.evidence.metric)
 

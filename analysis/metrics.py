@@ -339,6 +339,16 @@ def find(name: str) -> Metric:
     raise UnknownMetric(f"{name!r} is not a metric; known metrics: {', '.join(METRICS)}")
 
 
+def measured(records: Iterable[Record]) -> list[Metric]:
+    """The metrics that a valid run has."""
+    valid = [record for record in records if record.valid]
+    return [
+        metric
+        for metric in METRICS.values()
+        if any(metric.value(record) is not None for record in valid)
+    ]
+
+
 def described(names: Iterable[str]) -> dict[str, MetricWords]:
     """The description of the metrics of the pairs' values, for a record."""
     return {name: METRICS[name].words for name in names if name in METRICS}

@@ -276,7 +276,8 @@ def _verdict(
     same: bool,
 ) -> list[str]:
     if not any(state.runs for state in states):
-        return ["There is no valid run."]
+        valid = any(value is not None for state in states for value in state.means.values())
+        return [f"No valid run has {metric.title}." if valid else "There is no valid run."]
     plain = [one for one in paths if one.configuration == baseline]
     words = [recommendation.sentence] if recommendation else []
     if same:

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from experiments.cli import terminal
-from experiments.cli.results import At, Baseline, MetricName, baseline_of, metric_of, read_results
+from experiments.cli.results import (
+    At,
+    Baseline,
+    MetricName,
+    baseline_of,
+    metric_of,
+    read_results,
+    require_measured,
+)
 from experiments.cli.stacks import Json
 from experiments.cli.terminal import note, say, show, show_json
 
@@ -53,14 +61,17 @@ def history(
     from experiments.engines import stacks
     from infra.errors import InvalidInput
 
+    wanted = metric_of(metric)
     loaded = [read_results(directory) for directory in directories]
+    for directory, (one, _) in zip(directories, loaded, strict=True):
+        require_measured("metric", [wanted] if wanted else [], directory, one.records)
     results = [
         Results(str(directory), one.records, baseline_of(baseline, plan))
         for directory, (one, plan) in zip(directories, loaded, strict=True)
     ]
     names = [name.strip() for name in configurations.split(",") if name.strip()]
     try:
-        found = gathered(results, configurations=names, at=at, metric=metric_of(metric))
+        found = gathered(results, configurations=names, at=at, metric=wanted)
     except NothingToCompare as error:
         raise InvalidInput(f"history: {error}") from None
     if not json:

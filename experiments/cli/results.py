@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from analysis.load import Fault, Loaded
     from analysis.metrics import Metric
     from analysis.report.answer import Answer
+    from analysis.schema import Record
     from analysis.summary import Summary
     from experiments.run.plan import SweepPlan
 
@@ -252,6 +253,9 @@ def conclude(
     known = {record.configuration for record in loaded.records}
     if baseline and baseline not in known:
         raise InvalidInput(f"baseline: {directory} has no {baseline} ({', '.join(sorted(known))})")
+    asked = {"metric": [wanted] if wanted else [], "limit": [one.metric for one in limits]}
+    for option in ("metric", "limit") if limit is not None else ("metric",):
+        require_measured(option, asked[option], directory, loaded.records)
     summary = summarise(
         loaded.records, baseline=baseline_of(baseline, plan), metric=wanted, limits=limits
     )
@@ -313,6 +317,23 @@ def metric_of(name: str) -> Metric | None:
         return find(name) if name else None
     except UnknownMetric as error:
         raise InvalidInput(f"metric: {error}") from None
+
+
+def require_measured(
+    option: str, metrics: Iterable[Metric], directory: Path, records: Sequence[Record]
+) -> None:
+    """Refuse metrics that no valid run has, with those that were measured; without a valid run, none."""
+    from analysis.metrics import measured
+    from infra.errors import InvalidInput
+
+    known = measured(records)
+    for metric in metrics:
+        if known and metric not in known:
+            kinds = sorted({record.traffic for record in records})
+            raise InvalidInput(
+                f"{option}: {metric.name} was not measured in {directory} (traffic "
+                f"{', '.join(kinds)}): choose one of {', '.join(one.name for one in known)}"
+            )
 
 
 def _limits(texts: Iterable[str]) -> tuple[Limit, ...]:

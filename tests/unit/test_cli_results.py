@@ -185,6 +185,52 @@ def test_a_limit_that_cannot_be_read_is_bad_input(steerlab: Cli, results: Path, 
     assert not (results / "report.html").exists()
 
 
+def without(directory: Path, name: str, configuration: str = "") -> None:
+    """Take a value out of the records, of one configuration or of all."""
+    for path in (directory / "records").glob("*.json"):
+        record = json.loads(path.read_text())
+        if configuration in ("", record["configuration"]):
+            for pair in record["pairs"]:
+                pair["values"].pop(name, None)
+        path.write_text(json.dumps(record))
+
+
+def test_what_was_not_measured_is_refused_with_what_was(
+    steerlab: Cli, results: Path, tmp_path: Path
+) -> None:
+    after = kept(tmp_path / "after", slow=0.8, fast=1.2, seed=5)
+    for line in (
+        ("report", results, "--metric", "p99_us"),
+        ("report", results, "--limit", "bitrate=-5%", "--limit", "p99_us=+10%"),
+        ("history", results, after, "--metric", "p99_us", "--out", tmp_path / "out"),
+    ):
+        code, _, words = steerlab(*line)
+        assert code == 2, line
+        for word in ("p99_us", str(results), "bitrate_mbps"):
+            assert word in words, line
+    assert not (results / "report.html").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_limit_of_the_sweep_that_was_not_measured_does_not_prevent_its_report(
+    steerlab: Cli, tmp_path: Path, own: Path
+) -> None:
+    directory, _ = asked(tmp_path, str(own), limits="p99_us=+10%")
+    assert steerlab("report", directory)[0] == 0
+
+
+def test_a_configuration_without_the_metric_still_has_valid_runs(
+    steerlab: Cli, tmp_path: Path
+) -> None:
+    made = mixed({"baseline": {}, "rfs": {}, "rps": {}}, blocks=10, seed=4)
+    directory = write(made, tmp_path / "results")
+    without(directory, "p99_us", "rfs")
+    code, _, words = steerlab("report", directory, "--metric", "p99_us")
+    assert code == 0
+    (warning,) = (one for one in words.splitlines() if "no valid run of rfs" in one)
+    assert "latency" in warning
+
+
 def test_the_limits_of_a_sweep_hold_unless_others_are_given(
     steerlab: Cli, tmp_path: Path, own: Path
 ) -> None:
