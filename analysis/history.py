@@ -76,10 +76,9 @@ class Course:
         at = f"{self.configuration} at {verdict.where(self.path, self.replicas)}"
         if self.mean is None:
             changes = sum(bool(row.changed) for row in self.rows)
-            return (
-                f"{at}: the conditions changed in {changes} of the {len(self.rows) - 1} sweeps after "
-                "the first, so there is no common effect."
-            )
+            later = len(self.rows) - 1
+            many = f"{changes} of the {later} sweeps" if later > 1 else "the sweep"
+            return f"{at}: the conditions changed in {many} after the first, so there is no common effect."
         if self.mean.low is None:
             return f"{at}: fewer than two sweeps are conclusive, so there is no common effect."
         return (

@@ -192,3 +192,8 @@ def test_the_table_fits_and_keeps_date_and_effect(width: int) -> None:
     assert len(lines) == 5
     assert max(map(len, lines)) <= width
     assert all("1.4" in line and "2025-" in line for line in lines[1:3])
+
+
+def test_a_narrow_table_has_the_verdict_before_the_kernel() -> None:
+    (head, *_) = text_table(history([OLD, NEW]), 80).splitlines()
+    assert "verdict" in head
