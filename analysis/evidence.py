@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import pandas as pd
@@ -60,9 +60,13 @@ class Evidence:
     def effect(self, a: StateKey, b: StateKey, *, confidence: float, check: bool = False) -> Effect:
         """B against A, by block where they share blocks; without power, which a family decides."""
         first, second, paired = arms(self.series[a], self.series[b])
-        return statistics.effect(
+        found = statistics.effect(
             self.metric.scale, first, second, paired=paired, confidence=confidence, check=check
         )
+        zero = [key[2] for key, values in ((a, first), (b, second)) if min(values, default=1) <= 0]
+        if self.metric.scale != "ratio" or not zero:
+            return found
+        return replace(found, problem=f"a run of {' and of '.join(zero)} has {self.metric.title} 0")
 
     def doubt(
         self, a: StateKey, b: StateKey, *, alike: bool = True, but: Collection[str] = ()

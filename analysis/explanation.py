@@ -99,7 +99,7 @@ def explain(
     after = work(valid, (*place, gained.b)) if gained else None
     datagrams = _datagrams(valid, place, [baseline, *([gained.b] if gained else [])])
     if gained and after and after.idle.keys() == before.idle.keys():
-        found.append(_moved(before, after, gained.b))
+        found.append(_moved(before, after, gained.a, gained.b))
         found += datagrams or _lost(before, after, baseline, gained.b)
     else:
         found += datagrams
@@ -219,7 +219,7 @@ def _of_nic(records: Sequence[Record], state: StateKey, before: Work) -> str:
     return f"; it took {100 * counts[number] / counts.total():.0f} % of the NIC's interrupts"
 
 
-def _moved(before: Work, after: Work, chosen: str) -> str:
+def _moved(before: Work, after: Work, baseline: str, chosen: str) -> str:
     """The cores whose softirq time changed most, with their packets, and the hand-overs."""
     change = {core: after.soft[core] - before.soft[core] for core in before.soft}
     named = [core for core in change if abs(change[core]) >= LEAST_CHANGE]
@@ -243,7 +243,10 @@ def _moved(before: Work, after: Work, chosen: str) -> str:
             f"instead of {before.share(gaining):.0f} %"
         )
     if after.handed_over >= LEAST_RATE:
-        text += f"; cores handed packets over {_rate(after.handed_over)} times a second"
+        text += (
+            f"; cores handed packets over {_rate(after.handed_over)} times a second instead of "
+            f"{_rate(before.handed_over)} with {baseline}"
+        )
     return f"{text}."
 
 

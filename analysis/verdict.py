@@ -246,7 +246,7 @@ def detectable(effect: Effect, metric: Metric) -> str:
 
 def digits(value: float, places: int = 2) -> str:
     """A number with its decimals; with an exponent where it would fill the line."""
-    return f"{value:.{places}f}" if abs(value) < MOST_DIGITS else f"{value:.2e}"
+    return f"{value:z.{places}f}" if abs(value) < MOST_DIGITS else f"{value:.2e}"
 
 
 def percent(fraction: float | None) -> str:

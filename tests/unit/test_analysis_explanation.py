@@ -12,7 +12,8 @@ from analysis.metrics import BITRATE
 from analysis.recommend import Recommendation
 from analysis.schema import Confounders, Core, Datagrams, Machine, Pair, Record, Softnet
 from analysis.summary import summarise
-from benchmarks.synthetic import sweep
+from analysis.verdict import digits
+from benchmarks.synthetic import sweep, valued
 
 
 class Measured(NamedTuple):
@@ -87,6 +88,15 @@ def with_datagrams(record: Record, **drops: int) -> Record:
     counts = {"socket_drops": 0, "other_errors": 0, "device_drops": 0, **drops}
     row = Datagrams(node="lab", sent=None, delivered=700_000, **counts)
     return record.model_copy(update={"traffic": "udp", "datagrams": [row]})
+
+
+def test_packets_handed_over_are_compared_with_those_of_the_baseline() -> None:
+    table = {
+        name: (ratio, *(core._replace(received_rps=rate) for core in cores))
+        for (name, (ratio, *cores)), rate in zip(FOUR_PAIRS.items(), (410, 730), strict=True)
+    }
+    (text,) = [one for one in summarise(measured(table, 4)).explanation if "handed" in one]
+    assert "1,460" in text and "820" in text and "baseline" in text.partition("820")[2]
 
 
 def test_where_datagrams_were_dropped() -> None:
@@ -305,3 +315,18 @@ def test_values_of_zero_do_not_divide() -> None:
     nothing = Measured(100.0, 0.0, 0.0, 0.0, 0)
     records = [with_cores(one, [nothing, nothing]) for one in measured(FOUR_PAIRS, 4)]
     assert "100 % idle" in summarise(records).explanation[0]
+
+
+def test_a_ratio_to_zero_names_the_metric_and_the_configuration() -> None:
+    records = [
+        one.model_copy(update={"pairs": [valued(pair, bitrate_mbps=0.0) for pair in one.pairs]})
+        if one.configuration == "rfs"
+        else one
+        for one in sweep({"baseline": 1, "rfs": 1.2})
+    ]
+    (found,) = summarise(records, metric=BITRATE).contrasts
+    assert "of rfs has bitrate 0" in found.doubt
+
+
+def test_a_number_that_rounds_to_zero_has_no_sign() -> None:
+    assert digits(-0.001) == "0.00"
