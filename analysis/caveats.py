@@ -49,14 +49,18 @@ def caveats(
         state, reference = (known[one.path, one.replicas, name] for name in (one.b, baseline))
         row = tradeoff.row(one.path, one.replicas, one.b)
         costs = _costs(state, reference, row.costs if row else ()) + [
-            f"{side.invalid} attempts of {side.configuration} are invalid, so the valid runs "
-            "may be a biased selection"
+            f"{_invalid(side)}, so the valid runs may be a biased selection"
             for side in (state, reference)
             if side.invalid
         ]
         if costs:
             found.append(f"{_name(state)}: {'; '.join(costs)}.")
     return found
+
+
+def _invalid(side: CellSummary) -> str:
+    several = "attempt of {} is" if side.invalid == 1 else "attempts of {} are"
+    return f"{side.invalid} {several.format(side.configuration)} invalid"
 
 
 def _costs(state: CellSummary, reference: CellSummary, known: Collection[str]) -> list[str]:

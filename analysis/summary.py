@@ -288,8 +288,11 @@ def _verdict(
     words += verdict.sentences(contrasts, pairwise, plain or paths, metric)
     if not contrasts:
         known = ", ".join(dict.fromkeys(state.configuration for state in states))
+        remedy = "choose another with --baseline" if "," in known else "measure another one too"
         words.insert(
-            0, f"Nothing is compared: no replica count has both {baseline} and another of {known}."
+            0,
+            f"Nothing is compared: no replica count has both {baseline} and another of {known}: "
+            f"{remedy}.",
         )
     return words
 
