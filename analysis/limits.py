@@ -66,6 +66,8 @@ def parse(text: str) -> Limit:
     if not match:
         raise InvalidLimit(f"{text!r} is not a limit: write {FORMS}")
     name, sign, digits, percent = match.groups()
+    if name == "idle":  # an older name of `--metric` for CPU time, whose direction is the opposite
+        raise InvalidLimit(f"{text!r}: idle is not a metric: write idle_percent or cpu_s_per_gbit")
     try:
         metric = find(name)
     except UnknownMetric as error:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from experiments.run.plan import SweepPlan
 
 
+_RESULTS = "give the results directory of a sweep (sweep --out DIR), with records/run-*.json"
+
+
 def register(app: typer.Typer) -> None:
     terminal.register(app, report)
     terminal.register(app, compare)
@@ -217,11 +220,12 @@ def read_results(directory: Path) -> tuple[Loaded, SweepPlan | None]:
     from infra.errors import InvalidInput
 
     if not directory.is_dir():
-        raise InvalidInput(f"there is no directory {directory}")
+        what = "it is a file" if directory.is_file() else "it does not exist"
+        raise InvalidInput(f"there is no directory {directory} ({what}): {_RESULTS}")
     plan, loaded = _plan(directory, load(directory))
     _complain(loaded.faults)
     if not loaded.records:
-        raise InvalidInput(f"{directory} contains no run record")
+        raise InvalidInput(f"{directory} contains no run record: {_RESULTS}")
     return loaded, plan
 
 
@@ -268,7 +272,7 @@ def conclude(
         directory,
         answer=answer,
         faults=loaded.faults,
-        reproduce=pasted(_reproduce(plan, directory)),
+        reproduce=pasted(_reproduce(plan, directory, baseline, metric, limit or ())),
     )
     if json:
         show_json({**summary.to_json(), "report": str(files.html)})
@@ -336,11 +340,14 @@ def require_measured(
             )
 
 
-def _limits(texts: Iterable[str]) -> tuple[Limit, ...]:
+def _limits(texts: Sequence[str]) -> tuple[Limit, ...]:
     """The limits of these texts; one that cannot be read is refused."""
-    from analysis.limits import InvalidLimit, parse_all
+    from analysis.limits import FORMS, InvalidLimit, parse_all
     from infra.errors import InvalidInput
 
+    for text in texts:
+        if not text.strip(" ,"):
+            raise InvalidInput(f"limit: {text!r} states no limit: write {FORMS}")
     try:
         return parse_all(texts)
     except InvalidLimit as error:
@@ -371,7 +378,7 @@ def _plan(directory: Path, loaded: Loaded) -> tuple[SweepPlan | None, Loaded]:
         fault = Fault(path, None, f"is not used: {str(error).removeprefix('resume: ')}")
         return None, dataclasses.replace(loaded, faults=[*loaded.faults, fault])
     made_by = {record.plan for record in loaded.records}
-    if made_by != {plan.digest}:
+    if made_by and made_by != {plan.digest}:
         others = ", ".join(sorted(str(one or "none") for one in made_by - {plan.digest}))
         fault = Fault(
             path, None, f"is not used: it is plan {plan.digest}, but the records have {others}"
@@ -398,10 +405,16 @@ def _as_planned(loaded: Loaded, plan: SweepPlan) -> Loaded:
     return kept
 
 
-def _reproduce(plan: SweepPlan | None, directory: Path) -> str:
-    """The command that repeats the plan."""
+def _reproduce(
+    plan: SweepPlan | None, directory: Path, baseline: str, metric: str, limit: Sequence[str]
+) -> str:
+    """The command that repeats the plan, and that of the report where it has options."""
     from experiments.run import options
 
+    asked = [("--baseline", baseline), ("--metric", metric), *(("--limit", one) for one in limit)]
+    words = [word for option, value in asked if value for word in (option, value)]
+    report = command("report", directory.resolve(), *words)
     if plan is None:
-        return command("report", directory.resolve())
-    return command("sweep", *options.words(plan.asked))
+        return report
+    sweep = command("sweep", *options.words(plan.asked))
+    return f"{sweep}\n{report}" if words else sweep

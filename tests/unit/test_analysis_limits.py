@@ -66,6 +66,11 @@ def test_a_metric_that_may_be_0_has_no_percentage(name: str) -> None:
     assert parse(f"{name}=+10").kind == "difference"
 
 
+def test_idle_is_not_a_limit_of_cpu_time() -> None:
+    with pytest.raises(InvalidLimit, match="idle_percent"):
+        parse("idle=-5%")
+
+
 def test_several_limits_in_one_text_or_in_several() -> None:
     both = parse_all(["cpu=+10%, bitrate=-5%"])
     assert both == parse_all(["cpu=+10%", "bitrate=-5%", "cpu_s_per_gbit=+10%"])

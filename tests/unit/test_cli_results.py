@@ -177,7 +177,9 @@ def test_a_limit_excludes_and_is_data(steerlab: Cli, results: Path) -> None:
     assert document["recommendation"]["configuration"] is None
 
 
-@pytest.mark.parametrize("limit", ["taste=+10%", "bitrate", "retransmits=+10%"])
+@pytest.mark.parametrize(
+    "limit", ["taste=+10%", "bitrate", "retransmits=+10%", "idle=-5%", "", ","]
+)
 def test_a_limit_that_cannot_be_read_is_bad_input(steerlab: Cli, results: Path, limit: str) -> None:
     for words in (("report", results), ("compare", results, "baseline", "slow")):
         code, _, said = steerlab(*words, "--limit", limit)
@@ -283,6 +285,27 @@ def test_what_is_not_there_is_bad_input(steerlab: Cli, results: Path, tmp_path: 
     assert steerlab("compare", tmp_path / "nowhere", "baseline", "slow")[0] == 2
     assert steerlab("compare", results, "baseline", "slow", "--at", "3")[0] == 2
     assert steerlab("compare", results, "baseline", "slow", "--metric", "taste")[0] == 2
+
+
+def test_a_directory_without_records_is_bad_input_with_a_remedy(
+    steerlab: Cli, tmp_path: Path, own: Path
+) -> None:
+    directory, _ = asked(tmp_path, str(own))
+    for path in (directory / "records").iterdir():
+        path.unlink()
+    for wrong in (directory, own, tmp_path / "nowhere"):
+        code, _, words = steerlab("report", wrong)
+        assert (code, str(wrong) in words, "sweep --out" in words) == (2, True, True)
+        assert "plan.json" not in words
+
+
+def test_the_report_s_options_are_repeated(steerlab: Cli, tmp_path: Path, own: Path) -> None:
+    directory, _ = asked(tmp_path, str(own))
+    line = ("--metric", "total_mbps", "--limit", "bitrate=-5%", "--limit", "cpu=+9%")
+    assert steerlab("report", directory, *line)[0] == 0
+    shown = (directory / "report.md").read_text().partition("## How to reproduce")[2]
+    assert f"report {directory} {' '.join(line)}" in shown
+    assert "steerlab sweep" in shown
 
 
 def test_another_kernel_needs_force(steerlab: Cli, results: Path, tmp_path: Path) -> None:
