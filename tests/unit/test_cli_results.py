@@ -308,6 +308,14 @@ def test_the_report_s_options_are_repeated(steerlab: Cli, tmp_path: Path, own: P
     assert "steerlab sweep" in shown
 
 
+def test_where_nothing_is_compared_the_remedy_is_told(steerlab: Cli, results: Path) -> None:
+    for path in (results / "records").iterdir():
+        if json.loads(path.read_text())["configuration"] == "baseline":
+            path.unlink()
+    code, said, _ = steerlab("report", results)
+    assert (code, "--baseline" in said.replace("\n", " ")) == (0, True)
+
+
 def test_another_kernel_needs_force(steerlab: Cli, results: Path, tmp_path: Path) -> None:
     after = kept(tmp_path / "after", kernel="6.2.0-synthetic", slow=0.8)
     line = ("compare", results, "slow", "slow", "--to", after)
