@@ -25,6 +25,8 @@ from benchmarks import machine, show
 from experiments.run.episodes import Timing
 from experiments.run.options import WINDOW_S
 
+# A hash decides on which cores their connections are processed.
+HASHED = ("rps", "rps-plus")
 SECONDS = (0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0)
 
 
