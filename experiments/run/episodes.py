@@ -198,7 +198,8 @@ def every(receivers: int, windows: int, timing: Timing) -> float | None:
 
 def unread(replicas: Iterable[int], windows: int, timing: Timing) -> str:
     """At which numbers of pairs goodput is not read within windows, with the remedy; empty if at none."""
-    counts = [count for count in replicas if every(count, windows, timing) is None]
+    own = {count: timing._replace(warm_up=warm_up(count)) for count in replicas}
+    counts = [count for count, each in own.items() if every(count, windows, each) is None]
     if not counts:
         return ""
     needed = FEWEST_READINGS * max(EVERY_S, max(counts) / READINGS_A_SECOND)

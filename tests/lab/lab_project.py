@@ -130,7 +130,7 @@ class Project:
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def records(self, folder: str = "out/records") -> list[dict[str, Any]]:
-        """Those of a folder, without another one given of the sweep into `out`."""
+        """Those in a folder, by default of the sweep into `out`, in the order of their names."""
         paths = sorted((self.folder / folder).glob("run-*.json"))
         return [json.loads(path.read_text()) for path in paths if ".traffic" not in path.name]
 

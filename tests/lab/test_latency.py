@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from lab_project import Project, Standing
@@ -16,8 +15,7 @@ def measured(project: Project, *settings: str) -> dict[str, Any]:
     """The last record of an `up`, whose machine may be busy."""
     words = [word for one in (*settings, "runs=1") for word in ("-c", one)]
     project.start("up", "-s", STACK, *words, "--engine", project.engine).communicate(timeout=300)
-    paths = sorted((project.folder / "results" / STACK).glob("run-*.json"))
-    record: dict[str, Any] = json.loads(paths[-1].read_text())
+    record = project.records(f"results/{STACK}")[-1]
     assert set(record["causes"]) <= FOREIGN, record["reasons"]
     return record
 

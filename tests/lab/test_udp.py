@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from lab_project import Project
 
@@ -22,8 +20,7 @@ def test_udp_is_measured_for_real(project: Project) -> None:
     assert changes.keys() == {"iperf-server-1", "iperf-server-2", "measurement"}
     words = [word for setting in UDP for word in ("-c", setting)]
     project.start("up", "-s", STACK, *words, "--engine", project.engine).communicate(timeout=300)
-    paths = (project.folder / "results" / STACK).glob("run-*.json")
-    records = [json.loads(path.read_text()) for path in paths]
+    records = project.records(f"results/{STACK}")
     assert records
     for record in records:
         assert set(record["causes"]) <= {"foreign-load"}, record["reasons"]  # a busy machine
