@@ -153,14 +153,19 @@ def test_look_runs_anywhere_and_leaves_out_what_is_gone(tmp_path: Path) -> None:
     assert answer["commands"] == {"echo hi": "hi\n"}
 
 
-def test_a_window_has_two_edges_and_begins_when_it_is_told() -> None:
-    request = json.dumps({"window": [0.0, 0.2]})
-    with subprocess.Popen(
+def looking(seconds: float | None) -> subprocess.Popen[str]:
+    """The reader of a window of so many seconds."""
+    request = json.dumps({"window": [0.0, seconds]})
+    return subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", LOOK, request],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    ) as process:
+    )
+
+
+def test_a_window_has_two_edges_and_begins_when_it_is_told() -> None:
+    with looking(0.2) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         out, _ = process.communicate("go\n", timeout=20)
@@ -170,13 +175,7 @@ def test_a_window_has_two_edges_and_begins_when_it_is_told() -> None:
 
 
 def test_a_window_without_a_duration_ends_when_it_is_told() -> None:
-    request = json.dumps({"window": [0.0, None]})
-    with subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", LOOK, request],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with looking(None) as process:
         assert process.stdin
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
