@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import shown
+import veth_pair
 from lab_project import Project, Standing, copy, typed
 from study_text import write_text
 
-IP = ("ip", "link")
 # `compare` may find the new one worse, or be inconclusive, within seconds on a machine with two cores.
 ENDINGS = {"./steerlab compare": {0, 4, 5}}
 
@@ -34,11 +33,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for seed, name in enumerate(("baseline", "rps")):
         bitrates = [[900 + seed, 950], [920, 940], [930 + seed, 910]]
         (raw / f"{name}-2.txt").write_text(write_text(bitrates, cores=2, seed=seed))
-    subprocess.run([*IP, "add", "stlb0", "type", "veth", "peer", "name", "stlb1"], check=True)
+    veth_pair.make()
     try:
         yield project.folder
     finally:
-        subprocess.run([*IP, "del", "stlb0"], check=True)
+        veth_pair.remove()
     assert Standing.now() == before
 
 

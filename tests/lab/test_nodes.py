@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import veth_pair
 
 from benchmarks.synthetic import sweep
 from experiments.run import keep
@@ -73,16 +74,10 @@ def eventually(holds: Callable[[], bool], seconds: float = 20) -> None:
 
 
 def make_pair(queues: int) -> None:
-    many = ("numrxqueues", str(queues), "numtxqueues", str(queues))
-    pair = ("type", "veth", "peer", "name", "stlb1")
-    subprocess.run(["ip", "link", "add", "stlb0", *many, *pair], check=True)
+    veth_pair.make(queues)
     for number in range(queues):
         (queue(number) / "rps_cpus").write_text("2")
         (queue(number) / "rps_flow_cnt").write_text("64")
-
-
-def drop_pair() -> None:
-    subprocess.run(["ip", "link", "del", "stlb0"], check=True)
 
 
 @pytest.fixture
@@ -103,7 +98,7 @@ def pair(queues: int) -> Iterator[None]:
     finally:
         for owner in ("nodes", "first"):
             nodes("restore", "--owner", owner)
-        drop_pair()
+        veth_pair.remove()
         TABLE.write_text(before)
 
 
@@ -136,14 +131,14 @@ def test_apply_and_restore_may_each_be_said_twice() -> None:
 def test_a_device_that_was_made_anew_keeps_what_it_has() -> None:
     before = values()
     apply("rfs")
-    drop_pair()
+    veth_pair.remove()
     make_pair(2)
     said = nodes("restore")
     assert "skipped stlb0 rx-0 in this namespace: " in said
     assert values() == before  # its own presets, and the table's
 
     apply("rfs")
-    drop_pair()
+    veth_pair.remove()
     make_pair(2)
     apply("rps")  # as at every minute of steering that is kept
     nodes("restore")

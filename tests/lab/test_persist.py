@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import veth_pair
 
 pytestmark = pytest.mark.lab
 
@@ -150,9 +151,7 @@ def wire(systemd: Booted) -> Iterator[list[Path]]:
     for snapshot in Path("/run/steerlab").glob("*.snapshot"):
         pytest.skip(f"{snapshot.name} holds this machine's steering: restore that first")
     before = TABLE.read_text()
-    subprocess.run(
-        ["ip", "link", "add", "stlb0", "type", "veth", "peer", "name", "stlb1"], check=True
-    )
+    veth_pair.make()
     queue = Path("/sys/class/net/stlb0/queues/rx-0")
     (queue / "rps_cpus").write_text("2")
     (queue / "rps_flow_cnt").write_text("64")
@@ -161,7 +160,7 @@ def wire(systemd: Booted) -> Iterator[list[Path]]:
         yield [queue / "rps_cpus", queue / "rps_flow_cnt", TABLE]
     finally:
         systemd.nodes("restore", "--all")
-        subprocess.run(["ip", "link", "del", "stlb0"], check=True)
+        veth_pair.remove()
         TABLE.write_text(before)
 
 
