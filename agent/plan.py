@@ -48,6 +48,7 @@ PLAN_FIELDS = {
         nullable=True,
     ),
     "queue_core": Field(whole(0, 2**16), "a CPU", nullable=True),
+    "queue_cores": Field(each(whole(0, 2**16)), "a list of CPUs", nullable=True),
     "machine": _values([MACHINE]),
     **_aliased(MACHINE_ALIASES, nullable=True),
     "lease_seconds": Field(whole(1, 2**31), "a whole number of seconds, at least 1", nullable=True),
@@ -87,11 +88,16 @@ class Rule(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All steering that one owner wants; `document` is its JSON."""
+    """All steering that one owner wants; `document` is its JSON.
+
+    `queue_core` processes the packets of an unsteered NIC; with `queue_cores`, rx-N has the CPU at N, and the list
+    repeats.
+    """
 
     owner: str
     cores: list[int] | None
     queue_core: int | None
+    queue_cores: list[int] | None
     machine: dict[str, Any]  # a word for each knob of the machine
     lease_seconds: int | None
     rules: list[Rule]
@@ -99,10 +105,18 @@ class Plan(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """The text of one value, and of a mask the bits before unusable CPUs were left out."""
+    """The text of one value, and of a mask the bits before unusable CPUs were left out.
+
+    `in_turn` has the values of queues where these differ; the first one is the other two fields.
+    """
 
     text: str
     asked: int = 0
+    in_turn: tuple[tuple[str, int], ...] = ()
+
+    def of_queue(self, number: int) -> Wanted:
+        """The value of one queue."""
+        return Wanted(*self.in_turn[number % len(self.in_turn)]) if self.in_turn else self
 
 
 class Values(NamedTuple):
@@ -168,7 +182,9 @@ def wanted_values(plan: Plan, cpus: Cpus) -> Values:
     cores = plan.cores or cpus.usable
     known(mask_of(cores), "cores", plan.cores)
     irq = [] if plan.queue_core is None else [plan.queue_core]
-    queue = known(mask_of(irq), "queue_core", plan.queue_core)
+    queues = [known(mask_of(irq), "queue_core", plan.queue_core)]
+    if plan.queue_cores:
+        queues = [known(mask_of([cpu]), "queue_cores", cpu) for cpu in plan.queue_cores]
     usable = [cpu for cpu in cores if cpu in cpus.usable]
 
     def wanted(role: str, name: str, word: Any, where: str) -> Wanted:
@@ -176,17 +192,18 @@ def wanted_values(plan: Plan, cpus: Cpus) -> Values:
         if not codec.is_mask:
             return Wanted(codec.render(word))
         if word not in WORDS:
-            asked = known(parse_mask(word), where, word)
+            masks = [known(parse_mask(word), where, word)]
         elif (role, name, word) == ("nic", "rps_cpus", "none"):
-            asked = queue
+            masks = queues
         else:  # with no usable core among them the word means those, which is refused below
-            asked = mask_of(place(word, usable or cores))
-        left = asked & ~cpus.unusable
-        if asked and not left:
-            words = f"plan: {where} is {json.dumps(word)}, CPUs {as_list(cpus_of(asked))}: "
-            words += f"{cpus.faults(asked)}: use CPUs of {as_list(cpus.usable)}"
-            raise SteerError(words, CANNOT)
-        return Wanted(codec.render(left), asked)
+            masks = [mask_of(place(word, usable or cores))]
+        for asked in masks:
+            if asked and not asked & ~cpus.unusable:
+                words = f"plan: {where} is {json.dumps(word)}, CPUs {as_list(cpus_of(asked))}: "
+                words += f"{cpus.faults(asked)}: use CPUs of {as_list(cpus.usable)}"
+                raise SteerError(words, CANNOT)
+        found = [(codec.render(asked & ~cpus.unusable), asked) for asked in masks]
+        return Wanted(*found[0], in_turn=tuple(found) if len(found) > 1 else ())
 
     rules = [
         {n: wanted(rule.role, n, word, path(plan, index, n)) for n, word in rule.set.items()}
@@ -216,7 +233,7 @@ def reductions(plan: Plan, cpus: Cpus) -> list[str]:
         for rule, one in zip(plan.rules, values.rules)
     ]
     for where, one in [*places, ("this machine", values.machine)]:
-        for name, (text, asked) in one.items():
+        for name, (text, asked, _) in one.items():
             if asked & cpus.unusable:
                 change = f"{format_mask(asked)} becomes {text}"
                 words.append(f"{name} of {where}: {change}: {cpus.faults(asked)}")

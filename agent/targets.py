@@ -52,7 +52,7 @@ class Target(NamedTuple):
         }
         if self.named != self.held.place.device:
             row["for"] = self.named
-        for name, (text, asked) in self.wanted.items():
+        for name, (text, asked, _) in self.wanted.items():
             if asked and format_mask(asked) != text:
                 row[f"asked_{name}"] = format_mask(asked)
         return row
@@ -186,7 +186,9 @@ def _of_rule(
             for scope, values in scopes.items():
                 if scope != NAMESPACE:
                     for held in namespace.holdings(device, scope, values):
-                        yield Target(rule, named, held, values)
+                        number = queue_number(held.place.queue)
+                        own = {name: wanted.of_queue(number) for name, wanted in values.items()}
+                        yield Target(rule, named, held, own)
     if NAMESPACE in scopes and devices:
         yield Target(rule, "", namespace.own(scopes[NAMESPACE]), scopes[NAMESPACE])
 

@@ -70,7 +70,7 @@ def inspect(
     entries = snapshot.entries if snapshot else []
     plan = plan or (saved_plan(machine, snapshot) if snapshot else None)
     if plan is None:
-        nothing = Plan(owner, None, None, {}, None, [], {})
+        nothing = Plan(owner, None, None, None, {}, None, [], {})
         return {**report(machine, nothing, ()), "drift": drift, "warnings": traced}
 
     survey = Survey(machine, (r.namespace for r in plan.rules), entries)

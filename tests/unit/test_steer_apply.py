@@ -44,6 +44,22 @@ def refused(tree: Tree, document: dict, status: int, words: str) -> None:
     }
 
 
+def test_each_queue_of_a_nic_gets_its_core_and_goes_back(tmp_path: Path) -> None:
+    tree = Tree(tmp_path, cpus="0-3")
+    tree.device("eth1", queues=12)
+    tree.device("eth2", queues=2)
+    before = tree.values()
+    nic = rule("nic", "eth1", cpus="none"), rule("overlay", "eth2", cpus="none")
+    answer = tree.apply(plan(*nic, cores=[0, 2], queue_cores=[0, 2]))
+    masks = [row["rps_cpus"] for row in answer["queues"]]
+    assert masks == ["1", "4"] * 6 + ["0", "0"]
+    assert tree.verify()["drift"] == []
+    # tables of hashes have more entries than a NIC has queues; rx-10 comes after rx-9
+    assert [row["queue"] for row in answer["queues"]][9:12] == ["rx-9", "rx-10", "rx-11"]
+    tree.restore()
+    assert tree.values() == before
+
+
 def test_apply_writes_every_queue_and_says_what_stands(tree: Tree) -> None:
     answer = tree.apply(RFS)
     assert answer["changed"] == 7  # two values of two queues and of the pod's, and the table

@@ -169,6 +169,8 @@ def test_a_plan_is_read() -> None:
         ({"cores": [0, "1"]}, "cores", '[0, "1"]'),
         ({"cores": [1, 1]}, "cores", "[1, 1]"),
         ({"queue_core": -1}, "queue_core", "-1"),
+        ({"queue_cores": []}, "queue_cores", "[]"),
+        ({"queue_cores": [0, -1]}, "queue_cores", "[0, -1]"),
         ({"sock_flow_entries": 2**29 + 1}, "sock_flow_entries", str(2**29 + 1)),
         ({"sock_flow_entries": 1.0}, "sock_flow_entries", "1.0"),
         ({"lease_seconds": 0}, "lease_seconds", "0"),
@@ -274,9 +276,17 @@ def test_only_an_unsteered_nic_gets_the_queue_core() -> None:
     assert masks(rule("nic", "d", cpus="last"), queue_core=0) == [2]
 
 
+def test_queues_of_an_unsteered_nic_get_their_cores_in_turn() -> None:
+    rules = [rule("nic", "d", cpus=word) for word in ("none", "all")]
+    values = steer.wanted_values(steer.parse_plan(plan(*rules, queue_cores=[1, 0])), TWO)
+    texts = [[one["rps_cpus"].of_queue(n).text for n in range(3)] for one in values.rules]
+    assert texts == [["2", "1", "2"], ["3", "3", "3"]]
+
+
 @pytest.mark.parametrize(
     ("rules", "more", "words"),
     [
+        ([], {"queue_cores": [0, 4]}, "queue_cores is 4: CPU 4 does not exist"),
         ([rule("nic", "d", cpus="7")], {}, r'rules\[0\].cpus is "7": CPU 2 does not exist'),
         ([rule("nic", "d", cpus="1,00000000")], {}, "CPU 32 does not exist"),
         ([], {"cores": [0, 2]}, r"cores is \[0, 2\]: CPU 2 does not exist"),
@@ -303,6 +313,7 @@ EIGHT = steer.Cpus([0, 1, 2, 3, 4, 5], list(range(8)), [4, 5])
         ([rule("nic", "d", cpus="60")], {}, ["CPU 6 is offline", "CPU 5 is isolated"]),
         ([rule("nic", "d", cpus="all")], {"cores": [4, 5]}, ["CPUs 4,5 are isolated"]),
         ([rule("nic", "d", cpus="none")], {"queue_core": 5}, ["CPU 5 is isolated"]),
+        ([rule("nic", "d", cpus="none")], {"queue_cores": [0, 5]}, ["CPU 5 is isolated"]),
     ],
 )
 def test_a_mask_of_no_usable_cpu_is_refused_and_each_of_them_named(
