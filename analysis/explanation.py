@@ -205,7 +205,10 @@ def _of_nic(records: Sequence[Record], state: StateKey, before: Work) -> str:
         return ""
     number = before.full[1]
     if all(one.target == "lab" for one in own):
-        alone = all(one.machine and one.machine.irq_core == number for one in own)
+        alone = all(
+            one.machine and one.machine.irq_core == number and (one.machine.nic_queues or 1) == 1
+            for one in own
+        )
         return "; it takes all packets of the emulated NIC" if alone else ""
     counts: Counter[int] = Counter()
     for one in own:

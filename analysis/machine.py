@@ -37,6 +37,31 @@ def _unless_set(knobs: Collection[str], read: Read) -> Read:
     return value
 
 
+def _of_lab(read: Callable[[Machine], object], older: str) -> Read:
+    """A property of the lab, with that of all labs before it was recorded."""
+
+    def value(record: Record) -> str | None:
+        if record.target != "lab":
+            return None
+        return str((record.machine and read(record.machine)) or older)
+
+    return value
+
+
+# What the form study switches off, as far as a knob can switch it on: by role and knob.
+_EMULATED = {("nic", "gro"), ("nic", "tso"), ("nic", "gso"), ("overlay", "gro")}
+
+
+def _of_emulation(record: Record) -> str | None:
+    """The offloads with which a configuration undoes the form study: its gain is none on a real node."""
+    if record.target != "lab" or (record.machine and record.machine.form == "stock"):
+        return None
+    rows = record.steering_before.settings if record.steering_before else ()
+    undone = {f"{one.role} {one.knob}" for one in rows
+              if (one.role, one.knob) in _EMULATED and one.value == "on"}  # fmt: skip
+    return f"on by steering ({', '.join(sorted(undone))})" if undone else "off as in form study"
+
+
 # Runs must agree in these before they are compared. None is "not known" (a field that older
 # records do not have) and contradicts nothing.
 CONDITIONS: dict[str, Read] = {
@@ -48,6 +73,9 @@ CONDITIONS: dict[str, Read] = {
     "server cores": _of_machine(lambda machine: _listed(machine.server_cores)),
     "client cores": _of_machine(lambda machine: _listed(machine.client_cores)),
     "irq core": _of_machine(lambda machine: machine.irq_core),
+    "form of the lab": _of_lab(lambda machine: machine.form, "study"),
+    "queues of the NIC": _of_lab(lambda machine: machine.nic_queues, "1"),
+    "emulated offloads": _of_emulation,
     "irq time accounting": _of_machine(lambda machine: machine.irq_time_accounting),
     "MTU": _of_machine(lambda machine: _counts(machine.mtu)),
     "offloads": _unless_set(_FEATURES, _of_machine(lambda machine: _offloads(machine))),
@@ -73,7 +101,7 @@ CONDITIONS: dict[str, Read] = {
 
 
 # Conditions in which two paths differ by nature: each has devices of its own.
-OF_A_PATH = ("path", "MTU", "offloads", "receive queues")
+OF_A_PATH = ("path", "MTU", "offloads", "emulated offloads", "receive queues")
 
 
 def conditions(records: Iterable[Record]) -> Conditions:
@@ -144,7 +172,7 @@ def describe(records: Sequence[Record]) -> list[str]:
             lines.append(
                 f"The lab is one kernel ({_either(own['kernel'])}) on {_either(own['cores'])} "
                 f"cores ({_either(own['CPU'])}), server on {_either(own['server cores'])}, client "
-                f"on {_either(own['client cores'])}, with an emulated single-queue NIC. The "
+                f"on {_either(own['client cores'])}, {form(some)}. The "
                 "mechanisms are the kernel's, but the magnitudes hold for this lab only."
             )
         elif target == "kubernetes":
@@ -163,6 +191,15 @@ def describe(records: Sequence[Record]) -> list[str]:
         )
         lines += _versions(some)
     return lines
+
+
+def form(records: Sequence[Record]) -> str:
+    """The form of the lab and the receive queues of its NIC; empty without a run of the lab."""
+    own = conditions(record for record in records if record.target == "lab")
+    if not own:
+        return ""
+    count = _either(own["queues of the NIC"])
+    return f"form {_either(own['form of the lab'])}, a NIC with {count} receive queue{'s' * (count != '1')}"
 
 
 def _versions(records: Sequence[Record]) -> list[str]:

@@ -220,7 +220,15 @@ class Machine(Model):
     server_cores: Rows[Count] = Field(default=[], description="Cores of the servers (lab).")
     client_cores: Rows[Count] = Field(default=[], description="Cores of the clients (lab).")
     irq_core: Count | None = Field(
-        default=None, description="Core that takes the packets of the emulated NIC (lab)."
+        default=None, description="Core of the emulated NIC, or of its first receive queue (lab)."
+    )
+    form: Literal["study", "stock"] | None = Field(
+        default=None,
+        description="Form of the lab (docs/lab.md). Null on a cluster; older records of the lab are study.",
+    )
+    nic_queues: Number | None = Field(
+        default=None,
+        description="Receive queues of the emulated NIC (docs/lab.md). Null on a cluster; older records have one.",
     )
     irq_time_accounting: bool | None = Field(
         default=None, description="Whether softirq time is exact instead of sampled at the tick."
@@ -230,9 +238,7 @@ class Machine(Model):
         default={}, description="By device, as ethtool -k names them."
     )
     queues: dict[Text, Count] = Field(default={}, description="Receive queues in use, by device.")
-    versions: dict[Text, Text] = Field(
-        default={}, description="Of the traffic's programs and Python."
-    )
+    versions: dict[Text, Text] = Field(default={}, description="Of the traffic tools and Python.")
 
 
 class Confounders(Model):

@@ -48,7 +48,7 @@ class Invalid:
 class Summary:
     """All conclusions in one metric. `runs`, `cores` and `latency` are tables of `analysis.tables`.
 
-    `method` names the methods of the runs, joined by "and". `contrasts` are the family against
+    `method` names the methods of the runs, joined by "and", `form` that of the lab, empty elsewhere. `contrasts` are the family against
     the baseline; `pairwise` the steered configurations against each other, a family at each replica
     count and path. `tradeoff` has the comparisons in every metric, and the limits. `check` is the
     test for dependence of the whole table. `switchback` are the checks of that method, None without
@@ -58,6 +58,7 @@ class Summary:
 
     metric: Metric
     method: str
+    form: str
     baseline: str
     confidence: float
     runs: pd.DataFrame
@@ -99,6 +100,7 @@ class Summary:
         return {
             "metric": self.metric.name,
             "method": self.method,
+            "form": self.form,
             "baseline": self.baseline,
             "confidence": self.confidence,
             "verdict": self.verdict,
@@ -166,6 +168,7 @@ def summarise(
     return Summary(
         metric=metric,
         method=" and ".join(sorted({record.method for record in records})),
+        form=machine.form(records),
         baseline=baseline,
         confidence=confidence,
         runs=runs,

@@ -32,13 +32,17 @@ CoreList = Annotated[tuple[Core, ...], BeforeValidator(_different)]
 
 
 class Cores(BaseModel):
-    """Cores of the server node, of the client node, and the one a single-queue NIC interrupts."""
+    """Cores of the server node, of the client node, and the one that the NIC's first queue interrupts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     server: CoreList
     client: CoreList
     irq: Core = 0
+
+    def of_queues(self, number: int) -> tuple[int, ...]:
+        """The core of each receive queue of the NIC; fewer where the server has fewer cores."""
+        return (self.irq, *(core for core in self.server if core != self.irq))[:number]
 
 
 def listed(text: str) -> list[int]:
@@ -116,7 +120,16 @@ def _text(numbers: tuple[int, ...]) -> str:
 
 def online() -> tuple[int, ...]:
     """The online CPUs of this machine (/sys/devices/system/cpu/online)."""
-    return tuple(listed(untrusted.words(_CPUS / "online")))
+    return _read("online")
+
+
+def possible() -> tuple[int, ...]:
+    """The CPUs that this machine can have, also those that are offline."""
+    return _read("possible")
+
+
+def _read(name: str) -> tuple[int, ...]:
+    return tuple(listed(untrusted.words(_CPUS / name)))
 
 
 def allowed() -> tuple[int, ...]:

@@ -25,6 +25,7 @@ from infra.traffic.contract import MOST_STREAMS, Kind
 
 MOST_REPLICAS = 1024
 MOST_PAIRS = MOST_REPLICAS + 1  # with one of another kind beside them
+MOST_QUEUES = 64
 
 _CPU_LIMIT = re.compile(r"([0-9]+)m|([0-9]+(?:\.[0-9]+)?)")
 _LONGEST_LEASE = 365 * 24 * 3600
@@ -38,6 +39,9 @@ Selector = Annotated[str, like(_LABELS, "must be labels as key=value, separated 
 PathOfFile = Annotated[
     str, like(r'[^"\x00-\x1f\x7f]{0,4096}', "must be a file's path without quotes or line ends")
 ]
+
+
+Form = Literal["study", "stock"]  # of the lab
 
 
 class _Model(BaseModel):
@@ -91,6 +95,13 @@ class Lab(_Model):
     )
     """Cores of the server node, cores of the client node, and the core that handles the interrupts;
     by default this machine's cores are divided between the nodes"""
+    form: Form = Field(default="study", exclude_if=lambda form: form == "study")
+    """study: segmentation offloads and GRO are off on eth1, GRO is off on the overlay; stock: offloads and
+    GRO are the kernel's defaults"""
+    queues: Annotated[int, whole(1, MOST_QUEUES)] = Field(
+        default=1, exclude_if=lambda number: number == 1
+    )
+    """Receive queues of the server's eth1, each on a core of its own; flows spread over them by hash (RSS)"""
 
     def complete(self, online: tuple[int, ...] | None) -> Lab:
         """With the default cores of this machine; `online` where the caller knows its cores."""
@@ -101,6 +112,20 @@ class Lab(_Model):
         """Raise `InvalidInput` for cores that the machine lacks, `PrerequisiteMissing` for others' cores."""
         machine = online or cores.online()
         cores.check(settings.cores, machine)
+        if self.queues > (most := len(settings.cores.server)):
+            raise InvalidInput(
+                f"lab.queues: {self.queues} queues need as many server cores, and there are {most}: set "
+                "lab.queues to at most that, or lab.cpus"
+            )
+        if (
+            self.queues > 1
+            and settings.steer_nodes == "both"
+            and "xps_cpus" in settings.steering.nic.knobs
+        ):
+            raise InvalidInput(
+                f"lab.queues: XPS of the client's eth1 chooses the queues of the server, and configuration "
+                f"{settings.configuration} sets it: set steerNodes to server, or lab.queues to 1"
+            )
         cores.check_masks(settings.steering, machine)
         cores.check_allowed(settings.cores, online or cores.allowed())
 
@@ -148,8 +173,11 @@ class Kubernetes(_Model):
             raise InvalidInput(
                 "lab.path: host exists on target lab only; on kubernetes it must be overlay"
             )
-        if settings.lab.cpus is not None:
-            raise InvalidInput("lab.cpus: applies to target lab only; remove it for kubernetes")
+        for field in settings.lab.model_fields_set - {"path"}:
+            if getattr(settings.lab, field) != Lab.model_fields[field].default:
+                raise InvalidInput(
+                    f"lab.{field}: applies to target lab only; remove it for kubernetes"
+                )
         if self.images is None:
             raise InvalidInput(
                 "kubernetes.images: is missing; there is no default. Build and push the images "
@@ -240,6 +268,11 @@ class StackSettings(_Model):
         """The cores of the lab, which always has them."""
         assert self.lab.cpus is not None  # noqa: S101
         return self.lab.cpus
+
+    @property
+    def queue_cores(self) -> tuple[int, ...]:
+        """The core of each receive queue of the lab's NIC."""
+        return self.cores.of_queues(self.lab.queues)
 
     @property
     def images(self) -> Images:

@@ -37,19 +37,22 @@ def plan(
     devices: Sequence[Device],
     cores: Sequence[int] | None,
     queue_core: int | None,
+    queue_cores: Sequence[int] = (),
     owns_flow_table: bool = True,
     lease_seconds: int | None = None,
 ) -> dict[str, Any]:
     """The plan that brings `devices` to `configuration`; every value is written, also a zero.
 
-    `cores` are those that the placement words mean, `None` all of the node's. Of the nodes that
-    share a kernel one alone `owns_flow_table`.
+    `cores` are those that the placement words mean, `None` all of the node's. `queue_core` is that of an
+    emulated NIC; one with several queues has `queue_cores`. Of the nodes that share a kernel one alone
+    `owns_flow_table`.
     """
     return {
         "version": 1,
         "owner": owner,
         "cores": None if cores is None else list(cores),
         "queue_core": queue_core,
+        **({"queue_cores": list(queue_cores)} if queue_cores else {}),
         **_machine(configuration.machine.knobs if owns_flow_table else {}),
         "lease_seconds": lease_seconds,
         "rules": [_rule(configuration, device) for device in devices],

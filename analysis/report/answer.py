@@ -16,7 +16,7 @@ from analysis.verdict import joined, where
 # More warnings than these are a link, or a note.
 MOST_WARNINGS = 2
 _TARGETS = {
-    "lab": "in a lab on one machine (on other nodes the effects may be larger or smaller)",
+    "lab": "in a lab on one machine, {form} (on other nodes the effects may be larger or smaller)",
     "kubernetes": "on a Kubernetes cluster",
 }
 
@@ -135,7 +135,10 @@ def _basis(summary: Summary) -> str:
     if valid.empty:
         return ""
     configurations = valid["configuration"].nunique()
-    places = [_TARGETS.get(one, "from imported text") for one in sorted(set(valid["target"]))]
+    places = [
+        _TARGETS.get(one, "from imported text").format(form=summary.form)
+        for one in sorted(set(valid["target"]))
+    ]
     return (
         f"{len(valid)} valid runs of {configurations} configurations, compared by "
         f"{summary.metric.title}, method {summary.method}, "

@@ -8,7 +8,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from agent import procstat
 from agent.values import MAX_CPUS
 from analysis.schema import Confounders, Machine
 from infra import cores, traffic, untrusted
+from infra.lab import layout
 from infra.lab.measurement import Measurement
 
 PROC = Path("/proc")
@@ -91,25 +92,31 @@ def _features(device: str) -> tuple[str, ...]:
     return ("ethtool", "--show-features", device)
 
 
-def describe(measurement: Measurement) -> Machine:
-    """The machine and the devices of a converged lab."""
-    devices = ("eth1", "vxlan.calico")
+def of_node(namespace: str, devices: Sequence[str]) -> Machine:
+    """This machine, with the devices of a namespace."""
     # ip netns exec mounts the sysfs of the namespace, which has its devices' queues
     said = _output(
-        "ip", "netns", "exec", measurement.server_node,
+        "ip", "netns", "exec", namespace,
         sys.executable, "-I", procstat.__file__, json.dumps(about(devices)),
     )  # fmt: skip
+    return described(seen(said, namespace), devices, {})
+
+
+def describe(measurement: Measurement) -> Machine:
+    """The machine and the devices of a converged lab."""
+    found = of_node(measurement.server_node, (layout.WIRE, layout.OVERLAY))
     tools = traffic.of(measurement.traffic).programs
     versions = {tool: version(_output(tool, "--version")) for tool in tools}
-    found = described(seen(said, measurement.server_node), devices, versions)
     return Machine.model_validate(
         found.model_dump()
         | {
             "server_cores": list(measurement.cores.server),
             "client_cores": list(measurement.cores.client),
             "irq_core": measurement.cores.irq,
+            "form": measurement.form,
+            "nic_queues": measurement.queues,
             "irq_time_accounting": irq_time_accounting(),
-            "versions": {**found.versions, "python": platform.python_version()},
+            "versions": {**versions, "python": platform.python_version()},
         }
     )
 

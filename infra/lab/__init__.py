@@ -1,4 +1,4 @@
-"""The lab target: two namespaces as nodes, a single-queue wire, an overlay, pods, steering."""
+"""The lab target: two namespaces as nodes, a wire, an overlay, pods, steering."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ class Lab(pulumi.ComponentResource):
 
         claimed = claim.declare(state.stack, boot, parent=self)
         nodes = [node.declare(where, boot, claimed, parent=self).id for where in (server, client)]
-        carriers = [wire.declare(server, client, nodes, parent=self)]
+        form, queues = state.lab.form, state.lab.queues
+        carriers = [wire.declare(server, client, nodes, form, queues, parent=self)]
         if state.lab.path == "overlay":
-            carriers.append(overlay.declare(server, client, [carriers[0].id], parent=self))
+            below = [carriers[0].id]
+            carriers.append(overlay.declare(server, client, below, form, parent=self))
         pairs = [
             PodPair(
                 layout.pair(state.stack, index, host=state.lab.path == "host"),

@@ -23,6 +23,20 @@ WIRE_MTU = 1500
 OVERLAY_MTU = WIRE_MTU - 50  # outer Ethernet, IPv4, UDP and VXLAN headers (RFC 7348)
 GATEWAY = IPv4Address("169.254.1.1")  # Calico's: answered by proxy ARP on the host's veth
 
+# Offloads of a form of the lab that a change by hand would falsify, by device and the name of `ethtool -k`. Those of
+# stock are the kernel's defaults; a veth's GRO is left out, whose default depends on the kernel.
+OFFLOADS: dict[str, dict[str, dict[str, bool]]] = {
+    form: {
+        WIRE: {
+            "tcp-segmentation-offload": on,
+            "generic-segmentation-offload": on,
+            **({} if on else {"generic-receive-offload": False}),
+        },
+        OVERLAY: {"generic-receive-offload": on},
+    }
+    for form, on in (("study", False), ("stock", True))
+}
+
 RUN = "/run/steerlab"
 NETNS = "/run/netns"
 CGROUPS = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup")  # roots of the cpu controller, v1 and v2
@@ -125,6 +139,14 @@ class Pair:
     def pidfile(self) -> str:
         """The file with the pid and the start time of the server."""
         return f"{RUN}/lab/{self.server.node.stack}/{self.server.name}"
+
+
+def device_queues(queues: int) -> int:
+    """Receive queues of the server's eth1 that emulate so many of a NIC (infra/lab/wire.py); the last one gets no packets.
+
+    An entry of the NIC's table of hashes is a queue of the device, rx-N of NIC queue N % `queues`.
+    """
+    return 1 if queues == 1 else queues * min(queues, 8) + 1
 
 
 def nodes(stack: str) -> tuple[Node, Node]:

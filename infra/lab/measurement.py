@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from infra.cores import Cores
 from infra.lab import layout
 from infra.lab.plan import node_plan, steered_nodes
-from infra.settings import StackSettings
+from infra.settings import Form, StackSettings
 from infra.traffic import DEFAULT, Named
 
 
@@ -41,6 +41,8 @@ class Measurement(BaseModel):
     definition: str
     replicas: int
     path: Literal["overlay", "host"]
+    form: Form = Field(default="study", exclude_if=lambda form: form == "study")
+    queues: int = Field(default=1, exclude_if=lambda number: number == 1)
     runs: int
     duration: int
     omit: int
@@ -66,6 +68,8 @@ def of(state: StackSettings) -> Measurement:
         definition=state.steering.definition,
         replicas=state.replicas,
         path=state.lab.path,
+        form=state.lab.form,
+        queues=state.lab.queues,
         runs=state.runs,
         duration=state.duration,
         omit=state.omit,

@@ -16,19 +16,28 @@ from infra.lab.script import (
     part,
     remove_link,
 )
+from infra.settings import Form
 
 
 def declare(
-    server: Node, client: Node, stands_on: Sequence[pulumi.Input[str]], *, parent: pulumi.Resource
+    server: Node,
+    client: Node,
+    stands_on: Sequence[pulumi.Input[str]],
+    form: Form,
+    *,
+    parent: pulumi.Resource,
 ) -> pulumi.CustomResource:
-    """`vxlan.calico` on both nodes; GRO off, so that each packet crosses the network stack by itself."""
+    """`vxlan.calico` on both nodes; in the form study with GRO off, so that each packet crosses the network stack by itself."""
     undo = [remove_link(node.namespace, OVERLAY) for node in (server, client)]
     return lab_command(
         "overlay-vxlan",
         create=create_script(
-            [line for node in (server, client) for line in _bring_up(node)],
+            [line for node in (server, client) for line in _bring_up(node, form)],
             undo,
-            {"namespaces": {node.namespace: [OVERLAY] for node in (server, client)}},
+            {
+                "namespaces": {node.namespace: [OVERLAY] for node in (server, client)},
+                **({} if form == "study" else {"form": form}),
+            },
         ),
         delete=delete_script(undo),
         triggers=stands_on,
@@ -36,8 +45,9 @@ def declare(
     )
 
 
-def _bring_up(node: Node) -> list[str]:
+def _bring_up(node: Node, form: Form) -> list[str]:
     peer = node.peer
+    offloads = inside(node.namespace, "ethtool", "-K", OVERLAY, "gro", "off") + " >/dev/null"
     return [
         ip_batch(
             [
@@ -55,5 +65,5 @@ def _bring_up(node: Node) -> list[str]:
             node.namespace,
             tool="bridge",
         ),
-        inside(node.namespace, "ethtool", "-K", OVERLAY, "gro", "off") + " >/dev/null",
+        *([offloads] if form == "study" else []),
     ]

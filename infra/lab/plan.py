@@ -53,6 +53,7 @@ def node_plan(
         devices=devices,
         cores=state.cores.server if serves else state.cores.client,
         queue_core=state.cores.irq if serves else None,
+        queue_cores=state.queue_cores if serves and state.lab.queues > 1 else (),
         owns_flow_table=serves,
         lease_seconds=state.lease_seconds,
     )

@@ -117,6 +117,8 @@ CHANGES: list[dict[str, object]] = [
             ("server_cores", [1]),
             ("client_cores", [3]),
             ("irq_core", 3),
+            ("form", "stock"),
+            ("nic_queues", 2),
             ("irq_time_accounting", True),
             ("mtu", {"eth1": 9000}),
             ("offloads", {"eth1": {"generic-receive-offload": True}}),
@@ -171,22 +173,58 @@ def test_runs_under_another_condition_are_never_pooled(change: dict[str, object]
     assert (apart.exit_code, bool(apart.differences)) == (5, True)
 
 
+OFFLOADS = {"machine": {"offloads": {"eth1": {"generic-receive-offload": True}}}}
+
+
+def with_gro(record: Record, role: str = "nic") -> Record:
+    data = changed(record, OFFLOADS).model_dump(mode="json")
+    row = {"node": "server", "role": role, "device": "eth1", "place": "device"}
+    settings = [{**row, "knob": "gro", "value": "on"}]
+    table = len(record.configuration)  # so that no two configurations have the same steering
+    data["steering_before"] = {"sock_flow_entries": table, "queues": [], "settings": settings}
+    return Record.model_validate(data)
+
+
 def test_an_offload_that_the_steering_sets_is_no_condition() -> None:
     """It is what the configurations differ in; the machine may be described while it is set."""
-    offloads = {"machine": {"offloads": {"eth1": {"generic-receive-offload": True}}}}
-
-    def gro(record: Record, value: str) -> Record:
-        data = changed(record, offloads).model_dump(mode="json")
-        row = {"node": "server", "role": "nic", "device": "eth1", "place": "device"}
-        settings = [{**row, "knob": "gro", "value": value}]
-        data["steering_before"] = {"sock_flow_entries": 0, "queues": [], "settings": settings}
-        return Record.model_validate(data)
-
-    before = [known(record) for record in RECORDS if record.replicas == 4]
-    after = [gro(one, "on") if one.configuration == "slow" else one for one in before]
+    before = [
+        changed(known(record), {"machine": {"form": "stock"}})
+        for record in RECORDS
+        if record.replicas == 4
+    ]
+    after = [with_gro(one) if one.configuration == "slow" else one for one in before]
     assert compare(after, after, "baseline", "slow").exit_code == 4
-    plain = [changed(one, offloads) if one.configuration == "slow" else one for one in before]
+    plain = [changed(one, OFFLOADS) if one.configuration == "slow" else one for one in before]
     assert compare(plain, plain, "baseline", "slow").exit_code == 5
+
+
+@pytest.mark.parametrize(("role", "undoes"), [("nic", True), ("overlay", True), ("pod", False)])
+def test_what_undoes_the_form_study_gains_nothing(role: str, undoes: bool) -> None:
+    """Its GRO is off to emulate a NIC without it: to switch it on is no gain on a real node."""
+    before = [known(record) for record in RECORDS if record.replicas == 4]
+    after = [with_gro(one, role) if one.configuration == "fast" else one for one in before]
+    answer = compare(after, after, "baseline", "fast")
+    assert answer.verdict == ("inconclusive" if undoes else "better")
+    assert (f"emulated offloads: off as in form study or on by steering ({role} gro)"
+            in answer.sentence) == undoes  # fmt: skip
+    if undoes:
+        found = summarise(after).recommendation
+        assert found is None or found.configuration != "fast"
+    on_both = [with_gro(one, role) for one in before]
+    assert compare(on_both, on_both, "baseline", "fast").verdict == "better"
+
+
+def test_older_records_of_the_lab_are_of_form_study_and_one_queue() -> None:
+    def of(form: str, queues: int) -> list[Record]:
+        return [changed(one, {"machine": {"form": form, "nic_queues": queues}}) for one in RECORDS]
+
+    assert compare(RECORDS, of("study", 1), "slow", "slow").differences == []
+    assert compare(RECORDS, of("stock", 1), "slow", "slow").differences == [
+        "form of the lab: study against stock"
+    ]
+    assert compare(RECORDS, of("study", 4), "slow", "slow").differences == [
+        "queues of the NIC: 1 against 4"
+    ]
 
 
 def test_a_condition_that_older_records_do_not_have_contradicts_nothing() -> None:

@@ -80,7 +80,7 @@ def test_json_carries_no_nan_and_names_its_parts() -> None:
     summary = summarise([*golden_records(), broken(golden_records()[0], "drift")])
     text = json.dumps(summary.to_json(), allow_nan=False)
     assert set(json.loads(text)) == {
-        "metric", "method", "baseline", "confidence", "verdict", "recommendation", "keep",
+        "metric", "method", "form", "baseline", "confidence", "verdict", "recommendation", "keep",
         "explanation", "caveats",
         "states", "comparisons", "pairwise", "overlay_over_host", "dependence", "invalid",
         "warnings", "machine", "switchback", "tradeoff",
@@ -332,7 +332,7 @@ def test_record_warnings_and_quotas_are_counted() -> None:
 def test_machine_of_the_lab_says_what_it_is() -> None:
     text = " ".join(summarise(sweep({"baseline": 1})).machine)
     assert "one kernel" in text
-    assert "emulated single-queue NIC" in text
+    assert "form study" in text
     assert "8 cores" in text
 
 

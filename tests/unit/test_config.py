@@ -210,6 +210,42 @@ def test_what_is_wrong_within_a_key_is_named(key, value, said):
     assert refusal(**{place + key: json.dumps(value)}).startswith(place + said)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("queues", "0", "must be a whole number from 1 to 64"),
+        ("queues", "two", "must be a whole number from 1 to 64"),
+        ("queues", "3", "3 queues need as many server cores, and there are 2"),
+        ("form", "Stock", "'study' or 'stock'"),
+    ],
+)
+def test_a_bad_form_or_number_of_queues_is_named(key, value, said):
+    message = refusal(**{f"lab.{key}": value})
+    assert message.startswith(f"lab.{key}: ")
+    assert said in message
+
+
+def test_the_wire_alone_steers_what_the_client_sends_to_several_queues(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("mine: {nic: {xps_cpus: all}}")
+    given = {"configurations": str(own), "configuration": "mine", "lab.queues": "2"}
+    assert state(**given).lab.queues == 2
+    assert refusal(**given, steerNodes="both").startswith("lab.queues: XPS of the client's eth1")
+
+
+@pytest.mark.parametrize(("key", "value"), [("queues", "2"), ("form", "stock")])
+def test_form_and_queues_are_of_the_lab_alone(key, value):
+    given = {f"lab.{key}": value, "target": "kubernetes", "images": IMAGES}
+    assert refusal(**given).startswith(f"lab.{key}: applies to target lab only")
+    assert config.state("rps-4", {f"lab.{key}": value}, (0, 1, 2, 3)).digest() != state().digest()
+
+
+def test_the_first_queue_has_the_irq_core_and_the_others_follow():
+    cpus = '{"server": [0, 3, 1], "client": [2], "irq": 3}'
+    assert state(cpus=cpus).queue_cores == (3,)
+    assert state(cpus=cpus, **{"lab.queues": "3"}).queue_cores == (3, 0, 1)
+
+
 def test_a_cluster_has_no_default_images():
     said = refusal(target="kubernetes")
     assert said.startswith("kubernetes.images: ")
@@ -480,6 +516,8 @@ ANOTHER = {
     "via": "pod",
     "overlayDevice": "flannel.1",
     "traffic": "stream:congestion=cubic",
+    "lab.form": "stock",
+    "lab.queues": "2",
 }
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from analysis.load import load
+from analysis.schema import Machine
 from experiments import cli, signals, targets
 from experiments.engines import StackRef, stacks
 from experiments.engines.embedded import Embedded
@@ -27,6 +28,7 @@ from experiments.targets import TARGETS
 from experiments.targets.lab import drift
 from infra import checkpoint, config, configurations, keys
 from infra.cores import Cores
+from infra.lab import layout
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = Path(__file__).with_name("data") / "first_version"
@@ -89,7 +91,15 @@ def test_the_state_of_a_lab_is_recognised_and_its_drift_found() -> None:
     made = [json.loads(text).get("namespaces", {}) for text in stdouts]
     assert sum(map(len, made)) > 4
     asked: list[str] = []
-    standing = drift.drifted(resources, there, lambda owner: asked.append(owner) or [])
+    study = Machine(
+        kernel="6",
+        cpu="x",
+        cores=2,
+        offloads={name: dict(of) for name, of in layout.OFFLOADS["study"].items()},
+    )
+    standing = drift.drifted(
+        resources, there, lambda owner: asked.append(owner) or [], lambda *_: study
+    )
     assert sorted(asked) == [f"{STACK}/client", f"{STACK}/server"]
     # its processes and files are of the machine on which it was made
     assert {one.name for one in standing} <= {"claim-file", "iperf-server-1", "iperf-server-2"}

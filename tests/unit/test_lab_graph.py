@@ -138,6 +138,9 @@ def test_another_configuration_updates_the_steering_alone(graph: Graph) -> None:
         ({"streams": "2"}, {"measurement"}),
         ({"lease": "none"}, {"steer-server", "measurement"}),
         ({"steerNodes": "both"}, {"measurement"}),
+        ({"lab.form": "stock"}, {"wire-veth", "overlay-vxlan", "measurement"}),
+        ({"lab.queues": "2"}, {"wire-veth", "steer-server", "measurement"}),
+        ({"lab.form": "study", "lab.queues": "1"}, set()),
         ({"cpus": '{"server": [0, 1, 2], "client": [3], "irq": 0}'},
          {*(f"iperf-server-{index}" for index in (1, 2, 3, 4)), "steer-server", "measurement"}),
         ({"podCpuLimit": "200m"},
@@ -152,6 +155,27 @@ def test_a_key_changes_what_it_is_about(
     assert graph.changed(other) == changed
     added = {"steer-client"} if "steerNodes" in values else set()
     assert other.inputs.keys() - graph.inputs.keys() == added
+
+
+def test_the_form_stock_leaves_offloads_alone() -> None:
+    stock = declared(state(**{"lab.form": "stock"}))
+    study = declared(state())
+    assert {name for name, inputs in study.inputs.items() if "ethtool" in inputs["create"]} == {
+        "wire-veth",
+        "overlay-vxlan",
+    }
+    assert not any("ethtool" in inputs["create"] for inputs in stock.inputs.values())
+
+
+@pytest.mark.parametrize(("queues", "entries"), [(2, 4), (8, 64), (10, 80)])
+def test_a_queue_has_several_entries_and_nothing_leaves_by_tx_0(queues: int, entries: int) -> None:
+    cpus = json.dumps({"server": list(range(queues)), "client": [queues], "irq": 0})
+    values = {"lab.queues": str(queues), "lab.cpus": cpus}
+    of = config.state("rfs-plus-4", values, online=tuple(range(queues + 1)))
+    script = declared(of).inputs["wire-veth"]["create"]
+    assert f"numrxqueues {entries + 1} numtxqueues 1 netns steerlab-rfs-plus-4-server" in script
+    assert f"numrxqueues 1 numtxqueues {entries + 1} netns steerlab-rfs-plus-4-client" in script
+    assert f"seq 1 {entries}" in script
 
 
 def test_recreated_pods_take_their_server_along_and_are_steered_again(graph: Graph) -> None:

@@ -305,3 +305,7 @@ def test_the_machine_of_a_lab(
     assert seen.offloads["eth1"]["tcp-segmentation-offload"] is True
     assert seen.versions["iperf3"] == "3.12"
     assert (seen.server_cores, seen.client_cores, seen.irq_core) == ([0, 1], [1], 0)
+    assert (seen.form, seen.nic_queues) == ("study", 1)
+    other = {"lab.form": "stock", "lab.queues": "2"}
+    seen = machine.describe(measurement.of(config_of("rps-2", other, (0, 1))))
+    assert (seen.form, seen.nic_queues) == ("stock", 2)

@@ -158,6 +158,23 @@ def test_the_queue_stands_on_the_irq_core_where_the_nic_is_unsteered():
     assert masks(of, FOUR) == {"nic": "8", "overlay": "0", "veth": "0", "pod": "0"}
 
 
+@pytest.mark.parametrize(
+    ("name", "queues"),
+    [("baseline", ["1", "4", "1", "4"]), ("rfs", ["1", "4", "1", "4"]), ("rps", ["5"] * 4)],
+)
+def test_each_queue_of_an_unsteered_nic_has_a_core_of_its_own(name, queues):
+    values = {"cpus": '{"server": [0, 2], "client": [1, 3]}', "lab.queues": "2"}
+    of = state(f"{name}-1", steerNodes="both", **values)
+    assert plan(of)["queue_cores"] == [0, 2]
+    assert "queue_cores" not in plan(of, "client")
+    assert "queue_cores" not in plan(state(f"{name}-1"))
+    parsed = steer.parse_plan(plan(of))
+    wanted = steer.wanted_values(parsed, steer.Cpus(list(FOUR), list(FOUR), [])).rules
+    of_nic = [wanted[0]["rps_cpus"].of_queue(number).text for number in range(4)]
+    assert of_nic == queues
+    assert {one["rps_cpus"].of_queue(1).text for one in wanted[1:]} <= {"0", "5"}
+
+
 STATES = st.builds(
     lambda name, replicas, path, nodes, online: state(
         "any", online, configuration=name, replicas=str(replicas), path=path, steerNodes=nodes

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from analysis.schema import Machine
 from experiments.host import calls
 from experiments.host.calls import AgentFailed
 from experiments.targets.lab import drift as verify
 from experiments.targets.lab.drift import alive, drifted
+from infra.lab import layout
 
 URN = "urn:pulumi:rps-1::steerlab::steerlab:lab:Lab$command:local:Command::"
 STANDING: Mapping[str, set[str]] = {
@@ -33,7 +35,27 @@ def command(name: str, prints: Any, **fields: Any) -> dict[str, Any]:
 def found(*resources: dict[str, Any], drift: Mapping[str, list[str]] | None = None) -> list[str]:
     """`name: why` of each drift, where these namespaces stand and steering has drifted so."""
     known = drift or {}
-    return [f"{d.name}: {d.why}" for d in drifted(resources, STANDING.get, lambda o: known[o])]
+    found = drifted(resources, STANDING.get, lambda o: known[o], lambda *_: NODE_NOW)
+    return [f"{d.name}: {d.why}" for d in found]
+
+
+def of_node(queues: int, **features: bool) -> Machine:
+    """A node's wire and overlay with these offloads; the others are as in the form study."""
+    known = {name: False for own in layout.OFFLOADS["study"].values() for name in own}
+    same = {**known, **{name.replace("_", "-"): on for name, on in features.items()}}
+    return Machine(
+        kernel="6.18",
+        cpu="x",
+        cores=2,
+        offloads={"eth1": same, "vxlan.calico": same},
+        queues={"eth1": queues, "vxlan.calico": 1},
+    )
+
+
+NODE_NOW = of_node(1)
+ON = dict.fromkeys(
+    ("tcp_segmentation_offload", "generic_segmentation_offload", "generic_receive_offload"), True
+)
 
 
 NODE = command("server-namespace", {"namespaces": {"server": ["lo"]}})
@@ -99,6 +121,46 @@ def test_a_lost_server_or_file_does_not_hide_drifted_steering(tmp_path: Path) ->
 )
 def test_a_resource_that_promises_nothing_cannot_drift(resource: dict[str, Any]) -> None:
     assert found(resource) == []
+
+
+STOCK_WIRE = {
+    "namespaces": {"server": ["eth1"]},
+    "form": "stock",
+    "queues": {"server": {"eth1": 5}},
+}
+
+
+@pytest.mark.parametrize(
+    ("facts", "now", "why"),
+    [
+        ({"namespaces": {"server": ["eth1"]}}, of_node(1), None),
+        ({"namespaces": {"server": ["eth1"]}}, of_node(1, **ON), "not the form study"),
+        (
+            {"namespaces": {"server": ["vxlan.calico"]}},
+            of_node(1, generic_receive_offload=True),
+            "generic-receive-offload of vxlan.calico in server is on",
+        ),
+        (STOCK_WIRE, of_node(5, **ON), None),
+        (STOCK_WIRE, of_node(5, **{**ON, "generic_receive_offload": False}), None),
+        (STOCK_WIRE, of_node(5), "is off: not the form stock"),
+        (STOCK_WIRE, of_node(2, **ON), "eth1 of server has 2 receive queues, not 5"),
+    ],
+)
+def test_devices_that_are_no_longer_those_of_the_form_are_drift(
+    facts: dict[str, Any], now: Machine, why: str | None
+) -> None:
+    drift = drifted(
+        [command("made", facts), STEERING], STANDING.get, lambda _: ["off"], lambda *_: now
+    )
+    assert [one.name for one in drift] == (["made"] if why else []) + ["steer-server"]
+    assert why is None or why in drift[0].why
+
+
+def test_an_offload_that_steering_sets_is_the_agents_to_verify() -> None:
+    rows = [{"role": "nic", "namespace": "/run/netns/server", "device": "eth1", "gro": "on"}]
+    steering = command("steer-server", {"owner": "me", "queues": [], "devices": rows})
+    now = of_node(1, generic_receive_offload=True)
+    assert drifted([WIRE, steering], STANDING.get, lambda _: [], lambda *_: now) == []
 
 
 def test_the_agents_answer_is_asked_without_renewing_anything(

@@ -9,18 +9,25 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from experiments.host import calls
+from agent.knobs import KNOBS, EthtoolFeature
+from analysis.schema import Machine
+from experiments.host import calls, machine
 from experiments.targets.contract import Drift
 from infra import untrusted
+from infra.lab import layout
 from infra.lab.layout import netns
+from infra.settings import Form
 
+Describe = Callable[[str, Sequence[str]], Machine]
+
+OFFLOADS = {name for name, knob in KNOBS.items() if isinstance(knob.access, EthtoolFeature)}
 _CLONE_NEWNET = 0x40000000
 
 
@@ -28,30 +35,34 @@ def drifted(
     resources: Iterable[Mapping[str, Any]],
     links: Callable[[str], set[str] | None] | None = None,
     verify: Callable[[str], Sequence[str]] | None = None,
+    devices: Describe = machine.of_node,
 ) -> list[Drift]:
     """The drift of the resources of a checkpoint.
 
     `links` lists the devices of a namespace (None: it does not exist), `verify` the drift of an
-    owner's steering; the defaults look at this machine.
+    owner's steering, `devices` describes devices of a namespace; the defaults look at this machine.
     """
     look = links or links_of
     ask = verify or _steering_drift
+    facts = {resource["urn"]: _facts(resource) for resource in resources}
+    steering = {urn: one for urn, one in facts.items() if isinstance(one, _Steered)}
+    # the agent verifies what it has set
+    set_by_agent = {place for one in steering.values() for place in one.with_offloads}
     found: list[Drift] = []
-    steering: list[tuple[str, str]] = []
     rebuilt = False
-    for resource in resources:
-        facts = _facts(resource)
-        urn = resource["urn"]
-        if isinstance(facts, _Steered):
-            steering.append((urn, facts.owner))
-        elif why := _missing(facts, look):
+    for urn, one in facts.items():
+        if isinstance(one, _Steered):
+            continue
+        if why := _missing(one, look):
             found.append(Drift(urn, why))
-            rebuilt = rebuilt or bool(facts.namespaces)
+            rebuilt = rebuilt or bool(one.namespaces)
+        elif why := _altered(one, set_by_agent, devices):
+            found.append(Drift(urn, why))
     if not rebuilt:
         # recreated devices are steered with their namespaces
-        for urn, owner in steering:
-            if words := ask(owner):
-                found.append(Drift(urn, "; ".join(words), owner))
+        for urn, one in steering.items():
+            if words := ask(one.owner):
+                found.append(Drift(urn, "; ".join(words), one.owner))
     return found
 
 
@@ -66,9 +77,11 @@ def _facts(resource: Mapping[str, Any]) -> _Created | _Steered:
 
 
 class _Created(BaseModel):
-    """Output of a lab command: the created parts."""
+    """Output of a lab command: the created parts, and the receive queues of devices with several."""
 
     namespaces: dict[str, list[str]] = {}
+    queues: dict[str, dict[str, int]] = {}
+    form: Form = "study"
     process: str | None = None
     file: str | None = None
 
@@ -78,6 +91,16 @@ class _Steered(BaseModel):
 
     owner: str
     queues: list[Any]
+    devices: list[dict[str, Any]] = []
+
+    @property
+    def with_offloads(self) -> set[tuple[Any, Any]]:
+        """The namespaces and devices of which it has set an offload."""
+        return {
+            (row.get("namespace"), row.get("device"))
+            for row in self.devices
+            if OFFLOADS & row.keys()
+        }
 
 
 _FACTS: TypeAdapter[_Steered | _Created] = TypeAdapter(_Steered | _Created)
@@ -94,6 +117,30 @@ def _missing(facts: _Created, look: Callable[[str], set[str] | None]) -> str:
         return "the server of the pair has ended"
     if facts.file and not Path(facts.file).exists():
         return f"{facts.file} no longer exists"
+    return ""
+
+
+def _altered(facts: _Created, set_by_agent: Collection[tuple[Any, Any]], describe: Describe) -> str:
+    """Why devices are no longer those of the form of the lab, or have another number of queues."""
+    offloads = layout.OFFLOADS[facts.form]
+    for namespace, names in facts.namespaces.items():
+        if not (own := offloads.keys() & {*names}):
+            continue
+        now = describe(namespace, sorted(own))
+        for device in sorted(own):
+            wanted = facts.queues.get(namespace, {}).get(device)
+            if wanted and now.queues[device] != wanted:
+                return (
+                    f"{device} of {namespace} has {now.queues[device]} receive queues, not {wanted}"
+                )
+            if (netns(namespace), device) in set_by_agent:
+                continue
+            for name, on in offloads[device].items():
+                if now.offloads[device][name] != on:
+                    state = "on" if now.offloads[device][name] else "off"
+                    return (
+                        f"{name} of {device} in {namespace} is {state}: not the form {facts.form}"
+                    )
     return ""
 
 
