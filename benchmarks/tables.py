@@ -1,8 +1,8 @@
-"""Tables of the docs from the kept figures of `benchmarks.promises` (pure)."""
+"""Tables of the docs from kept figures, first of all those of `benchmarks.promises` (pure)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -10,11 +10,18 @@ def page(text: str, kept: Mapping[str, Any]) -> str:
     """A page of the docs with the kept figures between its marks."""
     tables = {"lab": _lab(kept), "dependence": _dependence(kept), "promises": _promises(kept)}
     for name, lines in tables.items():
-        start, end = f"<!-- benchmarks/promises.py: {name} -->\n", "<!-- end -->"
-        before, mark, rest = text.partition(start)
-        if mark:
-            text = before + mark + "\n".join(lines) + "\n" + rest[rest.index(end) :]
+        text = marked(text, f"benchmarks/promises.py: {name}", lines)
     return text
+
+
+def marked(text: str, mark: str, lines: Sequence[str]) -> str:
+    """The text with these lines between a mark and its end; unchanged where it lacks the mark."""
+    before, start, rest = text.partition(f"<!-- {mark} -->\n")
+    return (
+        before + start + "\n".join(lines) + "\n" + rest[rest.index("<!-- end -->") :]
+        if start
+        else text
+    )
 
 
 def _lab(kept: Mapping[str, Any]) -> list[str]:

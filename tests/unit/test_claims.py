@@ -20,6 +20,7 @@ from analysis.recommend import Recommendation
 from analysis.statistics import Effect
 from analysis.summary import summarise
 from analysis.verdict import Contrast, amount, estimate, p_value
+from benchmarks import forms
 from experiments.engines.embedded import kubernetes
 from experiments.run.matrix import named, plan
 
@@ -235,3 +236,16 @@ def test_knobs_settle_as_long_as_was_measured() -> None:
     page = text("docs/agent.md")
     assert f"(95 % interval up to {latest:.0f} ms)" in page
     assert f"at most {most['rps_cpus']} ms when steering changes and {most['gro']} ms" in page
+
+
+def test_the_docs_have_the_figures_of_both_forms_of_the_lab() -> None:
+    text = forms.PAGE.read_text()
+    assert forms.page(text, forms.kept()) == text
+    effect = {"ratio": 1.2, "interval_95": [1.1, 1.3], "verdict": "better"}
+    nothing = {"ratio": None, "interval_95": [None, None], "verdict": "inconclusive"}
+    one = {"baseline_mbps": 700, "ratios": {"rps": effect, "rfs": nothing}}
+    found = {"pairs": 4, "queues": 2, "forms": {"study": one, "stock": one}}
+    written = forms.page(text, {"queues": found})
+    assert "| `rps` | 1.20 [1.10, 1.30], better | 1.20 [1.10, 1.30], better |" in written
+    assert "| `rfs` | inconclusive | inconclusive |" in written
+    assert forms.page(written, {"queues": found}) == written
