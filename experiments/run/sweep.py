@@ -17,35 +17,28 @@ between two runs of a block. However a sweep ends, the machine is restored.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from analysis import files, sequential
 from analysis.load import Fault, load, read
 from analysis.pairing import StateKey
 from analysis.schema import Machine, Record
-from experiments import signals
-from experiments.engines import Engine, EngineError, StackRef, stacks, trust
+from experiments.engines import Engine, StackRef, trust
 from experiments.run import attempts, measure, records, switchback
 from experiments.run.plan import Run, SweepPlan, from_json, to_json
+from experiments.run.stage import RESERVE, Stage
 from experiments.targets import TARGETS
-from experiments.targets.contract import AnyMeasurement, Target
+from experiments.targets.contract import Target
 from infra import untrusted
-from infra.errors import InvalidInput, Refusal
+from infra.errors import InvalidInput
 from infra.settings import StackSettings
 
 PLAN = "plan.json"
 RECORDS = "records"
-
-# Space for the checkpoint: a full disk must not prevent the restore.
-RESERVE = ".reserve"
-_RESERVE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -60,30 +53,34 @@ class Done:
 
 @dataclass
 class Sweep:
-    """One sweep in one results directory."""
+    """One sweep in one results directory.
+
+    `stage` is that of an experiment of which this sweep is a part, and which destroys it.
+    """
 
     directory: Path
     plan: SweepPlan
     engine: Engine
     max_seconds: float | None = None
+    stage: Stage | None = None
     on_run: Callable[[Run], None] = lambda _: None
     on_done: Callable[[Done], None] = lambda _: None
     on_cleanup: Callable[[], None] = lambda: None
     # by path and configuration, which may set an offload
     _machines: dict[tuple[str, str], Machine] = field(default_factory=dict, init=False)
-    _current: tuple[str, str] | None = field(default=None, init=False)
-    _nodes: Any = field(default=None, init=False)
+    _stage: Stage = field(init=False)
     _block: int | None = field(default=None, init=False)
     _needed: set[StateKey] = field(default_factory=set, init=False)
 
+    def __post_init__(self) -> None:
+        name, fresh = f"sweep-{self.plan.digest}", self.plan.isolation == "fresh"
+        self._stage = self.stage or Stage(self.directory, name, self.engine, self.target, fresh)
+        self._stage.on_repair = self._machines.clear
+
     @property
     def stack(self) -> StackRef:
-        """The sweep's stack, with the configuration of the first run.
-
-        It does not read the configurations file, which may be lost when the stack is destroyed.
-        """
-        values = self._values(self.plan.runs[0])
-        return stacks.ref(self.directory.resolve(), self._stack_name, values)
+        """The sweep's stack, with the configuration of the first run."""
+        return self._stage.ref(self._values(self.plan.runs[0]))
 
     @property
     def target(self) -> Target:
@@ -117,25 +114,30 @@ class Sweep:
         With `max_seconds` no run starts that would exceed it. Raises `RunsInvalid` after three
         invalid runs in a row with one cause. The stack is always destroyed, also after an interrupt.
         """
+        if self.stage:
+            return self._runs(left)
+        # also without a missing run: a sweep that was killed at its end may have left its stack
+        with self._stage.restoring(self.stack, self.on_cleanup):
+            return self._runs(left)
+
+    def _runs(self, left: Sequence[Run]) -> int:
         finished = len(self.plan.runs) - len(left)
         streak = attempts.Streak()
         end = math.inf if self.max_seconds is None else time.monotonic() + self.max_seconds
-        # also without a missing run: a sweep that was killed at its end may have left its stack
-        with self._restoring():
-            for group in self.plan.groups(left):
-                runs = [run for run in group if self._open(run)]
-                finished += len(group) - len(runs)
-                if not runs:
-                    continue
-                if time.monotonic() + self.plan.seconds_of(len(runs)) > end:
-                    break
-                for run in runs:
-                    self.on_run(run)
-                records = dict(zip(runs, self._measure(runs), strict=True))
-                for run, record in records.items():
-                    finished += 1
-                    self.on_done(Done(run, record, finished, len(self.plan.runs)))
-                streak.judge(records[self.plan.key(runs)])
+        for group in self.plan.groups(left):
+            runs = [run for run in group if self._open(run)]
+            finished += len(group) - len(runs)
+            if not runs:
+                continue
+            if time.monotonic() + self.plan.seconds_of(len(runs)) > end:
+                break
+            for run in runs:
+                self.on_run(run)
+            records = dict(zip(runs, self._measure(runs), strict=True))
+            for run, record in records.items():
+                finished += 1
+                self.on_done(Done(run, record, finished, len(self.plan.runs)))
+            streak.judge(records[self.plan.key(runs)])
         return len(self.plan.runs) - finished
 
     def _open(self, run: Run) -> bool:
@@ -151,63 +153,24 @@ class Sweep:
             self._block = run.block
         return (run.path, run.replicas, run.configuration) in self._needed
 
-    @contextlib.contextmanager
-    def _restoring(self) -> Iterator[None]:
-        reserve = self.directory / RESERVE
-        with reserve.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
-        before = ""
-        try:
-            yield
-        except Exception as error:
-            before = f"{error}\nand then: "
-            raise
-        finally:
-            try:
-                with signals.cleaning():
-                    self.on_cleanup()
-                    reserve.unlink(missing_ok=True)
-                    self.engine.destroy(self.stack)
-                    self.target.finish(self.stack)
-            except Refusal as error:
-                words = f"{before}the stack could not be destroyed: {error}"
-                raise EngineError(words, error.exit_code) from error
-
     def _measure(self, runs: Sequence[Run]) -> Sequence[Record]:
         """Set up and measure; after an invalid attempt the stack is repaired and measured again."""
         key = self.plan.key(runs)
         stack, state = self._stack(key)
-        self._converge(stack, state)
+        self._stage.converge(stack, state)
         episode = self.plan.method == "switchback"
         return attempts.tried(
             lambda attempt: (
                 self._episode(runs, attempt) if episode else [self._attempt(key, state, attempt)]
             ),
             first=len(self._attempts(key)) + 1,
-            repair=lambda: self._repair(stack),
+            repair=lambda: self._stage.repair(stack),
         )
-
-    def _converge(self, stack: StackRef, state: StackSettings) -> None:
-        if self._current is not None and self.plan.isolation == "fresh":
-            self.engine.destroy(stack)
-            self.engine.up(stack)
-        elif self._current is None:
-            # a killed sweep of this directory may have left a stack that has drifted
-            self._repair(stack)
-        elif self._current != (state.lab.path, state.configuration):
-            self.engine.up(stack)
-        self._current = (state.lab.path, state.configuration)
-
-    def _repair(self, stack: StackRef) -> None:
-        self._machines.clear()
-        drift = self.target.drifted(self.engine.resources(stack))
-        self.target.restore(drift)
-        self.engine.up(stack, replace=[found.urn for found in drift])
 
     def _attempt(self, run: Run, state: StackSettings, attempt: int) -> Record:
         """One attempt, with a record of its own."""
         record, raw = measure.run(
-            self._measurement(state),
+            self._stage.measurement(state),
             replicas=run.replicas,
             place=self._place(run, attempt),
             on=self._machines.get((run.path, run.configuration)),
@@ -221,7 +184,7 @@ class Sweep:
         """One attempt at an episode, with a record for each of its runs; that of the key is the last."""
         key = self.plan.key(runs)
         made = switchback.run(
-            [self._measurement(self._stack(run)[1]) for run in runs],
+            [self._stage.measurement(self._stack(run)[1]) for run in runs],
             key.configuration,
             replicas=key.replicas,
             timing=self.plan.timing(key.replicas),
@@ -237,13 +200,9 @@ class Sweep:
     def _place(self, run: Run, attempt: int) -> measure.Place:
         return measure.Place(run.block, run.order, self.plan.seed, self.plan.digest, attempt)
 
-    def _measurement(self, state: StackSettings) -> AnyMeasurement:
-        self._nodes = self._nodes or self.target.nodes(state)
-        return self.target.measurement(state, self._nodes)
-
     def _stack(self, run: Run) -> tuple[StackRef, StackSettings]:
         """The stack of a run. Raises `InvalidInput` where its configuration is no longer the plan's."""
-        stack, state = stacks.own(self.directory.resolve(), self._stack_name, self._values(run))
+        stack, state = self._stage.settings(self._values(run))
         planned, now = dict(self.plan.definitions)[run.configuration], state.steering.definition
         if planned != now:
             where = state.configurations or "the built-in configurations"
@@ -252,10 +211,6 @@ class Sweep:
                 f"{now} now: restore {where} and continue with --resume, or start another sweep"
             )
         return stack, state
-
-    @property
-    def _stack_name(self) -> str:
-        return f"sweep-{self.plan.digest}"
 
     def _values(self, run: Run) -> dict[str, str]:
         fresh = self.plan.isolation == "fresh"

@@ -49,15 +49,16 @@ def run(
     timing: episodes.Timing,
     places: Sequence[Place],
     on: Machine | None = None,
+    base: AnyMeasurement | None = None,
 ) -> list[Record]:
     """Measure a converged stack under each of these measurements once, in their order.
 
-    The stack has the configuration `key`, without whose window the episode does not count. The
-    measurements differ in their configuration alone. Errors make records invalid, with the
-    reason; only an interrupt is raised.
+    The episode does not count without the window of the configuration `key`. The stack has that
+    one, or `base`. The measurements differ in their configuration alone. Errors make records
+    invalid, with the reason; only an interrupt is raised.
     """
     names = [what.configuration for what in whats]
-    episode = _measured(whats, whats[names.index(key)], replicas, timing, on)
+    episode = _measured(whats, base or whats[names.index(key)], replicas, timing, on)
     kinds = traffic.of(whats[0].traffic).pairs(whats[0].replicas, replicas)
     windows = list(episode.windows) or [_nothing(kinds, episode.verdict)] * len(whats)
     verdicts, fields = [], []
