@@ -28,7 +28,7 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
 
 def skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
     """A long tail of slow runs: skewness -1.4 on the logarithms, mean zero."""
-    return RUN_SPREAD * _dips(rng, shape)
+    return RUN_SPREAD * dips(rng, shape)
 
 
 def one_sided(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
@@ -38,11 +38,11 @@ def one_sided(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
     return logs
 
 
-def _dips(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+def dips(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
     return math.sqrt(2) - rng.gamma(2.0, 1 / math.sqrt(2), shape)
 
 
-def _two_states(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+def two_states(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
     """One of five is in the slow state: skewness -1.1."""
     state = (0.2 - (rng.random(shape) < 0.2)) / 0.4
     return 0.9 * state + math.sqrt(1 - 0.9**2) * rng.normal(size=shape)
@@ -64,13 +64,13 @@ class Spread(NamedTuple):
 # Fitted to live switching on the lab (2 cores, 4 pairs): paired differences from the baseline
 # have standard deviations of 0.13 to 0.23. The first window of an episode is lower.
 LAB = {
-    "baseline": Spread("baseline", 0.055, 0.11, _two_states),
-    "rps": Spread("rps", 0.10, 0.16, _dips),
-    "rfs": Spread("rfs", 0.045, 0.075, _dips),
-    "rps-plus": Spread("rps", 0.10, 0.16, _dips),
-    "rfs-plus": Spread("rfs", 0.045, 0.075, _dips),
-    "pipeline": Spread("pipeline", 0.055, 0.11, _two_states),
-    "GRO": Spread("GRO", 0.012, 0.028, _dips),
+    "baseline": Spread("baseline", 0.055, 0.11, two_states),
+    "rps": Spread("rps", 0.10, 0.16, dips),
+    "rfs": Spread("rfs", 0.045, 0.075, dips),
+    "rps-plus": Spread("rps", 0.10, 0.16, dips),
+    "rfs-plus": Spread("rfs", 0.045, 0.075, dips),
+    "pipeline": Spread("pipeline", 0.055, 0.11, two_states),
+    "GRO": Spread("GRO", 0.012, 0.028, dips),
 }
 SWEEPS = json.loads(Path(__file__).with_name("episodes.json").read_text())["sweeps"]
 MEASURED = len(SWEEPS[0]["mbps"])

@@ -83,7 +83,7 @@ REASONS: dict[str | tuple[str, str], str] = {
     **dict.fromkeys(
         (f"analysis/{name}.py" for name in (
             "carryover", "caveats", "compare", "dependence", "evidence", "pairing", "plots/effects", "plots/cores",
-            "plots/style", "plots/tradeoffs", "statistics", "study/check", "summary", "tradeoff",
+            "plots/style", "plots/tradeoffs", "race", "statistics", "study/check", "summary", "tradeoff", "tuning",
         )),
         COMPUTES,
     ),
