@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from experiments import VERSION, signals
-from experiments.cli import history, hook, machine, results, stacks, sweep
+from experiments.cli import history, hook, machine, results, stacks, sweep, tune
 from experiments.cli.terminal import Group, complain, pasted, show
 from infra.errors import CANNOT, Refusal, leave
 
@@ -60,6 +60,7 @@ def _root(
 
 
 sweep.register(app)
+tune.register(app)
 stacks.register(app)
 results.register(app)
 history.register(app)

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from rich.text import Text
@@ -120,6 +120,7 @@ def sweep(
     from experiments.engines import stacks
     from experiments.run import matrix as matrices
     from experiments.run import options
+    from experiments.run.events import Events
     from infra import keys
     from infra.errors import InvalidInput
 
@@ -150,8 +151,8 @@ def sweep(
         what = "run" if wanted.together == 1 else "episode"
         raise InvalidInput(f"max-time: one {what} takes {least:g} s, {max_time} is less")
     directory = out or stacks.ROOT / "results" / f"sweep-{time.strftime('%Y%m%d-%H%M%S')}"
-    with _events(events, wanted) as teller:
-        _run(wanted, directory, resume, engine, json, limit, teller)
+    with opened(events) as stream:
+        _run(wanted, directory, resume, engine, json, limit, Events(stream, wanted))
 
 
 def _max_seconds(words: str | None) -> float | None:
@@ -167,13 +168,13 @@ def _max_seconds(words: str | None) -> float | None:
 
 
 @contextlib.contextmanager
-def _events(path: Path | None, plan: SweepPlan) -> Iterator[Events]:
+def opened(path: Path | None) -> Iterator[TextIO | None]:
+    """The file of events, to append to."""
     from analysis import files
-    from experiments.run.events import Events
     from infra.errors import InvalidInput
 
     if path is None:
-        yield Events(None, plan)
+        yield None
         return
     try:
         stream = path.open("a", encoding="utf-8")
@@ -182,7 +183,7 @@ def _events(path: Path | None, plan: SweepPlan) -> Iterator[Events]:
     with stream:
         if not path.stat().st_size:
             files.give(stream.fileno(), path.parent.stat())
-        yield Events(stream, plan)
+        yield stream
 
 
 def _kept_plan(out: Path | None) -> SweepPlan:

@@ -114,6 +114,12 @@ class Backend(Protocol):
         The agent compares the machine with the steering of the measurement.
         """
 
+    def preview(self, what: Any, /) -> list[dict[str, Any]]:
+        """The changes that the configuration of another measurement would make to the steered nodes.
+
+        Raises `Refusal` where a node cannot have it.
+        """
+
     def topology(self, pairs: int) -> Topology:
         """Where the first pairs run now."""
 

@@ -33,9 +33,10 @@ from experiments.engines import StackRef, locks, stacks
 from experiments.engines.embedded import state
 from experiments.engines.embedded.kubernetes import answered
 from experiments.host import calls, lock, machine, persist, procstat
-from experiments.run import matrix, measure, options, records, single
+from experiments.run import matrix, measure, options, records, single, tune_state
 from experiments.run import plan as plans
 from experiments.run import sweep as sweeps
+from experiments.run.arms import candidates
 from experiments.targets import TARGETS, contract, roundtrips
 from experiments.targets.kubernetes import agents as cluster_steer
 from experiments.targets.kubernetes import clocks, counters, drift, pods, shell
@@ -182,6 +183,20 @@ add(
 def _resumed(folder: Path) -> object:
     sweep = sweeps.Sweep(folder, PLAN, None)  # type: ignore[arg-type] no engine is asked
     return sweep._left(PLAN.runs[:1])
+
+
+_TUNE = tune_state.TuneState(
+    options=options.kept(PLAN.asked.model_copy(update={"replicas": (1,)})), minutes=3, by="bitrate_mbps", generated=False,
+    arms=tuple(map(tune_state.Kept.of, candidates(2)[:3])),
+).model_dump_json()  # fmt: skip
+add(
+    "state of a tuning",
+    tune_state.read,
+    json_like(json.loads(_TUNE)),
+    _TUNE,
+    errors=(Refusal,),
+    file=tune_state.FILE,
+)
 
 
 _RUN = PLAN.runs[0]

@@ -111,6 +111,8 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("experiments/host/calls.py", "episode"): "compares a line with the one that it must be",
     ("experiments/cli/__init__.py", "_written"): "opens /dev/null to write",
     ("experiments/cli/results.py", "_reproduce"): "options of a plan that was read",
+    ("experiments/cli/tune.py", "tune"): "through tune_state.read",
+    ("experiments/run/tune_plan.py", "_asked"): "through options.read",
     "infra/traffic/pingpong.py": "takes arguments of this project, and replies without what is in them",
     ("infra/traffic/rr.py", "<module>"): OWN,
     "agent/procstat.py": "runs on nodes and passes the kernel's files on",

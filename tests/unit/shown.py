@@ -19,6 +19,7 @@ _COMMAND = re.compile(rf"(?:^|&& |; )((?:[A-Z]+=\$\()?{_PROGRAM})( [^;&]*|$)")
 SHORT = "-c duration=1 -c omit=0"
 FEW = "--max-time 5s"
 SOME = f"--duration 1 --omit 0 {FEW}"
+BRIEF = "--minutes 0.4"
 ONLY = "--nic stlb0 --overlay none --no-pods"
 
 # In this order, in one folder; the results and the raw text that they name are made before.
@@ -55,6 +56,18 @@ LAB: dict[str, str | None] = {
     " --replicas 1,2,4,8,16 --runs 10 --duration 3 --omit 1 --seed 20261123": (
         "./steerlab sweep --configurations baseline,rps,rfs,rps-plus,rfs-plus,rps-7,rps-plus-7,"
         f"pipeline --replicas 1,2,4,8,16 --runs 10 --seed 20261123 --out results/all {SOME}"
+    ),
+    "./steerlab tune --plan": None,
+    "./steerlab tune": f"./steerlab tune --out results/tuned {BRIEF} --configurations rps,rfs",
+    "./steerlab tune --resume --out results/tune-20261123-101500": (
+        "./steerlab tune --resume --out results/tuned"
+    ),
+    "./steerlab tune --minutes 10 --limit cpu_s_per_gbit=+10%": (
+        f"./steerlab tune --limit cpu_s_per_gbit=+10% --out results/tuned-within {BRIEF}"
+        " --configurations rfs"
+    ),
+    "./steerlab tune --configurations rps,rfs,pipeline": (
+        f"./steerlab tune --configurations rps,rfs,pipeline --out results/tuned-mine {BRIEF}"
     ),
     "./steerlab report results/mine --open": "./steerlab report results/mine",
     "./steerlab report results/mine --limit cpu_s_per_gbit=+10%": None,

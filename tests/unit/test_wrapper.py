@@ -322,6 +322,7 @@ def results(tmp_path: Path) -> Path:
         "report RESULTS",
         "compare RESULTS baseline rps",
         "sweep --plan",
+        "tune --plan",
         "doctor",
         "nodes show",
         "preview -s rps-4 -c runs=0 --engine embedded",

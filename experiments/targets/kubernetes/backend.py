@@ -115,6 +115,12 @@ class KubernetesBackend:
             }
         return answers
 
+    def preview(self, what: ClusterMeasurement) -> list[dict[str, Any]]:
+        pods = by_node(self._listed())
+        plans = [(n, plan_of(what, n, pods.get(n.name, {}))) for n in what.nodes if n.steered]
+        answers = [agents.verb(self._shell(node), "preview", plan=plan) for node, plan in plans]
+        return [change for answer in answers for change in answer["changes"]]
+
     def confounders(self) -> Confounders:
         files = looked(self._shell(self._measured()[0]), {"files": machine.CONFOUNDERS})["files"]
         return machine.confounders_in(files)

@@ -46,6 +46,10 @@ class LabBackend:
             for plan in self._what.plans
         ]
 
+    def preview(self, what: Measurement) -> list[dict[str, Any]]:
+        answers = [calls.call("preview", plan=plan) for plan in what.plans]
+        return [change for answer in answers for change in answer["changes"]]
+
     def _running(self, pairs: int) -> list[Endpoint]:
         """The first pairs, and those that always run beside them."""
         what = self._what

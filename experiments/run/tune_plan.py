@@ -1,0 +1,141 @@
+"""The plan of a tuning: which arms race, under which options, in what time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.limits import parse_all
+from analysis.metrics import METRICS, Metric
+from analysis.race import FEWEST, Costs
+from analysis.tuning import SHARE
+from experiments.run import arms as candidates
+from experiments.run import episodes, options
+from experiments.run.arms import Arm
+from experiments.run.measurable import Way
+from experiments.run.options import Options
+from experiments.run.tune_state import Kept, TuneState
+from experiments.run.tune_values import BASELINE
+from experiments.targets import TARGETS
+from infra import config, configurations, traffic
+from infra.errors import InvalidInput
+from infra.settings import ALL_KEYS
+
+# Seconds of an episode beside its windows and warm-up, until some were measured.
+AROUND_S = 1.0
+_FORM = "lab.form"
+
+
+def plan(
+    wanted: Mapping[str, Any], *, minutes: float, by: str, chosen: Sequence[Arm] = ()
+) -> TuneState:
+    """The tuning of these options, with `chosen` arms or else all candidates.
+
+    Raises `InvalidInput` naming the option, and `PrerequisiteMissing` where the target does not answer.
+    """
+    given = _stock(options.layer(wanted))
+    draft = _asked(given, [BASELINE])
+    if len(draft.replicas) != 1 or len(draft.paths) != 1:
+        raise InvalidInput(
+            "replicas: a race has one number of pairs and one path: give one of each"
+        )
+    _refuse_unmeasured(
+        draft, [("by", METRICS[by]), *(("limit", one.metric) for one in parse_all(draft.limits))]
+    )
+    state = config.state("tune", draft.stack(BASELINE, draft.replicas[0], draft.paths[0]))
+    target = TARGETS[state.target]
+    cpus = target.cpus(state)
+    cores = len(state.cores.server) if state.target == "lab" else cpus
+    arms = list(chosen) or candidates.candidates(cores)
+    fit = [arm for arm in arms if arm.configuration.needs_cpus <= cpus]
+    if "settle" not in given:
+        settle = episodes.settle_of(arm.configuration for arm in fit)
+        given = {**given, "settle": settle}
+    asked = _asked(given, [arm.name for arm in fit])
+    if why := episodes.cannot(asked, state, target.steered(state)):
+        raise InvalidInput(f"tune: switchback {why}")
+    least = _least_minutes(len(fit), asked)
+    if minutes < least:
+        raise InvalidInput(
+            f"minutes: a race of {len(fit)} arms takes at least {least:.1f} minutes, not {minutes:g}: "
+            "give more, or fewer --configurations"
+        )
+    needed = [
+        (arm.name, f"needs {arm.configuration.needs_cpus} CPUs") for arm in arms if arm not in fit
+    ]
+    return TuneState(
+        options=options.kept(asked),
+        minutes=minutes,
+        by=by,
+        generated=not chosen,
+        arms=tuple(map(Kept.of, fit)),
+        left_out=tuple(needed),
+    )
+
+
+def chosen(words: str) -> list[Arm]:
+    """The user's arms: names of configurations, or a file of them; the baseline first.
+
+    Raises `InvalidInput` for an unknown name.
+    """
+    is_file = words.endswith((".yaml", ".yml"))
+    known = configurations.load(words if is_file else None)
+    names = [*known] if is_file else [word.strip() for word in words.split(",") if word.strip()]
+    if is_file:
+        names = [name for name in names if name not in configurations.load()]
+    for name in names:
+        if name not in known:
+            raise InvalidInput(f"configurations: {name!r} is unknown (known: {', '.join(known)})")
+    arms = [candidates.of(known[name]) for name in dict.fromkeys(names) if name != BASELINE]
+    arms = [arm for arm in arms if arm.settings]
+    if not arms:
+        raise InvalidInput("configurations: nothing races against the baseline: name one or more")
+    return [candidates.BASELINE, *arms]
+
+
+def _stock(given: dict[str, Any]) -> dict[str, Any]:
+    """The options with the kernel's defaults on the lab, unless told: what only undoes an emulation is no gain."""
+    config = dict(given.get("config", ()))
+    told = {"lab", _FORM} & config.keys() or given.get("target", "lab") != "lab"
+    if told or _FORM not in ALL_KEYS:
+        return given
+    return {**given, "config": {**config, _FORM: "stock"}}
+
+
+def _asked(given: Mapping[str, Any], names: Sequence[str]) -> Options:
+    usual = {"replicas": "4", "blocks": 1}
+    asked = {**usual, **given, "configurations": tuple(names), "method": "switchback"}
+    return options.with_congestion(options.read(asked))
+
+
+def _refuse_unmeasured(asked: Options, wanted: Sequence[tuple[str, Metric]]) -> None:
+    """Raise `InvalidInput` for a metric that episodes of this traffic do not measure."""
+    pairs = asked.replicas[0]
+    for option, metric in wanted:
+        if not Way(traffic.of(asked.traffic), "switchback", pairs).has(metric):
+            able = [
+                name
+                for name, kind in traffic.TRAFFIC.items()
+                if Way(kind(), "switchback", pairs).has(metric)
+            ]
+            remedy = (
+                f"give --traffic {able[-1]}, or another metric" if able else "choose another metric"
+            )
+            raise InvalidInput(
+                f"{option}: {metric.name} is not measured with traffic {asked.traffic} and {pairs} pairs "
+                f"under switchback: {remedy}"
+            )
+
+
+def timing_of(asked: Options) -> episodes.Timing:
+    return episodes.Timing(asked.window, asked.settle, episodes.warm_up(asked.replicas[0]))
+
+
+def costs_of(asked: Options) -> Costs:
+    timing = timing_of(asked)
+    return Costs(timing.warm_up + AROUND_S, timing.period)
+
+
+def _least_minutes(arms: int, asked: Options) -> float:
+    """Time for three episodes with all arms, before the confirmation."""
+    return FEWEST * costs_of(asked).of(arms) / (1 - SHARE) / 60

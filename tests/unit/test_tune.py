@@ -1,0 +1,485 @@
+"""Tunings without a lab: race, confirmation, answer, interrupt, resume, and the command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_sweep import Engine
+from typer.testing import CliRunner
+
+from analysis.load import load
+from analysis.schema import Pair, Record
+from experiments import cli
+from experiments.engines import choice
+from experiments.run import switchback, tune, tune_answer, tune_plan, tune_state, tune_values
+from experiments.run.attempts import RunsInvalid
+from experiments.run.measure import Place
+from experiments.run.sweep import kept_plan
+from experiments.run.tune import Progress, Tune
+from experiments.run.tune_values import BASELINE
+from experiments.targets.lab import target as lab_target
+from experiments.targets.lab.backend import LabBackend
+from infra import configurations
+from infra.errors import InvalidInput, PrerequisiteMissing
+from infra.lab.measurement import Measurement
+
+LEVEL = 1000.0
+
+
+class Rig:
+    """A node whose settings multiply the bitrate, with a clock that episodes advance."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.engine = Engine()
+        self.now = 0.0
+        self.draw = random.Random(1)  # noqa: S311 noise
+        self.factors: dict[str, float] = {"gro": 1.5, "rps_flow_cnt": 1.2}
+        self.refused = {"xps_cpus"}
+        self.same = {"veth"}
+        self.episodes: list[list[str]] = []
+        self.bad: Callable[[int, str], bool] = lambda *_: False
+        self.before: Callable[[], None] = lambda: None
+        self.latency: Callable[[str], float] = lambda _: 100.0
+        self.told: list[Progress] = []
+
+    def ratio(self, what: Measurement) -> float:
+        """Of what the plan sets: each knob once."""
+        rules = what.plans[0]["rules"]
+        knobs = set()
+        for rule in rules:
+            words = rule.get("set") or {"rps_cpus": rule["cpus"], "rps_flow_cnt": rule["flows"]}
+            knobs |= {knob for knob, word in words.items() if word not in ("none", 0, "off")}
+        return math.prod(self.factors.get(knob, 1.0) for knob in knobs)
+
+    def run(self, whats: Sequence[Measurement], key: str, **given: Any) -> list[Record]:
+        self.before()
+        names = [one.configuration for one in whats]
+        self.episodes.append(names)
+        timing, places = given["timing"], given["places"]
+        self.now += 1.2 + len(names) * timing.period
+        level = self.draw.gauss(0, 0.05)
+        made = []
+        for one, place in zip(whats, places, strict=True):
+            made.append(self.record(one, place, given["replicas"], level))
+        bad = {one.configuration for one in made if not one.valid}
+        if key in bad:
+            made = [self.failed(one) for one in made]
+        return made
+
+    def record(self, what: Measurement, place: Place, replicas: int, level: float) -> Record:
+        rate = LEVEL * self.ratio(what) * math.exp(level + self.draw.gauss(0, 0.02))
+        p99 = self.latency(what.configuration) * math.exp(self.draw.gauss(0, 0.05))
+        pairs = [
+            Pair(index=index, values={"bitrate_mbps": rate}, kind="stream")
+            for index in range(1, replicas + 1)
+        ]
+        pairs.append(Pair(index=replicas + 1, kind="rr", values={"p99_us": p99}))
+        record = Record(
+            target="lab", method="switchback", stack=what.stack, definition=what.definition,
+            configuration=what.configuration, replicas=replicas, pairs=pairs, duration=1,
+            traffic=what.traffic, block=place.block, order=place.order, seed=place.seed,
+            plan=place.plan, attempt=place.attempt, valid=True,
+        )  # fmt: skip
+        assert place.block is not None
+        return self.failed(record) if self.bad(place.block, what.configuration) else record
+
+    @staticmethod
+    def failed(record: Record) -> Record:
+        return record.model_copy(update={"valid": False, "reasons": ["late"], "causes": ["window"]})
+
+    def preview(self, _: Any, what: Measurement) -> list[dict[str, Any]]:
+        changes = []
+        for rule in what.plans[0]["rules"]:
+            words = rule.get("set") or {"rps_cpus": rule["cpus"], "rps_flow_cnt": rule["flows"]}
+            if self.refused & words.keys():
+                raise PrerequisiteMissing("XPS needs more than one transmit queue")
+            changes += [
+                {"where": rule["role"], "knob": knob, "found": "", "wanted": word}
+                for knob, word in words.items()
+                if word not in ("none", 0, "off") and rule["role"] not in self.same
+            ]
+        return changes
+
+    def tune(self, state: tune_state.TuneState, *, resume: bool = False) -> Tune:
+        job = Tune(self.directory, state, self.engine, clock=lambda: self.now)
+        job.on_progress = self.told.append
+        job.prepare(resume=resume)
+        return job
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    rig = Rig(tmp_path / "out")
+    monkeypatch.setattr(switchback, "run", rig.run)
+    monkeypatch.setattr(LabBackend, "preview", lambda self, what: rig.preview(self, what))
+    return rig
+
+
+def plan(names: str = "", **changes: Any) -> tune_state.TuneState:
+    minutes, by = changes.pop("minutes", 3.0), changes.pop("by", "bitrate_mbps")
+    chosen = tune_plan.chosen(names) if names else ()
+    return tune_plan.plan({"seed": 7, **changes}, minutes=minutes, by=by, chosen=chosen)
+
+
+def test_the_best_is_found_confirmed_and_nothing_stays(rig: Rig) -> None:
+    job = rig.tune(plan())
+    job.run()
+    found = tune_answer.document(job)
+    name = found["recommended"]["configuration"]
+    settings = found["recommended"]["settings"]
+    assert settings["nic"]["rps_flow_cnt"]
+    assert any(part.get("gro") == "on" for part in settings.values())
+    ratio = found["recommended"]["ratio"]
+    assert ratio["low"] < 1.8 < ratio["high"]
+    assert found["set"][0] == name or name in found["set"]
+    assert not found["baseline"]["in_set"]
+    assert found["metrics"]["bitrate_mbps"]["low"] > 1.5
+    assert rig.engine.verbs[-1] == "destroy"
+    assert rig.now <= 180 + 20
+    assert [done.phase for done in rig.told] == sorted(
+        (done.phase for done in rig.told), reverse=True
+    )
+
+
+def test_what_the_node_cannot_have_or_already_has_is_left_out(rig: Rig) -> None:
+    job = rig.tune(plan())
+    job.run()
+    left_out = dict(job.state.left_out)
+    assert "transmit queue" in left_out["xps"]
+    assert "the same as" in left_out["gro-overlay-off"]
+    assert not {"xps", "gro-overlay-off"} & {name for names in rig.episodes for name in names}
+
+
+def test_what_helped_is_combined_and_joins(rig: Rig) -> None:
+    job = rig.tune(plan())
+    job.run()
+    assert job.state.joined
+    pairs = job.state.names[job.state.joined.first :]
+    assert 0 < len(pairs) <= tune.JOINING
+    assert all("-with-" in name for name in pairs)
+    known = configurations.load(rig.directory / tune_state.ARMS)
+    assert set(pairs) <= known.keys()
+
+
+def test_the_confirmation_is_a_sweep_of_its_own(rig: Rig) -> None:
+    job = rig.tune(plan())
+    job.run()
+    made = kept_plan(rig.directory / tune.CONFIRMATION)
+    assert made.configurations == (BASELINE, job.state.recommended)
+    assert made.blocks == job.state.planned
+    records = load(rig.directory / tune.CONFIRMATION).records
+    assert {record.plan for record in records} == {made.digest}
+    assert len(records) == 2 * made.blocks
+    assert [done.phase for done in rig.told].count("confirmation") == made.blocks
+    page = tune_answer.page(job)
+    assert Path(page).is_file()
+    found = tune_answer.document(job)
+    assert found["apply"]
+    assert found["undo"]
+    assert str(rig.directory / tune_state.ARMS) in found["apply"][0]
+
+
+def test_where_nothing_helps_the_baseline_is_kept_without_confirmation(rig: Rig) -> None:
+    rig.factors = {"gro": 0.8, "rps_flow_cnt": 0.9, "rps_cpus": 0.7}
+    job = rig.tune(plan("rps,rfs,pipeline"))
+    job.run()
+    found = tune_answer.document(job)
+    assert found["recommended"] == {"configuration": BASELINE, "settings": {}, "ratio": None}
+    assert found["apply"] == []
+    assert found["undo"] is None
+    assert found["metrics"] == {}
+    assert not (rig.directory / tune.CONFIRMATION).exists()
+    assert tune_answer.page(job) == ""
+    assert BASELINE in tune_answer.sentences(found)[1]
+
+
+def test_only_the_chosen_race(rig: Rig) -> None:
+    job = rig.tune(plan("rps,rfs"))
+    job.run()
+    assert {name for names in rig.episodes for name in names} == {"baseline", "rps", "rfs"}
+    assert job.state.joined is None
+    assert tune_answer.document(job)["recommended"]["configuration"] == "rfs"
+
+
+def test_a_file_of_configurations_races(rig: Rig, tmp_path: Path) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text("mine:\n  overlay: {gro: 'on'}\nother:\n  nic: {rps_cpus: all}\n")
+    job = rig.tune(plan(str(own)))
+    own.unlink()  # the results directory has what it needs
+    job.run()
+    found = tune_answer.document(job)["recommended"]
+    assert found["configuration"] == "mine"
+    assert found["settings"] == {"overlay": {"gro": "on"}}
+
+
+@pytest.mark.parametrize("names", ["nothing-such", "baseline", ","])
+def test_a_race_against_nothing_is_refused(names: str) -> None:
+    with pytest.raises(InvalidInput, match="configurations"):
+        tune_plan.chosen(names)
+
+
+def test_lower_is_better_for_a_latency(rig: Rig) -> None:
+    rig.factors = {}
+    rig.latency = lambda name: {"rfs": 50.0, "rps": 200.0}.get(name, 100.0)
+    job = rig.tune(plan("rps,rfs", by="p99_us", traffic="mixed:congestion=cubic,rate=300M"))
+    job.run()
+    found = tune_answer.document(job)["recommended"]
+    assert found["configuration"] == "rfs"
+    assert found["ratio"]["low"] < found["ratio"]["estimate"] < found["ratio"]["high"] < 1
+    assert found["ratio"]["estimate"] == pytest.approx(0.5, rel=0.1)
+
+
+def test_an_arm_that_exceeds_a_limit_is_not_the_answer(rig: Rig) -> None:
+    rig.factors = {"rps_cpus": 1.5, "rps_flow_cnt": 1.2}
+    rig.latency = lambda name: 300.0 if name == "rps" else 100.0
+    wanted = {"traffic": "mixed:congestion=cubic,rate=300M", "limits": ["p99_us=+20%"]}
+    job = rig.tune(plan("rps,rfs", **wanted))
+    job.run()
+    found = tune_answer.document(job)
+    assert found["recommended"]["configuration"] == "rfs"
+    assert found["confirmation"]["limits_kept"] is True
+    assert "rps" not in found["set"]
+    assert all(BASELINE in names for names in rig.episodes)
+
+
+def test_a_limit_of_what_is_not_measured_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="p99_us"):
+        plan("rps", limits=["p99_us=+20%"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"replicas": "1,4"}, "replicas"),
+        ({"minutes": 0.3}, "minutes"),
+        ({"target": "moon"}, "target"),
+        ({"window": 0.01}, "window"),
+    ],
+)
+def test_what_cannot_be_raced_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        plan(**changes)
+
+
+def test_a_spoiled_window_is_left_out_and_a_failed_episode_repaired(rig: Rig) -> None:
+    bad = {(1, "rps"), (2, BASELINE)}
+    rig.bad = lambda block, name: len(rig.episodes) < 5 and (block, name) in bad
+    job = rig.tune(plan("rps,rfs"))
+    job.run()
+    problems = [done.problem for done in rig.told if done.problem]
+    assert problems == ["late"]
+    assert rig.engine.verbs.count("up") == 2
+    assert tune_answer.document(job)["recommended"]["configuration"] == "rfs"
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_an_arm_without_any_valid_window_is_taken_out(rig: Rig, resumed: bool) -> None:
+    rig.bad = lambda _, name: name == "rps"
+    rig.before = Interrupt(4 if resumed else 10**6)
+    job = rig.tune(plan("rps,rfs,pipeline"))
+    with contextlib.suppress(KeyboardInterrupt):
+        job.run()
+    rig.before = lambda: None
+    if resumed:
+        job = rig.tune(tune_state.read(rig.directory), resume=True)
+        job.run()
+    assert sum("rps" in names for names in rig.episodes) == tune.FAILURES
+    found = tune_answer.document(job)
+    assert found["left_out"][-1] == {"configuration": "rps", "why": "late"}
+    assert "rps" not in found["set"]
+    assert found["recommended"]["configuration"] == "rfs"
+
+
+def test_three_failed_episodes_in_a_row_end_it(rig: Rig) -> None:
+    rig.bad = lambda *_: True
+    job = rig.tune(plan("rps,rfs"))
+    with pytest.raises(RunsInvalid, match="window"):
+        job.run()
+    assert rig.engine.verbs[-1] == "destroy"
+    assert "no episode" in tune_answer.sentences(tune_answer.document(job))[0]
+
+
+class Interrupt:
+    """Raises at the n-th episode."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("number", [0, 3, 7])
+def test_an_interrupt_gives_the_answer_so_far_and_it_continues(rig: Rig, number: int) -> None:
+    rig.before = Interrupt(number)
+    job = rig.tune(plan())
+    with pytest.raises(KeyboardInterrupt):
+        job.run()
+    assert rig.engine.verbs[-1] == "destroy"
+    so_far = tune_answer.document(job)
+    assert so_far["recommended"]["configuration"] == BASELINE
+    assert so_far["race"]["episodes"] == number
+    assert tune_answer.sentences(so_far)
+    rig.before = lambda: None
+    kept = tune_state.read(rig.directory)
+    assert kept.model_dump_json() == job.state.model_dump_json()
+    again = rig.tune(kept, resume=True)
+    assert again.tuning.race.episodes == number
+    assert again.tuning.standing == job.tuning.standing
+    assert again.used == pytest.approx(kept.used)
+    again.run()
+    assert len(load(rig.directory / tune.RACE).faults) == 0
+    settings = tune_answer.document(again)["recommended"]["settings"]
+    assert settings["nic"]["rps_flow_cnt"]
+
+
+def test_an_interrupted_confirmation_continues_with_what_is_missing(rig: Rig) -> None:
+    job = rig.tune(plan("rps,rfs"))
+    done = 0
+
+    def before() -> None:
+        nonlocal done
+        if job.state.planned:
+            done += 1
+            if done > 8:
+                raise KeyboardInterrupt
+
+    rig.before = before
+    with pytest.raises(KeyboardInterrupt):
+        job.run()
+    so_far = tune_answer.document(job)
+    wide = so_far["confirmation"]["ratio"]
+    assert so_far["confirmation"]["episodes"] > 8
+    rig.before = lambda: None
+    rig.episodes.clear()
+    again = rig.tune(tune_state.read(rig.directory), resume=True)
+    again.run()
+    assert len(rig.episodes) == so_far["confirmation"]["episodes"] - 8
+    ratio = tune_answer.document(again)["recommended"]["ratio"]
+    assert math.log(ratio["high"] / ratio["low"]) < math.log(wide["high"] / wide["low"])
+
+
+def test_a_finished_tuning_measures_nothing_more(rig: Rig) -> None:
+    job = rig.tune(plan("rps,rfs"))
+    job.run()
+    first = tune_answer.document(job)
+    rig.episodes.clear()
+    again = rig.tune(tune_state.read(rig.directory), resume=True)
+    again.run()
+    assert rig.episodes == []
+    second = tune_answer.document(again)
+    assert second["recommended"] == first["recommended"]
+    assert second["set"] == first["set"]
+
+
+def test_another_directory_is_not_overwritten(rig: Rig) -> None:
+    rig.tune(plan("rps,rfs"))
+    with pytest.raises(InvalidInput, match="out"):
+        rig.tune(plan("rps,rfs"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"version": 1, "arms": 5}', "\0", '{"version": 1e999}']
+)
+def test_a_damaged_state_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / tune_state.FILE).write_text(text)
+    with pytest.raises(InvalidInput, match="resume"):
+        tune_state.read(tmp_path)
+
+
+def test_there_must_be_a_state(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="resume"):
+        tune_state.read(tmp_path)
+
+
+def test_a_race_of_unmeasured_records_counts_nothing() -> None:
+    from analysis.metrics import BITRATE
+
+    record = Record(
+        target="lab", configuration="rfs", replicas=1, duration=1, valid=False, pairs=[]
+    )  # fmt: skip
+    assert tune_values.measured([record], BITRATE, ()) is None
+
+
+# the command
+
+
+@pytest.fixture
+def command(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    @contextmanager
+    def free(*_: Any) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(choice, "choose", lambda _: rig.engine)
+    monkeypatch.setattr(lab_target, "require", lambda *_, **__: None)
+    monkeypatch.setattr(lab_target, "busy", free)
+    monkeypatch.setattr(lab_target, "refuse_foreign", lambda _: None)
+    monkeypatch.setattr(lab_target, "leftover", lambda: "")
+    monkeypatch.setattr("time.monotonic", lambda: rig.now)
+
+    def invoke(*words: str) -> Any:
+        return CliRunner().invoke(cli.app, ["tune", *words])
+
+    return invoke
+
+
+def test_the_command_prints_its_answer_as_json(
+    rig: Rig, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    events = tmp_path / "events"
+    done = command(
+        "--configurations", "rps,rfs", "--seed", "7", "--out", str(rig.directory), "--json",
+        "--events", str(events),
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["recommended"]["configuration"] == "rfs"
+    assert found.keys() >= {"recommended", "set", "baseline", "apply", "undo", "metrics"}
+    assert found["recommended"].keys() == {"configuration", "settings", "ratio"}
+    assert found["recommended"]["ratio"].keys() == {"estimate", "low", "high"}
+    lines = [json.loads(line) for line in events.read_text().splitlines()]
+    assert [lines[0]["event"], lines[-1]["event"]] == ["planned", "ended"]
+    sizes = [len(line["open"]) for line in lines if line["event"] == "episode"]
+    assert sizes[0] == 3
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_the_plan_races_nothing(rig: Rig, command: Callable[..., Any]) -> None:
+    done = command("--plan", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["arms"][0]["name"] == BASELINE
+    assert rig.episodes == []
+    assert not rig.directory.exists()
+    assert "rfs" in command("--plan").stdout
+
+
+def test_an_interrupt_prints_what_is_known(rig: Rig, command: Callable[..., Any]) -> None:
+    rig.before = Interrupt(6)
+    done = command("--configurations", "rps,rfs", "--out", str(rig.directory), "--seed", "7")
+    assert done.exit_code == 130
+    assert "rfs" in done.stdout
+    again = command("--resume", "--out", str(rig.directory), "--json")
+    rig.before = lambda: None
+    again = command("--resume", "--out", str(rig.directory), "--json")
+    assert json.loads(again.stdout)["recommended"]["configuration"] == "rfs"
+
+
+@pytest.mark.parametrize(
+    "words", [["--by", "retransmits"], ["--by", "speed"], ["--resume"], ["--limit", "p99_us"]]
+)
+def test_wrong_options_are_refused(command: Callable[..., Any], words: list[str]) -> None:
+    done = command(*words)
+    assert done.exit_code != 0
+    assert isinstance(done.exception, InvalidInput)
