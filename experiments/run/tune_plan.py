@@ -48,11 +48,12 @@ def plan(
     cores = len(state.cores.server) if state.target == "lab" else cpus
     arms = list(chosen) or candidates.candidates(cores)
     fit = [arm for arm in arms if arm.configuration.needs_cpus <= cpus]
+    racing = [arm.configuration for arm in fit]
     if "settle" not in given:
-        settle = episodes.settle_of(arm.configuration for arm in fit)
-        given = {**given, "settle": settle}
+        given = {**given, "settle": episodes.settle_of(racing)}
     asked = _asked(given, [arm.name for arm in fit])
-    if why := episodes.cannot(asked, state, target.steered(state)):
+    why = episodes.standing(racing) or episodes.cannot(asked, state, target.steered(state))
+    if why:
         raise InvalidInput(f"tune: switchback {why}")
     least = _least_minutes(len(fit), asked)
     if minutes < least:
