@@ -117,17 +117,25 @@ class Lab(_Model):
                 f"lab.queues: {self.queues} queues need as many server cores, and there are {most}: set "
                 "lab.queues to at most that, or lab.cpus"
             )
-        if (
-            self.queues > 1
-            and settings.steer_nodes == "both"
-            and "xps_cpus" in settings.steering.nic.knobs
-        ):
-            raise InvalidInput(
-                f"lab.queues: XPS of the client's eth1 chooses the queues of the server, and configuration "
-                f"{settings.configuration} sets it: set steerNodes to server, or lab.queues to 1"
-            )
+        if self.queues > 1:
+            _check_queues(settings)
         cores.check_masks(settings.steering, machine)
         cores.check_allowed(settings.cores, online or cores.allowed())
+
+
+def _check_queues(settings: StackSettings) -> None:
+    """Raise `InvalidInput` for a configuration that changes how flows spread over the queues of the lab's NIC."""
+    knobs, name = settings.steering.nic.knobs, settings.configuration
+    if settings.steer_nodes == "both" and "xps_cpus" in knobs:
+        raise InvalidInput(
+            f"lab.queues: XPS of the client's eth1 chooses the queues of the server, and configuration "
+            f"{name} sets it: set steerNodes to server, or lab.queues to 1"
+        )
+    if "rx_queues" in knobs:
+        raise InvalidInput(
+            "lab.queues: each queue of the server's eth1 is an entry of the NIC's table of hashes, and "
+            f"configuration {name} sets rx_queues: remove that from it, or set lab.queues to 1"
+        )
 
 
 class Kubernetes(_Model):

@@ -233,6 +233,17 @@ def test_the_wire_alone_steers_what_the_client_sends_to_several_queues(tmp_path)
     assert refusal(**given, steerNodes="both").startswith("lab.queues: XPS of the client's eth1")
 
 
+def test_the_number_of_queues_is_not_steered_where_they_are_entries_of_a_table(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("mine: {nic: {rx_queues: 2}}")
+    given = {"configurations": str(own), "configuration": "mine"}
+    assert state(**given).steering.nic.knobs["rx_queues"] == 2
+    for nodes in ("server", "both"):
+        message = refusal(**given, **{"lab.queues": "2"}, steerNodes=nodes)
+        assert message.startswith("lab.queues: ")
+        assert "mine sets rx_queues" in message
+
+
 @pytest.mark.parametrize(("key", "value"), [("queues", "2"), ("form", "stock")])
 def test_form_and_queues_are_of_the_lab_alone(key, value):
     given = {f"lab.{key}": value, "target": "kubernetes", "images": IMAGES}
