@@ -48,8 +48,8 @@ def _of_lab(read: Callable[[Machine], object], older: str) -> Read:
     return value
 
 
-# What the form study switches off, as far as a knob can switch it on: by role and knob.
-_EMULATED = {("nic", "gro"), ("nic", "tso"), ("nic", "gso"), ("overlay", "gro")}
+# What the form study of the lab switches off, as far as a knob can switch it on: by role and knob.
+EMULATED = {("nic", "gro"), ("nic", "tso"), ("nic", "gso"), ("overlay", "gro")}
 
 
 def _of_emulation(record: Record) -> str | None:
@@ -58,7 +58,7 @@ def _of_emulation(record: Record) -> str | None:
         return None
     rows = record.steering_before.settings if record.steering_before else ()
     undone = {f"{one.role} {one.knob}" for one in rows
-              if (one.role, one.knob) in _EMULATED and one.value == "on"}  # fmt: skip
+              if (one.role, one.knob) in EMULATED and one.value == "on"}  # fmt: skip
     return f"on by steering ({', '.join(sorted(undone))})" if undone else "off as in form study"
 
 

@@ -44,6 +44,7 @@ from experiments.targets import TARGETS
 from experiments.targets.contract import AnyMeasurement
 from infra import config, configurations
 from infra.errors import InvalidInput, Refusal
+from infra.settings import Lab
 
 RACE: Phase = "race"
 CONFIRMATION: Phase = "confirmation"
@@ -106,6 +107,12 @@ class Tune:
     @property
     def stack(self) -> StackRef:
         return self._stage.ref(self._values(BASELINE))
+
+    @property
+    def lab(self) -> Lab | None:
+        """The settings of the lab; None on a cluster."""
+        _, state = self._stage.settings(self._values(BASELINE))
+        return state.lab if state.target == "lab" else None
 
     @property
     def used(self) -> float:

@@ -41,6 +41,7 @@ def document(job: Tune) -> dict[str, Any]:
     commands = _commands(job, name, made)
     lines = [one.line for one in commands.lines]
     arms = [one.arm for one in job.state.arms]
+    lab = job.lab
     ratio = _ratio(answer.ratio, job.by.sign)
     ranked = sorted(standing.open, key=lambda arm: (arms[arm].complexity, arm))
     settings = arms[answer.arm].document
@@ -76,6 +77,7 @@ def document(job: Tune) -> dict[str, Any]:
             {"configuration": name, "why": why}
             for name, why in (*job.state.left_out, *job.failing.items())
         ],
+        "lab": {"form": lab.form, "queues": lab.queues} if lab else None,
         "seconds": round(job.used, 1),
         "directory": str(job.directory),
     }
@@ -145,6 +147,10 @@ def sentences(found: dict[str, Any]) -> list[str]:
     )
     if race["loss"] is not None:
         words.append(f"{what} loses at most {100 * race['loss']:.1f} % against the best of them.")
+    if lab := found["lab"]:
+        words.append(
+            f"Measured in the lab: form {lab['form']}, receive queues of its NIC: {lab['queues']}."
+        )
     return words
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.limits import parse_all
+from analysis.machine import EMULATED
 from analysis.metrics import METRICS, Metric
 from analysis.race import FEWEST, Costs
 from analysis.tuning import SHARE
@@ -19,11 +20,12 @@ from experiments.run.tune_values import BASELINE
 from experiments.targets import TARGETS
 from infra import config, configurations, traffic
 from infra.errors import InvalidInput
-from infra.settings import ALL_KEYS
+from infra.settings import StackSettings
 
 # Seconds of an episode beside its windows and warm-up, until some were measured.
 AROUND_S = 1.0
-_FORM = "lab.form"
+# The lab's form of a race that does not name one: what only undoes an emulation is no gain.
+_FORM, _STOCK = "lab.form", "stock"
 
 
 def plan(
@@ -47,7 +49,11 @@ def plan(
     cpus = target.cpus(state)
     cores = len(state.cores.server) if state.target == "lab" else cpus
     arms = list(chosen) or candidates.candidates(cores)
-    fit = [arm for arm in arms if arm.configuration.needs_cpus <= cpus]
+    why_not = {arm.name: _why_not(arm, state, cpus) for arm in arms}
+    fit = [arm for arm in arms if not why_not[arm.name]]
+    if len(fit) < 2:
+        reasons = "; ".join(f"{name} {why}" for name, why in why_not.items() if why)
+        raise InvalidInput(f"configurations: nothing races against the baseline: {reasons}")
     racing = [arm.configuration for arm in fit]
     if "settle" not in given:
         given = {**given, "settle": episodes.settle_of(racing)}
@@ -61,16 +67,13 @@ def plan(
             f"minutes: a race of {len(fit)} arms takes at least {least:.1f} minutes, not {minutes:g}: "
             "give more, or fewer --configurations"
         )
-    needed = [
-        (arm.name, f"needs {arm.configuration.needs_cpus} CPUs") for arm in arms if arm not in fit
-    ]
     return TuneState(
         options=options.kept(asked),
         minutes=minutes,
         by=by,
         generated=not chosen,
         arms=tuple(map(Kept.of, fit)),
-        left_out=tuple(needed),
+        left_out=tuple((name, why) for name, why in why_not.items() if why),
     )
 
 
@@ -94,13 +97,28 @@ def chosen(words: str) -> list[Arm]:
     return [candidates.BASELINE, *arms]
 
 
+def _why_not(arm: Arm, state: StackSettings, cpus: int) -> str:
+    """Why an arm does not race; empty: it does."""
+    if arm.configuration.needs_cpus > cpus:
+        return f"needs {arm.configuration.needs_cpus} CPUs"
+    if state.target == "lab" and state.lab.form == "study":
+        undone = [
+            " ".join(key) for key in EMULATED & arm.settings.keys() if arm.settings[key] == "on"
+        ]
+        if undone:
+            return (
+                f"undoes the form study of the lab ({', '.join(sorted(undone))}): that is no gain on a "
+                f"real node; race it with -c {_FORM}={_STOCK}"
+            )
+    return ""
+
+
 def _stock(given: dict[str, Any]) -> dict[str, Any]:
-    """The options with the kernel's defaults on the lab, unless told: what only undoes an emulation is no gain."""
+    """The options, on the lab with the form stock unless told."""
     config = dict(given.get("config", ()))
-    told = {"lab", _FORM} & config.keys() or given.get("target", "lab") != "lab"
-    if told or _FORM not in ALL_KEYS:
+    if {"lab", _FORM} & config.keys() or given.get("target", "lab") != "lab":
         return given
-    return {**given, "config": {**config, _FORM: "stock"}}
+    return {**given, "config": {**config, _FORM: _STOCK}}
 
 
 def _asked(given: Mapping[str, Any], names: Sequence[str]) -> Options:

@@ -176,10 +176,10 @@ def test_runs_under_another_condition_are_never_pooled(change: dict[str, object]
 OFFLOADS = {"machine": {"offloads": {"eth1": {"generic-receive-offload": True}}}}
 
 
-def with_gro(record: Record, role: str = "nic") -> Record:
+def with_offload(record: Record, role: str = "nic", knob: str = "gro") -> Record:
     data = changed(record, OFFLOADS).model_dump(mode="json")
     row = {"node": "server", "role": role, "device": "eth1", "place": "device"}
-    settings = [{**row, "knob": "gro", "value": "on"}]
+    settings = [{**row, "knob": knob, "value": "on"}]
     table = len(record.configuration)  # so that no two configurations have the same steering
     data["steering_before"] = {"sock_flow_entries": table, "queues": [], "settings": settings}
     return Record.model_validate(data)
@@ -192,25 +192,37 @@ def test_an_offload_that_the_steering_sets_is_no_condition() -> None:
         for record in RECORDS
         if record.replicas == 4
     ]
-    after = [with_gro(one) if one.configuration == "slow" else one for one in before]
+    after = [with_offload(one) if one.configuration == "slow" else one for one in before]
     assert compare(after, after, "baseline", "slow").exit_code == 4
     plain = [changed(one, OFFLOADS) if one.configuration == "slow" else one for one in before]
     assert compare(plain, plain, "baseline", "slow").exit_code == 5
 
 
-@pytest.mark.parametrize(("role", "undoes"), [("nic", True), ("overlay", True), ("pod", False)])
-def test_what_undoes_the_form_study_gains_nothing(role: str, undoes: bool) -> None:
-    """Its GRO is off to emulate a NIC without it: to switch it on is no gain on a real node."""
+@pytest.mark.parametrize(
+    ("role", "knob", "undoes"),
+    [
+        ("nic", "gro", True),
+        ("nic", "tso", True),
+        ("nic", "gso", True),
+        ("overlay", "gro", True),
+        ("overlay", "tso", False),
+        ("pod", "gro", False),
+    ],
+)
+def test_what_undoes_the_form_study_gains_nothing(role: str, knob: str, undoes: bool) -> None:
+    """They are off to emulate a NIC without them: to switch one on is no gain on a real node."""
     before = [known(record) for record in RECORDS if record.replicas == 4]
-    after = [with_gro(one, role) if one.configuration == "fast" else one for one in before]
+    after = [
+        with_offload(one, role, knob) if one.configuration == "fast" else one for one in before
+    ]
     answer = compare(after, after, "baseline", "fast")
     assert answer.verdict == ("inconclusive" if undoes else "better")
-    assert (f"emulated offloads: off as in form study or on by steering ({role} gro)"
+    assert (f"emulated offloads: off as in form study or on by steering ({role} {knob})"
             in answer.sentence) == undoes  # fmt: skip
     if undoes:
         found = summarise(after).recommendation
         assert found is None or found.configuration != "fast"
-    on_both = [with_gro(one, role) for one in before]
+    on_both = [with_offload(one, role, knob) for one in before]
     assert compare(on_both, on_both, "baseline", "fast").verdict == "better"
 
 

@@ -30,6 +30,7 @@ from experiments.targets.lab.backend import LabBackend
 from infra import configurations
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.lab.measurement import Measurement
+from infra.settings import Lab
 
 LEVEL = 1000.0
 
@@ -225,6 +226,34 @@ def test_a_file_of_configurations_races(rig: Rig, tmp_path: Path) -> None:
 def test_a_race_against_nothing_is_refused(names: str) -> None:
     with pytest.raises(InvalidInput, match="configurations"):
         tune_plan.chosen(names)
+
+
+def test_the_lab_has_the_kernels_offloads_unless_told(rig: Rig) -> None:
+    job = rig.tune(plan("rps,rfs"))
+    job.run()
+    found = tune_answer.document(job)
+    assert found["lab"] == {"form": "stock", "queues": 1}
+    assert "form stock" in tune_answer.sentences(found)[-1]
+    for told in (["lab.form=study"], ['lab={"form": "study"}']):
+        study = plan("rps,rfs", config=told)
+        assert Tune(rig.directory, study, rig.engine).lab == Lab(
+            form="study", cpus=job.lab and job.lab.cpus
+        )
+
+
+def test_what_undoes_the_form_study_does_not_race(tmp_path: Path) -> None:
+    study = plan(config=["lab.form=study"])
+    left_out = dict(study.left_out)
+    assert "undoes the form study" in left_out["gro-overlay-on"]
+    assert left_out.keys() >= {"gro-nic-on", "threaded"}
+    assert not left_out.keys() & set(study.names)
+    assert {"gro-pod-on", "gro-nic-off", "rfs"} <= set(study.names)
+    assert "gro-overlay-on" in plan().names
+    own = tmp_path / "mine.yaml"
+    own.write_text("mine: {nic: {tso: 'on'}}")
+    with pytest.raises(InvalidInput, match=r"nothing races .* mine undoes .* \(nic tso\)"):
+        plan(str(own), config=["lab.form=study"])
+    assert plan(str(own)).names == [BASELINE, "mine"]
 
 
 def test_lower_is_better_for_a_latency(rig: Rig) -> None:
