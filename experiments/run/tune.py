@@ -37,7 +37,7 @@ from experiments.run.arms import Arm
 from experiments.run.options import Options
 from experiments.run.stage import Stage
 from experiments.run.sweep import PLAN, RECORDS, Done, Sweep
-from experiments.run.tune_plan import costs_of, timing_of
+from experiments.run.tune_plan import costs_of, most_arms, timing_of
 from experiments.run.tune_state import ARMS, FILE, Joined, Kept, TuneState
 from experiments.run.tune_values import BASELINE, by_block, measured, next_block
 from experiments.targets import TARGETS
@@ -207,7 +207,12 @@ class Tune:
                 arms, left_out = self._examined([one.arm for one in self.state.arms[1:]])
                 if not arms:
                     raise InvalidInput("tune: no arm changes anything on this node")
-                arms = [self.state.arms[0].arm, *arms]
+                most = most_arms(self.state) - 1
+                left_out += [
+                    (arm.name, f"there is no time for it in {self.state.minutes:g} minutes")
+                    for arm in arms[most:]
+                ]
+                arms = [self.state.arms[0].arm, *arms[:most]]
                 self._keep(
                     examined=True,
                     arms=tuple(map(Kept.of, arms)),

@@ -8,7 +8,7 @@ from typing import Any
 from analysis.limits import parse_all
 from analysis.machine import EMULATED
 from analysis.metrics import METRICS, Metric
-from analysis.race import FEWEST, Costs
+from analysis.race import FEWEST, FIRST, KEPT, Costs
 from analysis.tuning import SHARE
 from experiments.run import arms as candidates
 from experiments.run import episodes, options
@@ -61,10 +61,11 @@ def plan(
     why = episodes.standing(racing) or episodes.cannot(asked, state, target.steered(state))
     if why:
         raise InvalidInput(f"tune: switchback {why}")
-    least = _least_minutes(len(fit), asked)
+    # of those that are generated only some are raced where time is short
+    least = _least_minutes(len(fit) if chosen else KEPT, asked)
     if minutes < least:
         raise InvalidInput(
-            f"minutes: a race of {len(fit)} arms takes at least {least:.1f} minutes, not {minutes:g}: "
+            f"minutes: a race of {len(fit) if chosen else KEPT} arms takes at least {least:.1f} minutes, not {minutes:g}: "
             "give more, or fewer --configurations"
         )
     return TuneState(
@@ -155,6 +156,15 @@ def costs_of(asked: Options) -> Costs:
     return Costs(timing.warm_up + AROUND_S, timing.period)
 
 
+def most_arms(state: TuneState) -> int:
+    """How many arms, with the baseline, there is time to race."""
+    asked = state.asked
+    fit = (n for n in range(len(state.arms), 0, -1) if _least_minutes(n, asked) <= state.minutes)
+    return max(KEPT, next(fit, 0))
+
+
 def _least_minutes(arms: int, asked: Options) -> float:
-    """Time for three episodes with all arms, before the confirmation."""
-    return FEWEST * costs_of(asked).of(arms) / (1 - SHARE) / 60
+    """Time for the episodes that measure all arms, and for one of the best, before the confirmation."""
+    costs = costs_of(asked)
+    least = FIRST * costs.of(arms) + (FEWEST - FIRST) * costs.of(min(arms, KEPT))
+    return least / (1 - SHARE) / 60

@@ -203,6 +203,20 @@ def test_where_nothing_helps_the_baseline_is_kept_without_confirmation(rig: Rig)
     assert BASELINE in tune_answer.sentences(found)[1]
 
 
+def test_where_time_is_short_the_first_candidates_race(rig: Rig) -> None:
+    job = rig.tune(plan(minutes=0.8))
+    job.run()
+    late = [name for name, why in job.state.left_out if "no time" in why]
+    assert late
+    assert "rps" in rig.episodes[0]
+    assert not {*late} & {name for names in rig.episodes for name in names}
+    assert len(rig.episodes[0]) == len(rig.episodes[1])
+    assert job.tuning.race.episodes >= 3
+    assert rig.now <= 60
+    with pytest.raises(InvalidInput, match="minutes"):
+        plan("rps,rfs,pipeline,rps-plus,rfs-plus", minutes=0.2)
+
+
 def test_only_the_chosen_race(rig: Rig) -> None:
     job = rig.tune(plan("rps,rfs"))
     job.run()
@@ -289,7 +303,7 @@ def test_a_limit_of_what_is_not_measured_is_refused() -> None:
     ("changes", "words"),
     [
         ({"replicas": "1,4"}, "replicas"),
-        ({"minutes": 0.3}, "minutes"),
+        ({"minutes": 0.1}, "minutes"),
         ({"target": "moon"}, "target"),
         ({"window": 0.01}, "window"),
     ],
