@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +16,16 @@ import pytest
 from test_steer_devices import AGENT, NODE, NODE_PATH, OWNER, inside, ip, node, steer, table
 
 from agent.codecs import Count, Mask
-from agent.knobs import DEVICE, KNOBS, MACHINE, EthtoolFeature, Sysctl
+from agent.knobs import (
+    DEVICE,
+    KNOBS,
+    MACHINE,
+    NAMESPACE,
+    RX_QUEUE,
+    TX_QUEUE,
+    EthtoolFeature,
+    Sysctl,
+)
 from experiments.host.reference import UNTESTED
 
 pytestmark = pytest.mark.lab
@@ -27,7 +38,9 @@ PRINTED = {
     "tx-generic-segmentation": "generic-segmentation-offload",
 }
 OF_MACHINE = [name for name, knob in KNOBS.items() if knob.scope == MACHINE]
-OF_DEVICE = [name for name, knob in KNOBS.items() if knob.scope == DEVICE and name not in UNTESTED]
+TESTED = [name for name in KNOBS if name not in UNTESTED]
+QUEUES = {RX_QUEUE: "rx", TX_QUEUE: "tx"}
+SHOWN = {RX_QUEUE: "queues", TX_QUEUE: "queues", DEVICE: "devices", NAMESPACE: "namespaces"}
 
 
 @pytest.fixture
@@ -68,29 +81,6 @@ def another(name: str, text: str) -> tuple[Any, str]:
     return word, codec.render(word)
 
 
-def same(name: str, one: str, other: str) -> bool:
-    return KNOBS[name].equal(one, other)
-
-
-@pytest.mark.usefixtures("sysctls")
-@pytest.mark.parametrize("name", OF_MACHINE)
-def test_a_value_of_the_machine(name: str) -> None:
-    file = Path("/proc/sys") / KNOBS[name].access.path
-    if not file.exists():
-        pytest.skip(f"this kernel has no {name}")
-    before = file.read_text().strip()
-    word, text = another(name, before)
-    document = {"version": 1, "owner": OWNER, "machine": {name: word}, "rules": []}
-    done = steer("apply", plan=document)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert same(name, text, file.read_text().strip())
-    assert steer("verify", plan=document).returncode == 0
-    assert steer("show").answer["machine"][name] == KNOBS[name].codec.as_json(text)
-    restored = steer("restore", "--owner", OWNER)
-    assert (restored.returncode, restored.answer["restored"]) == (0, 1)
-    assert file.read_text().strip() == before
-
-
 def value(device: str, name: str) -> str:
     """By a file, or as ethtool prints it."""
     access = KNOBS[name].access
@@ -108,27 +98,59 @@ def value(device: str, name: str) -> str:
     return inside(NODE, "cat", f"/sys/class/net/{device}/{access.path}").strip()
 
 
-@pytest.mark.usefixtures("up")
-@pytest.mark.parametrize("name", [*OF_DEVICE, "rps_default_mask"])
-def test_a_value_of_a_device_or_its_namespace(name: str) -> None:
-    if name == "rx_queues":
-        inside(NODE, "sh", "-c", "echo 0 > /sys/class/net/eth1/queues/rx-1/rps_cpus")
-        inside(NODE, "sh", "-c", "echo 0 > /sys/class/net/eth1/queues/rx-1/rps_flow_cnt")
-    before = {knob: value("eth1", knob) for knob in (*OF_DEVICE, "rps_default_mask")}
-    word, text = another(name, before[name])
-    if name == "rx_queues":
-        word, text = 1, "1"
-    values = {name: word} if name == "gro" else {"gro": "on", name: word}
-    document = plan("eth1", **values)
+def values(name: str) -> list[str]:
+    """A knob's text at each of its places on the node."""
+    knob = KNOBS[name]
+    if knob.scope == MACHINE:
+        return [(Path("/proc/sys") / knob.access.path).read_text().strip()]
+    if knob.scope not in QUEUES:
+        return [value("eth1", name)]
+    listed = f"ls -d /sys/class/net/eth1/queues/{QUEUES[knob.scope]}-*"
+    folders = inside(NODE, "sh", "-c", listed).split()
+    return [inside(NODE, "cat", f"{folder}/{knob.access.path}").strip() for folder in folders]
+
+
+def shown(name: str) -> list[Any]:
+    scope = KNOBS[name].scope
+    if scope == MACHINE:
+        return [steer("show").answer["machine"][name]]
+    rows = steer("show", within=NODE).answer[SHOWN[scope]]
+    return [row[name] for row in rows if name in row and row.get("device", "eth1") == "eth1"]
+
+
+def require(name: str) -> None:
+    """Skip the test where Linux is older than the knob; on any other it must be there."""
+    since, here = (
+        tuple(map(int, re.findall(r"[0-9]+", text)[:2]))
+        for text in (KNOBS[name].since, platform.release())
+    )
+    if here < since:
+        pytest.skip(f"{name} is of Linux {KNOBS[name].since}")
+
+
+@pytest.mark.usefixtures("up", "sysctls")
+@pytest.mark.parametrize("name", TESTED)
+def test_it_is_written_shown_verified_and_restored(name: str) -> None:
+    require(name)
+    if name == "rx_queues":  # a queue with steering stays
+        for knob in ("rps_cpus", "rps_flow_cnt"):
+            inside(NODE, "sh", "-c", f"echo 0 > /sys/class/net/eth1/queues/rx-1/{knob}")
+    before = {knob: values(knob) for knob in TESTED}
+    word, text = (1, "1") if name == "rx_queues" else another(name, before[name][0])
+    document = plan("eth1", **{"gro": "on", name: word})
+    if KNOBS[name].scope == MACHINE:
+        document = {"version": 1, "owner": OWNER, "machine": {name: word}, "rules": []}
     done = steer("apply", plan=document)
     assert (done.returncode, done.stderr) == (0, "")
-    assert same(name, text, value("eth1", name))
-    assert value("eth1", "gro") == "on"
+    written = values(name)
+    assert len(written) == len(before[name])
+    assert all(KNOBS[name].equal(text, got) for got in written)
+    assert shown(name) == [KNOBS[name].codec.as_json(got) for got in written]
     assert steer("verify", plan=document).returncode == 0
     assert steer("apply", plan=document).answer["changed"] == 0
     restored = steer("restore", "--owner", OWNER)
     assert (restored.returncode, restored.answer["left"]) == (0, [])
-    assert {knob: value("eth1", knob) for knob in before} == before
+    assert {knob: values(knob) for knob in TESTED} == before
 
 
 @pytest.mark.usefixtures("up")

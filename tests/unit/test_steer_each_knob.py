@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from knob_examples import EXAMPLES
 from steer_tree import Tree, plan, steer
 
+from agent import knobs
 from agent.knobs import KNOBS
 from experiments.host import calls, nodes
+from experiments.host.reference import UNTESTED
 from experiments.targets.lab import doctor
 from infra import configurations, steering
 from infra.steering import Device
@@ -22,6 +25,7 @@ PARTS = {
     steer.NAMESPACE: "proc/sys/net/core/",
     steer.MACHINE: "proc/sys/net/core/",
 }
+LONGEST = 25  # lines of an entry
 LISTS = {steer.RX_QUEUE: "queues", steer.TX_QUEUE: "queues", steer.DEVICE: "devices"}
 
 
@@ -107,3 +111,20 @@ def test_a_configuration_names_it(tmp_path: Path, name: str) -> None:
     always = ("rps_cpus", "rps_flow_cnt", "rps_sock_flow_entries")
     assert (f"{part} {name}={word}" in read.described) == (name not in always)
     assert read.definition != baseline.definition
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_its_entry_is_short(name: str) -> None:
+    source = ast.parse(Path(knobs.__file__).read_text())
+    (entry,) = (
+        node
+        for node in ast.walk(source)
+        if isinstance(node, ast.Call) and node.args and ast.unparse(node.args[0]) == repr(name)
+        if ast.unparse(node.func) == "Knob"
+    )
+    assert (entry.end_lineno or 0) - entry.lineno < LONGEST
+
+
+def test_only_knobs_of_the_registry_are_untested_on_devices() -> None:
+    assert set(UNTESTED) < set(KNOBS)
+    assert all(UNTESTED.values())
