@@ -18,9 +18,9 @@ if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
 RX_QUEUE, TX_QUEUE, DEVICE, NAMESPACE, MACHINE = "rx", "tx", "device", "namespace", "machine"
 
 
-# Seconds after a write in which goodput may still depend on the value before: see
-# benchmarks/settling.json.
-SETTLE_S = 0.2
+# Seconds after a write in which goodput may still depend on the value before: of steering and GRO, of what
+# settles at once, and of NAPI. See benchmarks/settling.json and settling_knobs.json.
+SETTLE_S, QUICK_S, SLOW_S = 0.2, 0.1, 0.3
 
 
 class SysfsFile(NamedTuple):
@@ -134,7 +134,6 @@ KNOBS = {
             Switch(),
             "whether the device merges received packets of a flow (GRO)",
             "2.6.39",
-            settle=0.3,
             base=True,
         ),
         Knob(
@@ -145,7 +144,7 @@ KNOBS = {
             "whether kernel threads receive the packets, not softirqs: their CPU time is system time",
             "5.12",
             guards.threads,
-            settle=0.3,
+            settle=SLOW_S,
         ),
         Knob(
             "napi_defer_hard_irqs",
@@ -155,7 +154,7 @@ KNOBS = {
             "empty polls after which the device's interrupt is enabled again",
             "5.8",
             guards.needs_napi("napi_defer_hard_irqs"),
-            settle=0.3,
+            settle=SLOW_S,
         ),
         Knob(
             "gro_flush_timeout",
@@ -165,7 +164,7 @@ KNOBS = {
             "nanoseconds that GRO waits for more packets of a flow",
             "3.19",
             guards.needs_napi("gro_flush_timeout"),
-            settle=0.3,
+            settle=SLOW_S,
         ),
         Knob(
             "rx-gro-list",
@@ -175,7 +174,6 @@ KNOBS = {
             "whether GRO chains packets that are forwarded instead of merging them",
             "5.6",
             guards.chains,
-            settle=0.3,
         ),
         Knob(
             "rx-udp-gro-forwarding",
@@ -185,7 +183,6 @@ KNOBS = {
             "whether GRO merges UDP packets that are forwarded",
             "5.12",
             guards.needs_gro("rx-udp-gro-forwarding"),
-            settle=0.3,
         ),
         Knob(
             "lro",
@@ -204,6 +201,7 @@ KNOBS = {
             Switch(),
             "whether the device computes checksums of sent packets; without it tso is off, too",
             "2.6.39",
+            settle=QUICK_S,
             base=True,
         ),
         Knob(
@@ -213,6 +211,7 @@ KNOBS = {
             Switch(),
             "whether the device segments TCP over IPv4 (TSO)",
             "2.6.39",
+            settle=QUICK_S,
         ),
         Knob(
             "gso",
@@ -221,6 +220,7 @@ KNOBS = {
             Switch(),
             "whether segmentation is left to the last moment before the device (GSO)",
             "2.6.39",
+            settle=QUICK_S,
         ),
         Knob(
             "tx-udp_tnl-segmentation",
@@ -229,6 +229,7 @@ KNOBS = {
             Switch(),
             "whether the device segments TCP in UDP tunnels, such as VXLAN",
             "3.10",
+            settle=QUICK_S,
         ),
         Knob(
             "rx_queues",
@@ -264,14 +265,16 @@ KNOBS = {
             Count(1, 10**6),
             "packets that one softirq receives at most",
             "2.6.12",
+            settle=QUICK_S,
         ),
         Knob(
             "netdev_budget_usecs",
             MACHINE,
             Sysctl("net/core/netdev_budget_usecs"),
             Count(1, 10**6),
-            "microseconds that one softirq receives at most, in steps of the timer tick",
+            "microseconds that one softirq receives at most; not less than two timer ticks",
             "4.12",
+            settle=QUICK_S,
         ),
         Knob(
             "dev_weight",
@@ -280,6 +283,7 @@ KNOBS = {
             Count(1, 10**4),
             "packets that one poll takes from the CPU backlog",
             "2.6.12",
+            settle=QUICK_S,
         ),
         Knob(
             "dev_weight_rx_bias",
@@ -288,6 +292,7 @@ KNOBS = {
             Count(1, 100),
             "factor of dev_weight for receiving",
             "4.11",
+            settle=QUICK_S,
         ),
         Knob(
             "netdev_max_backlog",
@@ -296,6 +301,7 @@ KNOBS = {
             Count(1, 10**6),
             "packets that wait in the backlog of a CPU, and in a queue of a tunnel",
             "2.6.12",
+            settle=QUICK_S,
         ),
         Knob(
             "gro_normal_batch",
@@ -304,6 +310,7 @@ KNOBS = {
             Count(1, 1000),
             "packets that GRO collects before it passes them on",
             "5.4",
+            settle=QUICK_S,
         ),
         Knob(
             "netdev_tstamp_prequeue",
@@ -312,6 +319,7 @@ KNOBS = {
             Switch("0", "1"),
             "whether packets get their time stamp before RPS, not on the CPU that it selects",
             "2.6.35",
+            settle=QUICK_S,
         ),
         Knob(
             "skb_defer_max",
@@ -320,6 +328,7 @@ KNOBS = {
             Count(0, 10**6),
             "buffers that wait until the CPU that allocated them frees them",
             "5.19",
+            settle=QUICK_S,
         ),
         Knob(  # before the mask: tables get this size when they are made
             "flow_limit_table_len",
@@ -328,6 +337,7 @@ KNOBS = {
             Count(1, 2**20, power=True),
             "entries of the flow limit of CPUs whose bit of flow_limit_cpu_bitmap is set later",
             "3.11, CONFIG_NET_FLOW_LIMIT",
+            settle=QUICK_S,
         ),
         Knob(
             "flow_limit_cpu_bitmap",
@@ -336,6 +346,7 @@ KNOBS = {
             Mask(),
             "CPUs that drop packets of large flows while their backlog is half full",
             "3.11, CONFIG_NET_FLOW_LIMIT",
+            settle=QUICK_S,
         ),
     )
 }

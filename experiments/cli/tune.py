@@ -173,10 +173,11 @@ def _summary(state: TuneState) -> str:
     asked = state.asked
     timing = tune_plan.timing_of(asked)
     first = tune_plan.costs_of(asked).of(len(state.arms))
+    settle = f"{'at most ' if state.by_change else ''}{timing.settle:g}"
     lines = [
         f"configurations  {len(state.arms)}, at most {100 * AIMS.eps:g} % below the best",
         f"replicas        {asked.replicas[0]} (path {asked.paths[0]}), traffic {asked.traffic}",
-        f"time            {state.minutes:g} min; each {timing.settle:g} + {timing.window:g} s, about "
+        f"time            {state.minutes:g} min; each {settle} + {timing.window:g} s, at most "
         f"{first:.0f} s for all of them",
         f"decided by      {state.by}",
         f"seed            {asked.seed}",

@@ -47,19 +47,32 @@ _LEASE_S = 7200
 
 
 class Timing(NamedTuple):
-    """Seconds of a window, of the settling before it, and of traffic before the first one."""
+    """Seconds of a window, of the settling before it, and of traffic before the first one.
+
+    `settles` are the settle times of the windows of one episode, where they differ; `settle` is the longest.
+    """
 
     window: float
     settle: float
     warm_up: float = WARM_UP_S
+    settles: Sequence[float] = ()
 
     @property
     def period(self) -> float:
         return self.settle + self.window + BETWEEN_S
 
+    def settle_of(self, number: int) -> float:
+        """The settle time of a window, counted from 0."""
+        return self.settles[number] if self.settles else self.settle
+
+    def at(self, number: int) -> float:
+        """The start of the settling of a window, in seconds after the start of the schedule."""
+        settled = sum(map(self.settle_of, range(number)))
+        return self.warm_up + settled + number * (self.window + BETWEEN_S)
+
     def end(self, windows: int) -> float:
         """The end of the last window, in seconds after the start of the schedule."""
-        return self.warm_up + windows * self.period
+        return self.at(windows)
 
     def traffic(self, windows: int) -> int:
         """Whole seconds that the connections last."""
@@ -132,6 +145,11 @@ def settle_of(configurations: Iterable[Configuration]) -> float:
     return max((knob.settle for knob in differing(configurations)), default=SETTLE_S)
 
 
+def settles_of(base: Configuration, order: Sequence[Configuration]) -> list[float]:
+    """The settle time of each window of an episode, by what changes; before the first one it is `base` (pure)."""
+    return [settle_of(change) for change in zip([base, *order], order, strict=False)]
+
+
 def standing(configurations: Iterable[Configuration]) -> str:
     """Why these cannot be switched under the same connections; empty if they can (pure)."""
     names = [knob.name for knob in differing(configurations) if not knob.live]
@@ -174,8 +192,8 @@ def schedule(
         "windows": [
             {
                 "plan": name,
-                "at": round(timing.warm_up + number * timing.period, 3),
-                "settle": timing.settle,
+                "at": round(timing.at(number), 3),
+                "settle": timing.settle_of(number),
                 "seconds": timing.window,
             }
             for number, name in enumerate(plans)

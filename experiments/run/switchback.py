@@ -66,6 +66,7 @@ def run(
         verdict = Verdict()
         fields.append({
             **_window(what, replicas, kinds, place, window, timing, verdict, episode),
+            "omit": timing.settle_of(number),
             "start": _start(window, episode.began, number, timing),
         })  # fmt: skip
         verdicts.append(verdict)
@@ -112,7 +113,6 @@ def _measured(
     fields = {
         "method": "switchback",
         "duration": timing.window,
-        "omit": timing.settle,
         "pod_cpu_limit": topology.pod_cpu_limit,
         "machine": described,
         "confounders_before": before,
@@ -197,5 +197,5 @@ def _start(window: WindowResult, began: datetime, number: int, timing: episodes.
 
     The clients connect between `began` and the start of the episode, which takes less than a second.
     """
-    planned = timing.warm_up + number * timing.period
+    planned = timing.at(number)
     return began + timedelta(seconds=planned if window.at is None else window.at)

@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 from analysis import files
 from analysis.limits import parse_all
 from analysis.metrics import METRICS
-from analysis.race import Aims, Race, Standing
+from analysis.race import Aims, Costs, Race, Standing
 from analysis.schema import Machine, Record
 from analysis.tuning import LENGTH, Phase, Step, Tuning
 from experiments.engines import Engine, StackRef, trust
 from experiments.run import arms as candidates
-from experiments.run import attempts, measure, records, switchback
+from experiments.run import attempts, episodes, measure, records, switchback
 from experiments.run import plan as plans
 from experiments.run import tune_state as states
 from experiments.run.arms import Arm
@@ -87,6 +87,7 @@ class Tune:
     failing: dict[str, str] = field(default_factory=dict, init=False)  # arms with the reason
     _failures: Counter[str] = field(default_factory=Counter, init=False)
     _around: list[float] = field(default_factory=list, init=False)
+    _lengths: list[float] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         asked = self.asked
@@ -255,9 +256,10 @@ class Tune:
         block = next_block(self.directory / RACE)
         while (step := self.tuning.step(self.used)) and step.phase == "race":
             names = [self.state.names[arm] for arm in draw.sample(step.arms, len(step.arms))]
+            timing = self._timing(names)
             began = self.clock()
-            made = self._episode(names, block)
-            self._time(self.clock() - began, len(names))
+            made = self._episode(names, block, timing)
+            self._time(self.clock() - began, timing, len(names))
             counts = self._learn(made, names, RACE)
             self._keep()
             key = next(record for record in made if record.configuration == _key(names))
@@ -272,7 +274,16 @@ class Tune:
             arm = self.tuning.standing.recommended
             self._keep(planned=self.tuning.planned, recommended=self.state.names[arm])
 
-    def _episode(self, names: Sequence[str], block: int) -> list[Record]:
+    def _timing(self, names: Sequence[str]) -> episodes.Timing:
+        """The windows of an episode in this order."""
+        timing = timing_of(self.asked)
+        if not self.state.by_change:
+            return timing
+        known = {one.name: one.arm.configuration for one in self.state.arms}
+        settles = episodes.settles_of(known[BASELINE], [known[name] for name in names])
+        return timing._replace(settles=settles)
+
+    def _episode(self, names: Sequence[str], block: int, timing: episodes.Timing) -> list[Record]:
         asked = self.asked
         places = [
             measure.Place(block, block * _ORDERS + number, asked.seed, self.state.digest)
@@ -282,7 +293,7 @@ class Tune:
             [self._what(name) for name in names],
             _key(names),
             replicas=asked.replicas[0],
-            timing=timing_of(asked),
+            timing=timing,
             places=places,
             on=self._machine,
             base=self._what(BASELINE),
@@ -293,11 +304,12 @@ class Tune:
             records.write(self.directory / RACE / RECORDS, name, record)
         return made
 
-    def _time(self, seconds: float, windows: int) -> None:
-        """Learn how long an episode takes beside its windows."""
-        costs = self.tuning.costs
-        self._around.append(max(0.0, seconds - windows * costs.window))
-        self.tuning.costs = costs._replace(episode=statistics.median(self._around))
+    def _time(self, seconds: float, timing: episodes.Timing, windows: int) -> None:
+        """Learn how long a window takes, and an episode beside its windows."""
+        spent = timing.end(windows) - timing.warm_up
+        self._lengths.append(spent / windows)
+        self._around.append(max(0.0, seconds - spent))
+        self.tuning.costs = Costs(statistics.median(self._around), statistics.median(self._lengths))
 
     def _combine(self, race: Race) -> list[int]:
         """Pairs of what helped so far, which join the race."""
@@ -340,10 +352,12 @@ class Tune:
     def _sweep(self) -> Sweep:
         """The confirmation as a sweep on the same stack."""
         asked = self.asked
+        names = (BASELINE, self.state.recommended or BASELINE)
         update = {
-            "configurations": (BASELINE, self.state.recommended),
+            "configurations": names,
             "blocks": self.state.planned,
             "window": LENGTH * asked.window,
+            **({"settle": self._timing(names).settles[1]} if self.state.by_change else {}),
         }
         made = plans.make(
             asked.model_copy(update=update),

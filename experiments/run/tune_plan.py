@@ -55,7 +55,8 @@ def plan(
         reasons = "; ".join(f"{name} {why}" for name, why in why_not.items() if why)
         raise InvalidInput(f"configurations: nothing races against the baseline: {reasons}")
     racing = [arm.configuration for arm in fit]
-    if "settle" not in given:
+    by_change = "settle" not in given
+    if by_change:
         given = {**given, "settle": episodes.settle_of(racing)}
     asked = _asked(given, [arm.name for arm in fit])
     why = episodes.standing(racing) or episodes.cannot(asked, state, target.steered(state))
@@ -73,6 +74,7 @@ def plan(
         minutes=minutes,
         by=by,
         generated=not chosen,
+        by_change=by_change,
         arms=tuple(map(Kept.of, fit)),
         left_out=tuple((name, why) for name, why in why_not.items() if why),
     )

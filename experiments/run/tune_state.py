@@ -64,6 +64,7 @@ class Joined(NamedTuple):
 class TuneState(BaseModel):
     """A tuning. The baseline is the first arm.
 
+    `by_change`: each window settles as long as its change needs; the option `settle` is the longest.
     `left_out` are arms with the reason. `used` is in seconds. `planned` is the number of episodes that
     confirm `recommended`; None while the race lasts.
     """
@@ -75,6 +76,7 @@ class TuneState(BaseModel):
     minutes: Annotated[float, Field(gt=0, le=MOST_MINUTES, allow_inf_nan=False)]
     by: _Words
     generated: bool
+    by_change: bool = False
     examined: bool = False
     arms: tuple[Kept, ...]
     left_out: tuple[tuple[str, _Words], ...] = ()

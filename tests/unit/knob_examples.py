@@ -33,7 +33,7 @@ EXAMPLES = {
     "rps_default_mask": Example("0", "first", "1"),
     "rps_sock_flow_entries": Example("0", 64, "64"),
     "netdev_budget": Example("300", 600, "600"),
-    "netdev_budget_usecs": Example("8000", 4000, "4000"),
+    "netdev_budget_usecs": Example("8000", 16000, "16000"),
     "dev_weight": Example("64", 128, "128"),
     "dev_weight_rx_bias": Example("1", 2, "2"),
     "netdev_max_backlog": Example("1000", 4000, "4000"),

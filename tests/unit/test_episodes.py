@@ -231,13 +231,26 @@ def test_an_answer_must_be_readable(windows: int, pairs: int, read: bool) -> Non
 
 
 def test_the_settle_time_is_the_longest_of_the_knobs_that_differ() -> None:
-    def merging(name: str, word: str) -> configurations.Configuration:
-        return configurations.Configuration.model_validate({"name": name, "nic": {"gro": word}})
+    def own(name: str, word: str) -> configurations.Configuration:
+        threads = {"gro": "on", "threaded": word}
+        return configurations.Configuration.model_validate({"name": name, "nic": threads})
 
     baseline, rfs = (configurations.load()[name] for name in ("baseline", "rfs"))
-    steering, gro = KNOBS["rps_flow_cnt"].settle, KNOBS["gro"].settle
-    assert steering < gro
+    steering, threads = KNOBS["rps_flow_cnt"].settle, KNOBS["threaded"].settle
+    assert steering < threads
     assert episodes.settle_of([baseline, rfs]) == steering
-    assert episodes.settle_of([baseline, rfs, merging("a", "on")]) == gro
-    assert episodes.settle_of([merging("a", "off"), merging("b", "on")]) == gro
-    assert episodes.settle_of([merging("a", "on"), merging("b", "on")]) <= steering
+    assert episodes.settle_of([baseline, rfs, own("a", "on")]) == threads
+    assert episodes.settle_of([own("a", "off"), own("b", "on")]) == threads
+    assert episodes.settle_of([own("a", "on"), own("b", "on")]) <= steering
+
+
+def test_a_window_settles_for_what_changes_before_it() -> None:
+    def own(**parts: dict[str, Any]) -> configurations.Configuration:
+        return configurations.Configuration.model_validate({"name": "own", **parts})
+
+    baseline, budget = own(), own(machine={"netdev_budget": 600})
+    threaded = own(nic={"gro": "on", "threaded": "on"})
+    quick, slow = KNOBS["netdev_budget"].settle, KNOBS["threaded"].settle
+    assert quick < KNOBS["gro"].settle < slow
+    order = [budget, baseline, threaded, budget]
+    assert episodes.settles_of(baseline, order) == [quick, quick, slow, slow]

@@ -176,17 +176,17 @@ def test_many_pairs_in_short_windows_are_told() -> None:
 
 def test_configurations_settle_as_long_as_the_knobs_that_differ_need(tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
-    file.write_text("merging: {nic: {gro: on}}")
-    steering, gro = KNOBS["rps_cpus"].settle, KNOBS["gro"].settle
-    with_gro = {"configurations": "baseline,merging", "own": str(file)}
-    found = [planned()[0], planned(**with_gro)[0], planned(**with_gro, settle=steering)[0]]
-    assert [plan.settle for plan in found] == [steering, gro, steering]
+    file.write_text("merging: {nic: {gro: on, threaded: on}}")
+    steering, threads = KNOBS["rps_cpus"].settle, KNOBS["threaded"].settle
+    with_threads = {"configurations": "baseline,merging", "own": str(file)}
+    found = [planned()[0], planned(**with_threads)[0], planned(**with_threads, settle=steering)[0]]
+    assert [plan.settle for plan in found] == [steering, threads, steering]
     for plan in found:
         given = options.given(plan.asked)
         assert matrix.plan(given).digest == plan.digest
     assert "--settle" not in options.words(found[0].asked)
     assert [options.words(plan.asked)[-2:] for plan in found[1:]] == [
-        ["--settle", f"{gro:g}"],
+        ["--settle", f"{threads:g}"],
         ["--settle", f"{steering:g}"],
     ]
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -43,6 +44,7 @@ SCHEMA = json.loads((Path(schema.__file__).parent / "record.schema.json").read_t
 DATA = Path(__file__).parent / "data"
 NAMES = ("rfs", "baseline", "rps")
 TIMING = Timing(0.4, 0.1)
+SETTLES = (0.1, 0.3, 0.2)
 SERVERS = {1: 71, 2: 72}
 READ = procstat.CounterSample.read
 
@@ -197,10 +199,10 @@ def whats(kind: str = STREAMS) -> list[Measurement]:
     ]
 
 
-def measured(pairs: int = 2, kind: str = STREAMS) -> dict[str, Record]:
+def measured(pairs: int = 2, kind: str = STREAMS, timing: Timing = TIMING) -> dict[str, Record]:
     """The records of an episode by configuration, as they are written and read back."""
     places = [Place(3, 10 + number, 7, "abc", 2) for number in range(len(NAMES))]
-    made = switchback.run(whats(kind), "baseline", replicas=pairs, timing=TIMING, places=places)
+    made = switchback.run(whats(kind), "baseline", replicas=pairs, timing=timing, places=places)
     for record in made:
         jsonschema.validate(json.loads(record.model_dump_json()), SCHEMA)
     return {one.configuration: Record.model_validate_json(one.model_dump_json()) for one in made}
@@ -290,6 +292,16 @@ def test_each_window_is_a_record() -> None:
     # the clock of the agent's readings is the node's own, which here began long ago or later
     ahead = [(start - datetime.now(UTC)).total_seconds() for start in starts]
     assert all(-30 < seconds < 30 for seconds in ahead)
+
+
+def test_windows_settle_as_long_as_their_changes_need(lab: Lab) -> None:
+    found = measured(timing=Timing(0.4, 0.3, settles=SETTLES))
+    windows = lab.schedules[0]["windows"]
+    assert [window["settle"] for window in windows] == [*SETTLES]
+    assert [record.omit for record in found.values()] == [*SETTLES]
+    for before, after in pairwise(windows):
+        free = after["at"] - before["at"] - before["settle"] - before["seconds"]
+        assert free == pytest.approx(episodes.BETWEEN_S)
 
 
 def test_a_part_of_a_window_without_all_its_connections_is_left_out() -> None:

@@ -338,6 +338,10 @@ def test_a_value_that_others_write_last_stays_and_is_named_once(tree: Tree) -> N
     mask.write_text("2\n")
 
 
+def edge(at: float) -> Any:
+    return steer.Edge(0, steer.Sample(at, 0, {}), [steer.Reading(at, [], [], "")])
+
+
 @pytest.mark.parametrize(
     ("switched", "first", "last", "words"),
     [
@@ -351,11 +355,14 @@ def test_a_value_that_others_write_last_stays_and_is_named_once(tree: Tree) -> N
 def test_a_window_that_is_not_the_planned_one(
     switched: float, first: float, last: float, words: list[str]
 ) -> None:
-    def edge(at: float) -> Any:
-        return steer.Edge(0, steer.Sample(at, 0, {}), [steer.Reading(at, [], [], "")])
-
     taken = steer.Taken(0, switched, 0, 0, edge(first), edge(last), [], [])
     assert steer.untimely(steer.Window("rps", 0, 0.1, 0.3), taken, 0.02) == words
+
+
+@pytest.mark.parametrize(("switched", "late"), [(0.029, False), (0.031, True)])
+def test_a_slow_switch_may_take_a_tenth_of_the_settle_time(switched: float, late: bool) -> None:
+    taken = steer.Taken(0, switched, 0, 0, edge(0.3), edge(0.6), [], [])
+    assert bool(steer.untimely(steer.Window("rps", 0, 0.3, 0.3), taken, 0.02)) == late
 
 
 def test_a_window_that_is_late_is_spoiled(tree: Tree) -> None:

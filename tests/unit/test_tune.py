@@ -15,12 +15,22 @@ import pytest
 from test_sweep import Engine
 from typer.testing import CliRunner
 
+from agent.knobs import KNOBS
 from analysis.load import load
 from analysis.schema import Pair, Record
 from experiments import cli
 from experiments.engines import choice
-from experiments.run import switchback, tune, tune_answer, tune_plan, tune_state, tune_values
+from experiments.run import (
+    episodes,
+    switchback,
+    tune,
+    tune_answer,
+    tune_plan,
+    tune_state,
+    tune_values,
+)
 from experiments.run.attempts import RunsInvalid
+from experiments.run.episodes import Timing
 from experiments.run.measure import Place
 from experiments.run.sweep import kept_plan
 from experiments.run.tune import Progress, Tune
@@ -47,6 +57,7 @@ class Rig:
         self.refused = {"xps_cpus"}
         self.same = {"veth"}
         self.episodes: list[list[str]] = []
+        self.timings: list[Timing] = []
         self.bad: Callable[[int, str], bool] = lambda *_: False
         self.before: Callable[[], None] = lambda: None
         self.latency: Callable[[str], float] = lambda _: 100.0
@@ -66,7 +77,8 @@ class Rig:
         names = [one.configuration for one in whats]
         self.episodes.append(names)
         timing, places = given["timing"], given["places"]
-        self.now += 1.2 + len(names) * timing.period
+        self.now += 1.2 + timing.end(len(names)) - timing.warm_up
+        self.timings.append(timing)
         level = self.draw.gauss(0, 0.05)
         made = []
         for one, place in zip(whats, places, strict=True):
@@ -187,6 +199,29 @@ def test_the_confirmation_is_a_sweep_of_its_own(rig: Rig) -> None:
     assert found["apply"]
     assert found["undo"]
     assert str(rig.directory / tune_state.ARMS) in found["apply"][0]
+
+
+def test_a_window_settles_as_long_as_its_change_needs_unless_told(rig: Rig) -> None:
+    job = rig.tune(plan("rps,rfs"))
+    job.run()
+    assert {settle for timing in rig.timings for settle in timing.settles} == {
+        KNOBS["rps_cpus"].settle
+    }
+    rig.timings.clear()
+    rig.directory = rig.directory.with_name("all")
+    job = rig.tune(plan())
+    job.run()
+    race = [timing for timing in rig.timings if timing.settles]
+    times = {settle for timing in race for settle in timing.settles}
+    assert min(times) < max(times) <= job.asked.settle
+    assert job.tuning.costs.window < race[0].period
+    made = kept_plan(rig.directory / tune.CONFIRMATION)
+    known = configurations.load(rig.directory / tune_state.ARMS)
+    assert made.settle == episodes.settle_of([known[name] for name in made.configurations])
+    rig.timings.clear()
+    rig.directory = rig.directory.with_name("fixed")
+    rig.tune(plan("rps,rfs", settle=0.5)).run()
+    assert {(timing.settle, timing.settles) for timing in rig.timings} == {(0.5, ())}
 
 
 def test_where_nothing_helps_the_baseline_is_kept_without_confirmation(rig: Rig) -> None:
