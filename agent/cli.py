@@ -19,6 +19,7 @@ from typing import Any
 from agent.errors import BAD_PLAN, CANNOT, FAILED, SteerError, explain, shortened
 from agent.files import MAX_TEXT, opened, read_json, read_to_end
 from agent.machine import Machine
+from agent.observe import observe
 from agent.plan import Plan, parse_plan
 from agent.restore import restore, restore_all
 from agent.show import show
@@ -26,7 +27,7 @@ from agent.signals import Signals
 from agent.starting import Driver
 from agent.switchback import switchback
 from agent.transaction import apply, preview
-from agent.verify import verify
+from agent.verify import saved_plan, verify
 from agent.watchdog import stand_watch
 
 BACK = ("restore", "watch", "switchback")  # verbs whose warnings also go to stderr
@@ -73,10 +74,19 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     )
     verbs.add_parser("apply", parents=[planned], help="apply the plan")
     verbs.add_parser("preview", parents=[planned], help="print what apply would write")
+    saved = argparse.ArgumentParser(add_help=False)
+    saved.add_argument("--saved", action="store_true", help="use the plan that was applied last")
     verb = verbs.add_parser(
-        "verify", parents=[planned], help="compare the machine with the plan; write no steering"
+        "observe",
+        parents=[planned, saved],
+        help="print counters and settings of the devices of the plan; write nothing",
     )
-    verb.add_argument("--saved", action="store_true", help="use the plan that was applied last")
+    verb.add_argument("--seconds", type=float, default=20.0)
+    verb = verbs.add_parser(
+        "verify",
+        parents=[planned, saved],
+        help="compare the machine with the plan; write no steering",
+    )
     verb.add_argument("--renew", action="store_true", help="renew the lease if nothing has drifted")
     verb = verbs.add_parser(
         "switchback",
@@ -133,7 +143,15 @@ def dispatch(
         plan = None if options.saved else read_plan(options.plan, options.owner)
     owner = plan.owner if plan else options.owner
     if owner is None:
-        raise SteerError("verify: give a plan or --owner", BAD_PLAN)
+        raise SteerError(f"{options.verb}: give a plan or --owner", BAD_PLAN)
+    if options.verb == "observe":
+        if plan is None:
+            snapshot = machine.store.load(owner)
+            if snapshot is None:
+                raise SteerError(f"observe: owner {owner} steers nothing here: give a plan", CANNOT)
+            plan = saved_plan(machine, snapshot)
+        with signals.at_once():
+            return observe(machine, plan, options.seconds), []
     done = verify(machine, owner, plan, options.renew)
     return done, [item["message"] for item in done["drift"]]
 

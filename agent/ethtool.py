@@ -17,7 +17,7 @@ from typing import NamedTuple, Union
 from agent.codecs import REQUESTED as REQUESTED_TEXT
 from agent.knobs import EthtoolFeature, EthtoolQueues
 
-SIOCGIFNAME, SIOCETHTOOL = 0x8910, 0x8946  # linux/sockios.h
+SIOCGIFNAME, SIOCETHTOOL, SIOCGSKNS = 0x8910, 0x8946, 0x894C  # linux/sockios.h
 GDRVINFO, GSTRINGS, GSSET_INFO, GFEATURES, SFEATURES = 0x03, 0x1B, 0x37, 0x3A, 0x3B
 GCHANNELS, SCHANNELS = 0x3C, 0x3D
 SS_FEATURES = 4  # the set of strings with the names of the features
@@ -40,6 +40,10 @@ class Ethtool:
     def __init__(self, file: int) -> None:
         self._file = file
         self._names: list[str] = []
+
+    def namespace(self) -> int:
+        """A descriptor of the network namespace."""
+        return fcntl.ioctl(self._file, SIOCGSKNS)
 
     def has(self, index: int, access: Access) -> bool:
         """Whether this kernel has the feature, or this device a number of queues that can be set."""

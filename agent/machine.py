@@ -95,9 +95,21 @@ class Machine:
 
     def sock_diag(self, pid: int) -> SockDiag:
         """What can be asked about connections in the network namespace of a process."""
+        with opened(f"/proc/{pid}/ns/net", os.O_RDONLY) as inside:
+            return self._sock_diag(inside)
+
+    def sock_diag_in(self, namespace: Namespace) -> SockDiag:
+        """The same of a network namespace."""
+        inside = namespace.ethtool.namespace()
+        try:
+            return self._sock_diag(inside)
+        finally:
+            os.close(inside)
+
+    @staticmethod
+    def _sock_diag(inside: int) -> SockDiag:
         kernel = Kernel()
-        paths = ("/proc/thread-self/ns/net", f"/proc/{pid}/ns/net")
-        with opened(paths[0], os.O_RDONLY) as home, opened(paths[1], os.O_RDONLY) as inside:
+        with opened("/proc/thread-self/ns/net", os.O_RDONLY) as home:
             try:
                 kernel.enter(inside)
                 return SockDiag()

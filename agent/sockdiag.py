@@ -1,7 +1,7 @@
 """TCP connections of a network namespace, by NETLINK_SOCK_DIAG; see sock_diag(7).
 
-A netlink socket belongs to the namespace in which it was made, wherever its process goes. What is asked
-here takes no lock of a connection. /proc/net/tcp has the same, but each read of it walks the
+A netlink socket belongs to the namespace in which it was made, wherever its process goes. Only `received`
+takes the lock of a connection. /proc/net/tcp has the same as the others, but each read of it walks the
 machine's whole table of connections, which takes milliseconds.
 """
 
@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from typing import NamedTuple
 
 _NETLINK_SOCK_DIAG = 4
@@ -21,9 +22,12 @@ ESTABLISHED = 1
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 _U32, _SEQUENCE = struct.Struct("=I"), 8  # nlmsg_len; offset of nlmsg_seq
 _MESSAGE = struct.Struct("=BBBB48sIIIII")  # inet_diag_msg
+_ATTRIBUTE = struct.Struct("=HH")  # rtattr
 _OLD_REQUEST = struct.Struct("=BBBB48sII")  # inet_diag_req: asks for both families at once
 _ONE_REQUEST = struct.Struct("=BBBxI48s")  # inet_diag_req_v2
 _LARGEST = 1 << 16
+_INFO = 2  # INET_DIAG_INFO: a struct tcp_info (linux/tcp.h)
+_BYTES_RECEIVED, _U64 = 128, struct.Struct("=Q")  # offset of tcpi_bytes_received, Linux 4.1
 
 
 class Connection(NamedTuple):
@@ -51,14 +55,20 @@ class SockDiag:
 
     def established(self) -> list[Connection]:
         """All that are established; walks the machine's whole table."""
-        body = _OLD_REQUEST.pack(0, 0, 0, 0, bytes(48), 1 << ESTABLISHED, 0)
+        return [row for answer in self._dump(0) for row in connections([answer])[0] if row]
+
+    def received(self) -> dict[bytes, int]:
+        """The bytes that each established connection has received, by its identity; takes their locks."""
+        return {k: v for answer in self._dump(1 << _INFO - 1) for k, v in bytes_of(answer).items()}
+
+    def _dump(self, extensions: int) -> Iterator[bytes]:
+        body = _OLD_REQUEST.pack(0, 0, 0, extensions, bytes(48), 1 << ESTABLISHED, 0)
         self._ask(framed(_ALL_FAMILIES, body, _DUMP))
-        found: list[Connection] = []
         ended = False
         while not ended:
-            rows, ended = connections([self._answer()])
-            found += [row for row in rows if row]
-        return found
+            answer = self._answer()
+            yield answer
+            ended = connections([answer])[1]
 
     def look_up(self, messages: bytes) -> list[bytes]:
         """The kernel's answers, not parsed, to messages of one length: one for each of them."""
@@ -99,20 +109,39 @@ def framed(kind: int, body: bytes, flags: int = 0) -> bytes:
 def connections(answers: list[bytes]) -> tuple[list[Connection | None], bool]:
     """The connections of answers, None for one that does not exist; whether they are all (pure)."""
     found: list[Connection | None] = []
-    for answer in answers:
-        at = 0
-        while at + _HEADER.size <= len(answer):
-            length, kind, *_ = _HEADER.unpack_from(answer, at)
-            body = answer[at + _HEADER.size : at + length]
-            at += max(length + 3 & ~3, _HEADER.size)
-            if kind == _DONE:
-                return found, True
-            if kind == _ERROR:
-                code = -int.from_bytes(body[:4], sys.byteorder, signed=True)
-                if code not in (errno.ENOENT, errno.ESTALE):
-                    raise OSError(code, f"sock_diag: {os.strerror(code)}")
-                found.append(None)
-            elif len(body) >= _MESSAGE.size:
-                family, state, _, _, identity, _, waiting, _, _, inode = _MESSAGE.unpack_from(body)
-                found.append(Connection(inode, state, waiting, family, identity))
+    for kind, body in (message for answer in answers for message in _messages(answer)):
+        if kind == _DONE:
+            return found, True
+        if kind == _ERROR:
+            code = -int.from_bytes(body[:4], sys.byteorder, signed=True)
+            if code not in (errno.ENOENT, errno.ESTALE):
+                raise OSError(code, f"sock_diag: {os.strerror(code)}")
+            found.append(None)
+        elif len(body) >= _MESSAGE.size:
+            family, state, _, _, identity, _, waiting, _, _, inode = _MESSAGE.unpack_from(body)
+            found.append(Connection(inode, state, waiting, family, identity))
     return found, False
+
+
+def bytes_of(answer: bytes) -> dict[bytes, int]:
+    """The bytes that connections have received, by their identity, where the kernel tells (pure)."""
+    found = {}
+    for _, body in _messages(answer):
+        at = _MESSAGE.size
+        while at + _ATTRIBUTE.size <= len(body):
+            size, kind = _ATTRIBUTE.unpack_from(body, at)
+            value = body[at + _ATTRIBUTE.size : at + size]
+            if kind == _INFO and len(value) >= _BYTES_RECEIVED + _U64.size:
+                identity = _MESSAGE.unpack_from(body)[4]
+                (found[identity],) = _U64.unpack_from(value, _BYTES_RECEIVED)
+            at += max(size + 3 & ~3, _ATTRIBUTE.size)
+    return found
+
+
+def _messages(answer: bytes) -> Iterator[tuple[int, bytes]]:
+    """The kind and the body of each message of an answer."""
+    at = 0
+    while at + _HEADER.size <= len(answer):
+        length, kind, *_ = _HEADER.unpack_from(answer, at)
+        yield kind, answer[at + _HEADER.size : at + length]
+        at += max(length + 3 & ~3, _HEADER.size)

@@ -114,6 +114,20 @@ class _Window(BaseModel):
     spoiled: list[_Spoiled]
 
 
+class _Traffic(BaseModel):
+    role: str
+    namespace: str | None
+    device: str
+    rx_bytes: int
+    rx_packets: int
+    rx_dropped: int
+
+
+class _Flows(BaseModel):
+    namespace: str | None
+    received: list[Annotated[int, Field(gt=0)]]
+
+
 class _Answer(BaseModel):
     """The used parts of the agent's answers; other versions may have more keys."""
 
@@ -134,6 +148,11 @@ class _Answer(BaseModel):
     start: float = 0
     windows: list[_Window] = []
     plans: dict[str, _Answer] = {}
+    edges: list[_Edge] = []
+    plan: dict[str, Any] = {}
+    traffic: list[_Traffic] = []
+    flows: list[_Flows] = []
+    cpu_seconds: float = 0
 
 
 _REPORT = ("sock_flow_entries", "queues", "drift", "warnings")
@@ -141,6 +160,7 @@ _ALWAYS = {
     "apply": _REPORT,
     "verify": _REPORT,
     "preview": ("changes", "warnings"),
+    "observe": ("queues", "devices", "cpus", "edges", "plan", "traffic", "flows", "cpu_seconds"),
     "switchback": ("start", "plans", "windows"),
     "show": ("sock_flow_entries", "queues", "snapshots"),
 }

@@ -33,6 +33,9 @@ class Connections(SockDiag):
         rows = (line.split() for line in read_text(self._file).splitlines())
         return [Connection(int(inode), 1, int(size), 2, b"") for inode, size in rows]
 
+    def received(self) -> dict[bytes, int]:
+        return {str(one.inode).encode(): one.waiting for one in self.established()}
+
     def look_up(self, messages: bytes) -> list[bytes]:
         count = len(messages) // len(request([Connection(0, 0, 0, 0, b"")]))
         found = [answer(one.inode, one.waiting) for one in self.established()]
@@ -158,6 +161,9 @@ class Imitation(Machine):
 
     def sock_diag(self, pid: int) -> SockDiag:
         return Connections(self.root / f"proc/{pid}/connections")
+
+    def sock_diag_in(self, namespace: Namespace) -> SockDiag:
+        return Connections(namespace.net.parent / "connections")
 
     def _inode(self, namespace: Path) -> str:
         return read_text(namespace / "cookie").strip()

@@ -336,3 +336,12 @@ for _file, _text in (
         around=_populated,
         plain=True,
     )
+    add(
+        f"what the agent observes in {_file.rpartition('/')[2]}",
+        verb("observe", "--seconds", "0", "--plan", json.dumps(PLANS["baseline"])),
+        text_like([_text]),
+        _text,
+        file=_file,
+        around=_populated,
+        plain=True,
+    )
