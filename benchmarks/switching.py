@@ -46,7 +46,6 @@ NAMES = ("baseline", "rps", "rfs", "rps-plus", "rfs-plus", "pipeline")
 EPISODES, SETTLE, WINDOW, STEADY, SEED = 12, 0.1, 0.3, 0.7, 7
 ACCURACY_WINDOWS = 60
 AT_ONCE = 0.0002  # seconds
-BYTES_RECEIVED = 128  # offset of tcpi_bytes_received in struct tcp_info (linux/tcp.h)
 
 
 def built_in() -> dict[str, Configuration]:
@@ -297,14 +296,7 @@ def bytes_received(diag: sockdiag.SockDiag, connection: sockdiag.Connection) -> 
     head = struct.pack("=BBBxI", connection.family, socket.IPPROTO_TCP, 1 << 1, 0xFFF)
     body = head + connection.identity
     (answer,) = diag.look_up(sockdiag.framed(sockdiag.BY_FAMILY, body))
-    at = 16 + 72
-    while at < len(answer):
-        size, kind = struct.unpack_from("=HH", answer, at)
-        if kind == 2:  # INET_DIAG_INFO
-            value: int = struct.unpack_from("=Q", answer, at + 4 + BYTES_RECEIVED)[0]
-            return value
-        at += size + 3 & ~3
-    raise ValueError("the kernel sent no tcp_info")
+    return sockdiag.bytes_of(answer)[connection.identity]
 
 
 def with_gro(state: StackSettings, word: str) -> dict[str, Any]:

@@ -59,6 +59,30 @@ def plan(
     }
 
 
+def replanned(document: Mapping[str, Any], configuration: Configuration) -> dict[str, Any]:
+    """The plan that brings the devices of another plan to `configuration`."""
+    devices = [
+        Device(
+            rule["role"],
+            tuple(rule["devices"]),
+            rule.get("namespace"),
+            rule.get("pod"),
+            rule.get("generation"),
+            bool(rule.get("optional")),
+        )
+        for rule in document["rules"]
+    ]
+    return plan(
+        configuration,
+        owner=document["owner"],
+        devices=devices,
+        cores=document.get("cores"),
+        queue_core=document.get("queue_core"),
+        queue_cores=document.get("queue_cores") or (),
+        lease_seconds=document.get("lease_seconds"),
+    )
+
+
 def _machine(knobs: Mapping[str, str | int]) -> dict[str, Any]:
     """The machine's settings. A plan is part of a stack's state, so the keys of the first version stay."""
     first = {old: knobs.get(name) for old, name in MACHINE_ALIASES.items()}

@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from experiments import VERSION, signals
-from experiments.cli import history, hook, machine, results, stacks, sweep, tune
+from experiments.cli import advise, history, hook, machine, results, stacks, sweep, tune
 from experiments.cli.terminal import Group, complain, pasted, show
 from infra.errors import CANNOT, Refusal, leave
 
@@ -65,6 +65,7 @@ stacks.register(app)
 results.register(app)
 history.register(app)
 machine.register(app)
+advise.register(machine.nodes)
 
 
 def main() -> None:

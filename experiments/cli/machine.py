@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 nodes = typer.Typer(
     cls=terminal.Group,
-    help="Show, preview, apply or restore settings of this node, without any experiment.",
+    help="Show, preview, apply or restore settings of this node, or advise which to race.",
     no_args_is_help=True,
 )
 

@@ -45,6 +45,11 @@ def show(namespaces: Sequence[str] = (PODS,), root: Path = Path("/")) -> dict[st
     return {**answer, "kept_by": asdict(health) if health else None}
 
 
+def observe(choice: Choice, seconds: float) -> dict[str, Any]:
+    """Counters of so many seconds and settings of the devices of a choice; writes nothing."""
+    return calls.call("observe", f"--seconds={seconds}", plan=planned(choice))
+
+
 def planned(choice: Choice) -> dict[str, Any]:
     """The plan of a choice; refuses an unknown configuration."""
     _check_owner(choice.owner)

@@ -14,6 +14,7 @@ from agent.knobs import KNOBS, MACHINE
 from infra.configurations import ROLES, Configuration
 
 ENTRIES = 32768
+STAGES = 3  # as many cores have all arms
 # Of a joined name; longer ones get a number.
 LONGEST = 60
 
@@ -84,7 +85,7 @@ def candidates(cores: int) -> list[Arm]:
         ("stages-pod", "the pods on the last cores", _stages(pod="last")),
         ("stages-nic", "the NIC's packets on the last cores", _stages(nic="last")),
         *([("stages-3", "NIC, overlay and pods on different cores",
-            _stages(nic="first", overlay="middle", pod="last"))] if cores > 2 else []),
+            _stages(nic="first", overlay="middle", pod="last"))] if cores >= STAGES else []),
         *_switches("gro", ("nic", "overlay", "pod"), "GRO"),
         *_switches("tx-checksum-ip-generic", ("overlay",), "checksum offload"),
         *_switches("tx-udp_tnl-segmentation", ("nic",), "tunnel segmentation"),

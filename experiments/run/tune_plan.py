@@ -81,7 +81,7 @@ def plan(
 
 
 def chosen(words: str) -> list[Arm]:
-    """The user's arms: names of configurations, or a file of them; the baseline first.
+    """The user's arms: names of configurations or of generated arms, or a file; the baseline first.
 
     Raises `InvalidInput` for an unknown name.
     """
@@ -90,10 +90,12 @@ def chosen(words: str) -> list[Arm]:
     names = [*known] if is_file else [word.strip() for word in words.split(",") if word.strip()]
     if is_file:
         names = [name for name in names if name not in configurations.load()]
+    every = {arm.name: arm for arm in candidates.candidates(candidates.STAGES)}
+    every |= {name: candidates.of(one) for name, one in known.items()}
     for name in names:
-        if name not in known:
-            raise InvalidInput(f"configurations: {name!r} is unknown (known: {', '.join(known)})")
-    arms = [candidates.of(known[name]) for name in dict.fromkeys(names) if name != BASELINE]
+        if name not in every:
+            raise InvalidInput(f"configurations: {name!r} is unknown (known: {', '.join(every)})")
+    arms = [every[name] for name in dict.fromkeys(names) if name != BASELINE]
     arms = [arm for arm in arms if arm.settings]
     if not arms:
         raise InvalidInput("configurations: nothing races against the baseline: name one or more")

@@ -92,6 +92,7 @@ LAB: dict[str, str | None] = {
     "./steerlab destroy -s X": "./steerlab destroy -s rfs-plus-16",
     "./steerlab destroy --lab": None,
     "./steerlab nodes show": None,
+    "./steerlab nodes advise": f"./steerlab nodes advise --seconds 1 {ONLY}",
     "./steerlab nodes apply rfs-plus": f"./steerlab nodes apply rfs-plus {ONLY}",
     "./steerlab nodes restore": None,
     "./steerlab nodes restore --owner X": "./steerlab nodes restore --owner rfs-plus-16/server",

@@ -17,7 +17,7 @@ from experiments.host import calls
 from experiments.host.lock import Busy
 from infra import config, untrusted
 from infra.commands import command
-from infra.errors import Refusal
+from infra.errors import PrerequisiteMissing, Refusal
 from infra.lab import claim, layout, removal
 from infra.lab.layout import Pair
 from infra.lab.plan import owner
@@ -59,6 +59,15 @@ def refuse_lost(stack: str) -> None:
             f"stack {stack} has no state here, but the lab of {stands} exists on this machine: "
             f"{command('destroy', '--lab')} (a sweep: {command('sweep', '--resume', '--out')} DIR)"
         )
+
+
+def observe(seconds: float) -> dict[str, Any]:
+    """Counters of so many seconds and settings of the server's node of the lab that is up; writes nothing."""
+    stands = lab()
+    if stands is None:
+        raise PrerequisiteMissing("there is no lab on this machine: ./steerlab up -s STACK")
+    server, _ = layout.nodes(stands.stack)
+    return calls.call("observe", f"--seconds={seconds}", "--saved", "--owner", owner(server))
 
 
 def take_away(stands: Lab) -> dict[str, Any]:
