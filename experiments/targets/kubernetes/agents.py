@@ -11,6 +11,7 @@ from typing import Any
 from agent.archive import archive, digest
 from experiments.host import calls
 from experiments.targets.kubernetes.shell import Answer, PodShell, Shell, SshShell, run
+from infra.commands import quoted
 from infra.errors import PrerequisiteMissing, Refusal
 from infra.kubernetes import agent as pods
 from infra.kubernetes.access import CALL_S, connect, explained
@@ -182,11 +183,52 @@ def apply_over_ssh(guard: Finalizer, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def restore(guard: Finalizer) -> dict[str, Any]:
-    """Restore a node: over SSH, or by a Job."""
-    owner = Names(guard.stack).owner(guard.node)
-    if guard.ssh:
-        return verb(SshShell(guard.address, guard.ssh), "restore", "--owner", owner)
-    return _by_job(guard, ["restore", "--owner", owner])
+    """Restore a node: over SSH, or by a Job. A node that needs no restore is a warning in the answer."""
+    names = Names(guard.stack)
+    words = ("restore", "--owner", names.owner(guard.node))
+    if not guard.ssh:
+        return _not_restored(guard, GONE) if _is_gone(guard) else _by_job(guard, words)
+    try:
+        return verb(SshShell(guard.address, guard.ssh), *words)
+    except PrerequisiteMissing:
+        if _state_of(guard) is not None:
+            raise
+        return _not_restored(guard, GONE)
+
+
+GONE = "it is no longer a node of the cluster; if it still runs, it restores itself at the end of its lease"
+
+
+def _not_restored(guard: Finalizer, why: str) -> dict[str, Any]:
+    warning = f"node {guard.node} was not restored: {why}"
+    return {"restored": 0, "failed": [], "left": [], "warnings": [warning]}
+
+
+def _is_gone(guard: Finalizer) -> bool:
+    """Whether a node left the cluster. Raises `PrerequisiteMissing` where no Job can start on it."""
+    state = _state_of(guard)
+    if state not in (None, "True"):
+        raise PrerequisiteMissing(
+            f"node {guard.node} is not Ready and cannot be restored now: repeat the command when it "
+            f"is; if it does not exist any more, first: kubectl delete node {quoted(guard.node)}"
+        )
+    return state is None
+
+
+def _state_of(guard: Finalizer) -> str | None:
+    """The status of the node's condition Ready; None where the cluster has no such node."""
+    from kubernetes.client import CoreV1Api
+
+    api = connect(guard.kubeconfig, guard.context)
+    with explained(f"looking for node {guard.node}"):
+        # with the right to list, which finding the nodes needs too
+        listed = CoreV1Api(api).list_node(
+            field_selector=f"metadata.name={guard.node}", _request_timeout=CALL_S
+        )
+    for node in listed.items:
+        conditions = {one.type: one.status for one in node.status.conditions or []}
+        return str(conditions.get("Ready", "Unknown"))
+    return None
 
 
 def _by_job(guard: Finalizer, words: Sequence[str]) -> dict[str, Any]:
