@@ -25,9 +25,10 @@ from infra.errors import PrerequisiteMissing, Refusal
 
 MOST = 4  # suggestions
 HOT = 0.9  # hot flows and hot pods carry this share of the bytes
-# Idle time of the other cores together, in cores, from which they can take work over: with less, all of them are
-# full. A single flow can only be cut into stages, and the next stage of a full core needs about half a core.
-SPARE, SPARE_FOR_ONE = 0.05, 0.5
+# Time of the other cores, together, in cores. Softirqs interrupt applications, so what is not softirq time is room
+# for more of them; with less than SPARE idle time applications pay for it. A single flow can only be cut into stages,
+# and the next stage of a full core needs about half a core.
+ROOM, SPARE, SPARE_FOR_ONE = 0.2, 0.05, 0.5
 # Flows for each core: with fewer, the hash rarely spreads them evenly; with more, it nearly always does.
 FEW, MANY = 1.5, 5
 # Of the packets dropped by full backlogs, and of the softirqs that ran out of budget.
@@ -87,6 +88,13 @@ class Reading:
     def spare(self) -> float:
         """Idle time of all cores but the full one, in cores."""
         return sum(idle for core, idle in self.work.idle.items() if core != self.work.full) / 100
+
+    @property
+    def room(self) -> float:
+        """Time of all cores but the full one that is not softirq time, in cores."""
+        return (
+            sum(100 - soft for core, soft in self.work.soft.items() if core != self.work.full) / 100
+        )
 
     @property
     def hot_pods(self) -> list[str]:
@@ -178,15 +186,17 @@ def _steering(reading: Reading) -> tuple[str, list[str]]:
         if reading.has_off(role) and not (reading.emulates and (role, "gro") in EMULATED)
     ]
     why = f"{core} is full with softirq work"
-    if reading.spare < SPARE:
-        return f"{why}, and the other cores have no idle time", offloads
+    if reading.room < ROOM:
+        return f"{why}, and so are all others", offloads
     if flows == 1 and reading.spare < SPARE_FOR_ONE:
         return (
             f"{why} of one flow: steering cannot spread it, and its next stage needs more than the "
             f"{reading.spare:.1f} cores that are idle"
         ), offloads
-    ranked = _ranked(flows / len(reading.cores))
-    return f"{why}, while {reading.spare:.1f} other cores are idle", [*offloads, *ranked]
+    others = f"while {reading.spare:.1f} other cores are idle"
+    if reading.spare < SPARE:
+        others = "and no other core is idle, so applications pay for what is moved"
+    return f"{why}, {others}", [*offloads, *_ranked(flows / len(reading.cores))]
 
 
 def _ranked(flows_per_core: float) -> Sequence[str]:

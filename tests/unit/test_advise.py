@@ -110,7 +110,7 @@ def test_one_flow_is_cut_into_stages_where_another_core_is_idle() -> None:
     [
         ([IDLE, IDLE], "no core is full"),
         ([APPLICATION, IDLE], "user time"),
-        ([FULL, (0, 0, 1900, 60, 0, 0, 40)], "no idle time"),
+        ([FULL, FULL], "so are all others"),
     ],
 )
 def test_a_node_that_steering_cannot_help_is_left_alone(cores: Any, why: str) -> None:
@@ -120,6 +120,12 @@ def test_a_node_that_steering_cannot_help_is_left_alone(cores: Any, why: str) ->
     assert why in found["why"]
     assert found["command"] == ""
     assert "leave it" in advise.text(found)
+
+
+def test_work_that_only_applications_can_make_room_for_is_raced_with_a_warning() -> None:
+    found = advise.advise(reading([FULL, APPLICATION]))
+    assert found.arms[0][0].name == "rfs"
+    assert "applications pay" in found.why
 
 
 def test_gro_comes_first_unless_the_lab_has_it_off_on_purpose() -> None:
