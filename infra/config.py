@@ -13,7 +13,7 @@ from infra import configurations, keys
 from infra.complaints import complaint, shown, unknown_key
 from infra.configurations import Configuration
 from infra.errors import InvalidInput
-from infra.settings import ALL_KEYS, KEYS, StackSettings
+from infra.settings import ALL_KEYS, KEYS, Kubernetes, StackSettings
 
 PROJECT = "steerlab"
 
@@ -97,6 +97,17 @@ def state(
     result.section.check(result, online)
     _check_lease(result)
     return result
+
+
+def cluster(values: Mapping[str, Any]) -> Kubernetes:
+    """The settings of a cluster alone, which needs no images. Raises `InvalidInput`."""
+    fields = keys.document(values)
+    for key in fields.keys() - {"kubernetes"}:
+        raise InvalidInput(unknown_key(key, [one for one in ALL_KEYS if "kubernetes." in one]))
+    try:
+        return Kubernetes.model_validate(keys.structure(fields.get("kubernetes", {})))
+    except ValidationError as error:
+        raise InvalidInput(complaint(error, Kubernetes)) from None
 
 
 def _file(own: object) -> Path | None:

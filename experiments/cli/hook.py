@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,11 @@ from infra import untrusted
 from infra.errors import InvalidInput, Refusal, leave_notes
 
 if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
     from infra.kubernetes.finalizer import Finalizer
+    from infra.kubernetes.names import Names
+    from infra.kubernetes.ownership import Holder
 
 NAME = "hook"
 
@@ -40,6 +45,40 @@ def _measure(said: Any) -> dict[str, Any]:
     what = single.declared(said)
     with TARGETS[what.target].busy(what.stack, f"measure of {what.stack}"):
         return single.measure(what)
+
+
+def _claim(said: Any) -> dict[str, Any]:
+    """Claim a stack's name on its cluster; the owner is the output of the stack's claim."""
+    from infra.kubernetes import ownership
+
+    return ownership.claim(*_claimant(said)).model_dump()
+
+
+def _release(said: Any) -> dict[str, Any]:
+    """Give a stack's name back."""
+    from infra.kubernetes import ownership
+
+    ownership.release(*_claimant(said))
+    return {}
+
+
+def _claimant(said: Any) -> tuple[ApiClient, Names, Holder, str]:
+    """A stack that claims its name: its cluster, names and holder, and the id of an earlier claim."""
+    from pydantic import ValidationError
+
+    from infra.kubernetes import ownership
+    from infra.kubernetes.access import connect
+    from infra.kubernetes.names import Names
+
+    try:
+        claim = ownership.Claim.model_validate(said)
+    except ValidationError:
+        raise InvalidInput("stdin contains no claim of a stack") from None
+    # the place of the state, which both engines set, and the last output, as in pulumi-command
+    holder = ownership.holder(os.environ.get("PULUMI_BACKEND_URL") or "file://.")
+    owner = ownership.recorded(os.environ.get("PULUMI_COMMAND_STDOUT", ""))
+    api = connect(claim.kubeconfig, claim.context)
+    return api, Names(claim.stack), holder, owner.id if owner else ""
 
 
 def _apply(said: Any) -> dict[str, Any]:
@@ -75,6 +114,8 @@ def _node(said: Any) -> Finalizer:
 
 HOOKS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "measure": _measure,
+    "claim": _claim,
+    "release": _release,
     "apply": _apply,
     "restore": _restore,
 }

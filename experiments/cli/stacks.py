@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from experiments.cli import terminal
-from experiments.cli.terminal import err, note, safe, show, show_json, waiting
+from experiments.cli import removal, terminal
+from experiments.cli.terminal import err, note, or_else, safe, show, show_json, waiting
 from experiments.engines import Engine, OnStep, Outcome, StackRef, Step
 from infra.commands import command
 
 if TYPE_CHECKING:
     from experiments.targets.contract import AnyMeasurement, Drift
-    from experiments.targets.lab.standing import Lab
     from infra.settings import StackSettings
 
 Stack = Annotated[
@@ -94,7 +91,7 @@ def up(
     _note_settings(ref, changes)
     trust.refuse_foreign(stacks.ROOT / ".pulumi", "stacks")
     undo = _how("up", stack, "continue"), _how("destroy", stack, "undo")
-    with target.busy(stack, f"up of {stack}"), _or_else(*undo):
+    with target.busy(stack, f"up of {stack}"), or_else(*undo):
         target.refuse_foreign(ref)
         stacks.save(stack, changes)
         drift = target.drifted(chosen.resources(ref))
@@ -141,8 +138,25 @@ def destroy(
         bool,
         typer.Option("--lab", help="Remove the lab of this machine, even if its state is lost."),
     ] = False,
+    cluster: Annotated[
+        bool,
+        typer.Option(
+            "--cluster",
+            help="Remove the stack of a cluster by its labels: needs no state, works on any machine.",
+        ),
+    ] = False,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="With --cluster: a key such as kubernetes.kubeconfig; may be repeated.",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="With --lab: also remove the lab of another checkout.")
+        bool,
+        typer.Option("--force", help="With --lab or --cluster: also remove what others created."),
     ] = False,
     engine: EngineName = "auto",
     json: Json = False,
@@ -152,9 +166,10 @@ def destroy(
     \b
     ./steerlab destroy -s rfs-plus-16
     ./steerlab destroy --lab
+    ./steerlab destroy --cluster -s rfs-plus-16
 
-    `--lab` needs no state: use it after a killed sweep or a deleted folder. The stack's
-    configuration file is kept.
+    `--lab` and `--cluster` need no state: use them after a killed sweep or a deleted folder. The
+    stack's configuration file is kept.
     """
     from experiments import targets
     from experiments.engines import stacks, trust
@@ -162,15 +177,20 @@ def destroy(
     from experiments.targets.lab import standing
     from infra.errors import InvalidInput, noted
 
-    if lab == bool(stack):
-        raise InvalidInput("destroy: give either --stack STACK or --lab")
+    if lab == bool(stack or cluster):
+        raise InvalidInput("destroy: give either --stack STACK (also with --cluster) or --lab")
+    if cluster:
+        removal.of_cluster(stack, stacks.changes(config or []), force=force, json=json)
+        return
+    if config:
+        raise InvalidInput("destroy: -c is for --cluster")
     recorded = stacks.recorded(stack) if stack else []
     target = targets.of(recorded)
     target.require(removal=True)
     if lab:
         stands = standing.lab()
         if stands is None or stands.folder != str(stacks.ROOT) or not stacks.recorded(stands.stack):
-            _take_away(json, force)
+            removal.of_lab(json, force)
             return
         stack = stands.stack
     elif not recorded:
@@ -180,7 +200,8 @@ def destroy(
     trust.refuse_foreign(stacks.ROOT / ".pulumi", "stacks")
     ref = stacks.named(stack)
     finish = _how("destroy", stack, "finish")
-    with target.busy(stack, f"destroy of {stack}"), _or_else(finish):
+    with target.busy(stack, f"destroy of {stack}"), or_else(finish):
+        target.refuse_replaced(ref)
         started = time.monotonic()
         with _progress(json) as listen, noted() as notes:
             outcome = chosen.destroy(ref, on_step=listen)
@@ -191,42 +212,6 @@ def destroy(
         note(words)
     if kept := stacks.kept(stack):
         note(f"{kept} is kept for the next up of {stack}; delete it to use the name alone")
-
-
-def _take_away(json: bool, force: bool) -> None:
-    from experiments import signals
-    from experiments.host import lock
-    from experiments.targets.lab import standing
-
-    with lock.machine("destroy of the lab"), _or_else(f"finish: {command('destroy', '--lab')}"):
-        stands = standing.lab()
-        if stands and not force:
-            _ask_about(stands)
-        with waiting("restoring", 1), signals.cleaning():
-            answer = standing.take_away(stands) if stands else None
-    if json:
-        show_json(answer or {"stack": None})
-    elif answer is None:
-        show("there is no lab on this machine")
-    else:
-        show(f"restored {answer['restored']} values and removed the lab of stack {stands}")
-        for words in answer["left"]:
-            show(words)
-
-
-def _ask_about(stands: Lab) -> None:
-    """Do not remove a lab that another checkout can still destroy, unless confirmed."""
-    from experiments.engines import stacks
-    from infra.errors import InvalidInput
-
-    if stands.folder == str(stacks.ROOT) or not Path(stands.folder).exists():
-        return
-    whose = f"the lab on this machine is of stack {stands}, not of this checkout, {stacks.ROOT}"
-    if not (sys.stdin.isatty() and err.file.isatty()):
-        raise InvalidInput(f"destroy: {whose}: destroy it there, or add --force")
-    note(whose)
-    if not typer.confirm("Remove it?", err=True):
-        raise InvalidInput("destroy: nothing was removed")
 
 
 def outputs(stack: Stack, engine: EngineName = "auto", json: Json = False) -> None:
@@ -269,17 +254,6 @@ def measure(
 
 def _how(verb: str, stack: str, why: str) -> str:
     return f"{why}: {command(verb, '-s', stack)}"
-
-
-@contextlib.contextmanager
-def _or_else(*ways: str) -> Iterator[None]:
-    """After an interrupt, show how to finish or undo the work."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        for way in ways:
-            note(f"not finished; {way}")
-        raise
 
 
 def _note_settings(ref: StackRef, changes: Mapping[str, str]) -> None:

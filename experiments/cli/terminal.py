@@ -167,3 +167,14 @@ def waiting(what: str, seconds: float) -> Iterator[None]:
     ) as shown:
         shown.add_task(what, total=seconds)
         yield
+
+
+@contextlib.contextmanager
+def or_else(*ways: str) -> Iterator[None]:
+    """After an interrupt, show how to finish or undo the work."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for way in ways:
+            note(f"not finished; {way}")
+        raise

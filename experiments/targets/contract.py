@@ -164,7 +164,10 @@ class Target(Protocol):
         """Lock what the stack works on. Raises `Busy`."""
 
     def refuse_foreign(self, stack: StackRef, /) -> None:
-        """Raise `Busy`, before any engine starts, where another stack is in the way."""
+        """Raise `Refusal`, before any engine starts, where another stack is in the way."""
+
+    def refuse_replaced(self, stack: StackRef, /) -> None:
+        """Raise `Refusal`, before a stack is destroyed, where another one has taken its place."""
 
     def cpus(self, state: StackSettings, /) -> int:
         """Number of CPUs that a mask may name."""

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
+from pulumi_command import local
 from pulumi_kubernetes.core.v1 import Namespace, ServiceAccount
 
 from infra import measured
-from infra.errors import InvalidInput
-from infra.kubernetes import agent, made_by, measurement, plan, steering
+from infra.errors import InvalidInput, Refusal, leave
+from infra.kubernetes import agent, made_by, measurement, ownership, plan, steering
 from infra.kubernetes.access import CALL_S, connect, explained
-from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names, admits
+from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names
 from infra.kubernetes.nodes import Nodes, of_state, owners_of_table
 from infra.kubernetes.pods import PodPair
 from infra.settings import StackSettings
 
 # Timeout of a pod that is being recreated; seconds. A preview does not wait: it recreates none.
 RECREATED_S = 20.0
+CLAIM, RELEASE = "./steerlab hook claim", "./steerlab hook release"
 
 
 class Cluster(pulumi.ComponentResource):
@@ -35,7 +39,8 @@ class Cluster(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         options = pulumi.ResourceOptions(provider=provider)
-        namespace = _namespace(names.pods, OVERLAY_LEVEL, self, options)
+        self._owner = self._claimed(state, names)
+        namespace = self._namespace(names, names.pods, OVERLAY_LEVEL, options)
         pairs = [
             PodPair(
                 state,
@@ -43,6 +48,7 @@ class Cluster(pulumi.ComponentResource):
                 index,
                 (nodes.server_of(index), nodes.client_of(index)),
                 namespace=namespace,
+                id_=self._owner["id"],
                 options=options,
                 parent=self,
             )
@@ -52,7 +58,7 @@ class Cluster(pulumi.ComponentResource):
         stands_on = self._agent_room(state, names, options)
         timeout = 0.0 if pulumi.runtime.is_dry_run() else RECREATED_S
         uids = pulumi.Output.all(*(one.metadata["uid"] for one in deployed)).apply(
-            lambda _: running(state, names, timeout)
+            told(lambda _: running(state, names, timeout))
         )
         steered = nodes.steered(state.steer_nodes == "both")
         tables = owners_of_table(steered)
@@ -71,6 +77,7 @@ class Cluster(pulumi.ComponentResource):
                         lease_seconds=state.lease_seconds,
                     )
                 ),
+                id_=self._owner["id"],
                 stands_on=stands_on,
                 pods=deployed,
                 options=options,
@@ -85,16 +92,44 @@ class Cluster(pulumi.ComponentResource):
         ]
         self.register_outputs({})
 
+    def _claimed(self, state: StackSettings, names: Names) -> pulumi.Output[dict[str, str]]:
+        """The stack's owner, once the cluster has no other stack of this name."""
+        of = state.kubernetes
+        claim = ownership.Claim(stack=state.stack, kubeconfig=of.kubeconfig, context=of.context)
+        command = local.Command(
+            "claim",
+            create=CLAIM,
+            delete=RELEASE,
+            stdin=claim.model_dump_json(),
+            logging=local.Logging.NONE,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        return command.stdout.apply(told(lambda stdout: owned(state, names, stdout)))
+
+    def _namespace(
+        self, names: Names, name: str, level: str, options: pulumi.ResourceOptions
+    ) -> Namespace:
+        owner = {key: self._owner[key] for key in ownership.Owner.model_fields}
+        return Namespace(
+            name,
+            metadata=ownership.metadata(names, name, level, owner),
+            opts=pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(parent=self)),
+        )
+
     def _agent_room(
         self, state: StackSettings, names: Names, options: pulumi.ResourceOptions
     ) -> list[pulumi.Resource]:
         """The steering namespace and its account without any rights; none with SSH."""
         if state.kubernetes.node_access == "ssh":
             return []
-        namespace = _namespace(names.steering, NODE_LEVEL, self, options)
+        namespace = self._namespace(names, names.steering, NODE_LEVEL, options)
         account = ServiceAccount(
             agent.ACCOUNT,
-            metadata={"name": agent.ACCOUNT, "namespace": names.steering},
+            metadata={
+                "name": agent.ACCOUNT,
+                "namespace": names.steering,
+                "labels": {ownership.ID: self._owner["id"]},
+            },
             automount_service_account_token=False,
             opts=pulumi.ResourceOptions.merge(
                 options, pulumi.ResourceOptions(parent=self, depends_on=[namespace])
@@ -103,14 +138,29 @@ class Cluster(pulumi.ComponentResource):
         return [namespace, account]
 
 
-def _namespace(
-    name: str, level: str, parent: pulumi.Resource, options: pulumi.ResourceOptions
-) -> Namespace:
-    return Namespace(
-        name,
-        metadata={"name": name, "labels": admits(level) | {"app.kubernetes.io/name": "steerlab"}},
-        opts=pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(parent=parent)),
-    )
+def told(ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function of an output whose refusal ends the program with its exit code."""
+
+    def asked(value: Any) -> Any:
+        try:
+            return ask(value)
+        except Refusal as refusal:
+            leave(refusal.exit_code)
+            raise pulumi.RunError(str(refusal)) from None
+
+    return asked
+
+
+def owned(state: StackSettings, names: Names, stdout: str) -> dict[str, str]:
+    """The stack's owner (`ownership.Owner`), from the output of its claim.
+
+    Raises `PrerequisiteMissing` where another stack has its namespaces by now.
+    """
+    owner = ownership.recorded(stdout)
+    assert owner  # noqa: S101
+    api = connect(state.kubernetes.kubeconfig, state.kubernetes.context)
+    ownership.check(api, names, owner.id)
+    return owner.model_dump()
 
 
 def running(state: StackSettings, names: Names, timeout: float) -> dict[str, dict[str, str]]:

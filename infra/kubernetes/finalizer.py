@@ -15,6 +15,7 @@ class Finalizer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stack: str
+    id: str = ""  # of the stack; those of the first version have none
     node: str
     hostname: str
     address: Address

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+PROJECT = {"app.kubernetes.io/name": "steerlab"}  # a label of all objects
 OVERLAY_LEVEL, NODE_LEVEL = "restricted", "privileged"  # pod-security levels of the namespaces
 
 _LONGEST = 36  # below 63 with a hash, prefixes and the suffix of a Deployment
@@ -71,8 +72,7 @@ class Names:
 
     def labels(self, role: str, index: int | None = None) -> dict[str, str]:
         """The labels of an object, which select exactly its pods."""
-        said = {"app.kubernetes.io/name": "steerlab", "steerlab/stack": label(self.stack)}
-        said["steerlab/role"] = role
+        said = PROJECT | {"steerlab/stack": label(self.stack), "steerlab/role": role}
         return said if index is None else said | {"steerlab/pair": str(index)}
 
     def owner(self, node: str) -> str:

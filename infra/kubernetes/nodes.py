@@ -86,6 +86,15 @@ def find(api: ApiClient, server_selector: str, client_selector: str) -> Nodes:
     return Nodes(servers, clients)
 
 
+def every(api: ApiClient) -> list[Node]:
+    """All nodes of a cluster."""
+    from kubernetes.client import CoreV1Api
+
+    with explained("listing the cluster's nodes"):
+        listed = CoreV1Api(api).list_node(_request_timeout=CALL_S)
+    return [_node(node) for node in listed.items]
+
+
 def choose(
     known: Sequence[tuple[Any, dict[str, str]]], key: str, selector: str
 ) -> tuple[Node, ...]:

@@ -8,6 +8,7 @@ import pulumi
 from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.core.v1 import Service
 
+from infra.kubernetes import ownership
 from infra.kubernetes.names import Names
 from infra.kubernetes.nodes import HOSTNAME, Node
 from infra.settings import StackSettings
@@ -111,6 +112,7 @@ class PodPair(pulumi.ComponentResource):
         nodes: tuple[Node, Node],
         *,
         namespace: pulumi.Resource,
+        id_: pulumi.Input[str],
         options: pulumi.ResourceOptions,
         parent: pulumi.Resource,
     ) -> None:
@@ -125,18 +127,20 @@ class PodPair(pulumi.ComponentResource):
             options, pulumi.ResourceOptions(parent=self, depends_on=[namespace])
         )
 
+        def metadata(name: str, role: str) -> dict[str, Any]:
+            labels = {**names.labels(role, index), ownership.ID: id_}
+            return {"name": name, "namespace": names.pods, "labels": labels}
+
         def deployed(role: str, spec: dict[str, Any]) -> Deployment:
             name = f"iperf-{role}-{index}"
-            meta = {"name": name, "namespace": names.pods, "labels": names.labels(role, index)}
-            return Deployment(name, metadata=meta, spec=spec, opts=own)
+            return Deployment(name, metadata=metadata(name, role), spec=spec, opts=own)
 
         self.server = deployed("server", server_spec(state, names, index, server_node))
         self.client = deployed("client", client_spec(state, names, index, client_node))
         service = f"iperf-service-{index}"
-        meta = {"name": service, "namespace": names.pods, "labels": names.labels("server", index)}
         self.service = Service(
             service,
-            metadata=meta,
+            metadata=metadata(service, "server"),
             spec=service_spec(state, names, index),
             opts=pulumi.ResourceOptions.merge(
                 own, pulumi.ResourceOptions(depends_on=[self.server])

@@ -16,7 +16,7 @@ from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.batch.v1 import Job
 
 from infra.errors import InvalidInput
-from infra.kubernetes import agent
+from infra.kubernetes import agent, ownership
 from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node
@@ -43,6 +43,7 @@ def declare(
     node: Node,
     plan: pulumi.Output[dict[str, Any]],
     *,
+    id_: pulumi.Output[str],
     stands_on: Sequence[pulumi.Resource],
     pods: Sequence[pulumi.Resource],
     options: pulumi.ResourceOptions,
@@ -68,7 +69,9 @@ def declare(
         context=state.kubernetes.context,
         image=state.images.steering,
         ssh=ssh,
-    ).model_dump(mode="json")
+    )
+    guard = id_.apply(lambda id_: finalizer.model_copy(update={"id": id_}).model_dump(mode="json"))
+    labels = {ownership.ID: id_}
     # shown by a preview, where the plan is one long text
     says = {
         "STEERLAB_CONFIGURATION": state.configuration,
@@ -99,7 +102,7 @@ def declare(
         return command(
             "steer",
             APPLY,
-            plan.apply(lambda plan: json.dumps({"guard": finalizer, "plan": plan})),
+            pulumi.Output.all(guard=guard, plan=plan).apply(json.dumps),
             pulumi.ResourceOptions(
                 parent=component, depends_on=[*stands_on, *pods], delete_before_replace=True
             ),
@@ -109,19 +112,24 @@ def declare(
     image = state.images.steering
     watch = Deployment(
         f"agent-{name}",
-        metadata={"name": f"agent-{name}", "namespace": names.steering},
+        metadata={"name": f"agent-{name}", "namespace": names.steering, "labels": labels},
         spec=agent.watch_spec(names, node, image),
         opts=own(*stands_on),
     )
     restores = command(
         "guard",
         "true",
-        json.dumps({"guard": finalizer}),
+        guard.apply(lambda guard: json.dumps({"guard": guard})),
         pulumi.ResourceOptions(parent=component, depends_on=[watch]),
     )
     job: pulumi.CustomResource = Job(
         f"steer-{name}",
-        metadata={"name": f"steer-{name}", "namespace": names.steering, "annotations": says},
+        metadata={
+            "name": f"steer-{name}",
+            "namespace": names.steering,
+            "labels": labels,
+            "annotations": says,
+        },
         spec=plan.apply(lambda plan: agent.job_spec(names, node, image, plan_words(plan))),
         opts=own(restores, *pods, delete_before_replace=True),
     )

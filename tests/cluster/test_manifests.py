@@ -33,6 +33,7 @@ def declared(configuration: str, access: str, limit: str) -> Graph:
     }  # fmt: skip
     state = config.state("dry", values, online=(0, 1))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(declaration, "owned", lambda *_: {"id": "0a", "user": "", "folder": ""})
         patch.setattr(declaration, "running", lambda *_: {"worker1": {"server-1": UID}})
         return declared_graph.declared("dry", lambda: declaration.declare(state, NODES))
 

@@ -179,7 +179,12 @@ class FakeCluster:
         pod = {
             "metadata": {"name": f"{owner['metadata']['name']}-pod", "labels": labels},
             "spec": {**template["spec"], "nodeName": selector.removeprefix("host-")},
-            "status": {"phase": phase, "podIP": "10.0.0.1", "containerStatuses": [status]},
+            "status": {
+                "phase": phase,
+                "podIP": "10.0.0.1",
+                "hostIP": "192.0.2.1",
+                "containerStatuses": [status],
+            },
         }
         self._create(f"{CORE}/namespaces/{room}/pods", pod, note=False)
 

@@ -454,6 +454,23 @@ def _resource_read(data: bytes) -> object:
     return guards, verify.drifted(resources, lambda _: {"lo"}, lambda _: [])
 
 
+def _owner_read(data: bytes) -> object:
+    """Whose a stack is, as a sound checkpoint has it."""
+    text = _text(data)
+    namespace = {**_OBJECT, "outputs": {"metadata": {"name": text, "uid": text}}}
+    resources = [_resource("claim", outputs={"stdout": text}), namespace]
+    return drift.uids(resources), drift.claimed(resources)
+
+
+add(
+    "id of a stack",
+    _owner_read,
+    json_like({"id": "1"}),
+    '{"id": "1"}',
+    errors=(Refusal,),
+)
+
+
 _GUARD = {
     "stack": "mine", "node": "n", "hostname": "n", "address": "10.0.0.1", "boot_id": "b",
     "kubeconfig": "", "context": "", "image": "i:1", "ssh": {"user": "root"},
@@ -975,6 +992,29 @@ add(
     partial(_hooked, "restore", hook._node),
     json_like(_HANDED),
     json.dumps(_HANDED),
+    errors=(Refusal,),
+)
+
+
+def _claimed(said: Any) -> object:
+    """What a claim asks for; the cluster is asked later."""
+    with patch.object(access, "connect"):
+        return hook._claimant(said)
+
+
+_CLAIM = {"stack": "mine", "kubeconfig": "", "context": ""}
+add(
+    "claim of a stack",
+    partial(_hooked, "claim", _claimed),
+    json_like(_CLAIM),
+    json.dumps(_CLAIM),
+    errors=(Refusal,),
+)
+add(
+    "settings of a cluster",
+    lambda data: config.cluster({"kubernetes": _text(data)}),
+    json_like({"kubeconfig": "x", "ssh": {"port": 1}}),
+    '{"context": "x"}',
     errors=(Refusal,),
 )
 

@@ -125,6 +125,10 @@ CLUSTER: dict[str, str | None] = {
         f'./steerlab up -s rfs-plus-4 -c target=kubernetes -c kubernetes.images="$IMAGES" {SHORT}'
         " && ./steerlab destroy -s rfs-plus-4"
     ),
+    "./steerlab destroy --cluster -s STACK": (
+        './steerlab up -s rps-2 -c target=kubernetes -c kubernetes.images="$IMAGES" -c runs=0'
+        " && ./steerlab destroy --cluster -s rps-2"
+    ),
 }
 
 # Run by another test: it holds what these do at more length, or needs what is optional.

@@ -14,7 +14,7 @@ from declared_graph import COMMAND, MEASURED, Graph
 from experiments.targets.kubernetes.backend import KubernetesBackend
 from infra import config, configurations, traffic
 from infra.errors import InvalidInput, PrerequisiteMissing
-from infra.kubernetes import agent, cluster, measurement, steering
+from infra.kubernetes import agent, cluster, measurement, ownership, steering
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node, Nodes, choose, owners_of_table
 from infra.kubernetes.plan import node_plan
@@ -23,6 +23,8 @@ from infra.traffic import TRAFFIC
 from infra.traffic.contract import PORT
 
 IMAGES = json.dumps({name: f"registry.example/{name}:1" for name in ("iperf3", "rr", "steering")})
+ID = "0123456789abcdef"
+OWNER = {"id": ID, "user": "alice@a", "folder": "/a"}
 POD_UID = "0a1b2c3d-0000-4000-8000-00000000000{}"
 
 
@@ -41,6 +43,7 @@ def declared(
     of: StackSettings, nodes: Nodes = NODES, pods: Mapping[str, Mapping[str, str]] | None = None
 ) -> Graph:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "owned", lambda *_: OWNER)
         patch.setattr(
             cluster, "running", lambda *_: pods or {"s1": {"server-1": POD_UID.format(1)}}
         )
@@ -52,6 +55,7 @@ def test_only_a_converge_awaits_a_pod_that_is_being_recreated(
     monkeypatch: pytest.MonkeyPatch, preview: bool
 ) -> None:
     waits: list[float] = []
+    monkeypatch.setattr(cluster, "owned", lambda *_: OWNER)
     monkeypatch.setattr(cluster, "running", lambda *words: waits.append(words[2]) or {})
     of = state()
     declared_graph.declared(of.stack, lambda: cluster.declare(of, NODES), preview=preview)
@@ -82,7 +86,7 @@ def test_a_stack_with_jobs(graph: Graph) -> None:
         "Deployment": pairs("server") | pairs("client") | {"agent-s1", "agent-s2"},
         "Service": pairs("service"),
         "Job": {"steer-s1", "steer-s2"},
-        "Command": {"guard-s1", "guard-s2", "measurement"},
+        "Command": {"claim", "guard-s1", "guard-s2", "measurement"},
     }
     assert graph.outputs.keys() >= MEASURED
     assert graph.outputs["target"] == "kubernetes"
@@ -95,7 +99,7 @@ def test_a_stack_with_ssh_has_no_privileged_pod() -> None:
         "Namespace": {"steerlab-rfs-plus-4"},
         "Deployment": pairs("server") | pairs("client"),
         "Service": pairs("service"),
-        "Command": {"steer-s1", "steer-s2", "measurement"},
+        "Command": {"claim", "steer-s1", "steer-s2", "measurement"},
     }
     said = json.loads(graph.inputs["steer-s1"]["stdin"])
     assert said["guard"]["ssh"]["identity_file"] == "~/.ssh/id"
@@ -334,4 +338,18 @@ def test_commands_are_the_wrapper_s(graph: Graph) -> None:
     scripts = {
         graph.inputs[name]["create"] for name in graph.inputs if graph.types[name] == COMMAND
     }
-    assert scripts == {"true", "./steerlab hook measure"}
+    assert scripts == {"true", "./steerlab hook claim", "./steerlab hook measure"}
+
+
+@pytest.mark.parametrize("access", ["job", "ssh"])
+def test_everything_has_the_stack_s_id_and_waits_for_its_claim(access: str) -> None:
+    graph = declared(state(nodeAccess=access))
+    made = {name for name, kind in graph.types.items() if kind.startswith("kubernetes:")}
+    for name in made:
+        assert graph.inputs[name]["metadata"]["labels"][ownership.ID] == ID
+    steered = [name for name in graph.inputs if name.startswith(("guard-", "steer-"))]
+    assert all("claim" in graph.under(name) for name in (*made, *steered))
+    guards = [json.loads(graph.inputs[name].get("stdin", "{}")) for name in steered]
+    assert {one["guard"]["id"] for one in guards if one} == {ID}
+    said = graph.inputs["steerlab-rfs-plus-4"]["metadata"]["annotations"]
+    assert {said[ownership.USER], said[ownership.FOLDER]} == {"alice@a", "/a"}

@@ -19,6 +19,8 @@ GUARD = {
     "kubeconfig": "/no/such/file", "context": "", "image": "i:1", "ssh": None,
 }  # fmt: skip
 
+CLAIM = {"stack": "rfs-4", "kubeconfig": "/no/such/file", "context": ""}
+
 
 def hook(words: str, stdin: str, left: Path) -> tuple[int, Any, str]:
     """Exit code, answer and stderr; `left` is where a refusal's code goes."""
@@ -35,7 +37,10 @@ def hook(words: str, stdin: str, left: Path) -> tuple[int, Any, str]:
 @pytest.mark.parametrize(
     ("words", "stdin", "code", "named"),
     [
-        ("hook", "{}", 2, "measure, apply, restore"),
+        ("hook", "{}", 2, "measure, claim, release, apply, restore"),
+        ("hook claim", "{}", 2, "claim"),
+        ("hook claim", json.dumps(CLAIM), 3, "/no/such/file"),
+        ("hook release", json.dumps(CLAIM), 3, "/no/such/file"),
         ("hook destroy", "{}", 2, "destroy"),
         ("hook measure", "", 2, "stdin"),
         ("hook measure", "{}", 2, "measurement"),

@@ -82,7 +82,7 @@ class Embedded:
         return Deployment(
             stack,
             CheckpointWriter(stack, checkpoint, preview=preview),
-            Commands(stack.root, preview=preview),
+            Commands(stack.root, stack.home, preview=preview),
             on_step,
             replace=replace,
             parallel=self._parallel,

@@ -63,9 +63,11 @@ class Commands:
     In a preview it runs nothing and predicts the outputs.
     """
 
-    def __init__(self, root: Path, *, preview: bool = False) -> None:
+    def __init__(self, root: Path, home: Path, *, preview: bool = False) -> None:
         self.preview = preview
         self._root = root
+        # the place of the state, as the CLI has it
+        self._backend = {"PULUMI_BACKEND_URL": home.resolve().as_uri()}
         self.stopping = threading.Event()
 
     @property
@@ -112,7 +114,7 @@ class Commands:
     def _run(self, script: str, properties: Properties, before: dict[str, str]) -> dict[str, str]:
         if self.stopped:
             raise OperationFailed("interrupted before it started")
-        environment = {**os.environ, **properties.get("environment", {})}
+        environment = {**os.environ, **self._backend, **properties.get("environment", {})}
         if properties.get("addPreviousOutputInEnv", True):
             previous = {f"PULUMI_COMMAND_{name.upper()}": text for name, text in before.items()}
             environment |= {name: text for name, text in previous.items() if text}

@@ -14,9 +14,11 @@ from experiments.targets.kubernetes.shell import Answer, PodShell, Shell, SshShe
 from infra.commands import quoted
 from infra.errors import PrerequisiteMissing, Refusal
 from infra.kubernetes import agent as pods
+from infra.kubernetes import ownership
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.finalizer import Finalizer, restored
-from infra.kubernetes.names import NODE_LEVEL, Names, admits, label
+from infra.kubernetes.names import NODE_LEVEL, Names, label
+from infra.kubernetes.ownership import Owner
 
 # Timeout of a restore Job; seconds.
 RESTORE_S = 120.0
@@ -186,6 +188,10 @@ def restore(guard: Finalizer) -> dict[str, Any]:
     """Restore a node: over SSH, or by a Job. A node that needs no restore is a warning in the answer."""
     names = Names(guard.stack)
     words = ("restore", "--owner", names.owner(guard.node))
+    if guard.id:
+        api = connect(guard.kubeconfig, guard.context)
+        if other := ownership.foreign(api, names, guard.id):
+            return _not_restored(guard, f"namespace {other.name} belongs to another stack")
     if not guard.ssh:
         return _not_restored(guard, GONE) if _is_gone(guard) else _by_job(guard, words)
     try:
@@ -238,16 +244,16 @@ def _by_job(guard: Finalizer, words: Sequence[str]) -> dict[str, Any]:
     api = connect(guard.kubeconfig, guard.context)
     core, batch = CoreV1Api(api), BatchV1Api(api)
     spec = pods.job_spec(names, restored(guard), guard.image, words)
+    labels = {ownership.ID: guard.id} if guard.id else {}
     job = {
-        "metadata": {"generateName": f"restore-{label(guard.node)}-"},
+        "metadata": {"generateName": f"restore-{label(guard.node)}-", "labels": labels},
         "spec": spec | {"ttlSecondsAfterFinished": 600},  # in case this process is killed
     }
     with explained(f"restoring node {guard.node}"):
         # the steering namespace may have been deleted
-        created = _created(
-            core.create_namespace,
-            {"metadata": {"name": names.steering, "labels": admits(NODE_LEVEL)}},
-        )
+        owner = Owner(id=guard.id).model_dump()
+        whole = ownership.metadata(names, names.steering, NODE_LEVEL, owner)
+        created = _created(core.create_namespace, {"metadata": whole})
         account = {"metadata": {"name": pods.ACCOUNT}, "automountServiceAccountToken": False}
         _created(core.create_namespaced_service_account, names.steering, account)
         made = batch.create_namespaced_job(names.steering, job, _request_timeout=CALL_S)

@@ -12,6 +12,7 @@ from experiments.targets.kubernetes import agents
 from experiments.targets.kubernetes.shell import Shell, SshShell
 from infra import untrusted
 from infra.errors import Refusal
+from infra.kubernetes import ownership
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.names import Names, label
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 PROVIDER = "pulumi:providers:kubernetes"
+CLAIM = "command:local:Command::claim"
 KINDS = ("Namespace", "ServiceAccount", "Service", "Deployment", "Job")
 
 Resource = Mapping[str, Any]
@@ -34,11 +36,19 @@ def of_cluster(resources: Iterable[Resource]) -> bool:
 
 def drifted(resources: Sequence[Resource]) -> list[Drift]:
     """The drift of a checkpoint's resources. Raises `PrerequisiteMissing` where the API does not answer."""
-    inputs = next((one.get("inputs", {}) for one in resources if one["type"] == PROVIDER), None)
-    if inputs is None:
+    api = cluster(resources)
+    if api is None:
         return []  # nothing was made yet
-    api = connect(inputs.get("kubeconfig") or "", inputs.get("context") or "")
     return compare(resources, standing(api, namespaces(resources)), steering_drift)
+
+
+def cluster(resources: Iterable[Resource]) -> ApiClient | None:
+    """A client of the cluster of a checkpoint; None where it has no cluster."""
+    for one in resources:
+        if one["type"] == PROVIDER:
+            inputs = one.get("inputs", {})
+            return connect(inputs.get("kubeconfig") or "", inputs.get("context") or "")
+    return None
 
 
 def compare(
@@ -80,14 +90,33 @@ def objects(resources: Iterable[Resource]) -> dict[str, Object]:
 
 
 class _Metadata(BaseModel):
-    """Name and namespace of an object."""
+    """Name and namespace of an object, and the uid of one that was created."""
 
     name: str
     namespace: str = ""
+    uid: str = ""
 
 
 def namespaces(resources: Iterable[Resource]) -> set[str]:
     return {namespace for _, namespace, _ in objects(resources).values() if namespace}
+
+
+def uids(resources: Iterable[Resource]) -> dict[str, str]:
+    """The uids of the namespaces that a checkpoint has, by name."""
+    found = {}
+    for resource in resources:
+        if resource["type"] == "kubernetes:core/v1:Namespace" and resource.get("outputs"):
+            with untrusted.reading(f"the object {resource['urn']} in the checkpoint"):
+                one = _Metadata.model_validate(resource["outputs"].get("metadata"))
+            found[one.name] = one.uid
+    return found
+
+
+def claimed(resources: Iterable[Resource]) -> str:
+    """The id of a checkpoint's stack; empty for one of the first version."""
+    outputs = (one.get("outputs", {}) for one in resources if one["urn"].endswith(CLAIM))
+    owner = next((ownership.recorded(str(one.get("stdout") or "")) for one in outputs), None)
+    return owner.id if owner else ""
 
 
 def guards(resources: Iterable[Resource]) -> list[Finalizer]:

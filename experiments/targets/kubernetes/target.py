@@ -45,7 +45,16 @@ def busy(stack: str, what: str) -> AbstractContextManager[None]:
 
 
 def refuse_foreign(stack: StackRef) -> None:
-    del stack  # its objects are in namespaces of its own
+    """The claim of a new stack is refused by its cluster."""
+    from experiments.targets.kubernetes import standing
+
+    standing.adopt(stack, standing.refuse_replaced(stack))
+
+
+def refuse_replaced(stack: StackRef) -> None:
+    from experiments.targets.kubernetes import standing
+
+    standing.refuse_replaced(stack)
 
 
 def cpus(state: StackSettings) -> int:

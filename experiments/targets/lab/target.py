@@ -41,6 +41,10 @@ def refuse_foreign(stack: StackRef) -> None:
     standing.refuse_foreign(stack)
 
 
+def refuse_replaced(stack: StackRef) -> None:
+    del stack  # its commands delete nothing of another lab
+
+
 def cpus(state: StackSettings) -> int:
     del state
     return max(cores.online()) + 1

@@ -1,0 +1,192 @@
+"""The stacks of a cluster, found by their namespaces: whose they are, and their removal without a state."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from experiments.engines import StackRef
+from experiments.targets.kubernetes import agents, drift
+from infra import checkpoint, untrusted
+from infra.errors import PrerequisiteMissing, Refusal
+from infra.kubernetes import nodes, ownership
+from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.finalizer import Finalizer
+from infra.kubernetes.names import PROJECT, Names
+from infra.kubernetes.ownership import Holder, Namespace, Owner
+from infra.settings import Kubernetes
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+# Timeout of the deletion of namespaces; seconds.
+DELETED_S = 600.0
+_PREFIX, _SUFFIX = "steerlab-", "-steering"
+
+
+def refuse_replaced(stack: StackRef) -> list[Namespace]:
+    """Raise `Refusal` where the namespaces in a stack's checkpoint are those of another stack by now.
+
+    Returns the namespaces of a stack of the first version, which have no owner.
+    """
+    resources = checkpoint.resources(stack.checkpoint)
+    api, uids = drift.cluster(resources), drift.uids(resources)
+    if api is None:
+        return []
+    known = drift.claimed(resources)
+    there = [found for name in uids if (found := ownership.find(api, name))]
+    for found in there:
+        if found.uid != uids[found.name] and not (known and found.id == known):
+            raise Refusal(
+                f"stack {stack.name} does not exist any more, and namespace {found.name} is another "
+                f"one, of {found.holder if found.id else 'an unknown owner'}: nothing was changed; "
+                f"remove the state: rm -- {quote(str(stack.checkpoint))}*"
+            )
+    return [found for found in there if found.made and not found.id]
+
+
+def adopt(stack: StackRef, found: Sequence[Namespace]) -> None:
+    """Record the owner of a stack of the first version, which its state proves, in its namespaces."""
+    api = drift.cluster(checkpoint.resources(stack.checkpoint)) if found else None
+    owner = Owner(
+        **ownership.holder(stack.home.resolve().as_uri()).model_dump(), id=secrets.token_hex(8)
+    )
+    for namespace in found if api else ():
+        ownership.mark(api, namespace, Names(stack.name), owner)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack on a cluster; fields are empty where its owner is not known."""
+
+    name: str
+    namespaces: tuple[Namespace, ...]
+
+    @property
+    def id(self) -> str:
+        return self.namespaces[0].id
+
+    @property
+    def holder(self) -> Holder:
+        return self.namespaces[0].holder
+
+    def __str__(self) -> str:
+        first = self.namespaces[0]
+        return f"{self.name} of {first.holder}, since {first.since}" if first.id else self.name
+
+
+def stacks(api: ApiClient) -> dict[str, Stack]:
+    """The stacks of a cluster by name."""
+    from kubernetes.client import CoreV1Api
+
+    selector = ",".join(f"{key}={value}" for key, value in PROJECT.items())
+    with explained("listing the namespaces of steerlab"):
+        listed = CoreV1Api(api).list_namespace(label_selector=selector, _request_timeout=CALL_S)
+    return grouped(ownership.namespace_of(one) for one in listed.items)
+
+
+def grouped(found: Iterable[Namespace]) -> dict[str, Stack]:
+    """The stacks of these namespaces by name (pure).
+
+    A name of the first version is that of the namespace: it may have been shortened.
+    """
+    namespaces: dict[str, list[Namespace]] = {}
+    for one in sorted(found, key=lambda one: one.name):
+        name = one.stack or one.name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+        namespaces.setdefault(name, []).append(one)
+    return {name: Stack(name, tuple(members)) for name, members in sorted(namespaces.items())}
+
+
+def take_away(stands: Stack, of: Kubernetes) -> dict[str, Any]:
+    """Restore the nodes of a stack, then delete its namespaces.
+
+    Raises `Refusal` before anything is deleted where a node could not be restored; it can be called
+    again.
+    """
+    api = connect(of.kubeconfig, of.context)
+    guards = steered(api, stands, of)
+    with ThreadPoolExecutor(8) as pool:
+        restored = list(pool.map(agents.restore, guards))
+    for namespace in stands.namespaces:
+        ownership.delete(api, namespace)
+    end = time.monotonic() + DELETED_S
+    for namespace in stands.namespaces:
+        while (now := ownership.find(api, namespace.name)) and now.uid == namespace.uid:
+            if time.monotonic() > end:
+                raise Refusal(
+                    f"namespace {namespace.name} is not deleted after {DELETED_S:.0f} s: "
+                    f"kubectl describe namespace {namespace.name}"
+                )
+            time.sleep(0.5)
+    return {
+        "stack": stands.name,
+        **stands.holder.model_dump(),
+        "nodes": [guard.node for guard in guards],
+        "restored": sum(answer["restored"] for answer in restored),
+        "left": [words for one in restored for words in (*one["left"], *one["warnings"])],
+    }
+
+
+def steered(api: ApiClient, stands: Stack, of: Kubernetes) -> list[Finalizer]:
+    """The steered nodes of a stack: those of its agents, or without agents (SSH) those of its pods.
+
+    Raises `PrerequisiteMissing` where settings are needed to reach them.
+    """
+    from kubernetes.client import AppsV1Api
+
+    deployed = []
+    with explained(f"listing the Deployments of stack {stands.name}"):
+        for one in stands.namespaces:
+            listed = AppsV1Api(api).list_namespaced_deployment(one.name, _request_timeout=CALL_S)
+            deployed += listed.items
+    agents_there = [one for one in deployed if one.metadata.name.startswith("agent-")]
+    if agents_there or not deployed:
+        return [guard_of(one, stands, of) for one in agents_there]
+    if of.node_access != "ssh":
+        raise PrerequisiteMissing(
+            f"the nodes of stack {stands.name} have no agent, so they are steered over SSH: add "
+            "-c kubernetes.nodeAccess=ssh -c kubernetes.ssh='{...}'"
+        )
+    hostnames = {one.spec.template.spec.node_selector[nodes.HOSTNAME] for one in deployed}
+    return [
+        Finalizer(
+            stack=stands.name,
+            id=stands.id,
+            node=node.name,
+            hostname=node.hostname,
+            address=node.address,
+            boot_id=node.boot_id,
+            kubeconfig=of.kubeconfig,
+            context=of.context,
+            image="",
+            ssh=of.ssh,
+        )
+        for node in nodes.every(api)
+        if node.hostname in hostnames
+    ]
+
+
+def guard_of(deployment: Any, stands: Stack, of: Kubernetes) -> Finalizer:
+    """The node of an agent's Deployment, from the client's model."""
+    with untrusted.reading(f"the Deployment {deployment.metadata.name}"):
+        template = deployment.spec.template
+        (container,) = template.spec.containers
+        *_, owner = container.args
+        stack, _, node = owner.partition("/")
+        return Finalizer(
+            stack=stack,
+            id=stands.id,
+            node=node,
+            hostname=template.spec.node_selector[nodes.HOSTNAME],
+            address=node,  # not used by a Job
+            boot_id=template.metadata.annotations["steerlab/boot-id"],
+            kubeconfig=of.kubeconfig,
+            context=of.context,
+            image=container.image,
+            ssh=None,
+        )

@@ -1,0 +1,245 @@
+"""The owner of a stack's namespaces: the stack's id, and the user and the folder that it was created from.
+
+A namespace is created by one caller only, so it is the claim on a stack's name: its labels and
+annotations have the owner, and all other objects of the stack have its id. No other namespace is
+changed or deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict
+
+from infra import untrusted
+from infra.commands import command
+from infra.errors import PrerequisiteMissing
+from infra.kubernetes.access import CALL_S, explained
+from infra.kubernetes.names import OVERLAY_LEVEL, PROJECT, Names, admits, label
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+# A label of all objects of a stack, and annotations of its namespaces.
+ID = "steerlab/id"
+STACK, USER, FOLDER = "steerlab/stack", "steerlab/user", "steerlab/folder"
+
+
+class Holder(BaseModel):
+    """Who created a stack, and where its state was: a folder, or the URL of a backend."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    user: str = ""
+    folder: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.folder}"
+
+
+class Owner(Holder):
+    """The holder of a stack with the stack's id: the output of `hook claim`."""
+
+    id: str
+
+
+class Claim(BaseModel):
+    """A stack that claims its name on a cluster: stdin of `hook claim` and `hook release`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stack: str
+    kubeconfig: str
+    context: str
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A namespace of the cluster and its owner, whose fields are empty where they are not known.
+
+    Those of the first version have no id. `made` is whether this project created it.
+    """
+
+    name: str
+    uid: str
+    made: bool
+    id: str
+    stack: str
+    holder: Holder
+    since: str
+    ending: bool
+
+
+def holder(backend: str) -> Holder:
+    """This process's user on this machine, with the place of a state."""
+    uid = os.geteuid()
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)
+    return Holder(user=f"{user}@{socket.gethostname()}", folder=place(backend))
+
+
+def place(backend: str) -> str:
+    """The folder of a backend's URL; of another backend its URL without credentials."""
+    parts = urlsplit(backend)
+    if parts.scheme in ("", "file"):
+        path = Path(unquote(backend.removeprefix("file://")))
+        return str(path.expanduser().resolve())
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def metadata(names: Names, name: str, level: str, owner: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a stack's namespace (pure)."""
+    said = _of_owner(names, owner)
+    return {"name": name, **said, "labels": admits(level) | said["labels"]}
+
+
+def _of_owner(names: Names, owner: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        "labels": PROJECT | {STACK: label(names.stack), ID: owner["id"]},
+        "annotations": {STACK: names.stack, USER: owner["user"], FOLDER: owner["folder"]},
+    }
+
+
+def recorded(stdout: str) -> Owner | None:
+    """The owner in the output of `hook claim`; None without an output. Raises `PrerequisiteMissing`."""
+    if not stdout:
+        return None
+    with untrusted.reading("the output of the stack's claim"):
+        return Owner.model_validate(untrusted.parsed(stdout))
+
+
+def namespace_of(live: Any) -> Namespace:
+    """From the client's model of a namespace (pure)."""
+    labels: Mapping[str, str] = live.metadata.labels or {}
+    said: Mapping[str, str] = live.metadata.annotations or {}
+    made = PROJECT.items() <= labels.items()
+    since = live.metadata.creation_timestamp
+    return Namespace(
+        name=live.metadata.name,
+        uid=live.metadata.uid,
+        made=made,
+        id=labels.get(ID, "") if made else "",
+        stack=said.get(STACK, ""),
+        holder=Holder(user=said.get(USER, ""), folder=said.get(FOLDER, "")),
+        since=f"{since:%Y-%m-%d %H:%M} UTC" if since else "",
+        ending=live.metadata.deletion_timestamp is not None,
+    )
+
+
+def find(api: ApiClient, name: str) -> Namespace | None:
+    """The namespace of that name; None where there is none."""
+    from kubernetes.client import ApiException, CoreV1Api
+
+    with explained(f"reading the namespace {name}"):
+        try:
+            return namespace_of(CoreV1Api(api).read_namespace(name, _request_timeout=CALL_S))
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return None
+
+
+def taken(found: Namespace, stack: str) -> PrerequisiteMissing:
+    """The error for a namespace that does not belong to this stack (pure)."""
+    other = "use another stack name"
+    if not found.made:
+        return PrerequisiteMissing(
+            f"namespace {found.name} was not created by steerlab, and is not changed: {other}"
+        )
+    remove = command("destroy", "--cluster", "-s", found.stack or stack)
+    if not found.id:
+        return PrerequisiteMissing(
+            f"namespace {found.name} was created by an earlier version, which recorded no owner: "
+            f"continue with {command('up', '-s', stack)} where it was created, {other}, or remove "
+            f"it: {remove}"
+        )
+    return PrerequisiteMissing(
+        f"namespace {found.name} belongs to stack {found.stack} of {found.holder}, since "
+        f"{found.since}: {other}, or destroy that stack there (from any machine: {remove})"
+    )
+
+
+def claim(api: ApiClient, names: Names, holder: Holder, known: str = "") -> Owner:
+    """Create the namespace of the measured pods, or find that it belongs to this stack.
+
+    `known` is the id of an earlier claim. Without one, a namespace with the same holder is that of
+    a claim that was interrupted. Raises `PrerequisiteMissing` where it belongs to another stack.
+    """
+    from kubernetes.client import ApiException, CoreV1Api
+
+    mine = Owner(**holder.model_dump(), id=known or secrets.token_hex(8))
+    body = {"metadata": metadata(names, names.pods, OVERLAY_LEVEL, mine.model_dump())}
+    with explained(f"creating the namespace {names.pods}"):
+        try:
+            CoreV1Api(api).create_namespace(body, _request_timeout=CALL_S)
+            return mine
+        except ApiException as error:
+            if error.status != 409:
+                raise
+    found = find(api, names.pods)
+    if found is None or found.ending:
+        raise PrerequisiteMissing(
+            f"namespace {names.pods} is being deleted: wait until it no longer exists"
+        )
+    if not claims(found, names, holder, known):
+        raise taken(found, names.stack)
+    return Owner(**found.holder.model_dump(), id=found.id)
+
+
+def claims(found: Namespace, names: Names, holder: Holder, known: str) -> bool:
+    """Whether a namespace belongs to a stack, from its id or, without an earlier claim, its holder (pure)."""
+    if not found.id or known:
+        return bool(found.id) and found.id == known
+    return (found.stack, found.holder) == (names.stack, holder)
+
+
+def mark(api: ApiClient, found: Namespace, names: Names, owner: Owner) -> None:
+    """Write the owner to an existing namespace of this stack."""
+    from kubernetes.client import CoreV1Api
+
+    # with its uid: another one of this name is refused
+    said = {**_of_owner(names, owner.model_dump()), "uid": found.uid}
+    with explained(f"changing the namespace {found.name}"):
+        CoreV1Api(api).patch_namespace(found.name, {"metadata": said}, _request_timeout=CALL_S)
+
+
+def check(api: ApiClient, names: Names, id_: str) -> None:
+    """Raise `PrerequisiteMissing` where a namespace of this stack belongs to another one."""
+    if found := foreign(api, names, id_):
+        raise taken(found, names.stack)
+
+
+def foreign(api: ApiClient, names: Names, id_: str) -> Namespace | None:
+    """The first namespace with a name of this stack that has not this id."""
+    there = (find(api, name) for name in (names.pods, names.steering))
+    return next((found for found in there if found and found.id != id_), None)
+
+
+def release(api: ApiClient, names: Names, holder: Holder, known: str) -> None:
+    """Delete the claimed namespace of a stack that was not set up further; that of others is not touched."""
+    found = find(api, names.pods)
+    if found and claims(found, names, holder, known):
+        delete(api, found)
+
+
+def delete(api: ApiClient, found: Namespace) -> None:
+    """Delete a namespace with all that is in it, but not another one of the same name."""
+    from kubernetes.client import ApiException, CoreV1Api
+
+    body = {"preconditions": {"uid": found.uid}}
+    with explained(f"deleting the namespace {found.name}"):
+        try:
+            CoreV1Api(api).delete_namespace(found.name, body=body, _request_timeout=CALL_S)
+        except ApiException as error:
+            if error.status not in (404, 409):  # gone, or being deleted
+                raise

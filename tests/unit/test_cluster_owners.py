@@ -1,0 +1,461 @@
+"""Whose a stack of a cluster is: claims, two users with one name, others' namespaces, removal by labels."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from fake_cluster import FakeCluster, serving
+
+from experiments.cli import hook, removal
+from experiments.engines import EngineError, Outcome, StackRef, stacks
+from experiments.engines.embedded import Embedded
+from experiments.engines.embedded.command import Commands
+from experiments.engines.embedded.kubernetes import of_another
+from experiments.engines.embedded.provider import OperationFailed
+from experiments.host.calls import AgentFailed
+from experiments.targets.kubernetes import agents, drift, standing, target
+from infra import checkpoint, config
+from infra.errors import InvalidInput, PrerequisiteMissing, Refusal, leave
+from infra.kubernetes import ownership
+from infra.kubernetes.access import connect
+from infra.kubernetes.names import Names
+from infra.kubernetes.ownership import Holder, Namespace
+
+IMAGES = json.dumps({"iperf3": "registry.example/iperf3:1", "steering": "registry.example/agent:1"})
+STACK = "baseline-1"
+PODS, STEERING = f"steerlab-{STACK}", f"steerlab-{STACK}-steering"
+ALICE, BOB = Holder(user="alice@a", folder="/a"), Holder(user="bob@b", folder="/b")
+V1 = {"app.kubernetes.io/name": "steerlab"}
+
+
+class World:
+    """A cluster, and the stacks that users have on it, each in a folder of their own."""
+
+    def __init__(self, cluster: FakeCluster, kubeconfig: Path, folder: Path) -> None:
+        self.cluster, self.kubeconfig, self._folder = cluster, kubeconfig, folder
+        self.api = connect(str(kubeconfig), "")
+
+    def stack(self, user: str, **more: str) -> StackRef:
+        values = {
+            "target": "kubernetes", "kubernetes.images": IMAGES, "runs": "0",
+            "kubernetes.kubeconfig": str(self.kubeconfig), **more,
+        }  # fmt: skip
+        folder = self._folder / user
+        folder.mkdir(exist_ok=True)
+        return stacks.own(folder, STACK, values)[0]
+
+    def up(self, user: str, **more: str) -> Outcome:
+        return Embedded().up(self.stack(user, **more))
+
+    def destroy(self, user: str) -> Outcome:
+        return Embedded().destroy(self.stack(user))
+
+    def resources(self, user: str) -> list[dict[str, Any]]:
+        return checkpoint.resources(self.stack(user).checkpoint)
+
+    def first_version(self, user: str) -> None:
+        """Make of a user's stack one that the first version has made: without ids and a claim."""
+        for one in self.cluster.objects.values():
+            for part in ("labels", "annotations"):
+                for key in (ownership.ID, ownership.USER, ownership.FOLDER):
+                    (one["metadata"].get(part) or {}).pop(key, None)
+            if one.get("kind") == "Namespace":
+                for part in ("labels", "annotations"):
+                    one["metadata"][part].pop(ownership.STACK, None)
+        path = self.stack(user).checkpoint
+        document = json.loads(path.read_text())
+        latest = document["checkpoint"]["latest"]
+        latest["resources"] = [
+            without_id(one) for one in latest["resources"] if not one["urn"].endswith("::claim")
+        ]
+        path.write_text(json.dumps(document))
+
+
+def without_id(resource: dict[str, Any]) -> dict[str, Any]:
+    """The resource as the first version has recorded it."""
+    claim = "Command::claim"
+    resource = copy.deepcopy(resource)
+    for of in ("inputs", "outputs"):
+        said = resource.get(of, {})
+        for part in ("labels", "annotations"):
+            (said.get("metadata", {}).get(part) or {}).pop(ownership.ID, None)
+        if '{"guard"' in said.get("stdin", ""):
+            guard = json.loads(said["stdin"])
+            del guard["guard"]["id"]
+            said["stdin"] = json.dumps(guard)
+    if "dependencies" in resource:
+        resource["dependencies"] = [
+            urn for urn in resource["dependencies"] if not urn.endswith(claim)
+        ]
+    for urns in resource.get("propertyDependencies", {}).values():
+        urns[:] = [urn for urn in urns if not urn.endswith(claim)]
+    return resource
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[World]:
+    with serving(tmp_path) as (cluster, kubeconfig):
+        yield World(cluster, kubeconfig, tmp_path)
+
+
+@pytest.fixture
+def world(plain: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The same, with the commands of stacks in this process, which takes less time."""
+
+    def called(
+        commands: Commands, script: str, said: dict[str, Any], before: dict[str, str]
+    ) -> Any:
+        if script == "true":
+            return before
+        try:
+            given = {"PULUMI_COMMAND_STDOUT": before["stdout"], **commands._backend}
+            with patch.dict(os.environ, given):
+                answer = hook.HOOKS[script.split()[-1]](json.loads(said["stdin"]))
+        except Refusal as refusal:
+            leave(refusal.exit_code)
+            raise OperationFailed(str(refusal)) from None
+        return {"stdout": json.dumps(answer), "stderr": ""}
+
+    monkeypatch.setattr(Commands, "_run", called)
+    return plain
+
+
+def stands(world: World) -> dict[str, Any]:
+    return copy.deepcopy(world.cluster.objects)
+
+
+# --- two users ---
+
+
+def test_a_stack_has_one_id_on_all_that_it_makes_and_leaves_nothing(plain: World) -> None:
+    before = stands(plain)
+    plain.up("alice")
+    id_ = drift.claimed(plain.resources("alice"))
+    assert id_
+    made = [one for key, one in plain.cluster.objects.items() if key not in before]
+    own = [one for one in made if one.get("kind") not in ("Pod", None)]  # endpoints have no kind
+    assert {one["kind"] for one in own} == {
+        "Namespace", "ServiceAccount", "Deployment", "Service", "Job",
+    }  # fmt: skip
+    assert {one["metadata"]["labels"][ownership.ID] for one in own} == {id_}
+    said = plain.cluster[PODS]["metadata"]["annotations"]
+    assert said[ownership.FOLDER] == str(plain.stack("alice").home)
+    assert "@" in said[ownership.USER]
+
+    assert plain.up("alice").changes == ()
+    plain.destroy("alice")
+    assert stands(plain) == before
+
+
+def test_a_second_user_of_a_name_is_refused_with_who_and_where(plain: World) -> None:
+    plain.up("alice")
+    before, written = stands(plain), list(plain.cluster.writes)
+    with pytest.raises(EngineError) as refused:
+        plain.up("bob")
+    assert refused.value.exit_code == 3
+    holder = ownership.holder(plain.stack("alice").home.as_uri())
+    for words in (PODS, holder.user, holder.folder, f"destroy --cluster -s {STACK}"):
+        assert words in str(refused.value)
+    assert stands(plain) == before
+    # one request to create the namespace, which is there
+    claim = ("POST", f"/api/v1/namespaces/{PODS}")
+    assert [one for one in plain.cluster.writes if one not in written] in ([], [claim])
+    plain.destroy("bob")
+    assert stands(plain) == before
+    assert plain.up("alice").changes == ()
+
+
+def test_a_state_whose_stack_was_replaced_changes_nothing(world: World) -> None:
+    world.up("alice")
+    for name in (PODS, STEERING):
+        world.cluster._delete(f"/api/v1/namespaces/{name}", {})
+    world.up("bob")
+    before = stands(world)
+    for refuse in (target.refuse_foreign, target.refuse_replaced):
+        with pytest.raises(Refusal, match="does not exist any more") as refused:
+            refuse(world.stack("alice"))
+        assert str(world.stack("bob").home) in str(refused.value)
+    with pytest.raises(EngineError, match="belongs to stack") as told:
+        world.up("alice")
+    assert told.value.exit_code == 3
+    assert stands(world) == before
+    # without the check of the command line
+    world.destroy("alice")
+    assert stands(world) == before
+    target.refuse_replaced(world.stack("bob"))
+    world.destroy("bob")
+
+
+def test_a_claim_that_was_interrupted_is_taken_up_again(world: World) -> None:
+    mine = ownership.holder(world.stack("alice").home.as_uri())
+    owner = ownership.claim(world.api, Names(STACK), mine)
+    world.up("alice")
+    assert drift.claimed(world.resources("alice")) == owner.id
+    # the same stack with another path of its kubeconfig
+    assert ownership.claim(world.api, Names(STACK), BOB, owner.id) == owner
+
+
+def test_an_interrupted_claim_is_released(world: World) -> None:
+    before = stands(world)
+    ownership.claim(world.api, Names(STACK), ALICE)
+    for holder, known in ((BOB, ""), (ALICE, "another"), (BOB, "another")):
+        ownership.release(world.api, Names(STACK), holder, known)
+        assert PODS in world.cluster.named("namespaces")
+    ownership.release(world.api, Names(STACK), ALICE, "")
+    assert stands(world) == before
+
+
+def test_a_stack_that_failed_after_its_claim_leaves_nothing(world: World) -> None:
+    before = stands(world)
+    world.cluster.add_namespace(STEERING)
+    with pytest.raises(EngineError, match="was not created by steerlab"):
+        world.up("alice")
+    assert PODS in world.cluster.named("namespaces")
+    world.destroy("alice")
+    assert world.cluster.named("namespaces") == {STEERING}
+    world.cluster._delete(f"/api/v1/namespaces/{STEERING}", {})
+    assert stands(world) == before
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [({}, "not created by steerlab"), (V1, "earlier version"), ({"a": "b"}, "not created")],
+)
+def test_a_namespace_that_others_made_is_neither_used_nor_deleted(
+    world: World, labels: dict[str, str], words: str
+) -> None:
+    world.cluster.add_namespace(PODS, **labels)
+    before = stands(world)
+    with pytest.raises(EngineError, match=words):
+        world.up("alice")
+    world.destroy("alice")
+    assert stands(world) == before
+
+
+def test_a_namespace_that_was_deleted_by_hand_is_created_again(world: World) -> None:
+    world.up("alice")
+    world.cluster._delete(f"/api/v1/namespaces/{STEERING}", {})
+    ref = world.stack("alice")
+    target.refuse_foreign(ref)
+    found = [one.urn for one in target.drifted(world.resources("alice"))]
+    Embedded().up(ref, replace=found)
+    assert world.cluster[STEERING]["metadata"]["labels"][ownership.ID] == drift.claimed(
+        world.resources("alice")
+    )
+
+
+# --- the first version ---
+
+
+def test_a_stack_of_the_first_version_is_destroyed(world: World) -> None:
+    before = stands(world)
+    world.up("alice")
+    world.first_version("alice")
+    target.refuse_replaced(world.stack("alice"))
+    world.destroy("alice")
+    assert stands(world) == before
+
+
+def test_a_stack_of_the_first_version_gets_an_owner_by_up(world: World) -> None:
+    before = stands(world)
+    world.up("alice")
+    world.first_version("alice")
+    assert not drift.claimed(world.resources("alice"))
+    with pytest.raises(EngineError, match="earlier version"):
+        world.up("bob")
+    target.refuse_foreign(world.stack("alice"))
+    world.up("alice")
+    id_ = drift.claimed(world.resources("alice"))
+    for name in (PODS, STEERING):
+        assert world.cluster[name]["metadata"]["labels"][ownership.ID] == id_
+    assert world.up("alice").changes == ()
+    world.destroy("alice")
+    assert stands(world) == before
+
+
+# --- without the state ---
+
+
+def remove(world: World, stack: str = STACK, force: bool = True, **more: str) -> None:
+    changes = {"kubernetes.kubeconfig": str(world.kubeconfig), **more}
+    removal.of_cluster(stack, changes, force=force, json=True)
+
+
+def test_a_stack_is_removed_by_its_labels(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, "busy", lambda *_: pytest.MonkeyPatch.context())
+    before = stands(world)
+    world.cluster.add_namespace("steerlab-mine")
+    world.cluster.add_namespace("steerlab-other", **V1)
+    world.up("alice")
+    for stack, words in (("", "add --stack"), ("rfs-2", "no stack rfs-2")):
+        with pytest.raises(InvalidInput, match=words) as refused:
+            remove(world, stack)
+        assert f"{STACK} of {ownership.holder(world.stack('alice').home.as_uri())}" in str(
+            refused.value
+        )
+        assert "other" in str(refused.value)
+        assert "mine" not in str(refused.value)
+    with pytest.raises(InvalidInput, match="this checkout did not create"):
+        remove(world, force=False)
+    capsys.readouterr()
+    remove(world)
+    said = json.loads(capsys.readouterr().out)
+    assert (said["stack"], said["nodes"], said["restored"]) == (STACK, ["s1"], 3)
+    assert world.cluster.named("namespaces") == {"steerlab-mine", "steerlab-other"}
+    # the owner's state is of use all the same
+    world.destroy("alice")
+    for name in ("steerlab-mine", "steerlab-other"):
+        world.cluster._delete(f"/api/v1/namespaces/{name}", {})
+    assert stands(world) == before
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_nothing_is_deleted_before_all_nodes_are_restored(world: World, first: bool) -> None:
+    world.up("alice")
+    if first:
+        world.first_version("alice")
+    found = standing.stacks(world.api)[STACK]
+    of = config.cluster({"kubernetes.kubeconfig": str(world.kubeconfig)})
+    (guard,) = standing.steered(world.api, found, of)
+    (own,) = drift.guards(world.resources("alice"))
+    alike = {"address": own.address, "kubeconfig": of.kubeconfig}
+    assert guard.model_copy(update=alike) == own
+    world.cluster.log = "steer: the disk is full\n"
+    before = {path for path in stands(world) if "restore-" not in path}
+    with pytest.raises(AgentFailed):
+        standing.take_away(found, of)
+    assert before <= world.cluster.objects.keys()
+
+
+def test_a_stack_over_ssh_needs_the_way_to_its_nodes(world: World) -> None:
+    world.up("alice")
+    world.cluster._delete(f"/api/v1/namespaces/{STEERING}", {})
+    found = standing.stacks(world.api)[STACK]
+    where = {"kubernetes.kubeconfig": str(world.kubeconfig)}
+    with pytest.raises(PrerequisiteMissing, match="nodeAccess=ssh"):
+        standing.take_away(found, config.cluster(where))
+    over = {"kubernetes.nodeAccess": "ssh", "kubernetes.ssh": '{"port": 2222}'}
+    guards = standing.steered(world.api, found, config.cluster(where | over))
+    assert {(one.node, one.ssh and one.ssh.port) for one in guards} == {("c1", 2222), ("s1", 2222)}
+
+
+@pytest.mark.parametrize(
+    "values", [{"replicas": "2"}, {"kubernetes.ssh": "[]"}, {"kubeconfi": "x"}]
+)
+def test_only_settings_of_the_cluster_are_taken(values: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput):
+        config.cluster(values)
+
+
+# --- nodes ---
+
+
+def test_a_stack_goes_with_a_node_that_left_the_cluster(world: World) -> None:
+    before = stands(world)
+    world.up("alice")
+    del world.cluster.objects["/api/v1/nodes/s1"]
+    world.cluster.log = "steer: a Job on that node\n"
+    world.destroy("alice")
+    del before["/api/v1/nodes/s1"]
+    assert stands(world) == before
+
+
+def test_a_node_of_another_stack_is_not_restored(world: World) -> None:
+    world.up("alice")
+    (guard,) = drift.guards(world.resources("alice"))
+    before = stands(world)
+    answer = agents.restore(guard.model_copy(update={"id": "another"}))
+    assert PODS in answer["warnings"][0]
+    assert stands(world) == before
+
+
+# --- decisions ---
+
+
+def namespace(name: str = PODS, **more: Any) -> Namespace:
+    known = {
+        "uid": "u", "made": True, "id": "1", "stack": STACK, "holder": ALICE, "since": "", "ending": False,
+    }  # fmt: skip
+    return Namespace(name=name, **{**known, **more})
+
+
+@pytest.mark.parametrize(
+    ("found", "holder", "known", "yes"),
+    [
+        (namespace(), ALICE, "", True),
+        (namespace(), BOB, "", False),
+        (namespace(), BOB, "1", True),
+        (namespace(), ALICE, "2", False),
+        (namespace(id=""), ALICE, "", False),
+        (namespace(id=""), ALICE, "1", False),
+        (namespace(stack="other"), ALICE, "", False),
+    ],
+)
+def test_a_namespace_is_that_of_its_id_or_of_an_interrupted_claim(
+    found: Namespace, holder: Holder, known: str, yes: bool
+) -> None:
+    assert ownership.claims(found, Names(STACK), holder, known) is yes
+
+
+def test_namespaces_of_one_stack_are_one() -> None:
+    first = {"id": "", "stack": "", "holder": Holder()}
+    found = [
+        namespace(STEERING), namespace(PODS), namespace("steerlab-a-b", stack="A.b"),
+        namespace("steerlab-x-steering", **first), namespace("steerlab-x", **first),
+    ]  # fmt: skip
+    grouped = standing.grouped(found)
+    assert {name: len(one.namespaces) for name, one in grouped.items()} == {
+        "A.b": 1, STACK: 2, "x": 2,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("own", "live", "other"),
+    [("1", "1", False), ("1", "2", True), (None, "2", False), ("1", None, False)],
+)
+def test_an_object_with_another_id_is_another_stack_s(
+    own: str | None, live: str | None, other: bool
+) -> None:
+    def one(id_: str | None) -> dict[str, Any]:
+        return {"metadata": {"labels": {ownership.ID: id_} if id_ else None}}
+
+    assert of_another(one(live), one(own)) is other
+
+
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        ("file:///home/al%20ice/x", "/home/al ice/x"),
+        ("s3://bucket/path?region=x", "s3://bucket/path"),
+        ("postgres://me:secret@db.example/x", "postgres://db.example/x"),
+        ("https://api.pulumi.com", "https://api.pulumi.com"),
+    ],
+)
+def test_the_place_of_a_state_has_no_credential(url: str, where: str) -> None:
+    assert ownership.place(url) == where
+
+
+def test_a_state_without_a_backend_is_in_the_folder_of_the_project(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ownership.place("file://.") == str(tmp_path)
+
+
+def test_an_output_that_is_no_claim_is_named() -> None:
+    assert ownership.recorded("") is None
+    assert ownership.recorded('{"id": "1", "user": "a", "folder": "/"}') == ownership.Owner(
+        id="1", user="a", folder="/"
+    )
+    for text in ("x", "[]", '{"id": 1}'):
+        with pytest.raises(PrerequisiteMissing, match="claim"):
+            ownership.recorded(text)
