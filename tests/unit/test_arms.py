@@ -24,6 +24,14 @@ def test_candidates_are_valid_configurations_that_differ(cores: int) -> None:
     }  # fmt: skip
 
 
+def test_every_kernel_takes_the_time_of_a_softirq() -> None:
+    key = ("machine", "netdev_budget_usecs")
+    given = [arm.settings[key] for arm in arms.candidates(2) if key in arm.settings]
+    slowest_tick = 1_000_000 // 100
+    assert given
+    assert all(int(value) >= 2 * slowest_tick for value in given)
+
+
 def test_three_stages_need_three_cores() -> None:
     assert {arm.name for arm in candidates(3)} - {arm.name for arm in candidates(2)} == {"stages-3"}
 
