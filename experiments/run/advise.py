@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from analysis.machine import EMULATED
 from analysis.schema import Confounders, Core, Softnet
-from analysis.work import Work, bottleneck, nic_interrupts, work_of
+from analysis.work import FULL, Work, bottleneck, nic_interrupts, work_of
 from experiments.host import procstat
 from experiments.host.procstat import CounterSample
 from experiments.run import arms as candidates
@@ -79,10 +79,13 @@ class Reading:
 
     @cached_property
     def work(self) -> Work:
+        """Of the full cores, the one with most softirq time counts: others may be full with applications."""
         found = work_of([(self.cores, self.softnet, self.seconds)])
         if found is None:
             raise PrerequisiteMissing("advise: /proc/stat has no idle and softirq time of a core")
-        return found
+        full = [core for core, idle in found.idle.items() if idle < FULL]
+        fullest = max(full, key=lambda core: found.soft[core], default=None)
+        return replace(found, fullest=[fullest])
 
     @property
     def spare(self) -> float:

@@ -128,6 +128,15 @@ def test_work_that_only_applications_can_make_room_for_is_raced_with_a_warning()
     assert "applications pay" in found.why
 
 
+def test_a_core_that_is_full_with_an_application_does_not_hide_one_full_with_packets() -> None:
+    busy = (1990, 0, 10, 0, 0, 0, 0)
+    read = reading([busy, FULL, IDLE, IDLE], flows=[10**9] * 8)
+    found = advise.document(advise.advise(read), read)
+    assert found["evidence"]["full_core"] == 1
+    assert found["bottleneck"].startswith("core 1 was full")
+    assert found["advice"] == "race"
+
+
 def test_gro_comes_first_unless_the_lab_has_it_off_on_purpose() -> None:
     off = {"nic": "off", "overlay": "off"}
     assert names(reading(gro=off))[:2] == ["gro-nic-on", "gro-overlay-on"]
