@@ -62,8 +62,17 @@ def _release(said: Any) -> dict[str, Any]:
     return {}
 
 
+def _check(said: Any) -> dict[str, Any]:
+    """Refuse to delete what belongs to another stack by now."""
+    from infra.kubernetes import ownership
+
+    api, names, _, known = _claimant(said)
+    ownership.check(api, names, known)
+    return {}
+
+
 def _claimant(said: Any) -> tuple[ApiClient, Names, Holder, str]:
-    """A stack that claims its name: its cluster, names and holder, and the id of an earlier claim."""
+    """A stack that claims its name: its cluster, names and holder, and the id that it has."""
     from pydantic import ValidationError
 
     from infra.kubernetes import ownership
@@ -78,7 +87,7 @@ def _claimant(said: Any) -> tuple[ApiClient, Names, Holder, str]:
     holder = ownership.holder(os.environ.get("PULUMI_BACKEND_URL") or "file://.")
     owner = ownership.recorded(os.environ.get("PULUMI_COMMAND_STDOUT", ""))
     api = connect(claim.kubeconfig, claim.context)
-    return api, Names(claim.stack), holder, owner.id if owner else ""
+    return api, Names(claim.stack), holder, owner.id if owner else claim.id
 
 
 def _apply(said: Any) -> dict[str, Any]:
@@ -116,6 +125,7 @@ HOOKS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "measure": _measure,
     "claim": _claim,
     "release": _release,
+    "check": _check,
     "apply": _apply,
     "restore": _restore,
 }

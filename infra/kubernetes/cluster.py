@@ -23,7 +23,7 @@ from infra.settings import StackSettings
 
 # Timeout of a pod that is being recreated; seconds. A preview does not wait: it recreates none.
 RECREATED_S = 20.0
-CLAIM, RELEASE = "./steerlab hook claim", "./steerlab hook release"
+CLAIM, RELEASE, CHECK = (f"./steerlab hook {verb}" for verb in ("claim", "release", "check"))
 
 
 class Cluster(pulumi.ComponentResource):
@@ -39,6 +39,10 @@ class Cluster(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         options = pulumi.ResourceOptions(provider=provider)
+        of = state.kubernetes
+        self._claim = ownership.Claim(
+            stack=state.stack, kubeconfig=of.kubeconfig, context=of.context
+        )
         self._owner = self._claimed(state, names)
         namespace = self._namespace(names, names.pods, OVERLAY_LEVEL, options)
         pairs = [
@@ -90,17 +94,29 @@ class Cluster(pulumi.ComponentResource):
             *deployed,
             *applied,
         ]
+        self._check_before_deletion()
         self.register_outputs({})
+
+    def _check_before_deletion(self) -> None:
+        """Deleted first: fails, and keeps the rest, where another stack has these names by now."""
+        local.Command(
+            "ownership",
+            create="true",
+            delete=CHECK,
+            stdin=self._owner["id"].apply(
+                lambda id_: self._claim.model_copy(update={"id": id_}).model_dump_json()
+            ),
+            logging=local.Logging.NONE,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=self.ready),
+        )
 
     def _claimed(self, state: StackSettings, names: Names) -> pulumi.Output[dict[str, str]]:
         """The stack's owner, once the cluster has no other stack of this name."""
-        of = state.kubernetes
-        claim = ownership.Claim(stack=state.stack, kubeconfig=of.kubeconfig, context=of.context)
         command = local.Command(
             "claim",
             create=CLAIM,
             delete=RELEASE,
-            stdin=claim.model_dump_json(),
+            stdin=self._claim.model_dump_json(),
             logging=local.Logging.NONE,
             opts=pulumi.ResourceOptions(parent=self),
         )

@@ -52,13 +52,14 @@ class Owner(Holder):
 
 
 class Claim(BaseModel):
-    """A stack that claims its name on a cluster: stdin of `hook claim` and `hook release`."""
+    """A stack and its cluster: stdin of `hook claim`, `release` and `check`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stack: str
     kubeconfig: str
     context: str
+    id: str = ""  # of a stack that has claimed its name
 
 
 @dataclass(frozen=True)

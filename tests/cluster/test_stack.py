@@ -56,7 +56,9 @@ def test_a_state_from_nothing_to_nothing(project: Project, cluster: Cluster, eng
     pairs = {f"iperf-{role}-{i}" for role in roles for i in (1, 2, 3, 4)}
     rooms = {f"steerlab-{STACK}", STEERING, "steering"}
     on_node = {"agent-worker1", "guard-worker1", "steer-worker1"}
-    assert first == dict.fromkeys(pairs | rooms | on_node | {"claim", "measurement"}, "create")
+    assert first == dict.fromkeys(
+        pairs | rooms | on_node | {"claim", "measurement", "ownership"}, "create"
+    )
 
     record = project.last(STACK)
     rates = [pair["values"]["bitrate_mbps"] for pair in record["pairs"]]

@@ -86,7 +86,7 @@ def test_a_stack_with_jobs(graph: Graph) -> None:
         "Deployment": pairs("server") | pairs("client") | {"agent-s1", "agent-s2"},
         "Service": pairs("service"),
         "Job": {"steer-s1", "steer-s2"},
-        "Command": {"claim", "guard-s1", "guard-s2", "measurement"},
+        "Command": {"claim", "guard-s1", "guard-s2", "measurement", "ownership"},
     }
     assert graph.outputs.keys() >= MEASURED
     assert graph.outputs["target"] == "kubernetes"
@@ -99,7 +99,7 @@ def test_a_stack_with_ssh_has_no_privileged_pod() -> None:
         "Namespace": {"steerlab-rfs-plus-4"},
         "Deployment": pairs("server") | pairs("client"),
         "Service": pairs("service"),
-        "Command": {"claim", "steer-s1", "steer-s2", "measurement"},
+        "Command": {"claim", "steer-s1", "steer-s2", "measurement", "ownership"},
     }
     said = json.loads(graph.inputs["steer-s1"]["stdin"])
     assert said["guard"]["ssh"]["identity_file"] == "~/.ssh/id"
@@ -141,9 +141,9 @@ def test_steering_waits_for_pods_and_guard_and_is_deleted_first(graph: Graph) ->
     assert pairs("server") | pairs("client") | {"guard-s1", "agent-s1", "steering"} <= below
     assert "agent-s1" in graph.under("guard-s1")
     assert "steer-s1" in graph.deleted_first
-    assert graph.inputs.keys() - {"cluster", "measurement"} <= graph.under("measurement") | {
-        "cluster"
-    }
+    others = graph.inputs.keys() - {"cluster", "measurement", "ownership"}
+    assert others <= graph.under("measurement")
+    assert others <= graph.under("ownership")
 
 
 def test_measured_pods_are_restricted_and_hold_no_token(graph: Graph) -> None:

@@ -14,7 +14,6 @@ from infra import untrusted
 from infra.commands import how_ended
 from infra.errors import Refusal, leave
 from infra.kubernetes.access import CALL_S, connect, words
-from infra.kubernetes.ownership import ID
 
 TYPE = "kubernetes:"
 MANAGER = "steerlab"
@@ -119,15 +118,12 @@ class Objects:
         return self.create(type_, inputs)
 
     def delete(self, type_: str, recorded: Properties) -> None:
-        """Delete an object with its dependents and wait until it no longer exists; a missing object is no failure.
-
-        One that another stack has created in its place is not deleted.
-        """
+        """Delete an object with its dependents and wait until it no longer exists; a missing object is no failure."""
         if self._preview:
             return
         kind, name, namespace = self._place(type_, recorded)
         before = self._get(kind, namespace, name)
-        if before is None or of_another(before, recorded):
+        if before is None:
             return
         body = {"propagationPolicy": "Foreground"}
         self._call("DELETE", kind, namespace, name, body=body, absent=True)
@@ -344,12 +340,6 @@ def _state(live: Mapping[str, Any]) -> str:
 def _is_fault(condition: str) -> bool:
     """Whether True means a fault for a condition, such as ReplicaFailure (pure)."""
     return condition.endswith(_FAULTS)
-
-
-def of_another(live: Mapping[str, Any], recorded: Mapping[str, Any]) -> bool:
-    """Whether an object has the id of another stack than the recorded one (pure)."""
-    live_id, own = ((one["metadata"].get("labels") or {}).get(ID) for one in (live, recorded))
-    return None not in (live_id, own) and live_id != own
 
 
 def unscheduled(pods: Iterable[Mapping[str, Any]]) -> list[str]:
