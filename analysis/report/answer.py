@@ -8,7 +8,8 @@ from functools import partial
 
 from analysis.load import Fault
 from analysis.metrics import Metric
-from analysis.report.cells import MINOR, Column, Table, fixed, interval, measured, table
+from analysis.report.cells import interval, measured
+from analysis.report.grid import MINOR, Column, Table, fixed, table
 from analysis.summary import Summary
 from analysis.tradeoff import Row
 from analysis.verdict import joined, where

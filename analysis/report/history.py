@@ -13,7 +13,7 @@ from analysis.history import Course, History, Row
 from analysis.plots import history as plots
 from analysis.plots.library import PdfPages
 from analysis.plots.style import save, styled
-from analysis.report.cells import DASH, Column, aligned, table
+from analysis.report.grid import DASH, Column, aligned, table
 from analysis.report.pages import spreadsheet
 from analysis.verdict import bounds, decimals, estimate, p_value
 

@@ -21,9 +21,9 @@ from analysis.plaintext import one_line, visible
 from analysis.plots import figures
 from analysis.plots.style import Mark
 from analysis.report import answer as answers
-from analysis.report import cells
+from analysis.report import cells, grid
 from analysis.report.answer import Answer
-from analysis.report.cells import Table
+from analysis.report.grid import Table
 from analysis.schema import Record
 from analysis.summary import Summary
 from analysis.verdict import Contrast, p_value
@@ -80,10 +80,10 @@ def write_report(
         "results": results(summary),
         "caveats": [*summary.caveats, *summary.warnings],
         "details": details(summary),
-        "markdown": cells.markdown,
-        "fenced": cells.fenced,
+        "markdown": grid.markdown,
+        "fenced": grid.fenced,
         "block": answers.block,
-        "minor": cells.MINOR,
+        "minor": grid.MINOR,
         "reproduce": reproduce.strip(),
         "reproducible": _reproducible(records),
         **_script(),
@@ -295,7 +295,7 @@ def _render(template: str, words: dict[str, object]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=template.endswith(".html.jinja"),
-        finalize=cells.in_markdown if template.endswith(".md.jinja") else _visible,
+        finalize=grid.in_markdown if template.endswith(".md.jinja") else _visible,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )

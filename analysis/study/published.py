@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from analysis.load import Fault, Loaded
-from analysis.report import cells
-from analysis.report.cells import Column, text_table
+from analysis.report import grid
+from analysis.report.cells import text_table
+from analysis.report.grid import Column
 from analysis.study.check import Checked, Raw, Status, check
 from analysis.study.importer import import_study, write_records
 from analysis.study.tables import key, read_tables
@@ -101,8 +102,8 @@ def _counts(checked: Sequence[Checked]) -> str:
     def statuses(name: str) -> list[Status]:
         return [one.status for one in checked if name in (one.cell.table, "all")]
 
-    return cells.aligned(
-        cells.table(
+    return grid.aligned(
+        grid.table(
             [*tables, "all"],
             Column("table", str, numeric=False),
             Column("cells", lambda name: str(len(statuses(name)))),
@@ -121,17 +122,17 @@ def _wrong(wrong: Sequence[Checked]) -> str:
 
     def factor(one: Checked) -> str:
         if one.sound is None or not one.cell.value:
-            return cells.DASH
-        return cells.fixed(one.sound / one.cell.value, 2)
+            return grid.DASH
+        return grid.fixed(one.sound / one.cell.value, 2)
 
-    return cells.aligned(
-        cells.table(
+    return grid.aligned(
+        grid.table(
             wrong,
             Column("configuration", lambda one: one.cell.label, numeric=False),
             Column("replicas", lambda one: str(one.cell.replicas)),
             Column("value of", subject, numeric=False),
             Column("published", lambda one: one.cell.text),
-            Column("corrected", lambda one: cells.fixed(one.sound, 4)),
+            Column("corrected", lambda one: grid.fixed(one.sound, 4)),
             Column("factor", factor),
             Column("why", lambda one: one.why, numeric=False),
         )

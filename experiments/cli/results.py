@@ -288,19 +288,19 @@ def conclude(
 def _print(summary: Summary, answer: Answer) -> None:
     """The first screen of the report on a terminal, and the table of one number of pairs."""
     from analysis.report import answer as answers
-    from analysis.report import cells
+    from analysis.report import cells, grid
 
     say(answer.sentence)
     for sentence in answer.details:
         say(sentence)
     if answer.tradeoff:
-        show(f"\n{cells.aligned(answer.tradeoff, out.width)}\n")
+        show(f"\n{grid.aligned(answer.tradeoff, out.width)}\n")
     if answer.why:
         say(f"Why: {' '.join(answer.why)}")
     show(answers.block(answer.commands, out.width))
     shown = cells.of_largest(summary)
     show("")
-    show(cells.aligned(cells.states(summary, shown), out.width))
+    show(grid.aligned(cells.states(summary, shown), out.width))
     left = len(summary.states) - len(shown)
     if left:
         show(f"{left} more rows are in report.md")

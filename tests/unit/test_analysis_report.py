@@ -20,7 +20,8 @@ from analysis.limits import parse_all
 from analysis.load import Fault
 from analysis.plots.style import COLOURS, HATCHES, MARKERS, looks
 from analysis.report.answer import Answer, Command, Commands, answer, block, chosen
-from analysis.report.cells import Table, aligned, markdown, states
+from analysis.report.cells import states
+from analysis.report.grid import Table, aligned, markdown
 from analysis.report.pages import ReportFiles, write_report
 from analysis.schema import Record
 from analysis.summary import Summary, summarise

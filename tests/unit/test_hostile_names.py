@@ -13,8 +13,8 @@ import pytest
 from analysis import files
 from analysis.load import Fault
 from analysis.plaintext import one_line, visible
-from analysis.report import cells
-from analysis.report.cells import Table
+from analysis.report import grid
+from analysis.report.grid import Table
 from analysis.report.pages import write_report
 from analysis.schema import Record
 from analysis.summary import summarise
@@ -108,7 +108,7 @@ def test_markdown_has_its_own_headings_alone(made: Path, tmp_path: Path) -> None
 
 def test_a_table_keeps_its_columns() -> None:
     table = Table(("a", "b"), tuple((name, "1") for name in NAMES), (False, True), (0, 0))
-    lines = cells.markdown(table).splitlines()
+    lines = grid.markdown(table).splitlines()
     assert len(lines) == len(NAMES) + 2
     for line in lines:
         assert line.replace("\\|", "").count("|") == 3
