@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import special
 
 from analysis.evalues import TINY, Moderation, Sums, error, log_e, radius
-from analysis.race_limits import Excesses, Flags
+from analysis.race_limits import Excesses
 from analysis.statistics import MODERATION, Floats
 
 # Episodes that measure an arm before it may be left out for want of time.
@@ -76,6 +76,30 @@ class Standing(NamedTuple):
     episodes: int
 
 
+class Exit(NamedTuple):
+    """When an arm left, after so many episodes, and why: `by` is the arm with the most evidence."""
+
+    episodes: int
+    why: Literal["beaten", "limit", "unmeasured"]
+    by: int | None = None
+
+
+class Track(NamedTuple):
+    """The way of one arm through a race.
+
+    It joined after `joined` episodes; `measured` are the numbers of those that measured it, from 1.
+    `level` is its log ratio to the baseline, and `behind` that to the leader, with the half-width
+    `half` of an interval that holds for all arms at once, at every moment. None: unknown.
+    """
+
+    joined: int
+    measured: tuple[int, ...]
+    left: Exit | None
+    level: float | None
+    behind: float | None
+    half: float | None
+
+
 class Race:
     """The evidence so far.
 
@@ -88,7 +112,9 @@ class Race:
     ) -> None:
         most = max(most, len(complexity))
         self.aims = aims or Aims()
-        self.episodes = 0
+        self.rounds: list[tuple[int, ...]] = []  # the arms of each episode
+        self.exits: dict[int, Exit] = {}
+        self._since: list[int] = []  # episodes before each arm joined
         self._complexity = np.zeros(most)
         self._open = np.zeros(most, dtype=bool)
         self._joined = 0
@@ -103,6 +129,10 @@ class Race:
         self._noise = _UNKNOWN / 2  # variance of an arm's log in an episode, pooled
         self.join(complexity)
 
+    @property
+    def episodes(self) -> int:
+        return len(self.rounds)
+
     def join(self, complexity: Sequence[int]) -> list[int]:
         """The numbers of new arms. Raises ValueError if there are more than `most` then."""
         new = range(self._joined, self._joined + len(complexity))
@@ -111,6 +141,7 @@ class Race:
         self._complexity[new.start : new.stop] = complexity
         self._open[new.start : new.stop] = True
         self._joined = new.stop
+        self._since += [self.episodes] * len(complexity)
         self._own = self._moderation()
         return list(new)
 
@@ -130,10 +161,10 @@ class Race:
         self._above[[*arms]] += logs - logs.mean()
         self._excesses.add(arms, excesses)
         self._count[[*arms]] += 1
-        self.episodes += 1
+        self.rounds.append(tuple(arms))
         self._own = self._moderation()
         if self.episodes >= FEWEST:
-            self._open &= ~self._told()
+            self._leave()
 
     @property
     def room(self) -> int:
@@ -143,12 +174,13 @@ class Race:
     def drop(self, arm: int) -> None:
         """Take an arm out that cannot be measured."""
         self._open[arm] = False
+        self.exits.setdefault(arm, Exit(self.episodes, "unmeasured"))
 
     def measured(self, arm: int) -> bool:
         return bool(self._count[arm])
 
-    def _told(self) -> Flags:
-        """Arms that another one beats, which keeps the limits, and arms that exceed a limit."""
+    def _leave(self) -> None:
+        """Take out the arms that others beat, which keep the limits, and those that exceed a limit."""
         level = self.aims.alpha / (2 if len(self._excesses) else 1)  # a half for each way to leave
         open_ = np.flatnonzero(self._open)
         where = (slice(None), open_)
@@ -159,7 +191,13 @@ class Race:
         beaten = np.zeros(len(self._open), dtype=bool)
         beaten[open_] = mean >= -math.log(level)
         beaten[self._leader()] = False
-        return beaten | self._excesses.exceeded(level)
+        exceeded = self._excesses.exceeded(level)
+        for place, arm in enumerate(map(int, open_)):
+            if exceeded[arm]:
+                self.exits[arm] = Exit(self.episodes, "limit")
+            elif beaten[arm]:
+                self.exits[arm] = Exit(self.episodes, "beaten", int(np.argmax(e[:, place])))
+        self._open &= ~(beaten | exceeded)
 
     def _moderation(self) -> Moderation:
         """Pooled variance of the open arms' differences, larger where an arm is noisier than others."""
@@ -194,6 +232,12 @@ class Race:
         possible = self._open & self._excesses.likely(0.0) & (self._count > 0)
         safe = self._levels() - np.sqrt(self._noise / np.maximum(self._count, 1))
         return int(np.argmax(np.where(possible, safe, -np.inf)))
+
+    def _apart(self, arm: int, other: int) -> float | None:
+        """The difference of the levels of two arms; None where it is unknown."""
+        levels = self._levels()
+        known = self._count[arm] and self._count[other]
+        return float(levels[arm] - levels[other]) if known else None
 
     def _losses(self) -> Floats:
         """Bound on log(best / arm), for each open arm."""
@@ -240,6 +284,29 @@ class Race:
         arms = [arm for arm in range(1, self._joined) if possible[arm]]
         rows = [(arm, float(found.mean[arm]), float(errors[arm])) for arm in arms]
         return sorted(rows, key=lambda row: -row[1])
+
+    def level(self, arm: int) -> float | None:
+        """Log ratio of an arm to the baseline, also where others alone connect both; None where unknown."""
+        return self._apart(arm, 0)
+
+    def tracks(self) -> list[Track]:
+        """The way of each arm that joined."""
+        leader, pairs = self._leader(), len(self._open) * (len(self._open) - 1) / 2
+        behind = self._pairs.at((slice(None), leader))
+        half = radius(behind, self._own.at((slice(None), leader)), self.aims.alpha / pairs)
+        half[leader] = math.inf  # compared with itself
+        numbered = list(enumerate(self.rounds, 1))
+        return [
+            Track(
+                self._since[arm],
+                tuple(number for number, arms in numbered if arm in arms),
+                self.exits.get(arm),
+                self.level(arm),
+                float(behind.mean[arm]) if behind.n[arm] else self._apart(arm, leader),
+                float(half[arm]) if math.isfinite(half[arm]) else None,
+            )
+            for arm in range(self._joined)
+        ]
 
     def spread(self, a: int, b: int) -> float:
         """Standard deviation of the difference of two arms in an episode, moderated."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from analysis import files
 from analysis.caveats import MOST_DRAWN
@@ -17,6 +18,15 @@ from analysis.summary import Summary
 from analysis.tables import configuration_order
 
 Draw = Callable[[Summary, Sequence[str], dict[str, Look]], Drawing | None]
+
+
+class Picture(NamedTuple):
+    """A figure before it is drawn; `draw` returns None where it has no data."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[], Drawing | None]
 
 
 @dataclass(frozen=True)
@@ -75,14 +85,8 @@ _PLOTS: tuple[tuple[str, str, str, Draw], ...] = (
 )  # fmt: skip
 
 
-def write(summary: Summary, directory: Path) -> list[Plot]:
-    """Draw every figure that has data as SVG and PNG, and all in one PDF.
-
-    Creates `directory`. Nothing is drawn for more configurations than a figure can distinguish.
-    The PDF has its fonts once, as outlines that publishers accept (Type 42); `page` is the page of
-    a figure. Raises OSError where `directory` is a symbolic link.
-    """
-    files.folder(directory)
+def of(summary: Summary) -> list[Picture]:
+    """The figures of a summary; none for more configurations than a figure can distinguish."""
     names = configuration_order(
         summary.runs.loc[summary.runs["valid"], "configuration"], summary.baseline
     )
@@ -91,18 +95,35 @@ def write(summary: Summary, directory: Path) -> list[Plot]:
     styles = looks(configuration_order([*names, summary.baseline], summary.baseline))
     title = summary.metric.title
     words = {"level": f"{summary.confidence * 100:g} %", "title": title[0].upper() + title[1:]}
+    return [
+        Picture(
+            name,
+            heading.format(**words),
+            caption.format(**words),
+            partial(draw, summary, names, styles),
+        )
+        for name, heading, caption, draw in _PLOTS
+    ]
+
+
+def write(pictures: Sequence[Picture], directory: Path) -> list[Plot]:
+    """Draw every figure that has data as SVG and PNG, and all in one PDF.
+
+    Creates `directory`. The PDF has its fonts once, as outlines that publishers accept (Type 42);
+    `page` is the page of a figure. Raises OSError where `directory` is a symbolic link.
+    """
+    files.folder(directory)
     found: list[Plot] = []
     pdf = directory / "figures.pdf"
     pages = io.BytesIO()
     with styled(), PdfPages(pages, metadata={"CreationDate": None}) as book:
-        for name, heading, caption, draw in _PLOTS:
-            figure = draw(summary, names, styles)
+        for name, title, caption, draw in pictures:
+            figure = draw()
             if figure is not None:
                 svg, png = save(figure, directory, name, book)
-                heading, caption = heading.format(**words), caption.format(**words)
                 page = len(found) + 1
                 found.append(
-                    Plot(name, heading, caption, svg, png, pdf, page=page, marks=figure.marks)
+                    Plot(name, title, caption, svg, png, pdf, page=page, marks=figure.marks)
                 )
     if found:
         files.write(pdf, pages.getvalue())

@@ -77,7 +77,7 @@ def answer(
         tradeoff=_tradeoff(summary, rows, metrics) if rows else None,
         why=summary.explanation,
         commands=commands or Commands(),
-        basis=_basis(summary),
+        basis=basis(summary),
         warnings=warnings,
         more=len(summary.caveats) + len(summary.warnings) - len(warnings),
         faults=len(faults),
@@ -110,6 +110,13 @@ def _recommended(summary: Summary) -> list[Row]:
     return [row for row in rows if row.replicas in (counts[0], counts[-1])]
 
 
+def effects(summary: Summary, name: str) -> Table | None:
+    """What one configuration buys and costs, by metric; None where one metric alone was measured."""
+    metrics = measured(summary.tradeoff)
+    rows = [row for row in summary.tradeoff.rows if row.contrasts and row.configuration == name]
+    return _tradeoff(summary, rows, metrics) if rows and len(metrics) > 1 else None
+
+
 def _tradeoff(summary: Summary, rows: Sequence[Row], metrics: Sequence[Metric]) -> Table:
     """One row a metric: for each place the effect, and the values before and after."""
     several = len({row.configuration for row in rows}) > 1
@@ -130,7 +137,7 @@ def _values(before: Row | None, after: Row, metric: Metric) -> str:
     return " → ".join(fixed(one.estimate if one else None, metric.digits) for one in levels)
 
 
-def _basis(summary: Summary) -> str:
+def basis(summary: Summary) -> str:
     """How much was measured, how and where."""
     valid = summary.runs[summary.runs["valid"]]
     if valid.empty:

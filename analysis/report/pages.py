@@ -19,6 +19,7 @@ from analysis.dependence import FEWEST_BLOCKS, Check
 from analysis.load import Fault
 from analysis.plaintext import one_line, visible
 from analysis.plots import figures
+from analysis.plots.figures import Picture
 from analysis.plots.style import Mark
 from analysis.report import answer as answers
 from analysis.report import cells, grid
@@ -62,22 +63,25 @@ def write_report(
     faults: Sequence[Fault] = (),
     reproduce: str = "",
     title: str = TITLE,
+    sections: Sequence[Section] | None = None,
+    pictures: Sequence[Picture] = (),
 ) -> ReportFiles:
     """Write report.html, report.md, three CSV files and plots/ into `directory`.
 
     `records` are the source of `summary`, `answer` is the first screen (by default without
-    commands) and `reproduce` the commands that measured them. Raises OSError where `directory`
-    cannot be written, or its plots/ is a symbolic link.
+    commands), `reproduce` the commands that measured them, `sections` the tables before the figures
+    (by default the results), and `pictures` are drawn before those of the summary. Raises OSError where
+    `directory` cannot be written, or its plots/ is a symbolic link.
     """
     directory = files.folder(directory.resolve())  # the folder that was named may be a link
-    drawn = figures.write(summary, directory / "plots")
+    drawn = figures.write([*pictures, *figures.of(summary)], directory / "plots")
     words = {
         "title": title,
         "summary": summary,
         "answer": answer or answers.answer(summary, faults=faults),
         "faults": [str(fault) for fault in faults],
         "plots": [(plot, inlined(plot)) for plot in drawn],
-        "results": results(summary),
+        "results": results(summary) if sections is None else sections,
         "caveats": [*summary.caveats, *summary.warnings],
         "details": details(summary),
         "markdown": grid.markdown,

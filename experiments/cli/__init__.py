@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from experiments import VERSION, signals
-from experiments.cli import advise, history, hook, machine, results, stacks, sweep, tune
+from experiments.cli import advise, history, hook, machine, results, stacks, study, sweep, tune
 from experiments.cli.terminal import Group, complain, pasted, show
 from infra.errors import CANNOT, Refusal, leave
 
@@ -63,6 +63,7 @@ sweep.register(app)
 tune.register(app)
 stacks.register(app)
 results.register(app)
+study.register(app)
 history.register(app)
 machine.register(app)
 advise.register(machine.nodes)

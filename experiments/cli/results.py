@@ -1,4 +1,4 @@
-"""Commands on results: `report`, `compare`, `import` and `published`."""
+"""Commands on results: `report` and `compare`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 from experiments.cli import terminal
 from experiments.cli.stacks import Json
 from experiments.cli.terminal import complain, note, out, pasted, say, show, show_json
+from experiments.cli.tuned import conclude_tuning, is_tuning
 from infra.commands import command
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ _RESULTS = "give the results directory of a sweep (sweep --out DIR), with record
 def register(app: typer.Typer) -> None:
     terminal.register(app, report)
     terminal.register(app, compare)
-    terminal.register(app, import_, "import")
-    terminal.register(app, published)
 
 
 MetricName = Annotated[
@@ -63,7 +62,9 @@ Baseline = Annotated[str, typer.Option(help="Baseline of each sweep. Default: th
 
 
 def report(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's results directory.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Results directory of a sweep or a tuning.")
+    ],
     baseline: Annotated[
         str, typer.Option(help="The configuration to compare with. Default: that of the sweep.")
     ] = "",
@@ -74,15 +75,17 @@ def report(
 ) -> None:
     """Analyse records: recommendation, costs, plots and one self-contained HTML file.
 
-    Without --limit, the limits of the sweep hold.
+    Without --limit, the limits of the sweep hold. Of a tuning, the page has its answer and its race.
 
     \b
     ./steerlab report results/mine --limit p99_us=+10% --limit cpu_s_per_gbit=+5%
     """
-    conclude(
-        directory, baseline=baseline, metric=metric, limit=limit, json=json,
-        then=_open if open_ else None,
-    )  # fmt: skip
+    then = _open if open_ else None
+    if is_tuning(directory):
+        given = {"--baseline": baseline, "--metric": metric, "--limit": limit}
+        conclude_tuning(directory, [flag for flag, value in given.items() if value], json, then)
+        return
+    conclude(directory, baseline=baseline, metric=metric, limit=limit, json=json, then=then)
 
 
 def _open(page: Path) -> None:
@@ -162,58 +165,6 @@ def compare(
         raise typer.Exit(1)
 
 
-def import_(
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Directory with files <configuration>-<n>.txt.")
-    ],
-    out: Annotated[Path, typer.Option(help="Results directory to write.")],
-    duration: Annotated[float, typer.Option(min=0.1, help="Duration of a run, seconds.")] = 30.0,
-) -> None:
-    """Convert the raw text of the study into run records.
-
-    \b
-    ./steerlab import raw-text --out results/study && ./steerlab report results/study
-    """
-    from analysis.study.published import import_study, write_records
-    from infra.errors import InvalidInput
-
-    if not directory.is_dir():
-        raise InvalidInput(f"import: there is no directory {directory}")
-    loaded = import_study(directory, duration=duration)
-    _complain(loaded.faults)
-    if not loaded.records:
-        raise InvalidInput(f"import: {directory} contains no run")
-    try:
-        written = write_records(loaded, out)
-    except FileExistsError as error:
-        raise InvalidInput(f"out: {error}") from None
-    show(f"{len(written)} records in {out}")
-    if loaded.faults:
-        raise typer.Exit(1)
-
-
-def published(
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Directory with the raw text and finalized_*.csv.")
-    ],
-    baseline: Annotated[str, typer.Option(help="The configuration to compare with.")] = "baseline",
-    json: Json = False,
-) -> None:
-    """Check the tables of the study, cell by cell, against its raw text."""
-    from analysis.study.published import reanalyse
-    from infra.errors import InvalidInput
-
-    if not directory.is_dir():
-        raise InvalidInput(f"published: there is no directory {directory}")
-    answer = reanalyse(directory, baseline=baseline)
-    if json:
-        show_json(answer.to_json())
-    else:
-        show(answer.text())
-    if answer.faults:
-        raise typer.Exit(1)
-
-
 def read_results(directory: Path) -> tuple[Loaded, SweepPlan | None]:
     """The records of a directory and their plan; reports unusable files."""
     from analysis.load import load
@@ -223,13 +174,13 @@ def read_results(directory: Path) -> tuple[Loaded, SweepPlan | None]:
         what = "it is a file" if directory.is_file() else "it does not exist"
         raise InvalidInput(f"there is no directory {directory} ({what}): {_RESULTS}")
     plan, loaded = _plan(directory, load(directory))
-    _complain(loaded.faults)
+    complain_all(loaded.faults)
     if not loaded.records:
         raise InvalidInput(f"{directory} contains no run record: {_RESULTS}")
     return loaded, plan
 
 
-def _complain(faults: Iterable[Fault]) -> None:
+def complain_all(faults: Iterable[Fault]) -> None:
     for fault in faults:
         complain(str(fault))
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from experiments.cli import terminal
+from experiments.cli import terminal, tuned
 from experiments.cli.stacks import EngineName, Json
 from experiments.cli.sweep import opened
-from experiments.cli.terminal import REFRESH, drawn, err, note, safe, say, show, show_json
+from experiments.cli.terminal import REFRESH, drawn, err, note, safe, show, show_json
 from infra.commands import command
 
 if TYPE_CHECKING:
@@ -156,11 +156,7 @@ def _print_plan(state: TuneState, *, json: bool) -> None:
     show(_summary(state))
     width = max(map(len, state.names))
     for one in state.arms:
-        values = "; ".join(
-            f"{part} {', '.join(f'{knob}={word}' for knob, word in own.items())}"
-            for part, own in one.settings.items()
-        )
-        show(f"  {one.name:<{width}}  {values or one.summary}")
+        show(f"  {one.name:<{width}}  {one.words or one.summary}")
     note("what the node does not have, and what changes nothing there, is left out at the start")
     if state.generated:
         note("pairs of what helps join the race later")
@@ -168,7 +164,7 @@ def _print_plan(state: TuneState, *, json: bool) -> None:
 
 def _summary(state: TuneState) -> str:
     from experiments.run import tune_plan
-    from experiments.run.tune import AIMS
+    from experiments.run.tuned import AIMS
 
     asked = state.asked
     timing = tune_plan.timing_of(asked)
@@ -206,7 +202,8 @@ def _run(
     note(f"results         {directory.absolute()}")
     with opened(events) as stream:
         _race(job, resume, TuneEvents(stream))
-    _conclude(job, json=json)
+    if not tuned.conclude(job, json=json):
+        raise typer.Exit(1)
 
 
 def _race(job: Tune, resume: bool, events: TuneEvents) -> None:
@@ -237,7 +234,7 @@ def _race(job: Tune, resume: bool, events: TuneEvents) -> None:
         except KeyboardInterrupt:
             why = "interrupted"
             bar.stop()
-            _conclude(job, json=False)
+            tuned.conclude(job)
             raise
         finally:
             events.ended(why)
@@ -251,7 +248,8 @@ def _race(job: Tune, resume: bool, events: TuneEvents) -> None:
 def _line(done: Progress) -> str:
     """One line on how far it is: `race 7: 24 of 26 left, gro-overlay-on +120 %, 43 of 180 s`."""
     standing = done.standing
-    change = f"{100 * math.expm1(done.gain):+.0f} %" if standing.leader else "the baseline"
+    gain = "unknown" if done.gain is None else f"{100 * math.expm1(done.gain):+.0f} %"
+    change = gain if standing.leader else "the baseline"
     return (
         f"{done.phase} {standing.episodes}: {len(standing.open)} of {len(done.names)} left, "
         f"{done.names[standing.leader]} {change}, {done.used:.0f} of {done.budget:.0f} s"
@@ -265,23 +263,3 @@ def _bar() -> Bar:
     if err.width >= 110:
         parts.append(BarColumn())
     return Progress(*parts, console=err, refresh_per_second=REFRESH, disable=not drawn())
-
-
-def _conclude(job: Tune, *, json: bool) -> None:
-    from experiments.run import tune_answer
-
-    found = tune_answer.document(job)
-    report = tune_answer.page(job)
-    if json:
-        show_json({**found, "report": report or None})
-        return
-    for sentence in tune_answer.sentences(found):
-        say(sentence)
-    if found["recommended"]["ratio"]:
-        show(f"\n{tune_answer.as_yaml(found)}\n")
-    for line in found["apply"]:
-        show(f"apply  {line}")
-    if found["undo"]:
-        show(f"undo   {found['undo']}")
-    if report:
-        note(f"report: {report}")

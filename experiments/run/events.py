@@ -85,7 +85,8 @@ class TuneEvents(_Lines):
         self._write(
             "episode", phase=done.phase, episode=standing.episodes, valid=not done.problem,
             problem=done.problem, open=[names[arm] for arm in standing.open],
-            leader=names[standing.leader], ratio=round(math.exp(done.gain), 4),
+            leader=names[standing.leader],
+            ratio=None if done.gain is None else round(math.exp(done.gain), 4),
             recommended=names[standing.recommended], resolved=standing.resolved,
             used_s=round(done.used, 1), budget_s=done.budget,
         )  # fmt: skip

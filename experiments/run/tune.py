@@ -15,44 +15,31 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from analysis import files
-from analysis.limits import parse_all
-from analysis.metrics import METRICS
-from analysis.race import Aims, Costs, Race, Standing
+from analysis.race import Costs, Race, Standing
 from analysis.schema import Machine, Record
-from analysis.tuning import LENGTH, Phase, Step, Tuning
+from analysis.tuning import LENGTH, Phase
 from experiments.engines import Engine, StackRef, trust
 from experiments.run import arms as candidates
 from experiments.run import attempts, episodes, measure, records, switchback
 from experiments.run import plan as plans
 from experiments.run import tune_state as states
 from experiments.run.arms import Arm
-from experiments.run.options import Options
 from experiments.run.stage import Stage
 from experiments.run.sweep import PLAN, RECORDS, Done, Sweep
-from experiments.run.tune_plan import costs_of, most_arms, timing_of
-from experiments.run.tune_state import ARMS, FILE, Joined, Kept, TuneState
-from experiments.run.tune_values import BASELINE, by_block, measured, next_block
+from experiments.run.tune_plan import most_arms, timing_of
+from experiments.run.tune_state import FILE, Joined, Kept
+from experiments.run.tune_values import BASELINE, next_block
+from experiments.run.tuned import CONFIRMATION, JOINING, RACE, Tuned
 from experiments.targets import TARGETS
 from experiments.targets.contract import AnyMeasurement
 from infra import config, configurations
 from infra.errors import InvalidInput, Refusal
-from infra.settings import Lab
 
-RACE: Phase = "race"
-CONFIRMATION: Phase = "confirmation"
-# Arms that may join, of what helped.
-JOINING = 6
-# Windows of an arm without a valid one, after which it is out.
-FAILURES = 2
-AIMS = Aims()
 _ORDERS = 1000  # numbers of records in an episode
 
 
@@ -62,58 +49,40 @@ class Progress(NamedTuple):
     phase: Phase
     names: Sequence[str]
     standing: Standing
-    gain: float  # of the leader over the baseline, as a difference of logarithms; higher is better
+    gain: (
+        float | None
+    )  # of the leader over the baseline, as a difference of logarithms; higher is better
     used: float
     budget: float
     problem: str = ""
 
 
 @dataclass
-class Tune:
-    """One tuning in one results directory."""
+class Tune(Tuned):
+    """A tuning that is run in its results directory."""
 
-    directory: Path
-    state: TuneState
     engine: Engine
     on_progress: Callable[[Progress], None] = lambda _: None
     on_cleanup: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
-    tuning: Tuning = field(init=False)
     _stage: Stage = field(init=False)
     _whats: dict[str, AnyMeasurement] = field(default_factory=dict, init=False)
     _machine: Machine | None = field(default=None, init=False)
     _before: float = field(default=0.0, init=False)
     _started: float | None = field(default=None, init=False)
-    failing: dict[str, str] = field(default_factory=dict, init=False)  # arms with the reason
-    _failures: Counter[str] = field(default_factory=Counter, init=False)
     _around: list[float] = field(default_factory=list, init=False)
     _lengths: list[float] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        asked = self.asked
-        self.target = TARGETS[asked.target or "lab"]
-        self.by = METRICS[self.state.by]
-        self.limits = parse_all(asked.limits)
+        super().__post_init__()
+        self.target = TARGETS[self.asked.target or "lab"]
         name = f"tune-{self.state.digest}"
         self._stage = Stage(self.directory, name, self.engine, self.target)
         self._before = self.state.used
-        self._renew()
-
-    @cached_property
-    def asked(self) -> Options:
-        """The options, with the arms' file."""
-        own = str((self.directory / ARMS).resolve())
-        return self.state.asked.model_copy(update={"own": own})
 
     @property
     def stack(self) -> StackRef:
         return self._stage.ref(self._values(BASELINE))
-
-    @property
-    def lab(self) -> Lab | None:
-        """The settings of the lab; None on a cluster."""
-        _, state = self._stage.settings(self._values(BASELINE))
-        return state.lab if state.target == "lab" else None
 
     @property
     def used(self) -> float:
@@ -126,63 +95,26 @@ class Tune:
         """Create the results directory, or go on where it is. Raises `InvalidInput`."""
         trust.refuse_foreign(self.directory, FILE, ".pulumi")
         if not resume:
+            if self.directory.exists() and not self.directory.is_dir():
+                raise InvalidInput(f"out: {self.directory} is not a directory: choose a new one")
+            if (self.directory / FILE).exists():
+                raise InvalidInput(f"out: {self.directory} has a tuning already: add --resume")
             if self.directory.exists() and any(self.directory.iterdir()):
                 raise InvalidInput(f"out: {self.directory} is not empty: choose a new directory")
-            files.folder(self.directory / RACE / RECORDS)
+            files.folder(self.directory)
             self._keep()
             return
         states.write(self.directory, self.state)
         self._replay()
 
+    def _renew(self) -> None:
+        super()._renew()
+        if self.state.generated and not self.state.joined:
+            self.tuning.combine = self._combine
+
     def _keep(self, **changes: Any) -> None:
         self.state = self.state.with_(used=round(self.used, 3), **changes)
         states.write(self.directory, self.state)
-
-    def _renew(self) -> None:
-        """Race and confirmation from their start, for the present arms."""
-        joined = self.state.joined
-        first = self.state.arms[: joined.first if joined else None]
-        most = len(first) + (JOINING if self.state.generated else 0)
-        race = Race(_complexity(first), limits=len(self.limits), most=most, aims=AIMS)
-        combine = self._combine if self.state.generated and not joined else None
-        self.tuning = Tuning(race, costs_of(self.asked), 60 * self.state.minutes, combine)
-
-    def _replay(self) -> None:
-        """The evidence that the records have."""
-        joined = self.state.joined
-        race = self.tuning.race
-        for made in by_block(self.directory / RACE):
-            if joined and race.episodes == joined.episodes and joined.first < len(self.state.arms):
-                race.join(_complexity(self.state.arms[joined.first :]))
-                joined = None
-            self._learn(made, self.state.names, RACE)
-        if joined and joined.first < len(self.state.arms):
-            race.join(_complexity(self.state.arms[joined.first :]))
-        if self.state.planned is not None:
-            self.tuning.confirm(self.state.planned)
-
-    def _learn(self, made: Sequence[Record], names: Sequence[str], phase: Phase) -> bool:
-        """Add an episode as far as it is of these arms; whether it counts."""
-        known = [record for record in made if record.configuration in names]
-        found = measured(sorted(known, key=_place_in(names)), self.by, self.limits)
-        numbers = {name: number for number, name in enumerate(self.state.names)}
-        arms = tuple(numbers[name] for name in found.names) if found else ()
-        if phase == "confirmation" and len(arms) < len(names):
-            found = None
-        logs, excesses = (found.logs, found.excesses) if found else (None, ())
-        self.tuning.add(Step(phase, arms), logs, excesses)
-        if phase == "race" and found:
-            self._drop([record for record in known if record.configuration not in found.names])
-        return found is not None
-
-    def _drop(self, failed: Sequence[Record]) -> None:
-        """Take arms out that were measured in no window of several, such as those that stop all traffic."""
-        for record in failed:
-            name, arm = record.configuration, self.state.names.index(record.configuration)
-            self._failures[name] += 1
-            if self._failures[name] == FAILURES and not self.tuning.race.measured(arm):
-                self.tuning.race.drop(arm)
-                self.failing[name] = "; ".join(record.reasons[:1]) or f"no {self.by.name}"
 
     # --- stack ---
 
@@ -345,8 +277,7 @@ class Tune:
         try:
             sweep.run(left)
         finally:
-            for made in by_block(sweep.directory):
-                self._learn(made, [self.state.recommended, BASELINE], CONFIRMATION)
+            self._learn_confirmation()
             self._keep()
 
     def _sweep(self) -> Sweep:
@@ -369,28 +300,12 @@ class Tune:
     def _tell(self, phase: Phase, problem: str) -> None:
         budget = 60 * self.state.minutes
         standing = self.tuning.standing
-        gains = {arm: gain for arm, gain, _ in self.tuning.race.gains()}
+        gain = self.tuning.race.level(standing.leader)
         self.on_progress(
-            Progress(
-                phase,
-                self.state.names,
-                standing,
-                gains.get(standing.leader, 0.0),
-                self.used,
-                budget,
-                problem,
-            )
+            Progress(phase, self.state.names, standing, gain, self.used, budget, problem)
         )
-
-
-def _complexity(arms: Sequence[Kept]) -> list[int]:
-    return [one.arm.complexity for one in arms]
 
 
 def _key(names: Sequence[str]) -> str:
     """The configuration without whose window an episode does not count."""
     return BASELINE if BASELINE in names else names[0]
-
-
-def _place_in(names: Sequence[str]) -> Callable[[Record], int]:
-    return lambda record: names.index(record.configuration)

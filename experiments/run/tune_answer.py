@@ -1,45 +1,68 @@
-"""The answer of a tuning: as data, in sentences, and the commands that apply and undo it."""
+"""The answer of a tuning: as data, in sentences, as a page, and the commands that apply and undo it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from analysis.load import load
-from analysis.report.answer import Commands
+from analysis import course as courses
+from analysis import files, machine
+from analysis.load import Fault, Loaded, load
+from analysis.metrics import METRICS
+from analysis.report import answer as answers
+from analysis.report import race as reports
+from analysis.report.answer import Answer, Commands
+from analysis.report.grid import Table
+from analysis.report.pages import spreadsheet, write_report
 from analysis.schema import Record
 from analysis.statistics import Effect
 from analysis.summary import Summary, summarise
 from experiments.run import keep
-from experiments.run.sweep import RECORDS, kept_plan
-from experiments.run.tune import CONFIRMATION, Tune
+from experiments.run.sweep import kept_plan
 from experiments.run.tune_values import BASELINE
-from infra.errors import InvalidInput
+from experiments.run.tuned import CONFIRMATION, RACE, Tuned
+from infra import configurations
+from infra.commands import command
+
+# Names of the set in a sentence.
+MOST_NAMED = 8
+# Why the answer has no commands.
+NOTHING = "There is nothing to set: the baseline is kept."
 
 
-def confirmed(job: Tune) -> tuple[list[Record], Summary | None]:
-    """The records of the confirmation and their conclusions; None where nothing is compared."""
+@dataclass(frozen=True)
+class Page:
+    """The written report: its first screen, the table of the race, and the files that were left out."""
+
+    html: Path
+    answer: Answer
+    race: Table
+    faults: Sequence[Fault]
+
+
+def _fresh(job: Tuned) -> Loaded:
+    """The records of the confirmation."""
     directory = job.directory / CONFIRMATION
-    if not (directory / RECORDS).is_dir():
-        return [], None
-    found = load(directory).records
-    if {BASELINE, job.state.recommended} - {one.configuration for one in found if one.valid}:
-        return found, None
-    return found, summarise(found, metric=job.by, limits=job.limits)
+    return load(directory) if directory.is_dir() else Loaded()
 
 
-def document(job: Tune) -> dict[str, Any]:
-    """The answer so far, as data."""
+def _summary(job: Tuned, made: Sequence[Record]) -> Summary:
+    return summarise(made, metric=job.by, limits=job.limits)
+
+
+def document(job: Tuned, shown: Callable[[str], str] = str) -> dict[str, Any]:
+    """The answer so far, as data; commands as `shown`."""
     answer = job.tuning.answer()
     standing, names = answer.standing, job.state.names
     name = names[answer.arm]
-    made, summary = confirmed(job)
+    made = _fresh(job).records
     commands = _commands(job, name, made)
-    lines = [one.line for one in commands.lines]
+    lines = [shown(one.line) for one in commands.lines]
     arms = [one.arm for one in job.state.arms]
     lab = job.lab
     ratio = _ratio(answer.ratio, job.by.sign)
@@ -56,7 +79,7 @@ def document(job: Tune) -> dict[str, Any]:
         "baseline": {"configuration": BASELINE, "in_set": 0 in standing.open},
         "apply": lines[:-1],
         "undo": lines[-1] if lines else None,
-        "metrics": _metrics(summary, name),
+        "metrics": _metrics(_summary(job, made), name) if made else {},
         "metric": job.by.name,
         "limits": [str(one) for one in job.limits],
         "race": {
@@ -94,21 +117,20 @@ def _ratio(found: Effect | None, sign: int) -> dict[str, float | None] | None:
     return dict(zip(("estimate", "low", "high"), values, strict=True))
 
 
-def _metrics(summary: Summary | None, name: str) -> dict[str, Any]:
+def _metrics(summary: Summary, name: str) -> dict[str, Any]:
     """What the configuration buys and costs, by metric, from the fresh episodes."""
-    rows = summary.tradeoff.rows if summary else ()
     return {
         metric: {
             "verdict": one.verdict,
             **{key: asdict(one.effect)[key] for key in ("estimate", "low", "high", "scale")},
         }
-        for row in rows
+        for row in summary.tradeoff.rows
         if row.configuration == name
         for metric, one in row.contrasts.items()
     }
 
 
-def _commands(job: Tune, name: str, made: Sequence[Record]) -> Commands:
+def _commands(job: Tuned, name: str, made: Sequence[Record]) -> Commands:
     if name == BASELINE or not made:
         return Commands()
     return keep.commands([name], made, kept_plan(job.directory / CONFIRMATION))
@@ -116,7 +138,7 @@ def _commands(job: Tune, name: str, made: Sequence[Record]) -> Commands:
 
 def sentences(found: dict[str, Any]) -> list[str]:
     """The answer for people (pure)."""
-    race, fresh = found["race"], found["confirmation"]
+    race, fresh, metric = found["race"], found["confirmation"], METRICS[found["metric"]].title
     name, ratio = found["recommended"]["configuration"], fresh["ratio"]
     what = fresh["configuration"] or race["recommended"]
     words = []
@@ -124,7 +146,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
         return ["There is no answer yet: no episode was complete."]
     if name != BASELINE:
         words.append(
-            f"{name} is recommended: {_interval(ratio)} times the {found['metric']} of the baseline, on "
+            f"{name} is recommended: {_interval(ratio)} times the {metric} of the baseline, on "
             "this occasion, in fresh episodes."
         )
     elif ratio is not None:
@@ -135,15 +157,17 @@ def sentences(found: dict[str, Any]) -> list[str]:
         )
         words.append(
             f"Keep the baseline. {what} was the choice of the race; in fresh episodes it has "
-            f"{_interval(ratio)} times the {found['metric']} of the baseline: {reason}."
+            f"{_interval(ratio)} times the {metric} of the baseline: {reason}."
         )
     elif what == BASELINE:
         words.append("Keep the baseline: nothing that was tried is shown to be better by enough.")
     else:
         words.append(f"So far {what} is the choice of the race, but it is not confirmed.")
     rest = found["set"]
+    more = f", and {len(rest) - MOST_NAMED} more" if len(rest) > MOST_NAMED else ""
     words.append(
-        f"{len(rest)} of {race['arms']} configurations may be the best (95 %): {', '.join(rest)}."
+        f"{len(rest)} of {race['arms']} configurations may be the best (95 %), the simplest first: "
+        f"{', '.join(rest[:MOST_NAMED])}{more}."
     )
     if race["loss"] is not None:
         words.append(f"{what} loses at most {100 * race['loss']:.1f} % against the best of them.")
@@ -167,19 +191,64 @@ def as_yaml(found: dict[str, Any]) -> str:
     return yaml.safe_dump({one["configuration"]: one["settings"]}, sort_keys=False).strip()
 
 
-def page(job: Tune) -> str:
-    """Write the report of the confirmation; its path, or empty where there is nothing to report."""
-    from analysis.report import answer as answers
-    from analysis.report.pages import write_report
+def page(job: Tuned, found: dict[str, Any], shown: Callable[[str], str] = str) -> Page | None:
+    """Write the report of a tuning: the answer, the race, and its confirmation. None without an episode."""
+    if not found["race"]["episodes"]:
+        return None
+    race, fresh = load(job.directory / RACE), _fresh(job)
+    records, faults = [*race.records, *fresh.records], [*race.faults, *fresh.faults]
+    summary = _summary(job, fresh.records)
+    name, settings = (found["recommended"][key] for key in ("configuration", "settings"))
+    commands = _commands(job, name, fresh.records) if settings else Commands(reason=NOTHING)
+    here = tuple(replace(one, line=shown(one.line)) for one in commands.lines)
+    sentence, *details = sentences(found)
+    answer = replace(
+        answers.answer(summary, replace(commands, lines=here), faults),
+        sentence=sentence,
+        details=details,
+        tradeoff=answers.effects(summary, job.state.recommended or ""),
+        basis=f"{_basis(found)} {answers.basis(summary)}".rstrip(),
+    )
+    run = courses.course(
+        [courses.Arm(one.name, one.words, one.arm.complexity) for one in job.state.arms],
+        job.tuning.race.tracks(), job.tuning.standing, job.by, job.failing,
+    )  # fmt: skip
+    files.write(job.directory / "race.csv", spreadsheet(reports.estimates(run)))
+    made = write_report(
+        records,
+        replace(summary, machine=machine.describe(records)),
+        job.directory,
+        answer=answer,
+        faults=faults,
+        reproduce=shown(_again(job)),
+        title=reports.TITLE,
+        sections=reports.sections(run, summary, name, settings, job.state.left_out),
+        pictures=[reports.picture(run)],
+    )
+    return Page(made.html, answer, reports.field(run), faults)
 
-    made, summary = confirmed(job)
-    if summary is None:
-        return ""
-    directory = job.directory / CONFIRMATION
-    try:
-        commands = keep.commands(answers.chosen(summary), made, kept_plan(directory))
-    except InvalidInput as error:
-        commands = Commands(reason=str(error))
-    answer = answers.answer(summary, commands, [])
-    files = write_report(made, summary, directory, answer=answer, faults=[], reproduce="")
-    return str(files.html)
+
+def _basis(found: dict[str, Any]) -> str:
+    race = found["race"]
+    return f"{race['episodes']} episodes of a race between {race['arms']} configurations."
+
+
+def _again(job: Tuned) -> str:
+    """The command that repeats a tuning."""
+    asked, names = job.asked, job.state.names[1:]
+    chosen = ",".join(names) if set(names) <= configurations.load().keys() else asked.own
+    given = {
+        "--minutes": f"{job.state.minutes:g}",
+        "--replicas": asked.replicas[0],
+        "--by": job.by.name,
+        "--configurations": "" if job.state.generated else chosen,
+        "--traffic": asked.traffic,
+        "--target": asked.target,
+        "--window": asked.window,
+        "--settle": "" if job.state.by_change else asked.settle,
+        "--seed": asked.seed,
+    }
+    words = [word for flag, value in given.items() if value != "" for word in (flag, value)]
+    many = [("--limit", one) for one in asked.limits]
+    many += [("-c", f"{key}={value}") for key, value in asked.config]
+    return command("tune", *words, *(word for pair in many for word in pair))

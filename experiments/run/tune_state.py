@@ -47,6 +47,14 @@ class Kept(BaseModel):
         return cls(name=arm.name, summary=arm.summary, settings=settings)
 
     @property
+    def words(self) -> str:
+        """What it sets: `nic rps_cpus=all; machine rps_sock_flow_entries=32768`."""
+        return "; ".join(
+            f"{part} {', '.join(f'{knob}={word}' for knob, word in own.items())}"
+            for part, own in self.settings.items()
+        )
+
+    @property
     def arm(self) -> Arm:
         settings = {
             (part, knob): word for part, own in self.settings.items() for knob, word in own.items()
@@ -111,9 +119,9 @@ def write_arms(directory: Path, arms: Iterable[Arm]) -> None:
 
 
 def write(directory: Path, state: TuneState) -> None:
-    """Keep a state, with its arms as configurations."""
-    write_arms(directory, [one.arm for one in state.arms])
+    """Keep a state, with its arms as configurations, which can be made from it again."""
     files.write(directory / FILE, (state.model_dump_json(indent=1) + "\n").encode())
+    write_arms(directory, [one.arm for one in state.arms])
 
 
 def read(directory: Path) -> TuneState:

@@ -23,11 +23,11 @@ from experiments.engines import choice
 from experiments.run import (
     episodes,
     switchback,
-    tune,
     tune_answer,
     tune_plan,
     tune_state,
     tune_values,
+    tuned,
 )
 from experiments.run.attempts import RunsInvalid
 from experiments.run.episodes import Timing
@@ -131,7 +131,11 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    rig = Rig(tmp_path / "out")
+    return made(tmp_path, monkeypatch)
+
+
+def made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    rig = Rig(folder / "out")
     monkeypatch.setattr(switchback, "run", rig.run)
     monkeypatch.setattr(LabBackend, "preview", lambda self, what: rig.preview(self, what))
     return rig
@@ -177,7 +181,7 @@ def test_what_helped_is_combined_and_joins(rig: Rig) -> None:
     job.run()
     assert job.state.joined
     pairs = job.state.names[job.state.joined.first :]
-    assert 0 < len(pairs) <= tune.JOINING
+    assert 0 < len(pairs) <= tuned.JOINING
     assert all("-with-" in name for name in pairs)
     known = configurations.load(rig.directory / tune_state.ARMS)
     assert set(pairs) <= known.keys()
@@ -186,15 +190,13 @@ def test_what_helped_is_combined_and_joins(rig: Rig) -> None:
 def test_the_confirmation_is_a_sweep_of_its_own(rig: Rig) -> None:
     job = rig.tune(plan())
     job.run()
-    made = kept_plan(rig.directory / tune.CONFIRMATION)
+    made = kept_plan(rig.directory / tuned.CONFIRMATION)
     assert made.configurations == (BASELINE, job.state.recommended)
     assert made.blocks == job.state.planned
-    records = load(rig.directory / tune.CONFIRMATION).records
+    records = load(rig.directory / tuned.CONFIRMATION).records
     assert {record.plan for record in records} == {made.digest}
     assert len(records) == 2 * made.blocks
     assert [done.phase for done in rig.told].count("confirmation") == made.blocks
-    page = tune_answer.page(job)
-    assert Path(page).is_file()
     found = tune_answer.document(job)
     assert found["apply"]
     assert found["undo"]
@@ -215,7 +217,7 @@ def test_a_window_settles_as_long_as_its_change_needs_unless_told(rig: Rig) -> N
     times = {settle for timing in race for settle in timing.settles}
     assert min(times) < max(times) <= job.asked.settle
     assert job.tuning.costs.window < race[0].period
-    made = kept_plan(rig.directory / tune.CONFIRMATION)
+    made = kept_plan(rig.directory / tuned.CONFIRMATION)
     known = configurations.load(rig.directory / tune_state.ARMS)
     assert made.settle == episodes.settle_of([known[name] for name in made.configurations])
     rig.timings.clear()
@@ -233,8 +235,7 @@ def test_where_nothing_helps_the_baseline_is_kept_without_confirmation(rig: Rig)
     assert found["apply"] == []
     assert found["undo"] is None
     assert found["metrics"] == {}
-    assert not (rig.directory / tune.CONFIRMATION).exists()
-    assert tune_answer.page(job) == ""
+    assert not (rig.directory / tuned.CONFIRMATION).exists()
     assert BASELINE in tune_answer.sentences(found)[1]
 
 
@@ -370,7 +371,7 @@ def test_an_arm_without_any_valid_window_is_taken_out(rig: Rig, resumed: bool) -
     if resumed:
         job = rig.tune(tune_state.read(rig.directory), resume=True)
         job.run()
-    assert sum("rps" in names for names in rig.episodes) == tune.FAILURES
+    assert sum("rps" in names for names in rig.episodes) == tuned.FAILURES
     found = tune_answer.document(job)
     assert found["left_out"][-1] == {"configuration": "rps", "why": "late"}
     assert "rps" not in found["set"]
@@ -417,7 +418,7 @@ def test_an_interrupt_gives_the_answer_so_far_and_it_continues(rig: Rig, number:
     assert again.tuning.standing == job.tuning.standing
     assert again.used == pytest.approx(kept.used)
     again.run()
-    assert len(load(rig.directory / tune.RACE).faults) == 0
+    assert len(load(rig.directory / tuned.RACE).faults) == 0
     settings = tune_answer.document(again)["recommended"]["settings"]
     assert settings["nic"]["rps_flow_cnt"]
 

@@ -1,0 +1,121 @@
+"""kill -9 at random moments of a tuning: every value is as before, and it continues to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from lab_project import RUN, Project, Standing
+from steer_tree import eventually
+
+# What they set of the machine itself stays, unless it is restored.
+OWN = """
+table: {machine: {rps_sock_flow_entries: 32768}, nic: {rps_flow_cnt: 32768}}
+budget: {machine: {netdev_budget: 600, netdev_budget_usecs: 8000}}
+backlog: {machine: {netdev_max_backlog: 4000, dev_weight: 128}, pod: {gro: 'on'}}
+"""
+TUNE = (
+    "tune", "--configurations", "own.yaml", "--replicas", "2", "--minutes", "0.4", "--seed", "7",
+    "--engine", "embedded", "--out", "out", "-c", "lease=90s",
+)  # fmt: skip
+RESUME = ("tune", "--resume", "--engine", "embedded", "--out", "out", "--json")
+LEASE_S = 90
+# Seconds of a tuning with its set-up and its end.
+SECONDS = 30
+
+
+@pytest.fixture
+def draw() -> random.Random:
+    seed = random.randrange(10**6)  # noqa: S311
+    print(f"seed {seed}")  # noqa: T201 shown where the test fails
+    return random.Random(seed)  # noqa: S311
+
+
+def sysctls() -> dict[str, str]:
+    """The values of the machine that an arm may set."""
+    found = {}
+    for path in Path("/proc/sys/net/core").iterdir():
+        if path.is_file() and path.stat().st_mode & 0o444:
+            found[path.name] = path.read_text()
+    return found
+
+
+def records(project: Project, phase: str) -> list[dict]:
+    return project.records(f"out/{phase}/records")
+
+
+def no_episode_is_twice(project: Project) -> None:
+    race = Counter((one["block"], one["configuration"]) for one in records(project, "race"))
+    fresh = Counter((one["order"], one["attempt"]) for one in records(project, "confirmation"))
+    assert set(race.values()) | set(fresh.values()) <= {1}
+    blocks = {block for block, _ in race}
+    assert blocks == set(range(len(blocks)))
+
+
+def begun(project: Project) -> bool:
+    return (project.folder / "out/tune.json").exists()
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
+def test_a_tuning_killed_again_and_again_ends_with_an_answer(
+    project: Project, draw: random.Random, kills: int
+) -> None:
+    (project.folder / "own.yaml").write_text(OWN)
+    before, values = Standing.now(), sysctls()
+    left = kills
+    while left:
+        process = project.start(*(RESUME if begun(project) else TUNE), within=("setsid",))
+        moment = draw.uniform(0.3, SECONDS)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        if process.poll() is not None:  # it has ended: another one
+            _, err = process.communicate()
+            assert process.returncode == 0, err
+            shutil.rmtree(project.folder / "out")
+            continue
+        both = draw.random() < 0.5  # the agent too
+        os.killpg(process.pid, signal.SIGKILL) if both else process.kill()
+        process.communicate()
+        print(f"after {moment:.3f} s, {'both' if both else 'driver'}")  # noqa: T201
+        no_episode_is_twice(project)
+        left -= 1
+        if draw.random() < 0.5:
+            project.run("destroy", "--lab", "--force")
+            eventually(lambda: Standing.now() == before)
+            assert sysctls() == values
+        if not begun(project):
+            shutil.rmtree(project.folder / "out", ignore_errors=True)
+    found = project.run(*(RESUME if begun(project) else (*TUNE, "--json"))).json
+    assert found["race"]["episodes"] >= 3
+    assert found["recommended"]["configuration"] in ("baseline", "table", "budget", "backlog")
+    no_episode_is_twice(project)
+    assert Standing.now() == before
+    assert sysctls() == values
+
+
+def test_a_tuning_that_is_killed_and_forgotten_is_restored_by_its_lease(
+    project: Project, draw: random.Random
+) -> None:
+    (project.folder / "own.yaml").write_text(OWN)
+    values = sysctls()
+    process = project.start(*TUNE, within=("setsid",))
+    end = time.monotonic() + 60
+    while not records(project, "race") or sysctls() == values:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(draw.uniform(0.001, 0.05))
+    os.killpg(process.pid, signal.SIGKILL)  # in a window that sets values of the machine
+    process.communicate()
+    assert sysctls() != values
+    eventually(lambda: not list(RUN.rglob("*.snapshot")), LEASE_S + 40)
+    assert sysctls() == values
+    project.run(*RESUME)  # removes the lab itself
+    assert sysctls() == values
