@@ -33,12 +33,20 @@ def register(app: typer.Typer) -> None:
 
 def tune(
     minutes: Annotated[
-        float, typer.Option(help="Time for the race and its confirmation.", metavar="MINUTES")
-    ] = MINUTES,
-    replicas: Annotated[str, typer.Option(help="Number of pairs.", metavar="N")] = "4",
+        float | None,
+        typer.Option(
+            help=f"Time for the race and its confirmation. Default: {MINUTES:g}.", metavar="MINUTES"
+        ),
+    ] = None,
+    replicas: Annotated[
+        str | None, typer.Option(help="Number of pairs. Default: 4.", metavar="N")
+    ] = None,
     by: Annotated[
-        str, typer.Option(help="Metric that decides, for example p99_us.", metavar="METRIC")
-    ] = "bitrate",
+        str | None,
+        typer.Option(
+            help="Metric that decides, for example p99_us. Default: bitrate.", metavar="METRIC"
+        ),
+    ] = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(
@@ -109,26 +117,35 @@ def tune(
     from experiments.run import tune_plan, tune_state
     from infra.errors import InvalidInput
 
+    given = {
+        "replicas": replicas, "limits": limit, "traffic": traffic, "target": target, "config": config,
+        "window": window, "settle": settle, "seed": seed,
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
     if resume:
+        own = {"minutes": minutes, "by": by, "configurations": configurations}
+        named = [*given, *(name for name, value in own.items() if value is not None)]
+        if named:
+            raise InvalidInput(
+                f"resume: a tuning continues with its own options: leave out {', '.join(named)}, or "
+                "start another one"
+            )
         if out is None:
             raise InvalidInput("resume: --out DIR must name the results directory")
         state = tune_state.read(out)
     else:
-        given = {
-            "replicas": replicas, "limits": limit, "traffic": traffic, "target": target,
-            "config": config, "window": window, "settle": settle,
-            "seed": secrets.randbelow(2**31) if seed is None else seed,
-        }  # fmt: skip
         state = tune_plan.plan(
-            {name: value for name, value in given.items() if value is not None},
-            minutes=minutes,
-            by=_metric(by),
-            chosen=tune_plan.chosen(configurations) if configurations else (),
+            {"seed": secrets.randbelow(2**31), **given},
+            minutes=MINUTES if minutes is None else minutes,
+            by=_metric("bitrate" if by is None else by),
+            chosen=() if configurations is None else tune_plan.chosen(configurations),
         )
     if plan:
         _print_plan(state, json=json)
         return
     directory = out or stacks.ROOT / "results" / f"tune-{time.strftime('%Y%m%d-%H%M%S')}"
+    if not resume:
+        tune_state.refuse_used(directory)
     _run(state, directory, resume, engine, json, events)
 
 
@@ -201,12 +218,12 @@ def _run(
     note(_summary(state))
     note(f"results         {directory.absolute()}")
     with opened(events) as stream:
-        _race(job, resume, TuneEvents(stream))
+        _race(job, resume, TuneEvents(stream), json=json)
     if not tuned.conclude(job, json=json):
         raise typer.Exit(1)
 
 
-def _race(job: Tune, resume: bool, events: TuneEvents) -> None:
+def _race(job: Tune, resume: bool, events: TuneEvents, *, json: bool) -> None:
     """Run to the end; after Ctrl-C the answer so far is printed before the interrupt goes on."""
     bar = _bar()
     with job.target.busy(job.stack.name, f"tune in {job.directory}"), bar:
@@ -234,7 +251,7 @@ def _race(job: Tune, resume: bool, events: TuneEvents) -> None:
         except KeyboardInterrupt:
             why = "interrupted"
             bar.stop()
-            tuned.conclude(job)
+            tuned.conclude(job, json=json)
             raise
         finally:
             events.ended(why)

@@ -95,12 +95,7 @@ class Tune(Tuned):
         """Create the results directory, or go on where it is. Raises `InvalidInput`."""
         trust.refuse_foreign(self.directory, FILE, ".pulumi")
         if not resume:
-            if self.directory.exists() and not self.directory.is_dir():
-                raise InvalidInput(f"out: {self.directory} is not a directory: choose a new one")
-            if (self.directory / FILE).exists():
-                raise InvalidInput(f"out: {self.directory} has a tuning already: add --resume")
-            if self.directory.exists() and any(self.directory.iterdir()):
-                raise InvalidInput(f"out: {self.directory} is not empty: choose a new directory")
+            states.refuse_used(self.directory)
             files.folder(self.directory)
             self._keep()
             return

@@ -15,7 +15,7 @@ from experiments.run import episodes, options
 from experiments.run.arms import Arm
 from experiments.run.measurable import Way
 from experiments.run.options import Options
-from experiments.run.tune_state import Kept, TuneState
+from experiments.run.tune_state import MOST_MINUTES, Kept, TuneState
 from experiments.run.tune_values import BASELINE
 from experiments.targets import TARGETS
 from infra import config, configurations, traffic
@@ -35,6 +35,8 @@ def plan(
 
     Raises `InvalidInput` naming the option, and `PrerequisiteMissing` where the target does not answer.
     """
+    if not 0 < minutes <= MOST_MINUTES:
+        raise InvalidInput(f"minutes: must be above 0, at most {MOST_MINUTES}, not {minutes:g}")
     given = _stock(options.layer(wanted))
     draft = _asked(given, [BASELINE])
     if len(draft.replicas) != 1 or len(draft.paths) != 1:

@@ -112,6 +112,19 @@ class TuneState(BaseModel):
         return self.model_copy(update=changes)
 
 
+def refuse_used(directory: Path) -> None:
+    """Raise `InvalidInput` where a directory cannot be that of a new tuning."""
+    for path in (directory, *directory.parents):
+        if path.exists() and not path.is_dir():
+            raise InvalidInput(f"out: {path} is not a directory: choose another one")
+    if (directory / FILE).exists():
+        raise InvalidInput(
+            f"out: {directory} has a tuning already: continue it with --resume, or choose a new directory"
+        )
+    if directory.exists() and any(directory.iterdir()):
+        raise InvalidInput(f"out: {directory} is not empty: choose a new directory")
+
+
 def write_arms(directory: Path, arms: Iterable[Arm]) -> None:
     """The configurations of these arms; the baseline is the built-in one."""
     document = {arm.name: arm.document for arm in arms if arm.settings}

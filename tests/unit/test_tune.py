@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -556,9 +557,96 @@ def test_an_interrupt_prints_what_is_known(rig: Rig, command: Callable[..., Any]
 
 
 @pytest.mark.parametrize(
-    "words", [["--by", "retransmits"], ["--by", "speed"], ["--resume"], ["--limit", "p99_us"]]
+    ("words", "said"),
+    [
+        ("--by retransmits", "by:"),
+        ("--by speed", "by:"),
+        ("--minutes 0", "minutes:"),
+        ("--minutes -1", "minutes:"),
+        ("--minutes nan", "minutes:"),
+        ("--minutes 601", "minutes:"),
+        ("--minutes 0.1", "minutes:"),
+        ("--replicas 0", "replicas:"),
+        ("--replicas 1,4", "replicas:"),
+        ("--limit p99_us", "limit:"),
+        ("--limit speed=+10%", "limit:"),
+        ("--limit p99_us=+10%", "limit:"),
+        ("--configurations fast", "configurations:"),
+        ("--configurations rps,fast", "configurations:"),
+        ("--configurations baseline", "configurations:"),
+        ("--configurations=", "configurations:"),
+        ("--configurations none.yaml", "configurations:"),
+        ("--traffic smoke", "traffic:"),
+        ("--target moon", "target:"),
+        ("--window 0", "window:"),
+        ("--settle=-1", "settle:"),
+        ("-c lab.form=wood", "form:"),
+        ("-c colour=red", "colour"),
+        ("--resume", "resume:"),
+        ("--out used", "out:"),
+        ("--out tuned", "out: .*--resume"),
+        ("--out file", "out:"),
+        ("--out file/below", "out:"),
+        ("--resume --out used", "resume:"),
+        ("--resume --out tuned --minutes 5", "resume: .*minutes"),
+        ("--resume --out tuned --seed 5 --configurations rps", "resume: .*seed, configurations"),
+        ("--events used/none/events", "events:"),
+    ],
 )
-def test_wrong_options_are_refused(command: Callable[..., Any], words: list[str]) -> None:
-    done = command(*words)
+def test_wrong_options_touch_nothing(
+    rig: Rig,
+    command: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used/letter.txt").write_text("dear")
+    (tmp_path / "file").write_text("text")
+    rig.directory = tmp_path / "tuned"
+    rig.tune(plan("rps,rfs"))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    given = words.split()
+    for name in ("out", "events"):
+        if not {"--resume", f"--{name}"} & {*given}:
+            given += [f"--{name}", f"{name}.new"]
+    done = command(*given)
+    assert isinstance(done.exception, InvalidInput), done.output
+    assert re.search(said, str(done.exception))
     assert done.exit_code != 0
-    assert isinstance(done.exception, InvalidInput)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "out.new").exists()
+    assert rig.engine.verbs == []
+
+
+def test_an_interrupt_has_the_answer_so_far_as_json(rig: Rig, command: Callable[..., Any]) -> None:
+    rig.before = Interrupt(2)
+    done = command("--configurations", "rps,rfs", "--out", str(rig.directory), "--json")
+    assert done.exit_code == 130
+    found = json.loads(done.stdout)
+    assert found["race"]["episodes"] == 2
+    assert found["recommended"]["configuration"] == BASELINE
+    assert found["apply"] == []
+
+
+def test_a_tuning_that_continues_has_the_settings_and_limits_it_began_with(
+    rig: Rig, command: Callable[..., Any]
+) -> None:
+    rig.latency = lambda name: 300.0 if name == "rps" else 100.0
+    words = (
+        "--configurations", "rps,rfs", "--traffic", "mixed:rate=300M", "--limit", "p99_us=+20%",
+        "--minutes", "2", "--seed", "7",
+    )  # fmt: skip
+    rig.before = Interrupt(3)
+    assert command(*words, "--out", str(rig.directory)).exit_code == 130
+    rig.before = lambda: None
+    found = json.loads(command("--resume", "--out", str(rig.directory), "--json").stdout)
+    whole = rig.directory.with_name("whole")
+    other = json.loads(command(*words, "--out", str(whole), "--json").stdout)
+    for key in ("metric", "limits", "lab"):
+        assert found[key] == other[key]
+    assert found["recommended"]["configuration"] == other["recommended"]["configuration"] == "rfs"
+    blocks = [record.block for record in load(rig.directory / tuned.RACE).records]
+    assert sorted({*blocks}) == [*range(found["race"]["episodes"])]
