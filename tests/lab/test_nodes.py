@@ -16,7 +16,8 @@ import pytest
 import veth_pair
 
 from benchmarks.synthetic import sweep
-from experiments.run import keep
+from experiments.run import keep, tune_state
+from experiments.run.arms import candidates
 from infra import configurations
 
 pytestmark = pytest.mark.lab
@@ -165,6 +166,22 @@ def test_the_commands_of_a_report_set_a_configuration_and_undo_it() -> None:
     nodes(*trial[2:], *HERE)
     assert (queue(0) / "rps_flow_cnt").read_text() == "32768\n"
     nodes(*undo[2:])
+    assert (values(), owners()) == (before, [])
+
+
+def test_an_arm_of_a_tuning_is_set_and_undone(tmp_path: Path) -> None:
+    arms = {arm.name: arm for arm in candidates(CPUS)}
+    tune_state.write_arms(tmp_path, arms.values())
+    budget, before = Path("/proc/sys/net/core/netdev_budget"), values()
+    was = budget.read_text()
+    trial = ("--own", str(tmp_path / tune_state.ARMS), "--lease", "2h")
+    apply("budget", *trial)
+    assert budget.read_text() == f"{arms['budget'].settings['machine', 'netdev_budget']}\n" != was
+    nodes("restore")
+    assert (budget.read_text(), values(), owners()) == (was, before, [])
+    apply("rfs-nic", *trial)
+    assert (queue(0) / "rps_flow_cnt").read_text() == "32768\n"
+    nodes("restore")
     assert (values(), owners()) == (before, [])
 
 
