@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import images
 import pytest
-from lab_project import Project, copy
+from lab_project import Answer, Project, copy
 from rig import components
 from rig.cluster import Cluster
 from rig.command import RigError, wait_until
@@ -16,7 +16,7 @@ from test_stack import values
 
 STACK = "rfs-2"
 ROOMS = (f"steerlab-{STACK}", f"steerlab-{STACK}-steering")
-QUEUE = "/sys/class/net/eth1/queues/rx-0"
+QUEUE = "/sys/class/net/eth1/queues/rx-0/rps_cpus"
 
 
 @pytest.fixture
@@ -28,22 +28,23 @@ def colleague(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     project.run("destroy", "-s", STACK, "--engine", "embedded", code=0)
 
 
-def up(project: Project, cluster: Cluster, *changes: str, code: int = 0) -> str:
+def up(project: Project, cluster: Cluster, *changes: str, code: int = 0) -> Answer:
     where = ("target=kubernetes", images.KEY, f"kubernetes.kubeconfig={cluster.kubeconfig}")
-    return project.up(STACK, *where, "runs=0", *changes, code=code).err
+    return project.up(STACK, *where, "runs=0", *changes, code=code)
 
 
-def of_stack(cluster: Cluster) -> dict[str, str]:
-    """The version of each object in the stack's namespaces and of these, by its name."""
+def of_stack(cluster: Cluster) -> list[str]:
+    """What users decide of each object of the stack; the rest changes by itself."""
     kinds = "deployments,services,jobs,serviceaccounts,pods"
     found = []
     for room in ROOMS:
         found += json.loads(cluster.kubectl("get", kinds, "-n", room, "-o", "json"))["items"]
         found.append(json.loads(cluster.kubectl("get", "namespace", room, "-o", "json")))
-    return {
-        f"{one['kind']} {one['metadata']['name']}": one["metadata"]["resourceVersion"]
+    parts = ("uid", "name", "labels", "deletionTimestamp")
+    return sorted(
+        json.dumps([one["kind"], [one["metadata"].get(part) for part in parts], one.get("spec")])
         for one in found
-    }
+    )
 
 
 def test_a_second_user_of_a_name_touches_nothing(
@@ -51,13 +52,13 @@ def test_a_second_user_of_a_name_touches_nothing(
 ) -> None:
     up(project, cluster)
     objects, steering = of_stack(cluster), values(cluster)
-    said = up(colleague, cluster, code=3)
+    said = up(colleague, cluster, code=3).err
     for words in (ROOMS[0], str(project.folder), "@", f"destroy --cluster -s {STACK}"):
         assert words in said
     assert (of_stack(cluster), values(cluster)) == (objects, steering)
     colleague.destroy(STACK)
     assert (of_stack(cluster), values(cluster)) == (objects, steering)
-    assert up(project, cluster) is not None
+    assert up(project, cluster).json["changes"] == []
     project.destroy(STACK)
     # the name is free
     up(colleague, cluster)
@@ -97,7 +98,7 @@ def test_a_stack_is_removed_from_elsewhere_without_its_state(
 
 def test_a_namespace_that_others_made_stays(project: Project, cluster: Cluster) -> None:
     cluster.kubectl("create", "namespace", ROOMS[0])
-    assert "was not created by steerlab" in up(project, cluster, code=3)
+    assert "was not created by steerlab" in up(project, cluster, code=3).err
     project.destroy(STACK)
     assert ROOMS[0] in cluster.kubectl("get", "namespaces")
     cluster.kubectl("delete", "namespace", ROOMS[0])
@@ -107,11 +108,15 @@ def test_a_namespace_that_others_made_stays(project: Project, cluster: Cluster) 
 def third(cluster: Cluster) -> Iterator[str]:
     """A node that a test may remove; it comes back."""
     yield "kubernetes.serverSelector=kubernetes.io/hostname=worker3"
-    node = cluster.nodes["worker3"]
     try:
-        node.signal("kubelet", 0)
+        cluster.nodes["worker3"].signal("kubelet", 0)
     except RigError:
-        components.start_kubelet(node, cluster.binaries)
+        come_back(cluster)
+
+
+def come_back(cluster: Cluster) -> None:
+    components.start_kubelet(cluster.nodes["worker3"], cluster.binaries)
+    wait_until("node worker3", lambda: "worker3" in cluster.kubectl("get", "nodes"), 60)
     cluster.kubectl("wait", "--for=condition=Ready", "node/worker3", "--timeout=90s")
 
 
@@ -126,6 +131,9 @@ def test_a_node_that_was_removed_does_not_hold_up_destroy(
     assert "node worker3 was not restored" in said
     assert STACK not in cluster.kubectl("get", "namespaces")
 
-    # its machine runs on here: the containers that nobody ended restore it
-    components.start_kubelet(node, cluster.binaries)
-    wait_until("worker3", lambda: node.exec("cat", f"{QUEUE}/rps_cpus").strip("0,\n") == "", 120)
+    # its machine ran on here, and a stack takes up what the last one of its name left
+    come_back(cluster)
+    up(project, cluster, third, "configuration=rps")
+    assert int(node.exec("cat", QUEUE).replace(",", ""), 16) > 0
+    project.destroy(STACK)
+    assert int(node.exec("cat", QUEUE).replace(",", ""), 16) == 0
