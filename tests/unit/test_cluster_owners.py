@@ -20,12 +20,12 @@ from experiments.engines.embedded import Embedded
 from experiments.engines.embedded.command import Commands
 from experiments.engines.embedded.provider import OperationFailed
 from experiments.host.calls import AgentFailed
-from experiments.targets.kubernetes import agents, drift, standing, target
+from experiments.targets.kubernetes import agents, doctor, drift, standing, target
 from infra import checkpoint, config
 from infra.errors import InvalidInput, PrerequisiteMissing, Refusal, leave
 from infra.kubernetes import ownership
 from infra.kubernetes.access import connect
-from infra.kubernetes.names import Names
+from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names
 from infra.kubernetes.ownership import Holder, Namespace
 
 IMAGES = json.dumps({"iperf3": "registry.example/iperf3:1", "steering": "registry.example/agent:1"})
@@ -333,6 +333,21 @@ def test_a_stack_is_removed_by_its_labels(
     for name in ("steerlab-mine", "steerlab-other"):
         world.cluster._delete(f"/api/v1/namespaces/{name}", {})
     assert stands(world) == before
+
+
+def test_what_a_killed_doctor_leaves_is_found_and_removed(world: World) -> None:
+    before, names = stands(world), Names("doctor-0a1b2c")
+    of = config.cluster({"kubernetes.kubeconfig": str(world.kubeconfig)})
+    with (
+        pytest.raises(
+            PrerequisiteMissing, match="not found"
+        ),  # it is not killed, and looks for them
+        doctor._namespace(world.api, names.pods, OVERLAY_LEVEL),
+        doctor._namespace(world.api, names.steering, NODE_LEVEL),
+    ):
+        standing.take_away(standing.stacks(world.api)[names.stack], of)
+        after = stands(world)
+    assert after == before
 
 
 @pytest.mark.parametrize("first", [False, True])

@@ -27,7 +27,7 @@ from infra import steering, untrusted
 from infra.errors import Refusal
 from infra.kubernetes import agent, pods, rights
 from infra.kubernetes.access import CALL_S, connect, explained
-from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names, admits
+from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, PROJECT, Names, admits
 from infra.kubernetes.nodes import Node, Nodes, find, owners_of_table
 from infra.settings import StackSettings
 from infra.steering import Device
@@ -236,7 +236,7 @@ def _namespace(api: ApiClient, name: str, level: str) -> Iterator[None]:
     from kubernetes.client import CoreV1Api
 
     core = CoreV1Api(api)
-    body = {"metadata": {"name": name, "labels": admits(level)}}
+    body = {"metadata": {"name": name, "labels": admits(level) | PROJECT}}
     with explained(f"creating the namespace {name}"):
         core.create_namespace(body, _request_timeout=CALL_S)
     try:
