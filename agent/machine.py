@@ -23,6 +23,7 @@ from agent.namespaces import Held, Namespace
 from agent.patterns import is_pattern
 from agent.plan import POD
 from agent.pods import pods_of
+from agent.routes import routes_here
 from agent.settings import OpenValue, Setting
 from agent.snapshot import THE_MACHINE
 from agent.sockdiag import SockDiag
@@ -196,6 +197,8 @@ class Machine:
                 self._open[net] = [mount]
                 self._open[net].append(opened_here())
                 ethtool = Ethtool(self._open[net][-1])
+                fib = routes_here()
+                self._open[net] += [fib.file] if fib else []
                 sysctls = self._sysctls(self._open[net])
                 routes = read_text("/proc/thread-self/net/route")
                 self._nets.add(os.stat("/proc/thread-self/net/dev").st_ino)
@@ -203,7 +206,7 @@ class Machine:
                 go_home(kernel, home)
             foreign = is_foreign(inside)
             return Namespace(
-                path, cookie, net, routes, sysctls, ethtool, True, foreign, self.release()
+                path, cookie, net, routes, sysctls, ethtool, fib, True, foreign, self.release()
             )
         finally:
             if inside != home:

@@ -26,37 +26,17 @@ from agent.knobs import (
     Knob,
     of_scope,
 )
-from agent.patterns import matching
-from agent.plan import Rule, Wanted
+from agent.plan import Wanted
+from agent.routes import Routes
 from agent.settings import Setting
 from agent.snapshot import Place
 
-OVERLAYS = "vxlan.calico flannel.1 cilium_vxlan geneve_sys_* genev_sys_* antrea-* vxlan* geneve*"
 # Devices on top of others that decapsulate packets, after which RPS decides again.
 DECIDE_AGAIN = ("vxlan", "geneve", "wireguard", "macsec")
-RTF_UP, RTF_REJECT = 0x1, 0x200  # linux/route.h
+# Kinds by the number in the file `type` (linux/if_arp.h): these devices have no DEVTYPE.
+TYPES = {768: "ipip", 769: "ip6tnl", 776: "sit", 778: "gre", 823: "ip6gre"}
+OPEN_VSWITCH = "openvswitch"  # driver of its datapath and of its internal ports
 IFF_UP = 0x1  # linux/if.h
-VETHS = "cali* veth* lxc* azv* eni*"
-
-
-def default_route_device(routes: str) -> str | None:
-    """The device of the default route of least metric in the text of /proc/net/route.
-
-    Reject routes do not count. If there is no default route, the lower half of one in two halves
-    counts: a VPN adds such halves and keeps the default route.
-    """
-    # a device's name may contain characters that Python treats as white space or line ends
-    row = (
-        r"^([^ \t\n]+)[ \t]+00000000[ \t]+[^ \t\n]+[ \t]+([0-9A-Fa-f]{1,8})[ \t]+"
-        r"(?:[^ \t\n]+[ \t]+){2}([0-9]{1,10})[ \t]+(0{8}|0{6}80|80{7})[ \t]"
-    )
-    defaults = [
-        (int(mask, 16) != 0, int(metric), device)
-        for device, flags, metric, mask in re.findall(row, routes, re.M | re.A)
-        if int(flags, 16) & (RTF_UP | RTF_REJECT) == RTF_UP
-    ]
-    return min(defaults)[2] if defaults else None
-
 
 NOTHING: Mapping[str, Wanted] = {}
 _QUEUES = {RX_QUEUE: "receive", TX_QUEUE: "transmit"}
@@ -79,6 +59,7 @@ class Namespace(NamedTuple):
     routes: str
     sysctls: Mapping[str, Path]  # of the knobs of a namespace: a file that is this one's
     ethtool: Ethtool
+    fib: Routes | None  # None where this process may not ask for routes
     numbered: bool  # by inodes that are not used twice
     foreign: bool = False  # of a user namespace that is not the agent's
     release: str = ""  # of the kernel
@@ -107,27 +88,53 @@ class Namespace(NamedTuple):
         """The devices that receive the packets of a device first: itself, or some below it.
 
         A bond's slave, a VLAN's parent or a virtual function below Azure's synthetic device passes a
-        packet on in its own receive function, after the only decision of RPS. For a bridge these
-        are its hardware ports, if it has any.
+        packet on in its own receive function, after the only decision of RPS. For a bridge, and an
+        internal port of Open vSwitch, these are its hardware ports, if it has any.
         """
-        links = (name for name in listing(self.net / device) if name.startswith("lower_"))
-        below = [name[len("lower_") :] for name in links]
-        if not below or self._kind(device) in DECIDE_AGAIN:
+        kind = self.kind(device)
+        below = self._switched() if kind == OPEN_VSWITCH else self.lower(device)
+        if not below or kind in DECIDE_AGAIN:
             return [device]
-        if self._kind(device) == "bridge":
-            below = [port for port in below if self._on_hardware(port)] or below
+        if kind == "bridge":
+            below = [port for port in below if self.on_hardware(port)] or below
         lowest = [name for port in below for name in self.receivers(port)]
         # also hardware itself: it receives what its virtual function does not
         own = [device] if self._is_hardware(device) else []
         return list(dict.fromkeys(own + lowest))
 
-    def _on_hardware(self, device: str) -> bool:
+    def lower(self, device: str) -> list[str]:
+        """The devices directly below one."""
+        links = (name for name in listing(self.net / device) if name.startswith("lower_"))
+        return [name[len("lower_") :] for name in links]
+
+    def _switched(self) -> list[str]:
+        """The hardware ports of Open vSwitch, to which its internal ports have no link."""
+        masters = {name: self._master(name) for name in self.devices()}
+        ports = [name for name, one in masters.items() if one and self.kind(one) == OPEN_VSWITCH]
+        return [port for port in ports if self.on_hardware(port)]
+
+    def _master(self, device: str) -> str:
+        try:
+            return os.path.basename(os.readlink(self.net / device / "master"))
+        except OSError:
+            return ""
+
+    def on_hardware(self, device: str) -> bool:
+        """Whether hardware receives the packets of a device."""
         return any(map(self._is_hardware, self.receivers(device)))
 
     def _is_hardware(self, device: str) -> bool:
         return exists(self.net / device / "device")
 
-    def _kind(self, device: str) -> str:
+    def kind(self, device: str) -> str:
+        """Such as vxlan, ipip, veth; of hardware the driver; empty where it is not known."""
+        known = self._devtype(device) or TYPES.get(self.number(device, "type"))
+        if not known:
+            with suppress(OSError):
+                known = self.ethtool.driver(self.number(device))
+        return known or ""
+
+    def _devtype(self, device: str) -> str:
         """DEVTYPE, such as bond, vlan, bridge; many kinds have none."""
         uevent = self.net / device / "uevent"
         text = read_text(uevent) if exists(uevent) else ""
@@ -186,7 +193,7 @@ class Namespace(NamedTuple):
 
     def _facts(self, device: Place, queues: Sequence[str], wanted: Mapping[str, Wanted]) -> Facts:
         def kind() -> str:
-            return self._kind(device.device) or self.ethtool.driver(device.ifindex)
+            return self._devtype(device.device) or self.ethtool.driver(device.ifindex)
 
         def value(knob: str) -> str:
             there = knob in self._there(device, [KNOBS[knob]])
@@ -301,46 +308,12 @@ class Namespace(NamedTuple):
     def __str__(self) -> str:
         return self.path or "this namespace"
 
-    def chosen(self, rule: Rule, named: Collection[str]) -> list[str]:
-        """The devices that match a rule; `auto` matches none that other rules name."""
-        names = self.devices()
-        found: set[str] = set()
-        for pattern in rule.devices:
-            auto = pattern == "auto"
-            found.update(
-                set(self._auto(rule.role, names)).difference(named)
-                if auto
-                else matching([pattern], names)
-            )
-        return sorted(found)
-
-    def _auto(self, role: str, names: list[str]) -> list[str]:
-        if role == "veth":
-            return matching(VETHS.split(), names)
-        overlay = self.overlays(names)[:1]
-        if role == "overlay":
-            return overlay
-        below = [lower for device in overlay for lower in self._below(device, names)][:1]
-        if below and self.is_up(overlay[0]):
-            return below
-        return [name for name in names if name == default_route_device(self.routes)] or below
-
-    def overlays(self, names: Sequence[str]) -> list[str]:
-        """Devices of overlays, with those that are up first: a removed CNI may leave its device."""
-        return sorted(matching(OVERLAYS.split(), names), key=lambda name: not self.is_up(name))
-
     def is_up(self, device: str) -> bool:
         """Whether a device is up, or does not tell."""
         try:
             return bool(int(read_text(self.net / device / "flags"), 16) & IFF_UP)
         except (OSError, ValueError):
             return True
-
-    def _below(self, device: str, names: Sequence[str]) -> list[str]:
-        lower = self.number(device, "iflink")
-        links = [name for name in listing(self.net / device) if name.startswith("lower_")]
-        below = [name[len("lower_") :] for name in links]
-        return below + [n for n in names if n != device and self.number(n, "ifindex") == lower]
 
 
 def queue_number(queue: str) -> int:

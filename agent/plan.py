@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from agent.cpus import Cpus
@@ -39,6 +40,17 @@ def _aliased(aliases: dict[str, str], nullable: bool) -> dict[str, Field]:
     }
 
 
+def _is_address(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(ip_address(value)) and "%" not in value
+    except ValueError:
+        return False
+
+
+def _is_peers(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_address, (*value, *value.values())))
+
+
 PLAN_FIELDS = {
     "version": Field(whole(1, 1), "1"),
     "owner": Field(like(r"[A-Za-z0-9._/-]{1,128}"), "1 to 128 characters of A-Z a-z 0-9 . _ / -"),
@@ -49,6 +61,7 @@ PLAN_FIELDS = {
     ),
     "queue_core": Field(whole(0, 2**16), "a CPU", nullable=True),
     "queue_cores": Field(each(whole(0, 2**16)), "a list of CPUs", nullable=True),
+    "peers": Field(_is_peers, "an object of addresses: of pods, and of their nodes", nullable=True),
     "machine": _values([MACHINE]),
     **_aliased(MACHINE_ALIASES, nullable=True),
     "lease_seconds": Field(whole(1, 2**31), "a whole number of seconds, at least 1", nullable=True),
@@ -90,6 +103,9 @@ class Rule(NamedTuple):
 class Plan(NamedTuple):
     """All steering that one owner wants; `document` is its JSON.
 
+    `peers` are pods that the plan's pods exchange traffic with, by address, and their nodes: the routes
+    to them show the NIC and the overlay.
+
     `queue_core` processes the packets of an unsteered NIC; with `queue_cores`, rx-N has the CPU at N, and the list
     repeats.
     """
@@ -102,6 +118,7 @@ class Plan(NamedTuple):
     lease_seconds: int | None
     rules: list[Rule]
     document: dict[str, Any]
+    peers: Mapping[str, str] = {}
 
 
 class Wanted(NamedTuple):
@@ -129,6 +146,7 @@ class Values(NamedTuple):
 def parse_plan(document: Any) -> Plan:
     values = read_fields(document, PLAN_FIELDS, "")
     del values["version"]
+    values["peers"] = values["peers"] or {}
     values["machine"] = _words(values, MACHINE_ALIASES, "machine", [MACHINE], "")
     rules = []
     for index, item in enumerate(values["rules"]):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.devices import Finder, meant
 from agent.errors import BAD_PLAN, SteerError, Unsteerable
 from agent.kernel_faults import RFS_TABLE, has_table_fault, table_fault_words
 from agent.knobs import DEVICE, KNOBS, MACHINE, NAMESPACE, RX_QUEUE, TX_QUEUE
 from agent.machine import Machine
 from agent.namespaces import Held, Namespace, queue_number
-from agent.patterns import is_like, is_pattern
+from agent.patterns import is_pattern
 from agent.plan import ROLES, Plan, Rule, Values, Wanted, reductions
 from agent.settings import Setting
 from agent.snapshot import Place
@@ -84,40 +85,6 @@ def machine_row(values: Mapping[str, str]) -> dict[str, Any]:
     return {"sock_flow_entries": held.get("rps_sock_flow_entries"), "machine": held}
 
 
-def meant(path: str | None, by_path: Mapping[str | None, Namespace]) -> list[Namespace]:
-    """The namespaces of a rule's path or pattern."""
-    if path is None or not is_pattern(path):
-        return [by_path[path]] if path in by_path else []
-    return [ns for known, ns in by_path.items() if known and is_like(known, path)]
-
-
-def named_elsewhere(plan: Plan, rule: Rule) -> set[str]:
-    rules = (r for r in plan.rules if r is not rule and r.namespace == rule.namespace)
-    return {name for other in rules for name in other.devices}
-
-
-def other_overlays(plan: Plan, by_path: Mapping[str | None, Namespace]) -> list[str]:
-    """Warnings about further overlays, of which `auto` chose one."""
-    words = []
-    for rule in plan.rules:
-        if "auto" not in rule.devices or rule.role not in ("nic", "overlay"):
-            continue
-        named = {*rule.devices, *named_elsewhere(plan, rule)}
-        for namespace in meant(rule.namespace, by_path):
-            overlays = namespace.overlays(namespace.devices())
-            others = [
-                f"{name} ({'up' if namespace.is_up(name) else 'down'})"
-                for name in overlays[1:]
-                if name not in named
-            ]
-            if others:
-                words.append(
-                    f"the overlay of {namespace} is {overlays[0]} by auto, {', '.join(others)} left "
-                    "out: name the device if another is meant"
-                )
-    return list(dict.fromkeys(words))
-
-
 class Absent(NamedTuple):
     """A rule without a match, or a knob that the machine does not have, with the reason."""
 
@@ -134,19 +101,21 @@ def find_targets(
     """Every place of the plan, in order, and the rules that match none."""
     found: dict[Key, Target] = {}
     absent: list[Absent] = []
+    finder = Finder(plan, by_path)
     for index, rule in enumerate(plan.rules):
         namespaces = meant(rule.namespace, by_path)
         if not namespaces and not (rule.optional and is_pattern(rule.namespace)):
             words = f"rules[{index}]: there is no namespace {rule.namespace}"
             absent.append(Absent(rule.namespace, words))
         for namespace in namespaces:
-            named = named_elsewhere(plan, rule) if "auto" in rule.devices else ()
-            devices = namespace.chosen(rule, named)
+            devices = finder.chosen(namespace, rule)
             if not devices and not rule.optional:
                 where = namespace.path or "this namespace"
                 what = f"rules[{index}]: no {rule.role} device of {where}"
                 has = ", ".join(namespace.devices()) or "only lo"
                 words = f"{what} matches {', '.join(rule.devices)}; it has {has}"
+                if "auto" in rule.devices and (lost := finder.lost(namespace)):
+                    words += f", and no route to pod {', '.join(lost[:3])}"
                 absent.append(Absent(rule.namespace, words))
             try:
                 new = list(_of_rule(rule, namespace, devices, wanted.rules[index]))

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.changes import in_order, refuse_exhaustion, refused
+from agent.devices import other_overlays
 from agent.errors import CANNOT, FAILED, Gone, SteerError, Unsteerable, explain
 from agent.files import exists
 from agent.knobs import KNOBS
@@ -22,7 +23,7 @@ from agent.settings import Setting
 from agent.snapshot import THE_MACHINE, Entry, Snapshot
 from agent.store import utc
 from agent.survey import Survey
-from agent.targets import Target, find_targets, other_overlays, report
+from agent.targets import Target, find_targets, report
 from agent.watchdog import start_lease
 
 if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate

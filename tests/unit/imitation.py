@@ -16,6 +16,7 @@ from agent.files import exists, listing, opened, read_text
 from agent.knobs import DEVICE, NAMESPACE, RX_QUEUE, EthtoolQueues, of_scope
 from agent.machine import Machine
 from agent.namespaces import Namespace
+from agent.routes import Routes
 from agent.settings import OpenFile, OpenValue
 from agent.sockdiag import Connection, SockDiag, request
 
@@ -124,6 +125,37 @@ class EthtoolFiles(Ethtool):
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
 
+class RoutesFile(Routes):
+    """Routes by a file, a line `address device ...` for each; with policy `source,device-in,address`.
+
+    The source of packets is that of a line `source address`, and a line `elsewhere` has the devices whose
+    other end is in another namespace.
+    """
+
+    def __init__(self, file: Path, net: Path) -> None:
+        self._table, self._net = file, net
+
+    def devices(self, address: str, source: str = "", arrives: int = 0) -> list[int]:
+        by = {int(read_text(self._net / name / "ifindex")): name for name in listing(self._net)}
+        policy = f"{source},{by.get(arrives)},{address}"
+        lines = dict(self._lines())
+        names = lines.get(policy) or lines.get(address)
+        if not names:
+            raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+        return [index for index, name in by.items() if name in names]
+
+    def source(self, _: str) -> str:
+        return dict(self._lines()).get("source", [""])[0]
+
+    def leads_elsewhere(self, index: int) -> bool:
+        names = dict(self._lines()).get("elsewhere", [])
+        return any(read_text(self._net / one / "ifindex").strip() == str(index) for one in names)
+
+    def _lines(self) -> Iterator[tuple[str, list[str]]]:
+        text = read_text(self._table) if exists(self._table) else ""
+        yield from ((key, names) for key, *names in map(str.split, text.splitlines()))
+
+
 class Imitation(Machine):
     """The files under a root; a folder with a file `cookie` is a network namespace."""
 
@@ -151,7 +183,8 @@ class Imitation(Machine):
         files = {knob.name: base / "proc/sys" / knob.access.path for knob in of_scope(NAMESPACE)}
         there = {name: file for name, file in files.items() if exists(file)}
         ethtool, release = EthtoolFiles(net), self.release()
-        return Namespace(path, cookie, net, table, there, ethtool, False, foreign, release)
+        fib = RoutesFile(base / "fib", net)
+        return Namespace(path, cookie, net, table, there, ethtool, fib, False, foreign, release)
 
     def overwrite(self, value: OpenValue, line: bytes) -> None:
         """In one call, as the kernel does: what was longer keeps its length."""

@@ -105,6 +105,7 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("agent/transaction.py", "Intent.refuse_dependent"): "reads back through Setting.read",
     ("agent/namespaces.py", "Namespace._facts.value"): "through Setting.read",
     ("agent/changes.py", "refused"): "anything but zeros is steering",
+    "agent/routes.py": "structures of a fixed form, of the kernel",
     "agent/ethtool.py": "structures of a fixed form, of the kernel",
     ("agent/watchdog.py", "start_watchdog"): OWN,
     ("experiments/host/calls.py", "_ended"): PASSED_ON,

@@ -128,12 +128,17 @@ class Tree:
         hardware: bool = False,
         transmit: int = 0,
         gro: str = "",
+        driver: str = "",
+        arphrd: int = 1,
     ) -> int:
         """Add a device, `on` others of its namespace; returns its ifindex."""
         self._ifindex += 1
         base = f"{namespace}/sys/class/net/{name}"
         self.write(f"{base}/ifindex", self._ifindex)
         self.write(f"{base}/iflink", iflink or self._ifindex)
+        self.write(f"{base}/type", arphrd)
+        if driver:
+            self.write(f"{base}/driver", driver)
         for queue in range(queues):
             self.write(f"{base}/queues/rx-{queue}/rps_cpus", mask)
             self.write(f"{base}/queues/rx-{queue}/rps_flow_cnt", flows)
@@ -147,6 +152,12 @@ class Tree:
         for lower in on:
             self.enslave(lower, name, namespace)
         return self._ifindex
+
+    def pair(self, name: str, namespace: str, inside: str = "eth0", driver: str = "veth") -> None:
+        """A pod's device, and its other end on the node."""
+        end = self.device(inside, namespace, driver=driver)
+        host = self.device(name, iflink=end, driver=driver)
+        self.write(f"{namespace}/sys/class/net/{inside}/iflink", host)
 
     def enslave(self, lower: str, upper: str, namespace: str = "") -> None:
         base = self.root / namespace.lstrip("/") / "sys/class/net"

@@ -341,9 +341,8 @@ def test_the_units_commands_keep_the_plan_and_the_first_snapshot(node: Node) -> 
 
     run(lines["ExecStart"])
     since = node.saved("nodes")["since"]
-    node.device("cali7", mask="1")
     node.namespace("/run/netns/cni-7", cookie=77)
-    node.device("eth0", "/run/netns/cni-7", flows=2)
+    node.pair("cali7", "/run/netns/cni-7")
     before = {**node.values(), **before}
     run(lines["ExecReload"])
     assert (node.queue("cali7") / "rps_cpus").read_text() == "3\n"

@@ -170,12 +170,13 @@ def test_the_snapshot_is_private_and_says_who_steers(tree: Tree) -> None:
 def test_auto_finds_devices_by_role(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     lower = tree.device("ens5")
-    for name in ("vxlan.calico", "cali1", "cali2", "docker0", "vxlan9"):
-        tree.device(name, iflink=lower if name == "vxlan.calico" else None)
+    tree.device("flannel.4096", iflink=lower, kind="vxlan")
+    for name in ("cali1", "cali2", "docker0", "vxlan9"):
+        tree.device(name)
     answer = tree.apply(plan(*(rule(role, "auto") for role in ("nic", "overlay", "veth"))))
     assert [(queue["role"], queue["device"]) for queue in answer["queues"]] == [
         ("nic", "ens5"),
-        ("overlay", "vxlan.calico"),
+        ("overlay", "flannel.4096"),
         ("veth", "cali1"),
         ("veth", "cali2"),
     ]
@@ -183,17 +184,17 @@ def test_auto_finds_devices_by_role(tmp_path: Path) -> None:
 
 def test_the_nic_is_the_device_that_sysfs_links_below_the_overlay(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
-    for name in ("eth0", "eth1", "flannel.1"):
+    for name in ("eth0", "eth1"):
         tree.device(name)
-    flannel = tree.root / "sys/class/net/flannel.1"
-    flannel.joinpath("lower_eth1").symlink_to("../eth1")
+    tree.device("flannel.1", on=("eth1",), kind="vxlan")
     assert tree.apply(plan(rule("nic", "auto")))["queues"][0]["device"] == "eth1"
 
 
 def test_without_a_device_below_the_nic_is_that_of_the_default_route(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
-    for name in ("eth0", "eth1", "cilium_vxlan"):
+    for name in ("eth0", "eth1"):
         tree.device(name)
+    tree.device("cilium_vxlan", kind="vxlan")
     routes = "Iface Destination\neth1 00000000 0138A8C0 0003 0 0 0 00000000 0 0 0"
     tree.write("proc/net/route", routes)
     assert tree.apply(plan(rule("nic", "auto")))["queues"][0]["device"] == "eth1"
@@ -224,8 +225,8 @@ def test_two_overlays_that_are_up_are_named(tmp_path: Path) -> None:
     overlay(tree, "flannel.1", "0x1003", "eth0")
     overlay(tree, "cilium_vxlan", "0x1003", "eth0")
     answer = tree.apply(plan(rule("overlay", "auto")))
-    assert [queue["device"] for queue in answer["queues"]] == ["flannel.1"]
-    assert "cilium_vxlan" in " ".join(answer["warnings"])
+    assert [queue["device"] for queue in answer["queues"]] == ["cilium_vxlan"]
+    assert "flannel.1" in " ".join(answer["warnings"])
 
 
 def test_a_dead_overlay_does_not_name_the_nic(tmp_path: Path) -> None:
