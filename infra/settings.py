@@ -40,6 +40,7 @@ PathOfFile = Annotated[
     str, like(r'[^"\x00-\x1f\x7f]{0,4096}', "must be a file's path without quotes or line ends")
 ]
 
+DeviceName = Annotated[str, like(r"auto|[^-/\s][^/\s]{0,14}", "must be auto or a device's name")]
 
 Form = Literal["study", "stock"]  # of the lab
 
@@ -165,10 +166,10 @@ class Kubernetes(_Model):
     for traffic rr and mixed alone"""
     via: Literal["service", "pod"] = "service"
     """What clients connect to: the pod's Service, or the pod itself"""
-    overlay_device: Annotated[
-        str, like(r"auto|[^-/\s][^/\s]{0,14}", "must be auto or a device's name")
-    ] = "auto"
-    """Overlay device of the nodes; auto finds it"""
+    nic: DeviceName = Field(default="auto", exclude_if=lambda name: name == "auto")
+    """NIC of the nodes, or a bond, VLAN or bridge on it; auto finds it by the routes to the other nodes' pods"""
+    overlay_device: DeviceName = "auto"
+    """Tunnel device of the nodes, or none; auto finds it by the same routes, where there may be none"""
 
     def complete(self, online: tuple[int, ...] | None) -> Kubernetes:
         del online  # a cluster's nodes use all of their cores

@@ -13,6 +13,8 @@ from typing import Any
 from agent.plan import ALIASES, MACHINE_ALIASES
 from infra.configurations import Configuration, Role
 
+NO_PEERS: Mapping[str, str] = {}
+
 
 @dataclass(frozen=True)
 class Device:
@@ -40,12 +42,14 @@ def plan(
     queue_cores: Sequence[int] = (),
     owns_flow_table: bool = True,
     lease_seconds: int | None = None,
+    peers: Mapping[str, str] = NO_PEERS,
 ) -> dict[str, Any]:
     """The plan that brings `devices` to `configuration`; every value is written, also a zero.
 
     `cores` are those that the placement words mean, `None` all of the node's. `queue_core` is that of an
     emulated NIC; one with several queues has `queue_cores`. Of the nodes that share a kernel one alone
-    `owns_flow_table`.
+    `owns_flow_table`. `peers` are pods on other nodes, by address, and the addresses of their nodes: the
+    agent finds devices by the routes to them.
     """
     return {
         "version": 1,
@@ -53,6 +57,7 @@ def plan(
         "cores": None if cores is None else list(cores),
         "queue_core": queue_core,
         **({"queue_cores": list(queue_cores)} if queue_cores else {}),
+        **({"peers": dict(peers)} if peers else {}),
         **_machine(configuration.machine.knobs if owns_flow_table else {}),
         "lease_seconds": lease_seconds,
         "rules": [_rule(configuration, device) for device in devices],

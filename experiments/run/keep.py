@@ -55,6 +55,8 @@ def _of_cluster(names: Sequence[str], plan: SweepPlan | None, own: str) -> Comma
     file = ["--own", own] if own else []
     cluster = _cluster(plan)
     image = cluster.images.steering if cluster.images else "IMAGE"
+    if cluster.nic != "auto":
+        file += ["--nic", cluster.nic]
     if cluster.overlay_device != "auto":
         file += ["--overlay", cluster.overlay_device]
     where = [

@@ -18,6 +18,7 @@ from infra.kubernetes import agent, made_by, measurement, ownership, plan, steer
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names
 from infra.kubernetes.nodes import Nodes, of_state, owners_of_table
+from infra.kubernetes.plan import NodePods
 from infra.kubernetes.pods import PodPair
 from infra.settings import StackSettings
 
@@ -61,7 +62,7 @@ class Cluster(pulumi.ComponentResource):
         deployed = [one for pair in pairs for one in (pair.server, pair.client)]
         stands_on = self._agent_room(state, names, options)
         timeout = 0.0 if pulumi.runtime.is_dry_run() else RECREATED_S
-        uids = pulumi.Output.all(*(one.metadata["uid"] for one in deployed)).apply(
+        pods_of = pulumi.Output.all(*(one.metadata["uid"] for one in deployed)).apply(
             told(lambda _: running(state, names, timeout))
         )
         steered = nodes.steered(state.steer_nodes == "both")
@@ -71,12 +72,13 @@ class Cluster(pulumi.ComponentResource):
                 state,
                 names,
                 node,
-                uids.apply(
+                pods_of.apply(
                     lambda pods, node=node: plan.node_plan(  # type: ignore[misc]
                         state.steering,
                         owner=names.owner(node.name),
+                        nic=state.kubernetes.nic,
                         overlay_device=state.kubernetes.overlay_device,
-                        pods=pods.get(node.name, {}),
+                        pods=pods.get(node.name, NodePods()),
                         owns_flow_table=node.name in tables,
                         lease_seconds=state.lease_seconds,
                     )
@@ -179,8 +181,8 @@ def owned(state: StackSettings, names: Names, stdout: str) -> dict[str, str]:
     return owner.model_dump()
 
 
-def running(state: StackSettings, names: Names, timeout: float) -> dict[str, dict[str, str]]:
-    """The running measured pods: for each node their uids by name.
+def running(state: StackSettings, names: Names, timeout: float) -> dict[str, NodePods]:
+    """The running measured pods, by node.
 
     A recreated pod has a new uid, which changes the plan of its node. One that is just being
     recreated is awaited for `timeout` seconds: a plan without it would steer it no sooner than at
@@ -194,7 +196,10 @@ def running(state: StackSettings, names: Names, timeout: float) -> dict[str, dic
         with explained(f"listing the pods of {names.pods}"):
             listed = CoreV1Api(api).list_namespaced_pod(names.pods, _request_timeout=CALL_S)
         found = plan.by_node(listed.items)
-        if sum(map(len, found.values())) >= 2 * len(state.pairs) or time.monotonic() >= end:
+        if (
+            sum(len(one.uids) for one in found.values()) >= 2 * len(state.pairs)
+            or time.monotonic() >= end
+        ):
             return found
         time.sleep(0.5)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from infra.configurations import Configuration
 from infra.kubernetes.names import Address, Names
@@ -51,6 +51,7 @@ class ClusterMeasurement(BaseModel):
     pod_cpu_limit: str | None
     via: Literal["service", "pod"]
     overlay_device: str
+    nic: str = Field(default="auto", exclude_if=lambda name: name == "auto")
     kubeconfig: str
     context: str
     pods: str
@@ -94,6 +95,7 @@ def of(state: StackSettings, nodes: Nodes) -> ClusterMeasurement:
         pod_cpu_limit=state.pod_cpu_limit or None,
         via=of.via,
         overlay_device=of.overlay_device,
+        nic=of.nic,
         kubeconfig=of.kubeconfig,
         context=of.context,
         pods=names.pods,

@@ -1093,6 +1093,7 @@ def _pods(data: bytes) -> object:
         status=SimpleNamespace(
             conditions=[SimpleNamespace(type="Ready", status="True")],
             pod_ip="10.0.0.1",
+            host_ip="192.0.2.1",
             container_statuses=[],
         ),
     )

@@ -17,7 +17,7 @@ from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes import agent, cluster, measurement, ownership, steering
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node, Nodes, choose, owners_of_table
-from infra.kubernetes.plan import node_plan
+from infra.kubernetes.plan import NodePods, node_plan
 from infra.settings import StackSettings
 from infra.traffic import TRAFFIC
 from infra.traffic.contract import PORT
@@ -40,13 +40,12 @@ def state(stack: str = "rfs-plus-4", **values: str) -> StackSettings:
 
 
 def declared(
-    of: StackSettings, nodes: Nodes = NODES, pods: Mapping[str, Mapping[str, str]] | None = None
+    of: StackSettings, nodes: Nodes = NODES, pods: Mapping[str, NodePods] | None = None
 ) -> Graph:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "owned", lambda *_: OWNER)
-        patch.setattr(
-            cluster, "running", lambda *_: pods or {"s1": {"server-1": POD_UID.format(1)}}
-        )
+        default = {"s1": NodePods({"server-1": POD_UID.format(1)})}
+        patch.setattr(cluster, "running", lambda *_: pods or default)
         return declared_graph.declared(of.stack, lambda: cluster.declare(of, nodes))
 
 
@@ -215,8 +214,8 @@ def plan_of(graph: Graph, name: str) -> dict:
 
 
 def test_a_recreated_pod_changes_the_plan_of_its_node_alone() -> None:
-    pods = {"s1": {"server-1": POD_UID.format(1)}, "s2": {"server-2": POD_UID.format(2)}}
-    again = {**pods, "s2": {"server-2b": POD_UID.format(3)}}
+    pods = {f"s{n}": NodePods({f"server-{n}": POD_UID.format(n)}) for n in (1, 2)}
+    again = {**pods, "s2": NodePods({"server-2b": POD_UID.format(3)})}
     one, other = declared(state(), pods=pods), declared(state(), pods=again)
     assert one.changed(other) == {"steer-s2"}
     pod_rules = [rule for rule in plan_of(other, "steer-s2")["rules"] if rule["role"] == "pod"]
@@ -278,7 +277,7 @@ def test_a_plan_too_long_for_an_argument_is_refused() -> None:
 
     def plan_of(some: dict[str, str]) -> dict[str, Any]:
         return node_plan(
-            of.steering, owner="rps-1024/s1", overlay_device="auto", pods=some,
+            of.steering, owner="rps-1024/s1", nic="auto", overlay_device="auto", pods=NodePods(some),
             owns_flow_table=True, lease_seconds=None,
         )  # fmt: skip
 

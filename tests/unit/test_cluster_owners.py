@@ -20,7 +20,7 @@ from experiments.engines.embedded import Embedded
 from experiments.engines.embedded.command import Commands
 from experiments.engines.embedded.provider import OperationFailed
 from experiments.host.calls import AgentFailed
-from experiments.targets.kubernetes import agents, doctor, drift, standing, target
+from experiments.targets.kubernetes import agents, drift, probes, standing, target
 from infra import checkpoint, config
 from infra.errors import InvalidInput, PrerequisiteMissing, Refusal, leave
 from infra.kubernetes import ownership
@@ -342,8 +342,8 @@ def test_what_a_killed_doctor_leaves_is_found_and_removed(world: World) -> None:
         pytest.raises(
             PrerequisiteMissing, match="not found"
         ),  # it is not killed, and looks for them
-        doctor._namespace(world.api, names.pods, OVERLAY_LEVEL),
-        doctor._namespace(world.api, names.steering, NODE_LEVEL),
+        probes.namespace(world.api, names.pods, OVERLAY_LEVEL),
+        probes.namespace(world.api, names.steering, NODE_LEVEL),
     ):
         standing.take_away(standing.stacks(world.api)[names.stack], of)
         after = stands(world)

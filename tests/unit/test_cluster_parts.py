@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace as Model
 from typing import Any
@@ -21,12 +22,9 @@ from experiments.host.calls import AgentFailed
 from experiments.host.machine import described
 from experiments.targets.kubernetes import agents, drift
 from experiments.targets.kubernetes.counters import read_edges
-from experiments.targets.kubernetes.doctor import (
-    NodeFindings,
-    concluded,
-    why_not_running,
-)
+from experiments.targets.kubernetes.doctor import NodeFindings, concluded
 from experiments.targets.kubernetes.pods import moved, running, topology
+from experiments.targets.kubernetes.probes import probed, why_not_running
 from experiments.targets.kubernetes.shell import LOOK, Answer, PodSession, SshShell
 from experiments.validity import Cause
 from infra import config
@@ -34,6 +32,7 @@ from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes import access, measurement
 from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.nodes import Node, Nodes
+from infra.kubernetes.plan import NodePods
 from infra.settings import Ssh
 
 NODES = Nodes(
@@ -224,6 +223,7 @@ def pod(index: int, role: str = "server", uid: str = "u", restarts: int = 0, **m
             conditions=[Model(type="Ready", status=ready)],
             container_statuses=[Model(restart_count=restarts)],
             pod_ip=f"10.0.0.{index}",
+            host_ip="192.0.2.1",
             phase="Running",
         ),
     )
@@ -431,21 +431,30 @@ FILES = {
     "/proc/sys/net/core/rps_default_mask": "3\n",
     "/sys/class/net/eth0/mtu": "1500\n",
     "/sys/class/net/flannel.1/mtu": "1500\n",
+    "/sys/class/net/flannel.1/type": "1\n",
+    "/sys/class/net/tunl0/mtu": "1480\n",
+    "/sys/class/net/tunl0/type": "768\n",
 }
 FEATURES = {
     "ethtool --show-features eth0": "generic-receive-offload: off\n",
     "ethtool --show-features flannel.1": "generic-receive-offload: on\n",
+    "ethtool --show-features tunl0": "generic-receive-offload: on\n",
 }
 
 
-def examined(**more: Any) -> NodeFindings:
+def examined(overlay: tuple[str, ...] = ("flannel.1",), **more: Any) -> NodeFindings:
     found = NodeFindings("s1", "server", 8, "6.1")
     shown = {"sock_flow_entries": 0, "snapshots": [], **more}
     queues = [
         {"role": "nic", "device": "eth0", "queue": "rx-0"},
         {"role": "nic", "device": "eth0", "queue": "rx-1"},
         {"role": "nic", "device": "eth0", "queue": "tx-0"},
-        {"role": "overlay", "device": "flannel.1", "queue": "rx-0"},
+        *({"role": "overlay", "device": name, "queue": "rx-0"} for name in overlay),
+        {"role": "pod", "device": "eth0", "queue": "rx-0"},
+        *(
+            {"role": "veth", "device": name, "queue": "rx-0"}
+            for name in more.get("veths", ("cali1",))
+        ),
     ]
     meant = {"queues": queues, "drift": more.get("drift", [])}
     commands = FEATURES | more.get("commands", {})
@@ -472,6 +481,40 @@ def test_a_node_s_devices_and_what_could_mislead() -> None:
     assert "irqbalance runs" in said
     assert "rps_default_mask is 3" in said
     assert "generic-receive-offload is off on eth0" in said
+
+
+def test_a_node_without_a_tunnel_and_one_with_smaller_headers() -> None:
+    found = examined(())
+    assert found.lacks == []
+    assert any(fact.startswith("overlay none") for fact in found.facts)
+    lost = {
+        "kind": "missing",
+        "message": "no nic device matches auto, and no route to pod 10.0.0.1",
+    }
+    assert not any("overlay none" in fact for fact in examined((), drift=[lost]).facts)
+    said = "\n".join(examined(("tunl0",)).cautions)
+    assert "bytes of headers" not in said  # 1480 and 20 are 1500
+
+
+def test_pods_without_a_device_on_the_node() -> None:
+    assert any("no device on the node" in fact for fact in examined(veths=()).facts)
+    assert not any("no device on the node" in fact for fact in examined().facts)
+
+
+def test_a_probe_pod_of_each_node_of_the_other_side_is_a_peer() -> None:
+    def pod(node: str, number: int, phase: str = "Running") -> Model:
+        return Model(
+            metadata=Model(name=f"iperf3-{number}", uid=f"uid-{number}"),
+            spec=Model(node_name=node),
+            status=Model(phase=phase, pod_ip=f"10.0.0.{number}", host_ip=f"192.0.2.{number}"),
+        )
+
+    nodes = Nodes(NODES.servers, (*NODES.clients, replace(NODES.clients[0], name="c2")))
+    found = probed([pod("s1", 1), pod("c1", 2), pod("c2", 3, "Pending")], nodes)
+    assert found["s1"] == NodePods({"iperf3-1": "uid-1"}, {"10.0.0.2": "192.0.2.2"})
+    assert found["c1"] == NodePods({"iperf3-2": "uid-2"}, {"10.0.0.1": "192.0.2.1"})
+    alone = Nodes(NODES.servers, NODES.servers)
+    assert probed([pod("s1", 1)], alone)["s1"].peers == {}
 
 
 def test_a_node_whose_kernel_cpus_and_devices_are_special() -> None:

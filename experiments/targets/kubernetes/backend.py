@@ -43,7 +43,7 @@ from infra.errors import Refusal
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.measurement import ClusterMeasurement, NodeOf
 from infra.kubernetes.names import Names
-from infra.kubernetes.plan import by_node, node_plan
+from infra.kubernetes.plan import NodePods, by_node, node_plan
 from infra.traffic.contract import GRACE_S, PORT, Kind
 
 # Seconds in which a client that was told to end must have ended.
@@ -103,7 +103,7 @@ class KubernetesBackend:
         for node in what.nodes:
             if not node.steered:
                 continue
-            plan = plan_of(what, node, pods.get(node.name, {}))
+            plan = plan_of(what, node, pods.get(node.name, NodePods()))
             try:
                 said = agents.verb(self._shell(node), "verify", "--renew", plan=plan)
             except Exception:
@@ -117,7 +117,9 @@ class KubernetesBackend:
 
     def preview(self, what: ClusterMeasurement) -> list[dict[str, Any]]:
         pods = by_node(self._listed())
-        plans = [(n, plan_of(what, n, pods.get(n.name, {}))) for n in what.nodes if n.steered]
+        plans = [
+            (n, plan_of(what, n, pods.get(n.name, NodePods()))) for n in what.nodes if n.steered
+        ]
         answers = [agents.verb(self._shell(node), "preview", plan=plan) for node, plan in plans]
         return [change for answer in answers for change in answer["changes"]]
 
@@ -242,9 +244,9 @@ class KubernetesBackend:
         listed = self._listed()
         pods = self._present(pairs, listed)
         (node,) = (one for one in self._what.nodes if one.steered)
-        uids = by_node(listed).get(node.name, {})
+        placed = by_node(listed).get(node.name, NodePods())
         document = schedule(
-            {what.configuration: plan_of(what, node, uids) for what in whats},
+            {what.configuration: plan_of(what, node, placed) for what in whats},
             [
                 f"{POD}{pods[0][index].uid}"
                 for index, kind in self._kinds(pairs).items()
@@ -403,11 +405,12 @@ class KubernetesBackend:
         return next((one.kernel_id for one in self._what.nodes if one.name == name), None)
 
 
-def plan_of(what: ClusterMeasurement, node: NodeOf, pods: Mapping[str, str]) -> dict[str, Any]:
-    """The plan of a measurement for a node; `pods` are the uids of its pods, by name (pure)."""
+def plan_of(what: ClusterMeasurement, node: NodeOf, pods: NodePods) -> dict[str, Any]:
+    """The plan of a measurement for a node (pure)."""
     return node_plan(
         what.wanted,
         owner=node.owner,
+        nic=what.nic,
         overlay_device=what.overlay_device,
         pods=pods,
         owns_flow_table=node.owns_flow_table,

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,26 +20,32 @@ from agent.values import as_list
 from experiments.host import machine
 from experiments.host.nodes import uppers
 from experiments.targets.kubernetes import agents
+from experiments.targets.kubernetes.probes import listed, namespace, probed, started, waiting
 from experiments.targets.kubernetes.shell import PodShell, Shell, SshShell, looked
 from experiments.targets.lab.doctor import hints, in_use
-from infra import steering, untrusted
+from infra import untrusted
 from infra.errors import Refusal
 from infra.kubernetes import agent, pods, rights
 from infra.kubernetes.access import CALL_S, connect, explained
-from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, PROJECT, Names, admits
+from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names
 from infra.kubernetes.nodes import Node, Nodes, find, owners_of_table
+from infra.kubernetes.plan import NodePods, node_plan
 from infra.settings import StackSettings
-from infra.steering import Device
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
-# Timeout of the start of a probe pod; seconds.
-START_S = 60.0
-# Size of the outer headers of VXLAN over IPv4 (RFC 7348, section 5), bytes.
-VXLAN_OVERHEAD = 50
+# Size of the outer headers over IPv4, bytes: of VXLAN (RFC 7348, section 5) and Geneve, and of tunnels that
+# are no Ethernet devices, by the number of their type (linux/if_arp.h): IPIP, sit, GRE, WireGuard.
+OVERHEAD = 50
+OVERHEAD_OF_TYPE = {"768": 20, "776": 20, "778": 24, "65534": 60}
 
-_ABOUT = ("sys/class/net/*/mtu", "proc/sys/kernel/osrelease", *machine.CONFOUNDERS)
+_ABOUT = (
+    "sys/class/net/*/mtu",
+    "sys/class/net/*/type",
+    "proc/sys/kernel/osrelease",
+    *machine.CONFOUNDERS,
+)
 
 
 @dataclass
@@ -159,22 +164,23 @@ def _probe(
     tables = owners_of_table(steered)
     by_job = state.kubernetes.node_access == "job"
     with ExitStack() as stack:
-        stack.enter_context(_namespace(api, names.pods, OVERLAY_LEVEL))
+        stack.enter_context(namespace(api, names.pods, OVERLAY_LEVEL))
         images = {kind.image: index for index, kind in state.pairs.items()}
         wanted = [
-            _pod(names.pods, f"{image}-{i}", _measured(state, names, pair, node), node, image)
+            waiting(names.pods, f"{image}-{i}", _measured(state, names, pair, node), node, image)
             for i, node in enumerate((*nodes.servers, *nodes.clients))
             for image, pair in images.items()
         ]
         if by_job:
-            stack.enter_context(_namespace(api, names.steering, NODE_LEVEL))
+            stack.enter_context(namespace(api, names.steering, NODE_LEVEL))
             wanted += [
-                _pod(
+                waiting(
                     names.steering, f"agent-{i}", _agent(state, names, node), node, agent.CONTAINER
                 )
                 for i, node in enumerate(steered)
             ]
-        running = _started(api, wanted)
+        running = started(api, wanted)
+        placed = probed(listed(api, names), nodes)
         for pod in wanted:
             if words := running.get(pod.name):
                 cure = "build it with docker/build, or set the key kubernetes.images"
@@ -193,26 +199,10 @@ def _probe(
                     agent.CONTAINER,
                 )
             try:
-                _look(shell, state, found[node.name], owns_table=node.name in tables)
+                plan = _plan(state, placed[node.name], owns_table=node.name in tables)
+                _look(shell, state, found[node.name], plan)
             except Refusal as refusal:
                 found[node.name].lacks.append(str(refusal))
-
-
-@dataclass(frozen=True)
-class _Pod:
-    """A pod that only waits."""
-
-    namespace: str
-    name: str
-    node: Node
-    image: str
-    body: dict[str, Any]
-
-
-def _pod(namespace: str, name: str, spec: dict[str, Any], node: Node, container: str) -> _Pod:
-    image = next(one["image"] for one in spec["containers"] if one["name"] == container)
-    spec = {**spec, "activeDeadlineSeconds": 300, "terminationGracePeriodSeconds": 0}
-    return _Pod(namespace, name, node, image, {"metadata": {"name": name}, "spec": spec})
 
 
 def _measured(state: StackSettings, names: Names, pair: int, node: Node) -> dict[str, Any]:
@@ -231,83 +221,24 @@ def _agent(state: StackSettings, names: Names, node: Node) -> dict[str, Any]:
     return {**spec, "containers": [{**container, "command": ["sleep", "300"], "args": []}]}
 
 
-@contextmanager
-def _namespace(api: ApiClient, name: str, level: str) -> Iterator[None]:
-    from kubernetes.client import CoreV1Api
-
-    core = CoreV1Api(api)
-    body = {"metadata": {"name": name, "labels": admits(level) | PROJECT}}
-    with explained(f"creating the namespace {name}"):
-        core.create_namespace(body, _request_timeout=CALL_S)
-    try:
-        yield
-    finally:
-        with explained(f"deleting the namespace {name}"):
-            core.delete_namespace(name, _request_timeout=CALL_S)
-
-
-def _started(api: ApiClient, wanted: Sequence[_Pod]) -> dict[str, str]:
-    """Create the pods and wait for all; returns the reasons of those that do not run, by name."""
-    from kubernetes.client import ApiException, CoreV1Api
-
-    core = CoreV1Api(api)
-    end = time.monotonic() + START_S
-    with explained("starting the probe pods"):
-        for pod in wanted:
-            while True:
-                try:
-                    core.create_namespaced_pod(pod.namespace, pod.body, _request_timeout=CALL_S)
-                    break
-                except ApiException as error:
-                    # a new namespace gets its default account a moment later
-                    late = "serviceaccount" in str(error.body) and time.monotonic() < end
-                    if error.status != 403 or not late:
-                        raise
-                    time.sleep(0.3)
-        said = {pod.name: "its pod did not start" for pod in wanted}
-        while said and time.monotonic() < end:
-            for pod in wanted:
-                if pod.name in said:
-                    seen = core.read_namespaced_pod(pod.name, pod.namespace)
-                    said[pod.name] = why_not_running(seen)
-                    if not said[pod.name]:
-                        del said[pod.name]
-            if said and all(words.startswith(_HOPELESS) for words in said.values()):
-                break
-            time.sleep(0.3)
-    return said
-
-
-_HOPELESS = ("ErrImage", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError")
-
-
-def why_not_running(pod: Any) -> str:
-    """Why a pod does not run; empty if it runs (pure)."""
-    if pod.status.phase == "Running":
-        return ""
-    for one in pod.status.container_statuses or []:
-        if one.state.waiting:
-            words = f"{one.state.waiting.reason}: {one.state.waiting.message or ''}"
-            return words.rstrip(": ")
-    for condition in pod.status.conditions or []:
-        if condition.status != "True" and condition.message:
-            return str(condition.message)
-    return f"its pod is {pod.status.phase}"
-
-
-def _look(shell: Shell, state: StackSettings, found: NodeFindings, *, owns_table: bool) -> None:
-    """Steering as the agent reads it, and other influences on this node."""
-    plan = steering.plan(
+def _plan(state: StackSettings, pods: NodePods, *, owns_table: bool) -> dict[str, Any]:
+    """The plan that a stack would have for a node, with its probe pods."""
+    return node_plan(
         state.steering,
         owner="doctor",
-        devices=[Device("nic", ("auto",)), Device("overlay", (state.kubernetes.overlay_device,))],
-        cores=None,
-        queue_core=None,
+        nic=state.kubernetes.nic,
+        overlay_device=state.kubernetes.overlay_device,
+        pods=pods,
         owns_flow_table=owns_table,
+        lease_seconds=None,
     )
+
+
+def _look(shell: Shell, state: StackSettings, found: NodeFindings, plan: Mapping[str, Any]) -> None:
+    """Steering as the agent reads it, and other influences on this node."""
     shown = agents.verb(shell, "show")
     meant = agents.verb(shell, "verify", "--owner", "doctor", "--plan", json.dumps(plan))
-    names = {queue["device"] for queue in meant["queues"]}
+    names = {queue["device"] for queue in meant["queues"] if queue["role"] in ("nic", "overlay")}
     commands = [["ethtool", "--show-features", name] for name in sorted(names)]
     if isinstance(shell, PodShell):
         commands.append([*agents.HASH])
@@ -336,7 +267,7 @@ def _devices(
 ) -> None:
     """The devices that a stack would steer."""
     files = said["files"]
-    of_role: dict[str, list[str]] = {"nic": [], "overlay": []}
+    of_role: dict[str, list[str]] = {"nic": [], "overlay": [], "veth": [], "pod": []}
     for queue in meant["queues"]:
         if queue["queue"].startswith(RX_QUEUE):
             of_role[queue["role"]].append(queue["device"])
@@ -344,12 +275,17 @@ def _devices(
         name: untrusted.whole(files[f"/sys/class/net/{name}/mtu"].strip())
         for name in {*of_role["nic"], *of_role["overlay"]}
     }
-    found.lacks += [one["message"] for one in meant["drift"] if one["kind"] == "missing"]
+    missing = [one["message"] for one in meant["drift"] if one["kind"] == "missing"]
+    found.lacks += missing
     found.facts += [
         f"{role} {name}: MTU {mtu[name]}, {of_role[role].count(name)} rx queues"
-        for role in of_role
+        for role in ("nic", "overlay")
         for name in dict.fromkeys(of_role[role])
     ]
+    if of_role["nic"] and not of_role["overlay"] and not missing:
+        found.facts.append("overlay none: pods of other nodes are reached without a tunnel")
+    if of_role["pod"] and not of_role["veth"]:
+        found.facts.append("pods have no device on the node: their own eth0 is steered alone")
     found.facts += uppers(shown.get("uppers", ()))
     if isolated := shown.get("cpus", {}).get("isolated"):
         found.facts.append(f"CPUs {as_list(isolated)} are isolated: no packets are steered to them")
@@ -357,9 +293,11 @@ def _devices(
     found.facts += hints({name: of_role["nic"].count(name) for name in of_role["nic"]}, found.cpus)
     for overlay in of_role["overlay"]:
         for nic in of_role["nic"]:
-            if mtu[overlay] + VXLAN_OVERHEAD > mtu[nic]:
+            kind = files.get(f"/sys/class/net/{overlay}/type", "").strip()
+            headers = OVERHEAD_OF_TYPE.get(kind, OVERHEAD)
+            if mtu[overlay] + headers > mtu[nic]:
                 found.cautions.append(
-                    f"MTU {mtu[overlay]} of {overlay} with {VXLAN_OVERHEAD} bytes of headers is "
+                    f"MTU {mtu[overlay]} of {overlay} with {headers} bytes of headers is "
                     f"more than {mtu[nic]} of {nic}: packets are fragmented or lost"
                 )
     found.cautions += _confounders(files, said["commands"], mtu)
