@@ -6,8 +6,9 @@ import resource
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any
 
+from agent.device_counts import COUNTERS, Watched, watched
 from agent.knobs import DEVICE
 from agent.machine import Machine
 from agent.namespaces import Namespace
@@ -16,20 +17,8 @@ from agent.procstat import Counters
 from agent.survey import Survey
 from agent.targets import find_targets, machine_row, report, row_of
 
-COUNTERS = ("rx_bytes", "rx_packets", "rx_dropped")
 # Pods whose connections are counted: the kernel walks the machine's whole table for each of them.
 MOST_PODS, MOST_FLOWS = 4, 256
-
-
-class Watched(NamedTuple):
-    """A device of the plan."""
-
-    role: str
-    namespace: Namespace
-    device: str
-
-    def counters(self) -> dict[str, int]:
-        return {name: self.namespace.number(self.device, f"statistics/{name}") for name in COUNTERS}
 
 
 def observe(machine: Machine, plan: Plan, seconds: float) -> dict[str, Any]:
@@ -41,15 +30,10 @@ def observe(machine: Machine, plan: Plan, seconds: float) -> dict[str, Any]:
     survey = Survey(machine, (rule.namespace for rule in plan.rules))
     wanted = wanted_values(plan, machine.cpus)
     targets, absent = find_targets(machine, plan, wanted, survey.by_path)
-    places = [(one.rule.role, *one.held.place.names[:2]) for one in targets if one.rule]
-    watched = [
-        Watched(role, survey.by_path[path], device)
-        for role, path, device in dict.fromkeys(places)
-        if device and role != "veth"
-    ]
+    devices = [one for one in watched(targets, survey.by_path) if one.role != "veth"]
     settings = [
         {"role": one.role, **row_of(held)}
-        for one in watched
+        for one in devices
         if one.role in ("nic", "overlay")
         for held in one.namespace.holdings(one.device, DEVICE)
     ]
@@ -57,16 +41,16 @@ def observe(machine: Machine, plan: Plan, seconds: float) -> dict[str, Any]:
     with ExitStack() as stack:
         counters = Counters(machine.root / "proc", stack)
         edges = [counters.read()]
-        first = [one.counters() for one in watched]
+        first = [one.counters() for one in devices]
         time.sleep(seconds / 2)
-        pods = busiest(watched, first)
+        pods = busiest(devices, first)
         diags = [machine.sock_diag_in(namespace) for namespace in pods]
         for diag in diags:
             stack.callback(diag.close)
         before = [diag.received() for diag in diags]
         time.sleep(seconds / 2)
         after = [diag.received() for diag in diags]
-        last = [one.counters() for one in watched]
+        last = [one.counters() for one in devices]
         edges.append(counters.read())
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
@@ -77,13 +61,8 @@ def observe(machine: Machine, plan: Plan, seconds: float) -> dict[str, Any]:
         "devices": settings,
         "edges": [edge.document() for edge in edges],
         "traffic": [
-            {
-                "role": one.role,
-                "namespace": one.namespace.path,
-                "device": one.device,
-                **{name: end[name] - begin[name] for name in COUNTERS},
-            }
-            for one, begin, end in zip(watched, first, last)
+            one.row({name: end[name] - begin[name] for name in COUNTERS})
+            for one, begin, end in zip(devices, first, last)
         ],
         "flows": [
             {"namespace": namespace.path, "received": flows(*both)[:MOST_FLOWS]}
@@ -94,12 +73,12 @@ def observe(machine: Machine, plan: Plan, seconds: float) -> dict[str, Any]:
     }
 
 
-def busiest(watched: Sequence[Watched], first: Sequence[Mapping[str, int]]) -> list[Namespace]:
+def busiest(devices: Sequence[Watched], first: Sequence[Mapping[str, int]]) -> list[Namespace]:
     """The namespaces of the pods that received most since then; that of the NIC if there is no pod."""
-    role = "pod" if any(one.role == "pod" for one in watched) else "nic"
+    role = "pod" if any(one.role == "pod" for one in devices) else "nic"
     rows = [
         (one.counters()["rx_bytes"] - begin["rx_bytes"], one.namespace)
-        for one, begin in zip(watched, first)
+        for one, begin in zip(devices, first)
         if one.role == role
     ]
     rows.sort(key=lambda row: -row[0])

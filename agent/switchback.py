@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.changes import in_order
+from agent.device_counts import device_counts
 from agent.episode import Episode
 from agent.errors import CANNOT, FAILED, SteerError, explain
 from agent.goodput import receiver
@@ -30,6 +31,7 @@ from agent.watchdog import start_lease
 from agent.windows import read_back, row
 
 if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
+    from agent.namespaces import Namespace
     from agent.settings import Change
     from agent.snapshot import Key
 
@@ -44,6 +46,8 @@ class Switches(NamedTuple):
     wanted: dict[str, dict[Setting, str]]  # by plan: each value that any plan sets
     steps: list[list[Change]]  # for each window
     warnings: list[str]
+    devices: list[Target]  # of all plans
+    by_path: Mapping[str | None, Namespace]
 
     @property
     def settings(self) -> list[Setting]:
@@ -77,6 +81,7 @@ def switchback(
         ]
         episode = Episode(machine, signals, driver, list(held.values()), counters, receivers)
         during = snapshot(machine, switches)
+        counts = [device_counts(switches.devices, switches.by_path)]
 
         def put_back() -> tuple[list[str], list[str]]:
             changes = in_order(switches.from_found(), machine.release())
@@ -96,6 +101,7 @@ def switchback(
             raise SteerError(
                 undone_words("switchback", explain(error), *put_back()), status
             ) from None
+        counts.append(device_counts(switches.devices, switches.by_path))
         failed, left = put_back()
         if failed:
             raise SteerError(undone_words("switchback", "the episode is over", failed, left))
@@ -116,6 +122,7 @@ def switchback(
             for name, values in stands.items()
         },
         "windows": rows,
+        "device_edges": counts,
         "left": left,
         "warnings": list(dict.fromkeys(switches.warnings)),
     }
@@ -153,7 +160,9 @@ def prepare_switches(machine: Machine, schedule: Schedule) -> Switches:
         stands = wanted[window.plan]
     refuse_standing(chain.from_iterable(steps))
     warnings += [*survey.all_unread(), *intent.warnings]
-    return Switches(union, mine, intent, targets, wanted, steps, warnings)
+    return Switches(
+        union, mine, intent, targets, wanted, steps, warnings, everything, survey.by_path
+    )
 
 
 def refuse_standing(changes: Iterable[Change]) -> None:

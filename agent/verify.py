@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
+from agent.device_counts import device_counts
 from agent.errors import Gone, SteerError, explain
 from agent.lease import end_watchdog
 from agent.machine import Machine
@@ -118,4 +119,8 @@ def inspect(
             "the watchdog of the lease does not run: verify --renew starts another"
         )
     answer["warnings"] += [*survey.all_unread(), *traced]
-    return {**answer, "drift": sorted(drift, key=lambda item: json.dumps(item))}
+    return {
+        **answer,
+        "device_counts": device_counts(targets, survey.by_path),
+        "drift": sorted(drift, key=lambda item: json.dumps(item)),
+    }

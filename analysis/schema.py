@@ -6,7 +6,6 @@ it is never zero. The JSON Schema beside this file is generated from these model
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -19,6 +18,8 @@ from pydantic import (
     Field,
     model_validator,
 )
+
+from analysis.older_schema import upgraded
 
 SCHEMA_VERSION: Literal[2] = 2
 
@@ -211,6 +212,20 @@ class Steering(Model):
     settings: Rows[Setting] = Field(default=[], description="Other settings.")
 
 
+class Received(Model):
+    """What a steered device received between the two readings of the steering, before and after a run.
+
+    Under switchback both are at the ends of the episode.
+    """
+
+    node: Text
+    role: Literal["nic", "overlay", "veth", "pod"]
+    device: Text
+    pod: Text | None = Field(default=None, description="The pod that the device is in.")
+    packets: Count = Field(description="rx_packets; what GRO has merged may count once.")
+    bytes: Count = Field(description="rx_bytes.")
+
+
 class Machine(Model):
     """The machine of the run. Records are comparable if `kernel`, `cpu` and `cores` agree."""
 
@@ -298,8 +313,10 @@ class Record(Model):
     definition: Text | None = Field(
         default=None, description="Hash of the configuration's definition; null in older records."
     )
-    path: Literal["overlay", "host"] = Field(
-        default="overlay", description="Through the overlay, or node to node without it (host)."
+    path: Literal["overlay", "direct", "host"] = Field(
+        default="overlay",
+        description="Through the overlay; between pods without a tunnel, as `received` shows (direct); "
+        "or between the lab's nodes without pods (host).",
     )
     valid: bool = Field(description="Whether the run counts; others are kept but not analysed.")
     reasons: Rows[Text] = Field(default=[], description="Why the run is not valid.")
@@ -313,6 +330,10 @@ class Record(Model):
     softnet: Rows[Softnet] = []
     datagrams: Rows[Datagrams] = Field(
         default=[], description="One for each measured node, if the traffic uses UDP."
+    )
+    received: Rows[Received] = Field(
+        default=[],
+        description="By each steered device; empty where it was not read, and in older records.",
     )
     attempt: Number = Field(
         default=1, description="Attempt at this run of the sweep, from 1; each has its own record."
@@ -360,58 +381,6 @@ class Record(Model):
     @classmethod
     def _of_older_schema(cls, document: object) -> object:
         return upgraded(document) if isinstance(document, dict) else document
-
-
-# The fields that documents of schema 1 do not have: of the record, a pair and a core.
-SINCE_SCHEMA_2 = (
-    {"traffic", "method", "metrics", "goodput", "datagrams"},
-    {"kind", "values", "latency", "halves", "server_node", "client_node"},
-    {"side"},
-)
-
-
-def upgraded(document: dict[str, Any]) -> dict[str, Any]:
-    """A document of any known schema version in the form of the current one (pure).
-
-    Values of an unexpected shape stay as they are; the model refuses them. Raises ValueError for a
-    document of schema 1 with fields of schema 2: its values could have two meanings.
-    """
-    if document.get("schema_version") != 1:
-        return document
-    rows = ([document], document.get("pairs"), document.get("cores"))
-    for place, new, found in zip(("", "pairs: ", "cores: "), SINCE_SCHEMA_2, rows, strict=True):
-        for row in found if isinstance(found, list) else []:
-            if isinstance(row, dict) and (mixed := sorted(new & row.keys())):
-                raise ValueError(
-                    f"{place}schema_version is 1, which has no {', '.join(mixed)}: the record is mixed"
-                )
-    return {
-        **document,
-        "schema_version": SCHEMA_VERSION,
-        "pairs": _each(document.get("pairs"), _pair_of_schema_1),
-        "cores": _each(document.get("cores", []), _core_of_schema_1),
-    }
-
-
-def _each(rows: object, change: Callable[[dict[str, Any]], object]) -> object:
-    if not isinstance(rows, list):
-        return rows
-    return [change(row) if isinstance(row, dict) else row for row in rows]
-
-
-def _pair_of_schema_1(pair: dict[str, Any]) -> dict[str, Any]:
-    measured = ("bitrate_mbps", "retransmits")
-    rest = {name: value for name, value in pair.items() if name not in measured}
-    return {"values": {name: pair[name] for name in measured if name in pair}, **rest}
-
-
-def _core_of_schema_1(core: dict[str, Any]) -> dict[str, Any]:
-    if "server" not in core:
-        return core
-    rest = {name: value for name, value in core.items() if name != "server"}
-    sides = {True: "server", False: None}
-    server = core["server"]
-    return {"side": sides[server] if isinstance(server, bool) else server, **rest}
 
 
 def json_schema() -> dict[str, Any]:

@@ -272,7 +272,8 @@ def pairs(count: int) -> str:
 
 def where(path: str, replicas: int) -> str:
     """16 pairs over the host network."""
-    return pairs(replicas) + (" over the host network" if path == "host" else "")
+    suffix = {"host": " over the host network", "direct": " without a tunnel"}
+    return pairs(replicas) + suffix.get(path, "")
 
 
 def joined(names: Sequence[str]) -> str:

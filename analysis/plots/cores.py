@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analysis import statistics
+from analysis import paths, statistics
 from analysis.plots.library import Axes, PolyCollection
 from analysis.plots.style import Drawing, Look, figure, label, legend, legend_rows
 from analysis.summary import Summary
@@ -115,7 +115,7 @@ def _extremes(summary: Summary, state: State) -> list[tuple[str, pd.DataFrame]]:
     measured = summary.cores[summary.cores[state].notna()]
     if measured.empty:
         return []
-    path = "overlay" if (measured["path"] == "overlay").any() else "host"
+    path = paths.first(measured["path"].unique())
     measured = measured[measured["path"] == path]
     counts = sorted({int(measured["replicas"].min()), int(measured["replicas"].max())})
     return [(pairs(count), measured[measured["replicas"] == count]) for count in counts]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from analysis import paths
 from analysis.plots.library import Axes
 from analysis.plots.style import Drawing, Look, figure, legend, legend_rows, points
 from analysis.statistics import Effect, Floats
@@ -72,7 +73,7 @@ def _drawn(
         axis.set_ylim(bottom=bottom)
         axis.set_ylabel(label)
         if len(panels) > 1:
-            axis.set_title("overlay" if path == "overlay" else "host network")
+            axis.set_title(paths.NAMES[path])
     legend(made, names, styles)
     return made
 
@@ -94,7 +95,7 @@ def run_sequence(summary: Summary, names: Sequence[str], styles: Styles) -> Draw
                                 color=look.colour, marker=look.marker, ms=3, lw=0.6)  # fmt: skip
             made.mark(line, name)
         axis.set_title(
-            f"{pairs(int(str(replicas)))}{'' if path == 'overlay' else ', host network'}"
+            f"{pairs(int(str(replicas)))}{'' if path == 'overlay' else f', {paths.NAMES[str(path)]}'}"
         )
         axis.set_xlabel("run")
     for axis in axes[len(groups) :]:

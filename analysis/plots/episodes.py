@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from analysis import paths
 from analysis.episodes import Episode, is_settling
 from analysis.metrics import METRICS
 from analysis.plots.library import Axes, PolyCollection
@@ -43,7 +44,7 @@ def _shown(episodes: Sequence[Episode]) -> list[Episode]:
     whole = [
         one for one in episodes if all(each.counts and each.record.goodput for each in one.windows)
     ]
-    path = "overlay" if any(one.path == "overlay" for one in whole) else "host"
+    path = paths.first(one.path for one in whole)
     own = [one for one in whole if one.path == path]
     counts = sorted({one.replicas for one in own})
     return [

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analysis import paths
 from analysis.metrics import METRICS
 from analysis.plots.library import Axes, LogLocator
 from analysis.plots.style import Drawing, Look, figure, legend, legend_rows, points
@@ -23,7 +24,7 @@ def against_rate(
 ) -> Drawing | None:
     """A metric against the bitrate of all pairs together, with intervals on both axes."""
     metric = METRICS[cost]
-    path = "overlay" if any(one.path == "overlay" for one in summary.tradeoff.rows) else "host"
+    path = paths.first(one.path for one in summary.tradeoff.rows)
     rows = [
         one
         for one in summary.tradeoff.rows
@@ -79,7 +80,7 @@ def distribution(summary: Summary, names: Sequence[str], styles: dict[str, Look]
     table = summary.latency[summary.latency["fraction"] < 1]
     if table.empty:
         return None
-    path = "overlay" if (table["path"] == "overlay").any() else "host"
+    path = paths.first(table["path"].unique())
     table = table[table["path"] == path]
     counts = sorted({int(table["replicas"].min()), int(table["replicas"].max())})
     made, axes = figure(len(counts), 1, 2.6, legend_rows(names))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from analysis import paths
 from analysis.load import Fault
 from analysis.metrics import Metric
 from analysis.report.cells import interval, measured
@@ -104,7 +105,7 @@ def _recommended(summary: Summary) -> list[Row]:
         for row in summary.tradeoff.rows
         if row.contrasts and row.configuration == found.named(row.replicas)
     ]
-    path = "overlay" if any(row.path == "overlay" for row in rows) else "host"
+    path = paths.first(row.path for row in rows)
     rows = [row for row in rows if row.path == path]
     counts = sorted(row.replicas for row in rows)
     return [row for row in rows if row.replicas in (counts[0], counts[-1])]

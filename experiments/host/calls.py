@@ -123,6 +123,10 @@ class _Traffic(BaseModel):
     rx_dropped: int
 
 
+class _Counts(_Traffic):
+    pod: str | None
+
+
 class _Flows(BaseModel):
     namespace: str | None
     received: list[Annotated[int, Field(gt=0)]]
@@ -147,6 +151,8 @@ class _Answer(BaseModel):
     failed: list[str] = []
     start: float = 0
     windows: list[_Window] = []
+    device_counts: list[_Counts] = []
+    device_edges: tuple[list[_Counts], list[_Counts]] = ([], [])
     plans: dict[str, _Answer] = {}
     edges: list[_Edge] = []
     plan: dict[str, Any] = {}

@@ -20,8 +20,8 @@ from analysis.schema import (
 )
 from experiments import validity
 from experiments.host import machine, procstat
-from experiments.run import background
-from experiments.run.readback import verified
+from experiments.run import arrivals, background
+from experiments.run.readback import steering_of, verified
 from experiments.run.verdict import Verdict, in_words
 from experiments.targets import TARGETS
 from experiments.targets.contract import (
@@ -69,13 +69,15 @@ def run(
     def throttled() -> dict[int, int]:
         return verdict.attempt(Cause.MACHINE, "quotas", lambda: at.throttled(count), unknown)
 
-    steering_before = verified(at, verdict, "before the run")
+    before = verified(at, verdict, "before the run")
+    steering_before = steering_of(before, verdict, "before the run")
     topology = topology_of(at, what, count, verdict)
     confounders_before, throttled_before = confounders(at, verdict), throttled()
     started = datetime.now(UTC)
     driven = _driven(at, what, count, verdict)
     throttled_after, confounders_after = throttled(), confounders(at, verdict)
-    steering_after = verified(at, verdict, "after the run")
+    after = verified(at, verdict, "after the run")
+    steering_after = steering_of(after, verdict, "after the run")
     described = on or verdict.attempt(Cause.MACHINE, "machine", at.describe, None)
 
     failures = {
@@ -109,8 +111,12 @@ def run(
         verdict.add(same_machine(described, driven))
     periods = _throttled(throttled_before, throttled_after, verdict)
     pairs = pairs_of(driven, kinds, {i: kind.metrics for i, kind in kinds.items()}, periods)
+    received = arrivals.differences(before, after)
+    verdict.warnings += arrivals.unused(received)
     fields = {
         **fields_of(what, count, place, pairs),
+        "path": arrivals.path(what, received, steering_before),
+        "received": received,
         "start": started,
         "duration": what.duration,
         "omit": what.omit,
@@ -198,7 +204,13 @@ def recorded(fields: Mapping[str, Any], verdict: Verdict) -> Record:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         verdict.reasons.append(Reason(Cause.RECORD, f"cannot be recorded: {where}: {first['msg']}"))
-        empty: dict[str, Any] = {"cores": [], "softnet": [], "datagrams": [], "goodput": []}
+        empty: dict[str, Any] = {
+            "cores": [],
+            "softnet": [],
+            "datagrams": [],
+            "goodput": [],
+            "received": [],
+        }
         return judged({**fields, **dict.fromkeys(_OPTIONAL), **empty})
 
 

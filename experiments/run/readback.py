@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.knobs import KNOBS
@@ -11,17 +11,19 @@ from experiments.run.verdict import Verdict
 from experiments.targets.contract import Backend
 from experiments.validity import Cause, Reason
 
-
-def verified(at: Backend, verdict: Verdict, when: str) -> Steering | None:
-    """The steering as read back; drift makes the run invalid. Renews the lease."""
-    answers = verdict.attempt(Cause.AGENT, f"steering {when}", at.verify, None)
-    return None if answers is None else steering_of(answers, verdict, when)
+# The agent's answer of each steered node, with its name.
+Answers = Sequence[tuple[str, dict[str, Any]]]
 
 
-def steering_of(
-    answers: Iterable[tuple[str, dict[str, Any]]], verdict: Verdict, when: str
-) -> Steering | None:
-    """The steering in the agent's answers, by node; drift makes the run invalid."""
+def verified(at: Backend, verdict: Verdict, when: str) -> Answers:
+    """The agents' answers to `verify`; none where one failed. Renews the lease."""
+    return verdict.attempt(Cause.AGENT, f"steering {when}", at.verify, [])
+
+
+def steering_of(answers: Answers, verdict: Verdict, when: str) -> Steering | None:
+    """The steering in the agents' answers; drift makes the run invalid."""
+    if not answers:
+        return None
 
     def steering() -> Steering:
         queues: list[QueueSteering] = []

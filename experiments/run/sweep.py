@@ -146,7 +146,10 @@ class Sweep:
             return True
         if run.block != self._block:
             states = {(one.path, one.replicas, one.configuration) for one in self.plan.runs}
-            made = load(self.directory).records
+            made = [
+                one.model_copy(update={"path": "overlay"}) if one.path == "direct" else one
+                for one in load(self.directory).records  # which path it is depends on the CNI
+            ]
             self._needed = sequential.open_states(
                 made, states, self.plan.until_ci, baseline=self.plan.baseline
             )

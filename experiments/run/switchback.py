@@ -11,7 +11,7 @@ from analysis.metrics import BITRATE
 from analysis.schema import Machine, Record
 from experiments import validity
 from experiments.host import machine
-from experiments.run import episodes, measure
+from experiments.run import arrivals, episodes, measure
 from experiments.run.measure import Place
 from experiments.run.readback import steering_of, verified
 from experiments.run.verdict import Verdict, in_words
@@ -100,7 +100,7 @@ def _measured(
     windows = _switched(at, whats, count, timing, verdict)
     after = measure.confounders(at, verdict)
     # also what changed before it: the agent restores the values that it found
-    verified(at, verdict, "after the episode")
+    steering_of(verified(at, verdict, "after the episode"), verdict, "after the episode")
     described = on or verdict.attempt(Cause.MACHINE, "machine", at.describe, None)
     if described and windows:
         first = windows[0].traffic
@@ -181,9 +181,12 @@ def _window(
     )
     steering = steering_of(window.steering, verdict, "in the window")
     pairs = measure.pairs_of(driven, kinds, metrics, {})
+    verdict.warnings += arrivals.unused(window.received)
     return {
         **measure.fields_of(what, count, place, pairs),
         **episode.fields,
+        "path": arrivals.path(what, window.received, steering),
+        "received": list(window.received),
         "congestion": measure.congestion_of(received),
         "steering_before": steering if window.steering else None,
         "steering_after": steering if window.steering else None,

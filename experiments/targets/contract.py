@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from analysis.schema import Confounders, Goodput, Machine
+from analysis.schema import Confounders, Goodput, Machine, Received
 from experiments.engines import StackRef
 from experiments.host.procstat import CounterSample
 from experiments.validity import Reason
@@ -65,13 +65,15 @@ class TrafficResult:
 class WindowResult:
     """One window of an episode: its traffic, the agent's answer on its steering by node, its goodput over time.
 
-    `at` is its begin, in seconds after the start of the episode; None where it was not measured.
+    `at` is its begin, in seconds after the start of the episode; None where it was not measured. `received`
+    is of the whole episode.
     """
 
     traffic: TrafficResult
     steering: Sequence[tuple[str, dict[str, Any]]]
     goodput: Sequence[Goodput] = ()
     at: float | None = None
+    received: Sequence[Received] = ()
 
 
 # The agent's document of an episode, from its plans by configuration and its receivers: pids, or

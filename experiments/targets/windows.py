@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from analysis.schema import Goodput
+from experiments.host.arrived import arrived
 from experiments.host.procstat import CounterSample
 from experiments.targets.contract import AnyMeasurement, PairResult, TrafficResult, WindowResult
 from experiments.targets.roundtrips import Probe
@@ -44,6 +45,7 @@ def results(
         [PairResult(one.pair, one.within(*(edge["at"] for edge in row["edges"]))) for one in probed]
         for row in answer["windows"]
     ]
+    received = arrived(node, *answer.get("device_edges", ()))
     return [
         WindowResult(
             traffic=measured(
@@ -54,6 +56,7 @@ def results(
             steering=[(node, steering(answer["plans"][row["plan"]], notes))],
             goodput=over_time(row["trace"], answer["start"]),
             at=row["edges"][0]["at"] - answer["start"],
+            received=received,
         )
         for row, found in zip(answer["windows"], latencies, strict=True)
     ]

@@ -58,6 +58,13 @@ def test_flows_spread_over_two_queues_each_on_its_core(project: Project) -> None
     assert (record["machine"]["form"], record["machine"]["nic_queues"]) == ("study", 2)
     rows = [row for row in record["steering_before"]["queues"] if row["role"] == "nic"]
     assert [row["rps_cpus"] for row in rows] == [str(1 + n % 2) for n in range(number)]
+    received = {
+        role: sum(row["bytes"] for row in record["received"] if row["role"] == role)
+        for role in ("nic", "overlay", "veth", "pod")
+    }
+    assert 0 < received.pop("veth") < received["pod"]  # acknowledgements
+    assert min(received.values()) > 0.9 * received["pod"]
+    assert record["path"] == "overlay"
     first, *entries = _sent(number)
     assert first == 0
     assert min(entries) > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,3 +170,25 @@ def test_without_a_route_nothing_is_written() -> None:
     assert done.returncode == 3
     assert f"no route to pod {PEER}" in done.stderr
     assert steer("show").answer["snapshots"] == []
+
+
+def test_verify_counts_what_each_steered_device_received() -> None:
+    node(f"route add 10.244.1.0/26 via {HOST}")
+    document = {"version": 1, "owner": OWNER, "peers": {PEER: HOST}, "rules": rules()}
+    assert steer("apply", plan=document).returncode == 0
+
+    def counts() -> dict[tuple[str, str], int]:
+        rows = steer("verify", plan=document).answer["device_counts"]
+        return {(row["namespace"], row["device"]): row["rx_packets"] for row in rows}
+
+    before = counts()
+    frames = (
+        "import socket; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('wire1', 0)); "
+        "[s.send(b'\\xff' * 6 + bytes(6) + b'\\x88\\xb5' + bytes(86)) for _ in range(500)]"
+    )
+    inside(SWITCH, sys.executable, "-c", frames)
+    after = counts()
+    assert after.keys() == before.keys()
+    nic = (f"/run/netns/{NODE}", "eth1")
+    assert after.pop(nic) - before.pop(nic) >= 500
+    assert max(after[key] - before[key] for key in after) < 100

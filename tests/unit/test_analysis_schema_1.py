@@ -12,7 +12,8 @@ import pytest
 from analysis.compare import compare
 from analysis.load import load
 from analysis.metrics import find
-from analysis.schema import SINCE_SCHEMA_2, Core, Pair, Record
+from analysis.older_schema import SINCE_SCHEMA_2
+from analysis.schema import Core, Pair, Record
 from analysis.summary import Summary, summarise
 from analysis.verdict import Contrast, PathRatio
 

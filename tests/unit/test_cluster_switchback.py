@@ -272,6 +272,12 @@ class Latency(Exec):
         return Told(50, self.late) if clocks.TELL in words else super().start(words)
 
 
+DEVICES: list[dict[str, Any]] = [
+    {"role": "nic", "namespace": None, "device": "ens5", "pod": None},
+    {"role": "pod", "namespace": "pod:1", "device": "eth0", "pod": "iperf-server-1"},
+]
+
+
 class Cluster:
     """Stands for API, agent and clients of a stack with two pairs."""
 
@@ -327,7 +333,17 @@ class Cluster:
             name: {"queues": [], "sock_flow_entries": 0, "warnings": []}
             for name in self.schedule["plans"]
         }
-        return {"owner": "sweep-x/s1", "start": 99, "windows": rows, "plans": plans}
+        counts = [
+            [
+                {**names, "rx_packets": size, "rx_bytes": size, "rx_dropped": 0}
+                for names, size in zip(DEVICES, sizes, strict=True)
+            ]
+            for sizes in ((0, 0), (5_000_000, 4_900_000))
+        ]
+        return {
+            "owner": "sweep-x/s1", "start": 99, "windows": rows, "plans": plans,
+            "device_edges": counts,
+        }  # fmt: skip
 
     def switch(self) -> Sequence[WindowResult]:
         def schedule(plans: Mapping[str, Any], receivers: Sequence[int | str]) -> dict[str, Any]:
@@ -520,3 +536,11 @@ def test_several_steered_nodes_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(target, "of_state", lambda _: Nodes((*NODES.servers, other), NODES.clients))
     with pytest.raises(InvalidInput, match="switchback steers one server node"):
         matrix.plan(given)
+
+
+def test_what_the_devices_received_in_the_episode_is_of_each_window(cluster: Cluster) -> None:
+    for window in cluster.switch():
+        assert [(one.node, one.device, one.bytes) for one in window.received] == [
+            ("s1", "ens5", 5_000_000),
+            ("s1", "eth0", 4_900_000),
+        ]

@@ -118,6 +118,22 @@ def test_each_window_has_its_plan_and_then_all_is_as_before(tree: Tree) -> None:
     assert not tree.snapshot().exists()
 
 
+def test_devices_are_counted_at_both_ends_of_the_episode(tree: Tree) -> None:
+    folder = "sys/class/net/eth1/statistics"
+    for name in ("rx_packets", "rx_bytes"):
+        tree.write(f"{folder}/{name}", 5)
+
+    def receive() -> None:
+        tree.write(f"{folder}/rx_bytes", 900)
+
+    edges = hooked_episode(tree, 1, receive, "baseline", "rps")["device_edges"]
+    (before, *pods), (after, *_) = edges
+    assert (before["role"], before["device"]) == ("nic", "eth1")
+    assert {row["role"] for row in pods} == {"pod"}
+    assert (before["rx_packets"], before["rx_bytes"]) == (5, 5)
+    assert after == {**before, "rx_bytes": 900}
+
+
 def test_only_what_differs_is_written(tree: Tree) -> None:
     done = episode(tree, document("baseline", "rps", "rps", "rfs-plus"))
     # mask and flows of eth1, both pods' masks, the table; eth1's mask; none; all but the pods' flows

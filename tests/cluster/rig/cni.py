@@ -11,9 +11,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 GATEWAY = "169.254.1.1"
+PREFIX = Path(
+    "/var/tmp/steerlab-cluster/prefix"
+)  # of the names of host ends; cali where there is none
 IPAM = "/usr/lib/cni/host-local"
 
 
@@ -53,7 +57,8 @@ def add(conf: str, netns: str, device: str, host: str) -> dict[str, Any]:
 def main() -> None:
     conf = sys.stdin.read()
     pod = os.environ.get("CNI_CONTAINERID", "")
-    host = "cali" + hashlib.sha1(pod.encode(), usedforsecurity=False).hexdigest()[:11]
+    prefix = PREFIX.read_text() if PREFIX.exists() else "cali"
+    host = prefix + hashlib.sha1(pod.encode(), usedforsecurity=False).hexdigest()[:11]
     match os.environ["CNI_COMMAND"]:
         case "ADD":
             answer = add(conf, os.environ["CNI_NETNS"], os.environ["CNI_IFNAME"], host)

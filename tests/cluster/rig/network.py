@@ -69,6 +69,27 @@ def _overlay(node: NodeLayout, nodes: Sequence[NodeLayout]) -> None:
                 peer.address)  # fmt: skip
 
 
+def route_without_tunnel(nodes: Sequence[NodeLayout], *, keep: bool) -> None:
+    """Route pods through the nodes' eth1, as VXLANCrossSubnet does in one subnet; `keep` the tunnel devices."""
+    for node in nodes:
+        if not keep:
+            _batch(node.netns, "link del vxlan.calico")
+        routes = [
+            f"route replace {p.pods}.0/24 via {p.address} dev eth1" for p in nodes if p != node
+        ]
+        _batch(node.netns, *routes)
+
+
+def route_by_tunnel(nodes: Sequence[NodeLayout]) -> None:
+    """Undo `route_without_tunnel`."""
+    for node in nodes:
+        _batch(node.netns, *(f"route del {p.pods}.0/24 dev eth1" for p in nodes if p != node))
+        if "vxlan.calico" in run("ip", "-n", node.netns, "link"):
+            _batch(node.netns, "link del vxlan.calico")
+        _overlay(node, nodes)
+        run("ip", "netns", "exec", node.netns, "ethtool", "-K", "vxlan.calico", "gro", "off")
+
+
 def _batch(netns: str, *lines: str) -> None:
     run("ip", "-n", netns, "-batch", "-", text="\n".join(lines) + "\n")
 
