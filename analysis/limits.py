@@ -91,5 +91,9 @@ def parse(text: str) -> Limit:
 
 def parse_all(texts: Iterable[str]) -> tuple[Limit, ...]:
     """The limits of these texts, each of which may hold several, separated by commas."""
-    words = [word for text in texts for word in text.split(",") if word.strip()]
-    return tuple(dict.fromkeys(parse(word) for word in words))
+    found: list[Limit] = []
+    for text in texts:
+        words = [word for word in text.split(",") if word.strip()]
+        # an empty text is a mistake, such as an unset variable of a shell: no limit would be kept
+        found += [parse(word) for word in words or [text]]
+    return tuple(dict.fromkeys(found))

@@ -149,10 +149,14 @@ def basis(summary: Summary) -> str:
         for one in sorted(set(valid["target"]))
     ]
     return (
-        f"{len(valid)} valid runs of {configurations} configurations, compared by "
+        f"{_count(len(valid), 'valid run')} of {_count(configurations, 'configuration')}, compared by "
         f"{summary.metric.title}, method {summary.method}, "
         f"{joined(places)}. Brackets are {summary.confidence * 100:g} % intervals."
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def block(commands: Commands, width: int | None = None) -> str:

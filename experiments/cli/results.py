@@ -293,12 +293,9 @@ def require_measured(
 
 def _limits(texts: Sequence[str]) -> tuple[Limit, ...]:
     """The limits of these texts; one that cannot be read is refused."""
-    from analysis.limits import FORMS, InvalidLimit, parse_all
+    from analysis.limits import InvalidLimit, parse_all
     from infra.errors import InvalidInput
 
-    for text in texts:
-        if not text.strip(" ,"):
-            raise InvalidInput(f"limit: {text!r} states no limit: write {FORMS}")
     try:
         return parse_all(texts)
     except InvalidLimit as error:

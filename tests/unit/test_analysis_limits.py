@@ -75,7 +75,13 @@ def test_several_limits_in_one_text_or_in_several() -> None:
     both = parse_all(["cpu=+10%, bitrate=-5%"])
     assert both == parse_all(["cpu=+10%", "bitrate=-5%", "cpu_s_per_gbit=+10%"])
     assert [str(one) for one in both] == ["cpu_s_per_gbit=+10%", "bitrate_mbps=-5%"]
-    assert parse_all([]) == parse_all([""]) == ()
+    assert parse_all([]) == ()
+
+
+@pytest.mark.parametrize("texts", [[""], [" , "], ["cpu=+10%", ","]])
+def test_a_text_without_a_limit_is_refused(texts: list[str]) -> None:
+    with pytest.raises(InvalidLimit):
+        parse_all(texts)
 
 
 LOWER, HIGHER = METRICS["cpu_s_per_gbit"], METRICS["bitrate_mbps"]
