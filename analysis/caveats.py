@@ -93,8 +93,8 @@ def warnings(
     excluded = int((~runs["valid"]).sum())
     if excluded:
         found.append(
-            f"{excluded} of {len(records)} attempts are invalid and do not count; the report lists "
-            "the reasons."
+            f"{excluded} of {len(records)} attempts {'is' if excluded == 1 else 'are'} invalid and not counted; the "
+            "report lists the reasons."
         )
     found += _not_compared(states, valid, evidence.metric, baseline) + _too_many(states)
     for one in states:
@@ -106,9 +106,10 @@ def warnings(
     if evidence.check.found:
         found.append(
             f"The blocks of the sweep are not independent (lag-1 {evidence.check.lag1:.2f}, p "
-            f"{verdict.p_value(evidence.check.p)}): effects drift from block to block. The "
-            "intervals describe the ratios on this occasion; for the ratios in general they are "
-            "too narrow."
+            f"{verdict.p_value(evidence.check.p)}): effects drift from block to block. "
+            f"{evidence.check.blocks} blocks are worth {evidence.check.worth * evidence.check.blocks:.1f} "
+            "independent ones, and the intervals are those of so many (or of 6). They describe the ratios "
+            "on this occasion."
         )
     fewest = min((min(one.effect.n_a, one.effect.n_b) for one in contrasts), default=FEWEST_RUNS)
     if fewest < FEWEST_RUNS:

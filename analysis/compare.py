@@ -260,6 +260,16 @@ class _Side:
         base, own, _ = arms(series[self.reference], series[self.key])
         return np.log(own) - np.log(base) if log else own - base
 
+    @property
+    def worth(self) -> float:
+        """Independent runs that each is worth; runs without a reference that depend on each other are a doubt."""
+        return self.evidence.worth if self.reference else 1.0
+
+    @property
+    def kept(self) -> float:
+        """The share of sound experiments whose verdict the check for dependence does not withhold."""
+        return self.evidence.kept if self.reference else 1 - dependence.ALPHA
+
     def doubt(self, *, alike: bool) -> str:
         if self.reference:
             return self.evidence.doubt(self.reference, self.key, alike=alike)
@@ -302,10 +312,11 @@ def _between(left: _Side, right: _Side, differences: Sequence[str], force: bool)
         paired=False,
         check=False,
         allowance=0.0 if relative else math.sqrt(2) * spread,
+        worth=min(side.worth for side in (left, right)),
     )
     effect = statistics.exponential(effect) if ratio else effect
     effect = replace(effect, method="relative" if relative else "unpaired")
-    effect = statistics.with_power(effect, family=1, kept=(1 - dependence.ALPHA) ** 2)
+    effect = statistics.with_power(effect, family=1, kept=left.kept * right.kept)
     doubt = _doubt(left, right, differences, force)
     return verdict.contrast(left.key, right.key, effect, effect.p, metric, doubt=doubt)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 Floats = NDArray[np.float64]
 Column = Mapping[Any, float]  # by block, the value of a configuration (a logarithm for ratios)
@@ -27,6 +28,7 @@ FEWEST_BLOCKS = 5
 _MOST_EXACT = 7
 _ORDERS = 1999
 _NO_SPREAD = 1e-9
+_MOST_RHO = 0.99
 _ROUNDS = 20
 
 
@@ -45,6 +47,30 @@ class Check:
     @property
     def found(self) -> bool:
         return self.p is not None and self.p <= ALPHA
+
+    @property
+    def worth(self) -> float:
+        """How many independent blocks one block is worth: 1 where no dependence is found."""
+        return _worth(self.blocks, self.lag1) if self.found and self.lag1 is not None else 1.0
+
+    @property
+    def least_worth(self) -> float:
+        """The same where dependence is just found, as it is by chance, about."""
+        if self.p is None:
+            return 1.0
+        error = 1 / math.sqrt(self.blocks * max(1, self.columns - 1))
+        return _worth(self.blocks, -1 / self.blocks + special.ndtri(1 - ALPHA) * error)
+
+
+def _worth(blocks: int, lag1: float) -> float:
+    """Independent blocks that each of so many is worth, with this autocorrelation of their residuals.
+
+    With the lag-1 autocorrelation rho of a first-order autoregressive series it is
+    (1 - rho) / (1 + rho): G. V. Bayley and J. M. Hammersley (1946). The estimate of rho from n blocks is too
+    low by (1 + 4 rho) / n, which is put right: F. H. C. Marriott and J. A. Pope (1954).
+    """
+    rho = min((blocks * lag1 + 1) / (blocks - 4), _MOST_RHO)
+    return min(1.0, (1 - rho) / (1 + rho))
 
 
 def check(groups: Iterable[Sequence[Column]], blocks: Sequence[Hashable]) -> Check:

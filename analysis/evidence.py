@@ -61,7 +61,13 @@ class Evidence:
         """B against A, by block where they share blocks; without power, which a family decides."""
         first, second, paired = arms(self.series[a], self.series[b])
         found = statistics.effect(
-            self.metric.scale, first, second, paired=paired, confidence=confidence, check=check
+            self.metric.scale,
+            first,
+            second,
+            paired=paired,
+            confidence=confidence,
+            check=check,
+            worth=self.worth,
         )
         zero = [key[2] for key, values in ((a, first), (b, second)) if min(values, default=1) <= 0]
         if self.metric.scale != "ratio" or not zero:
@@ -85,10 +91,15 @@ class Evidence:
         yield not_randomised(self.series[a], self.series[b])
         for key in {a, b} & self.same_turn:
             yield f"the order was not randomised ({key[2]} has the same position in every block)"
-        yield too_few(len(set(self.series[a].blocks) & set(self.series[b].blocks)))
+        shared = len(set(self.series[a].blocks) & set(self.series[b].blocks))
+        yield too_few(shared)
         yield self.lost(a, b)
-        if self.check.found:
-            yield f"the blocks are not independent (p {p_value(self.check.p)})"
+        independent = self.check.worth * shared
+        if independent < FEWEST_RUNS:
+            yield (
+                f"the blocks are not independent (p {p_value(self.check.p)}): {shared} are worth "
+                f"{independent:.1f}"
+            )
 
     def doubt_alone(self, key: StateKey, *, alike: bool = True) -> str:
         """Why the runs of one state, without a comparison, are inconclusive; empty where not."""
@@ -129,9 +140,16 @@ class Evidence:
         return together + [one for each in own for one in machine.mixtures(each) if but]
 
     @property
+    def worth(self) -> float:
+        """Independent blocks that a block counts as: of all together at least as many as a verdict needs."""
+        blocks = max(FEWEST_RUNS, self.check.blocks)
+        return max(self.check.worth, FEWEST_RUNS / blocks)
+
+    @property
     def kept(self) -> float:
-        """The share of sound experiments that pass the check."""
-        return 1.0 if self.check.p is None else 1 - dependence.ALPHA
+        """The share of sound experiments whose verdict the check for dependence does not withhold."""
+        few = self.check.least_worth * self.check.blocks < FEWEST_RUNS
+        return 1 - dependence.ALPHA if few and self.check.p is not None else 1.0
 
 
 def too_few(runs: int) -> str:

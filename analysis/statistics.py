@@ -106,14 +106,16 @@ def effect(
     confidence: float = 0.95,
     check: bool = True,
     allowance: float = 0.0,
+    worth: float = 1.0,
 ) -> Effect:
     """B against A: ratio of geometric means, or difference of means in the unit of the values.
 
     `a` and `b` are run values in run order; with `paired` the i-th of each share a block, and the
     interval is Student's t on the paired differences, otherwise Welch's; for a ratio all on
     logarithms. `check` adds the bootstrap's interval. `allowance` is an assumed standard deviation
-    between the two sides as a whole: it widens the interval and weakens the test. Where there is
-    no estimate or no interval, `problem` is the reason.
+    between the two sides as a whole: it widens the interval and weakens the test, as does a `worth`
+    below 1, the number of independent runs that a run is worth. Where there is no estimate or no interval,
+    `problem` is the reason.
     """
     first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     found = Effect(
@@ -126,11 +128,11 @@ def effect(
     if not len(first) or not len(second):
         return replace(found, problem="no runs to compare")
     if scale == "difference":
-        return _estimated(found, first, second, confidence, check, allowance)
+        return _estimated(found, first, second, confidence, check, allowance, worth)
     if not (np.all(first > 0) and np.all(second > 0)):
         return replace(found, problem="a run has 0")
     logs = (np.log(first), np.log(second))
-    return exponential(_estimated(found, *logs, confidence, check, allowance))
+    return exponential(_estimated(found, *logs, confidence, check, allowance, worth))
 
 
 ratio = partial(effect, "ratio")
@@ -138,7 +140,13 @@ difference = partial(effect, "difference")
 
 
 def _estimated(
-    found: Effect, a: Floats, b: Floats, confidence: float, check: bool, allowance: float
+    found: Effect,
+    a: Floats,
+    b: Floats,
+    confidence: float,
+    check: bool,
+    allowance: float,
+    worth: float,
 ) -> Effect:
     """The effect with the difference of the means and all that follows from the spread."""
     paired = found.method == "paired"
@@ -151,7 +159,7 @@ def _estimated(
     spread = max(float(np.ptp(sample)) for sample in samples)
     if spread <= _LEAST_SPREAD * max(1.0, float(np.max(np.abs([*a, *b])))):
         return replace(found, problem=NO_SPREAD)
-    error, freedom = _error(samples, allowance)
+    error, freedom = _error(samples, allowance, worth)
     if not (error > 0 and math.isfinite(error) and math.isfinite(freedom)):
         return replace(found, problem="the spread is out of range")
     half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * error
@@ -199,17 +207,20 @@ def with_power(effect: Effect, *, family: int, kept: float = 1.0, alpha: float =
     return replace(effect, mde=exp(size) - 1 if effect.scale == "ratio" else size)
 
 
-def _error(samples: Sequence[Floats], allowance: float) -> tuple[float, float]:
+def _error(samples: Sequence[Floats], allowance: float, worth: float) -> tuple[float, float]:
     """Standard error of the difference of means, and its degrees of freedom (Satterthwaite)."""
-    variances = [float(np.var(sample, ddof=1)) / len(sample) for sample in samples]
+    sizes = [worth * len(sample) for sample in samples]
+    variances = [
+        float(np.var(sample, ddof=1)) / size for sample, size in zip(samples, sizes, strict=True)
+    ]
     measured = math.fsum(variances)
     total = measured + allowance**2
     if not total > 0 or math.isinf(total):
         return math.nan, math.nan
     # scaled, so that the squares of tiny or huge variances stay finite
     weights = [
-        (variance / total) ** 2 / (len(sample) - 1)
-        for variance, sample in zip(variances, samples, strict=True)
+        (variance / total) ** 2 / max(1.0, size - 1)
+        for variance, size in zip(variances, sizes, strict=True)
     ]
     return math.sqrt(total), min(1 / math.fsum(weights), _MOST_FREEDOM)
 

@@ -246,7 +246,8 @@ def check(
     first, second, paired = arms(evidence.series[reference], evidence.series[key])
     effect = statistics.effect(
         # where the metric is compared by ratio, a limit may still be a difference
-        limit.kind, first, second, paired=paired, confidence=confidence, check=False
+        limit.kind, first, second, paired=paired, confidence=confidence, check=False,
+        worth=evidence.worth,
     )  # fmt: skip
     return of_effect(limit, effect, evidence.doubt(reference, key, alike=alike))
 

@@ -188,7 +188,7 @@ def _dependence(check: Check) -> str:
     return (
         f"Dependence between blocks, one test over the whole table at 5 %: lag-1 {check.lag1:.2f} "
         f"over {check.blocks} blocks and {check.columns} columns, p {p_value(check.p)}"
-        f"{' (found: all comparisons are inconclusive)' if check.found else ''}. With few blocks "
+        f"{f' (found: a block is worth {check.worth:.2f} independent ones)' * check.found}. With few blocks "
         "it often misses even strong dependence (docs/statistics.md)."
     )
 

@@ -133,10 +133,15 @@ def test_the_simulated_figures_in_the_text() -> None:
     worse = {row["both have a baseline"] for row in kept["compare_to_false_worse"].values()}
     assert {percent(share) for share in worse} == {"2 %"}
     assert '"worse" comes in 2 %' in page
-    assert all(share < 0.06 for share in kept["sound_sweeps_withheld"].values())
-    assert (
-        kept["dependence_0.7_found"]["6 x 10"] > 0.9 > 0.7 > kept["dependence_0.7_found"]["6 x 6"]
-    )
+    sound, strong = kept["dependence"]["0"], kept["dependence"]["0.7"]
+    assert all(one["found"] < 0.06 for one in sound.values())
+    assert strong["6 x 10"]["found"] > 0.9 > 0.7 > strong["6 x 6"]["found"]
+    many = [
+        shapes[shape] for shapes in kept["dependence"].values() for shape in ("6 x 20", "6 x 40")
+    ]
+    assert all(one["claimed"] < 0.08 for one in many)
+    assert all(one["covered"] > 0.925 or one["withheld"] > 0.9 for one in many)
+    assert all(shapes["6 x 40"]["withheld"] < 0.3 for shapes in kept["dependence"].values())
 
 
 def test_every_condition_is_named() -> None:
