@@ -15,7 +15,7 @@ import pytest
 import yaml
 from test_analysis_report import Page
 from test_shown_commands import takes
-from test_tune import Interrupt, Rig, made, plan, rig  # noqa: F401 a fixture
+from tune_rig import Interrupt, Rig, made, plan
 from typer.testing import CliRunner
 
 from analysis.race import Race, Track
@@ -25,6 +25,11 @@ from experiments.run.tune_values import BASELINE
 from experiments.run.tuned import Tuned
 from infra import configurations
 from infra.errors import InvalidInput
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    return made(tmp_path, monkeypatch)
 
 
 def report(directory: Path, *words: str) -> Any:
@@ -77,7 +82,7 @@ def test_the_terminal_has_the_answer_and_the_race(reported: tuple[Path, str]) ->
     assert yaml.safe_load(said[said.index("\nrfs:\n") : said.index("\nconfiguration ")])
 
 
-def test_the_report_is_what_the_tuning_said(rig: Rig) -> None:  # noqa: F811
+def test_the_report_is_what_the_tuning_said(rig: Rig) -> None:
     job = rig.tune(plan("rps,rfs"))
     job.run()
     before = (rig.directory / tune_state.FILE).read_bytes()
@@ -99,7 +104,7 @@ def test_the_csv_has_every_configuration_of_the_race(tuning: Path) -> None:
     assert float(rows["rps"]["episodes"]) <= float(rows["rps"]["left_after"])
 
 
-def test_where_the_baseline_is_kept_the_page_has_the_race(rig: Rig) -> None:  # noqa: F811
+def test_where_the_baseline_is_kept_the_page_has_the_race(rig: Rig) -> None:
     rig.factors = {"gro": 0.8, "rps_flow_cnt": 0.9, "rps_cpus": 0.7}
     rig.tune(plan("rps,rfs,pipeline")).run()
     done = report(rig.directory)
@@ -111,7 +116,7 @@ def test_where_the_baseline_is_kept_the_page_has_the_race(rig: Rig) -> None:  # 
 
 
 @pytest.mark.parametrize("number", [0, 3])
-def test_a_tuning_that_was_interrupted_has_a_page_of_what_it_has(rig: Rig, number: int) -> None:  # noqa: F811
+def test_a_tuning_that_was_interrupted_has_a_page_of_what_it_has(rig: Rig, number: int) -> None:
     rig.before = Interrupt(number)
     job = rig.tune(plan())
     with contextlib.suppress(KeyboardInterrupt):
@@ -144,7 +149,7 @@ def test_a_tuning_has_its_own_metric_and_limits(tuning: Path, words: tuple[str, 
 # the commands of the answer
 
 
-def test_the_commands_and_the_yaml_are_taken(rig: Rig) -> None:  # noqa: F811
+def test_the_commands_and_the_yaml_are_taken(rig: Rig) -> None:
     job = rig.tune(plan())
     job.run()
     found = tune_answer.document(job)
@@ -169,7 +174,7 @@ def test_the_commands_and_the_yaml_are_taken(rig: Rig) -> None:  # noqa: F811
     assert mine.definition == kept.definition
 
 
-def test_the_repeat_line_is_that_of_the_tuning(rig: Rig) -> None:  # noqa: F811
+def test_the_repeat_line_is_that_of_the_tuning(rig: Rig) -> None:
     wanted = {"traffic": "mixed:congestion=cubic,rate=300M", "limits": ["p99_us=+20%"]}
     job = rig.tune(plan("rps,rfs", config=["lab.form=study"], minutes=2.0, **wanted))
     job.run()
