@@ -24,7 +24,9 @@ from infra.settings import StackSettings
 
 # Timeout of a pod that is being recreated; seconds. A preview does not wait: it recreates none.
 RECREATED_S = 20.0
-CLAIM, RELEASE, CHECK = (f"./steerlab hook {verb}" for verb in ("claim", "release", "check"))
+CLAIM = "./steerlab hook claim"
+RELEASE = "./steerlab hook release"
+CHECK = "./steerlab hook check"
 
 
 class Cluster(pulumi.ComponentResource):

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # A label of all objects of a stack, and annotations of its namespaces.
 ID = "steerlab/id"
 STACK, USER, FOLDER = "steerlab/stack", "steerlab/user", "steerlab/folder"
+# Of the output of a claim, which has a few short texts.
+MOST_BYTES = 1 << 16
 
 
 class Holder(BaseModel):
@@ -116,7 +118,7 @@ def recorded(stdout: str) -> Owner | None:
     if not stdout:
         return None
     with untrusted.reading("the output of the stack's claim"):
-        return Owner.model_validate(untrusted.parsed(stdout))
+        return Owner.model_validate(untrusted.parsed(stdout, most=MOST_BYTES))
 
 
 def namespace_of(live: Any) -> Namespace:

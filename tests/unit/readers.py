@@ -33,7 +33,7 @@ from experiments.engines import StackRef, locks, stacks
 from experiments.engines.embedded import state
 from experiments.engines.embedded.kubernetes import answered
 from experiments.host import calls, lock, machine, persist, procstat
-from experiments.run import matrix, measure, options, records, single, tune_state
+from experiments.run import matrix, measure, options, records, single, tune_state, tuned
 from experiments.run import plan as plans
 from experiments.run import sweep as sweeps
 from experiments.run.arms import candidates
@@ -189,9 +189,17 @@ _TUNE = tune_state.TuneState(
     options=options.kept(PLAN.asked.model_copy(update={"replicas": (1,)})), minutes=3, by="bitrate_mbps", generated=False,
     arms=tuple(map(tune_state.Kept.of, candidates(2)[:3])),
 ).model_dump_json()  # fmt: skip
+
+
+def _tuned(directory: Path) -> object:
+    """A tuning without records, and its lab."""
+    found = tuned.Tuned.read(directory)
+    return found.state, found.lab
+
+
 add(
     "state of a tuning",
-    tune_state.read,
+    _tuned,
     json_like(json.loads(_TUNE)),
     _TUNE,
     errors=(Refusal,),

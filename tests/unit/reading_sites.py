@@ -113,6 +113,7 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("experiments/cli/__init__.py", "_written"): "opens /dev/null to write",
     ("experiments/cli/results.py", "_reproduce"): "options of a plan that was read",
     ("experiments/cli/tune.py", "tune"): "through tune_state.read",
+    ("experiments/cli/tuned.py", "conclude_tuning"): "through Tuned.read",
     ("experiments/run/tune_plan.py", "_asked"): "through options.read",
     "infra/traffic/pingpong.py": "takes arguments of this project, and replies without what is in them",
     ("infra/traffic/rr.py", "<module>"): OWN,
