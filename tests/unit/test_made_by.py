@@ -8,7 +8,7 @@ from typing import Any
 
 import declared_graph
 import pytest
-from test_cluster_graph import NODES, state
+from test_cluster_graph import NODES, declared, state
 
 from experiments.engines import StackRef
 from experiments.engines.embedded import Embedded
@@ -63,7 +63,6 @@ def test_plain_pulumi_refuses_before_it_declares_anything(
         declared_graph.declared(NAME, lambda: cluster.declare(state(), NODES))
 
 
-def test_the_program_records_the_engine_that_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "running", lambda *_: {})
-    graph = declared_graph.declared(NAME, lambda: cluster.declare(state(), NODES))
+def test_the_program_records_the_engine_that_runs_it() -> None:
+    graph = declared(state(NAME))
     assert graph.components["cluster"] == {"engine": "pulumi"}
