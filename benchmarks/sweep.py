@@ -171,7 +171,6 @@ def run(out: Path, *words: str) -> tuple[float, list[dict[str, Any]]]:
         [ROOT / "steerlab", "sweep", "--engine=embedded", "--out", out, "--events", told, *words],
         check=True,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
     )
     wall = time.monotonic() - since
     return wall, [json.loads(line) for line in told.read_text().splitlines()]

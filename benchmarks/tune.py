@@ -98,7 +98,9 @@ def raced(races: Sequence[Path]) -> dict[str, Any]:
 def _sweep(folder: Path, arms: Mapping[str, Any], form: str, blocks: int) -> dict[str, Logs]:
     """The logarithm of the total bitrate of each arm, by block."""
     out, own = folder / "sweep", folder / "arms.yaml"
-    if not out.exists():
+    if out.exists():
+        run(out, "--resume")
+    else:
         own.write_text(yaml.safe_dump(dict(arms), sort_keys=False))
         run(
             out, "--method", "isolated", "--omit", "1", "--duration", "2", "--own", str(own),
