@@ -449,3 +449,20 @@ def test_a_page_of_many_configurations_stays_small(tmp_path: Path) -> None:
     made = write_report(records, summarise(records), tmp_path)
     assert not made.plots
     assert made.html.stat().st_size < 200_000
+
+
+def test_runs_without_a_tunnel_have_the_figures_of_runs_through_one(tmp_path: Path) -> None:
+    found = {}
+    for path in ("overlay", "direct"):
+        records = [
+            one.model_copy(update={"path": path}) for one in measured(replicas=(4,), blocks=6)
+        ]
+        summary = summarise(records)
+        written = write_report(
+            records, summary, tmp_path / path, answer=answer(summary, COMMANDS, []), faults=[],
+            reproduce="sweep", title="x",
+        )  # fmt: skip
+        found[path] = {file.name for file in written.plots}
+        assert summary.recommendation is not None
+        assert ("without a tunnel" in written.html.read_text()) is (path == "direct")
+    assert found["direct"] == found["overlay"]
