@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.devices import TUNNELS
 from agent.namespaces import Namespace
 
 if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
@@ -44,5 +45,18 @@ def watched(targets: Iterable[Target], by_path: Mapping[str | None, Namespace]) 
 def device_counts(
     targets: Iterable[Target], by_path: Mapping[str | None, Namespace]
 ) -> list[dict[str, Any]]:
-    """A row for each steered device, since it was made."""
-    return [one.row(one.counters()) for one in watched(targets, by_path)]
+    """A row for each steered device, and for each other tunnel beside a steered NIC, since it was made."""
+    steered = watched(targets, by_path)
+    known = {(one.namespace.path, one.device) for one in steered}
+    nodes = {one.namespace.path: one.namespace for one in steered if one.role == "nic"}
+    others = [
+        Watched("overlay", None, namespace, name)
+        for path, namespace in nodes.items()
+        for name in namespace.devices()
+        if (path, name) not in known and namespace.kind(name) in TUNNELS
+    ]
+    return [
+        {**one.row(one.counters()), "steered": is_steered}
+        for devices, is_steered in ((steered, True), (others, False))
+        for one in devices
+    ]

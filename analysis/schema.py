@@ -213,7 +213,7 @@ class Steering(Model):
 
 
 class Received(Model):
-    """What a steered device received between the two readings of the steering, before and after a run.
+    """What a steered device, or another tunnel of a node, received between the two readings of the steering, before and after a run.
 
     Under switchback both are at the ends of the episode.
     """
@@ -222,6 +222,7 @@ class Received(Model):
     role: Literal["nic", "overlay", "veth", "pod"]
     device: Text
     pod: Text | None = Field(default=None, description="The pod that the device is in.")
+    steered: bool = Field(description="Whether the stack steers it.")
     packets: Count = Field(description="rx_packets; what GRO has merged may count once.")
     bytes: Count = Field(description="rx_bytes.")
 
@@ -333,7 +334,8 @@ class Record(Model):
     )
     received: Rows[Received] = Field(
         default=[],
-        description="By each steered device; empty where it was not read, and in older records.",
+        description="By each steered device and each tunnel of a node; empty where it was not read, and "
+        "in older records.",
     )
     attempt: Number = Field(
         default=1, description="Attempt at this run of the sweep, from 1; each has its own record."

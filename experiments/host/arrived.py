@@ -1,4 +1,4 @@
-"""What the steered devices of a node received between two answers of its agent (pure)."""
+"""What the steered devices of a node, and its other tunnels, received between two answers of its agent (pure)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def arrived(
         counts = {name: row[f"rx_{name}"] - old[f"rx_{name}"] for name in ("packets", "bytes")}
         if min(counts.values()) >= 0:
             one = Received(
-                node=node, role=row["role"], device=row["device"], pod=row["pod"], **counts
+                node=node,
+                **{name: row[name] for name in ("role", "device", "pod", "steered")},
+                **counts,
             )
             found.append(one)
     return found

@@ -125,6 +125,7 @@ class _Traffic(BaseModel):
 
 class _Counts(_Traffic):
     pod: str | None
+    steered: bool
 
 
 class _Flows(BaseModel):

@@ -34,19 +34,19 @@ def differences(before: Answers, after: Answers) -> list[Received]:
 def path(what: AnyMeasurement, rows: Sequence[Received], steering: Steering | None) -> Path:
     """The path of the measured packets on a cluster, where it depends on the CNI; that of the lab is declared.
 
-    Without counters it is the overlay if one is steered.
+    Without counters it is the overlay, unless the agent found none on the route.
     """
-    if what.target != "kubernetes" or (steering is None and not rows):
+    if what.target != "kubernetes":
         return what.path
     measured = _bytes(rows, "pod")
     if measured:
         return "overlay" if _bytes(rows, "overlay") >= OVERLAY_SHARE * measured else "direct"
-    steered = {queue.role for queue in steering.queues} if steering else set()
-    return "overlay" if "overlay" in steered else "direct"
+    steered = {queue.role for queue in steering.queues} if steering else {"overlay"}
+    return "direct" if what.overlay_device == "auto" and "overlay" not in steered else what.path
 
 
 def unused(rows: Sequence[Received]) -> list[str]:
-    """Warnings: the steered devices that the measured packets did not pass, and pairs with unlike paths."""
+    """Warnings: steered devices that the measured packets did not pass, other tunnels that they did, and unlike paths."""
     words = []
     for node in dict.fromkeys(row.node for row in rows):
         own = [row for row in rows if row.node == node]
@@ -57,7 +57,12 @@ def unused(rows: Sequence[Received]) -> list[str]:
             f"{row.role} {row.device} of node {node} is steered, but the measured packets do not pass "
             f"it: it received {row.bytes / 1e6:.1f} MB, and the pods {measured / 1e6:.1f} MB"
             for row in own
-            if row.role in ("nic", "overlay") and row.bytes < LEAST_SHARE * measured
+            if row.steered and row.role in ("nic", "overlay") and row.bytes < LEAST_SHARE * measured
+        ]
+        words += [
+            f"the measured packets of node {node} pass {row.device}, which is not steered"
+            for row in own
+            if not row.steered and row.bytes >= OVERLAY_SHARE * measured
         ]
         tunnelled = _bytes(own, "overlay") / measured
         if SOME[0] <= tunnelled < SOME[1]:

@@ -22,8 +22,10 @@ WHAT = measurement.of(
 )
 
 
-def row(role: str, device: str, size: float, node: str = "s1") -> Received:
-    return Received(node=node, role=role, device=device, packets=9, bytes=int(size * MB))  # type: ignore[arg-type]
+def row(role: str, device: str, size: float, node: str = "s1", *, steered: bool = True) -> Received:
+    return Received(
+        node=node, role=role, device=device, steered=steered, packets=9, bytes=int(size * MB)
+    )  # type: ignore[arg-type]
 
 
 POD = row("pod", "eth0", 100)
@@ -60,6 +62,16 @@ def test_each_node_is_judged_by_its_own_pods() -> None:
     )  # nothing measured
 
 
+def test_a_tunnel_that_is_not_steered_is_the_path_nevertheless() -> None:
+    rows = [NIC, POD, row("overlay", "vxlan.calico", 104, steered=False)]
+    assert arrivals.path(WHAT, rows, None) == "overlay"
+    (words,) = arrivals.unused(rows)
+    assert "vxlan.calico, which is not steered" in words
+    idle = row("overlay", "flannel.1", 0, steered=False)
+    assert arrivals.path(WHAT, [NIC, POD, idle], None) == "direct"
+    assert arrivals.unused([NIC, POD, idle]) == []
+
+
 def test_without_counters_the_path_is_that_of_the_steered_devices() -> None:
     def steered(*roles: str) -> Steering:
         queues = [
@@ -71,10 +83,13 @@ def test_without_counters_the_path_is_that_of_the_steered_devices() -> None:
     assert arrivals.path(WHAT, [], steered("nic", "overlay")) == "overlay"
     assert arrivals.path(WHAT, [], steered("nic", "pod")) == "direct"
     assert arrivals.path(WHAT, [], None) == "overlay"
+    without = WHAT.model_copy(update={"overlay_device": "none"})
+    assert arrivals.path(without, [], steered("nic", "pod")) == "overlay"
 
 
 def count(device: str, packets: int, size: int, namespace: str | None = None) -> dict[str, Any]:
-    names = {"role": "pod" if namespace else "nic", "namespace": namespace, "pod": None}
+    role = "pod" if namespace else "nic"
+    names = {"role": role, "namespace": namespace, "pod": None, "steered": True}
     return {**names, "device": device, "rx_packets": packets, "rx_bytes": size}
 
 
@@ -100,9 +115,20 @@ def test_the_agent_reads_each_steered_device_once(tmp_path: Path) -> None:
         tree.write(f"sys/class/net/eth0/statistics/{name}", value)
     document = plan(rule("nic", "bond0", cpus="3"))
     tree.apply(document)
-    expected = {"role": "nic", "pod": None, "namespace": None, "device": "eth0"}
-    found = tree.verify()["device_counts"]
-    assert found == [{**expected, "rx_packets": 12, "rx_bytes": 3400, "rx_dropped": 5}]
+    tree.device("tunl0", arphrd=768)
+    tree.device("docker0", kind="bridge")
+    counts = {"rx_packets": 12, "rx_bytes": 3400, "rx_dropped": 5}
+    where = {"pod": None, "namespace": None}
+    assert tree.verify()["device_counts"] == [
+        {"role": "nic", "device": "eth0", "steered": True, **where, **counts},
+        {
+            "role": "overlay",
+            "device": "tunl0",
+            "steered": False,
+            **where,
+            **dict.fromkeys(counts, 0),
+        },
+    ]
 
 
 def test_a_record_of_schema_1_has_no_counters_and_each_path_has_a_name() -> None:

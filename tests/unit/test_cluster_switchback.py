@@ -335,7 +335,7 @@ class Cluster:
         }
         counts = [
             [
-                {**names, "rx_packets": size, "rx_bytes": size, "rx_dropped": 0}
+                {**names, "rx_packets": size, "rx_bytes": size, "rx_dropped": 0, "steered": True}
                 for names, size in zip(DEVICES, sizes, strict=True)
             ]
             for sizes in ((0, 0), (5_000_000, 4_900_000))
