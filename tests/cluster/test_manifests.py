@@ -17,6 +17,7 @@ from infra import config, configurations
 from infra.kubernetes import cluster as declaration
 from infra.kubernetes.names import Names
 from infra.kubernetes.nodes import Node, Nodes
+from infra.kubernetes.plan import NodePods
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/kubernetes.md"
 UID = "0a1b2c3d-0000-4000-8000-000000000001"
@@ -34,7 +35,7 @@ def declared(configuration: str, access: str, limit: str) -> Graph:
     state = config.state("dry", values, online=(0, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(declaration, "owned", lambda *_: {"id": "0a", "user": "", "folder": ""})
-        patch.setattr(declaration, "running", lambda *_: {"worker1": {"server-1": UID}})
+        patch.setattr(declaration, "running", lambda *_: {"worker1": NodePods({"server-1": UID})})
         return declared_graph.declared("dry", lambda: declaration.declare(state, NODES))
 
 
