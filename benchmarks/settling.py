@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ import numpy as np
 from benchmarks import machine, show, switching
 from experiments.run import episodes
 from infra.configurations import Configuration
+from infra.settings import StackSettings
 
 EPISODES, SEED = 40, 20261127
 STEP, WINDOW, LATE, SPAN = 0.01, 0.7, 0.45, 10  # SPAN in steps
@@ -72,13 +73,18 @@ def measured(pairs: int) -> list[dict[str, Any]]:
             order = [BASE]
             for name in draw.sample(others, len(others)):
                 order += [name, BASE]
-            answers.append(
-                switching.episode(
-                    state, order, settings, every=STEP, steady=STEADY, between=STEP,
-                    settle=0.1, seconds=WINDOW - STEP - 0.1,
-                )
-            )  # fmt: skip
+            answers.append(episode(state, order, settings))
     return answers
+
+
+def episode(
+    state: StackSettings, order: Sequence[str], settings: Mapping[str, Configuration]
+) -> dict[str, Any]:
+    """The agent's answer for windows of these configurations, one after the other."""
+    return switching.episode(
+        state, order, settings, every=STEP, steady=STEADY, between=STEP,
+        settle=0.1, seconds=WINDOW - STEP - 0.1,
+    )  # fmt: skip
 
 
 def figures(answers: list[dict[str, Any]]) -> dict[str, Any]:

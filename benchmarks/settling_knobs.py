@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 
 from benchmarks import machine, show, switching
-from benchmarks.settling import LATE, STEADY, STEP, WINDOW, courses, interval
+from benchmarks.settling import LATE, STEP, WINDOW, courses, episode, interval
 from experiments.run import episodes
 from infra.configurations import Configuration
 from infra.settings import Form
@@ -138,12 +138,7 @@ def measured(form: Form, count: int) -> list[dict[str, Any]]:
                 for kind in draw.sample([*kinds], len(kinds))
                 for name in draw.sample(kinds[kind], len(kinds[kind]))
             ]
-            answers.append(
-                switching.episode(
-                    state, order, settings, every=STEP, steady=STEADY, between=STEP,
-                    settle=0.1, seconds=WINDOW - STEP - 0.1,
-                )
-            )  # fmt: skip
+            answers.append(episode(state, order, settings))
     return answers
 
 

@@ -32,6 +32,11 @@ MOST_BLOCKS = 40
 # Of --plan without --verbose: as many as a screen has room for.
 MOST_LINES = 12
 
+EventsFile = Annotated[
+    Path | None,
+    typer.Option(help="Append each event as a line of JSON to this file.", metavar="FILE"),
+]
+
 
 def register(app: typer.Typer) -> None:
     terminal.register_late(app, sweep.__doc__ or "", "sweep", _with_options)
@@ -95,10 +100,7 @@ def sweep(
         Path | None,
         typer.Option(help="Results directory; by default results/sweep-TIME.", metavar="DIR"),
     ] = None,
-    events: Annotated[
-        Path | None,
-        typer.Option(help="Append each event as a line of JSON to this file.", metavar="FILE"),
-    ] = None,
+    events: EventsFile = None,
     engine: EngineName = "auto",
     json: Json = False,
     **given: Any,

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from experiments.cli import terminal, tuned
 from experiments.cli.stacks import EngineName, Json
-from experiments.cli.sweep import opened
+from experiments.cli.sweep import EventsFile, opened
 from experiments.cli.terminal import REFRESH, drawn, err, note, safe, show, show_json
 from infra.commands import command
 
@@ -93,10 +93,7 @@ def tune(
         Path | None,
         typer.Option(help="Results directory; by default results/tune-TIME.", metavar="DIR"),
     ] = None,
-    events: Annotated[
-        Path | None,
-        typer.Option(help="Append each event as a line of JSON to this file.", metavar="FILE"),
-    ] = None,
+    events: EventsFile = None,
     engine: EngineName = "auto",
     json: Json = False,
 ) -> None:
