@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
 
 # Before the first window: to list a namespace's connections takes milliseconds where a node is busy.
 CONNECT_AHEAD = 0.2
+# The kernel will not have this value; all others can still be measured.
+REFUSALS = (errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP, errno.EBUSY)
 
 
 class Edge(NamedTuple):
@@ -39,6 +42,7 @@ class Taken(NamedTuple):
     switched: float  # the moment (monotonic) at which all was written
     switch_seconds: float
     writes: int
+    refused: list[str]  # of the writes, in words
     first: Edge
     last: Edge
     between: list[list[Reading]]  # of all receivers, after the switch and between the edges
@@ -86,11 +90,15 @@ class Episode:
     ) -> Taken:
         late = self._wake(start + window.at)
         began = time.monotonic()
+        refused = []
         for setting, value, line in writes:
             try:
                 self._machine.overwrite(value, line)
             except OSError as error:
-                raise SteerError(f"{setting}: {error.strerror}") from None
+                words = f"{setting}: {line.decode().strip()} was written: {error.strerror}"
+                if error.errno not in REFUSALS:
+                    raise SteerError(words) from None
+                refused.append(words)
         switched = time.monotonic()
         edges: list[Edge] = []
         between: list[list[Reading]] = []
@@ -102,7 +110,8 @@ class Episode:
                 between.append(self._readings())
         first, last = edges
         seconds = switched - began
-        return Taken(late, switched, seconds, len(writes), first, last, between, self.values())
+        values = self.values()
+        return Taken(late, switched, seconds, len(writes), refused, first, last, between, values)
 
     def _edge(self, moment: float) -> Edge:
         late = self._wake(moment)

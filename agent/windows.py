@@ -25,7 +25,7 @@ def row(
     spoiled: list[dict[str, Any]] = [
         {"kind": "late", "message": text} for text in untimely(window, taken, schedule.tolerance)
     ]
-    spoiled += [{"kind": "value", "message": text} for text in differences]
+    spoiled += [{"kind": "value", "message": text} for text in (*taken.refused, *differences)]
     for index, one in enumerate(receivers):
         try:
             both = first.readings[index], last.readings[index]

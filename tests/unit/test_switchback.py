@@ -371,13 +371,13 @@ def edge(at: float) -> Any:
 def test_a_window_that_is_not_the_planned_one(
     switched: float, first: float, last: float, words: list[str]
 ) -> None:
-    taken = steer.Taken(0, switched, 0, 0, edge(first), edge(last), [], [])
+    taken = steer.Taken(0, switched, 0, 0, [], edge(first), edge(last), [], [])
     assert steer.untimely(steer.Window("rps", 0, 0.1, 0.3), taken, 0.02) == words
 
 
 @pytest.mark.parametrize(("switched", "late"), [(0.029, False), (0.031, True)])
 def test_a_slow_switch_may_take_a_tenth_of_the_settle_time(switched: float, late: bool) -> None:
-    taken = steer.Taken(0, switched, 0, 0, edge(0.3), edge(0.6), [], [])
+    taken = steer.Taken(0, switched, 0, 0, [], edge(0.3), edge(0.6), [], [])
     assert bool(steer.untimely(steer.Window("rps", 0, 0.3, 0.3), taken, 0.02)) == late
 
 
@@ -446,15 +446,32 @@ def test_a_text_without_bytes_read(text: bytes) -> None:
 # however it ends
 
 
-def test_a_write_that_fails_restores_all(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def failing_with(number: int) -> Any:
+    """Instead of Imitation.overwrite: fails for the table of rfs-plus."""
     overwrite = Imitation.overwrite
 
     def failing(machine: Any, value: Any, line: bytes) -> None:
         if line == b"32768\n":
-            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+            raise OSError(number, os.strerror(number))
         overwrite(machine, value, line)
 
-    monkeypatch.setattr(Imitation, "overwrite", failing)
+    return failing
+
+
+def test_a_value_that_the_kernel_refuses_spoils_its_windows(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Imitation, "overwrite", failing_with(errno.EINVAL))
+    done = episode(tree, document("rps", "rfs-plus", "rps", "baseline", "rfs-plus"))
+    spoiled = [row["spoiled"] for row in done["windows"]]
+    assert [bool(reasons) for reasons in spoiled] == [False, True, False, False, True]
+    assert spoiled[1][0]["kind"] == "value"
+    assert ": 32768 was written: Invalid argument" in spoiled[1][0]["message"]
+    assert done["left"] == []
+
+
+def test_a_write_that_fails_restores_all(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Imitation, "overwrite", failing_with(errno.ENOMEM))
     with pytest.raises(steer.SteerError, match=r"rps_flow_cnt of eth1.*: Cannot allocate") as error:
         episode(tree, document("rps", "rfs-plus"))
     assert "steering is as before" in str(error.value)
