@@ -31,6 +31,8 @@ from infra.commands import command
 
 # Names of the set in a sentence.
 MOST_NAMED = 8
+# A larger bound on what is lost says nothing that helps to choose.
+USEFUL = 0.1
 # Why the answer has no commands.
 NOTHING = "There is nothing to set: the baseline is kept."
 
@@ -169,8 +171,11 @@ def sentences(found: dict[str, Any]) -> list[str]:
         f"{len(rest)} of {race['arms']} configurations may be the best (95 %), the simplest first: "
         f"{', '.join(rest[:MOST_NAMED])}{more}."
     )
-    if race["loss"] is not None:
-        words.append(f"{what} loses at most {100 * race['loss']:.1f} % against the best of them.")
+    loss = race["loss"]
+    if not race["resolved"] and (loss is None or loss > USEFUL):
+        words.append("The time was too short to tell them apart: a longer race may (--minutes).")
+    elif loss is not None:
+        words.append(f"{what} loses at most {100 * loss:.1f} % against the best of them.")
     if lab := found["lab"]:
         words.append(
             f"Measured in the lab: form {lab['form']}, receive queues of its NIC: {lab['queues']}."
