@@ -57,7 +57,7 @@ def complaint(error: ValidationError, model: type[BaseModel]) -> str:
     # a misspelled key is also missing: the message names the misspelled one
     strange = [one for one in found if one["type"] == "extra_forbidden"]
     first = strange[0] if strange and found[0]["type"] == "missing" else found[0]
-    place = [part for part in first["loc"] if isinstance(part, str)]
+    place = [part for part in first["loc"] if isinstance(part, str) and part != "[key]"]
     where = ".".join(place)
     match first["type"]:
         case "extra_forbidden":

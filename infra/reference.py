@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from infra import configurations
-from infra.settings import KEYS, SECTIONS, Ssh, StackSettings
+from infra.settings import KEYS, SECTIONS, PodOptions, Ssh, StackSettings
 from infra.traffic import TRAFFIC
 from infra.traffic.contract import Traffic
 
@@ -69,8 +69,10 @@ def page() -> str:
         parts.append(_SECTION.format(name=name, example=f"{key}={value}", key=key, value=value))
         parts += [_row(model, one.alias or "", f"{name}.") for one in model.model_fields.values()]
         if name == "kubernetes":
-            inner = (one.alias or "" for one in Ssh.model_fields.values())
-            parts += [_row(Ssh, key, "kubernetes.ssh.") for key in inner]
+            mappings: dict[str, type[BaseModel]] = {"ssh": Ssh, "pods": PodOptions}
+            for mapping, inner in mappings.items():
+                keys = (one.alias or "" for one in inner.model_fields.values())
+                parts += [_row(inner, key, f"kubernetes.{mapping}.") for key in keys]
     parts += [_TRAFFIC, *map(_kind, TRAFFIC.values()), _CONFIGURATIONS]
     parts += [f"| `{name}` | {one.summary} |\n" for name, one in configurations.load().items()]
     return "".join(parts)

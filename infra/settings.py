@@ -11,7 +11,16 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from agent.values import MAX_CPUS
@@ -34,11 +43,25 @@ _FIRST_IMAGES = {"iperf3": "steerlab/iperf3:1", "steering": "steerlab/steering:1
 JSON = BeforeValidator(keys.structure)  # a mapping, or its JSON text
 _IMAGE = r"[a-z0-9][\w./:@-]*[:@][\w.:-]+(?<!:latest)"
 _LABELS = r"[\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*"
+_DNS = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
+_NAME = r"[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?"
 Image = Annotated[str, like(_IMAGE, "must name an image and its tag or digest, never latest")]
 Selector = Annotated[str, like(_LABELS, "must be labels as key=value, separated by commas")]
 PathOfFile = Annotated[
     str, like(r'[^"\x00-\x1f\x7f]{0,4096}', "must be a file's path without quotes or line ends")
 ]
+
+# Keys of labels and annotations; those with these prefixes are the stack's own.
+_Key = Annotated[
+    str,
+    like(
+        rf"(?!steerlab/|app\.kubernetes\.io/name$)({_DNS}/)?{_NAME}",
+        "must be a key as Kubernetes has them, which steerlab does not set itself",
+    ),
+]
+ASSIGNED = "assigned"  # a user id that is not the stack's choice
+_LAST_UID = 2**31 - 1
+_UID = TypeAdapter(Annotated[int, whole(1, _LAST_UID)])
 
 DeviceName = Annotated[str, like(r"auto|[^-/\s][^/\s]{0,14}", "must be auto or a device's name")]
 
@@ -82,6 +105,62 @@ class Ssh(_Model):
     """Known host keys"""
     config_file: PathOfFile = ""
     """Configuration file of ssh"""
+
+
+class Toleration(_Model):
+    """A toleration as Kubernetes writes it; an empty effect tolerates all effects."""
+
+    key: Annotated[str, like(rf"|({_DNS}/)?{_NAME}", "must be the key of a taint, or empty")] = ""
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: Annotated[str, like(rf"|{_NAME}", "must be the value of a taint, or empty")] = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Toleration:
+        if self.operator == "Exists" and self.value:
+            raise ValueError(
+                "has a value, which operator Exists does not compare: remove one of them"
+            )
+        if self.operator == "Equal" and not self.key:
+            raise ValueError("needs a key, or operator Exists for all taints")
+        return self
+
+
+def _user(value: object) -> int | str:
+    """The key `runAsUser`."""
+    if value == ASSIGNED:
+        return ASSIGNED
+    try:
+        return _UID.validate_python(value)
+    except ValidationError:
+        raise ValueError(f"must be a whole number from 1 to {_LAST_UID}, or {ASSIGNED}") from None
+
+
+class PodOptions(_Model):
+    """What a cluster demands of pods; `tolerations` and `run_as_user` are of the measured pods alone."""
+
+    model_config = ConfigDict(populate_by_name=True)  # a finalizer has them so
+
+    tolerations: tuple[Toleration, ...] = Field(
+        default=(), examples=['[{"key": "dedicated", "value": "net", "effect": "NoSchedule"}]']
+    )
+    """Tolerations of the measured pods; agents tolerate all taints"""
+    image_pull_secrets: tuple[
+        Annotated[str, like(rf"{_DNS}/{_DNS}", "must be a Secret as NAMESPACE/NAME")], ...
+    ] = Field(default=(), examples=['["default/registry"]'])
+    """Secrets for the registry of the images, as NAMESPACE/NAME; they are copied to the stack's namespaces"""
+    labels: dict[_Key, Annotated[str, like(rf"|{_NAME}", "must be a label's value")]] = Field(
+        default={}, examples=['{"team": "net"}']
+    )
+    """More labels of all pods"""
+    annotations: dict[_Key, str] = Field(
+        default={}, examples=['{"sidecar.istio.io/inject": "false"}']
+    )
+    """More annotations of all pods"""
+    priority_class: Annotated[str, like(rf"|{_DNS}", "must be a PriorityClass, or empty")] = ""
+    """PriorityClass of all pods"""
+    run_as_user: Annotated[int | str, BeforeValidator(_user)] = 65532
+    """User id of the measured pods, or assigned: the cluster (OpenShift) or the image chooses it"""
 
 
 class Lab(_Model):
@@ -170,6 +249,12 @@ class Kubernetes(_Model):
     """NIC of the nodes, or a bond, VLAN or bridge on it; auto finds it by the routes to the other nodes' pods"""
     overlay_device: DeviceName = "auto"
     """Tunnel device of the nodes, or none; auto finds it by the same routes, where there may be none"""
+    pods: Annotated[PodOptions, JSON] = Field(
+        default=PodOptions(),
+        exclude_if=lambda options: options == PodOptions(),
+        examples=['{"runAsUser": "assigned", "priorityClass": "batch"}'],
+    )
+    """What the cluster demands of pods"""
 
     def complete(self, online: tuple[int, ...] | None) -> Kubernetes:
         del online  # a cluster's nodes use all of their cores

@@ -90,6 +90,21 @@ def _claimant(said: Any) -> tuple[ApiClient, Names, Holder, str]:
     return api, Names(claim.stack), holder, owner.id if owner else claim.id
 
 
+def _secrets(said: Any) -> dict[str, Any]:
+    """Copy the Secrets of the images' registries to a namespace of a stack."""
+    from pydantic import ValidationError
+
+    from infra.kubernetes import admission
+    from infra.kubernetes.access import connect
+
+    try:
+        of = admission.PullSecrets.model_validate(said)
+    except ValidationError:
+        raise InvalidInput("stdin contains no Secrets of a stack") from None
+    admission.copy(connect(of.kubeconfig, of.context), of.namespace, of.secrets)
+    return {}
+
+
 def _apply(said: Any) -> dict[str, Any]:
     """Steer a node of a cluster over SSH."""
     from experiments.targets.kubernetes import agents
@@ -126,6 +141,7 @@ HOOKS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "claim": _claim,
     "release": _release,
     "check": _check,
+    "secrets": _secrets,
     "apply": _apply,
     "restore": _restore,
 }

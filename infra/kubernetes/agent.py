@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from infra.kubernetes.admission import with_options
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import HOSTNAME, Node
+from infra.settings import PodOptions
 
 CONTAINER = "steer"
 ACCOUNT = "steering"
@@ -18,12 +20,20 @@ ACCOUNT = "steering"
 AGENT = ("python3", "-I", "/steer.pyz")
 RUN = "/run/steerlab"
 
+DEFAULT_OPTIONS = PodOptions()
+
 # Longest argument on Linux (MAX_ARG_STRLEN, 32 pages).
 LONGEST_ARGUMENT = 131_071
 
 
 def pod_template(
-    names: Names, node: Node, image: str, words: Sequence[str], *, job: bool
+    names: Names,
+    node: Node,
+    image: str,
+    words: Sequence[str],
+    *,
+    job: bool,
+    options: PodOptions = DEFAULT_OPTIONS,
 ) -> dict[str, Any]:
     """The template of a pod on `node` that runs the agent with `words`."""
     container: dict[str, Any] = {
@@ -38,7 +48,7 @@ def pod_template(
         "securityContext": {"privileged": True},
         "volumeMounts": [{"name": "run", "mountPath": RUN}],
     }
-    return {
+    template = {
         "metadata": {
             "labels": names.labels("job" if job else "agent") | {"steerlab/node": label(node.name)},
             # a reboot removes the steering: the boot id then replaces the Job
@@ -58,15 +68,18 @@ def pod_template(
             "volumes": [{"name": "run", "hostPath": {"path": RUN, "type": "DirectoryOrCreate"}}],
         },
     }
+    return with_options(template, options)
 
 
-def watch_spec(names: Names, node: Node, image: str) -> dict[str, Any]:
+def watch_spec(
+    names: Names, node: Node, image: str, options: PodOptions = DEFAULT_OPTIONS
+) -> dict[str, Any]:
     """The Deployment that watches a node's lease and reads steering back.
 
     When it ends, it restores the node.
     """
     words = ["watch", "--owner", names.owner(node.name)]
-    template = pod_template(names, node, image, words, job=False)
+    template = pod_template(names, node, image, words, job=False, options=options)
     return {
         "replicas": 1,
         "strategy": {"type": "Recreate"},
@@ -75,10 +88,16 @@ def watch_spec(names: Names, node: Node, image: str) -> dict[str, Any]:
     }
 
 
-def job_spec(names: Names, node: Node, image: str, words: Sequence[str]) -> dict[str, Any]:
+def job_spec(
+    names: Names,
+    node: Node,
+    image: str,
+    words: Sequence[str],
+    options: PodOptions = DEFAULT_OPTIONS,
+) -> dict[str, Any]:
     """A Job that runs one verb of the agent; complete only after verification."""
     return {
         "backoffLimit": 0,
         "activeDeadlineSeconds": 120,
-        "template": pod_template(names, node, image, words, job=True),
+        "template": pod_template(names, node, image, words, job=True, options=options),
     }

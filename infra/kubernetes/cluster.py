@@ -14,7 +14,7 @@ from pulumi_kubernetes.core.v1 import Namespace, ServiceAccount
 
 from infra import measured
 from infra.errors import InvalidInput, Refusal, leave
-from infra.kubernetes import agent, made_by, measurement, ownership, plan, steering
+from infra.kubernetes import admission, agent, made_by, measurement, ownership, plan, steering
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names
 from infra.kubernetes.nodes import Nodes, of_state, owners_of_table
@@ -27,6 +27,7 @@ RECREATED_S = 20.0
 CLAIM = "./steerlab hook claim"
 RELEASE = "./steerlab hook release"
 CHECK = "./steerlab hook check"
+COPY = "./steerlab hook secrets"
 
 
 class Cluster(pulumi.ComponentResource):
@@ -47,7 +48,7 @@ class Cluster(pulumi.ComponentResource):
             stack=state.stack, kubeconfig=of.kubeconfig, context=of.context
         )
         self._owner = self._claimed(state, names)
-        namespace = self._namespace(names, names.pods, OVERLAY_LEVEL, options)
+        namespace = self._namespace(state, names, names.pods, OVERLAY_LEVEL, options)
         pairs = [
             PodPair(
                 state,
@@ -127,14 +128,38 @@ class Cluster(pulumi.ComponentResource):
         return command.stdout.apply(told(lambda stdout: owned(state, names, stdout)))
 
     def _namespace(
-        self, names: Names, name: str, level: str, options: pulumi.ResourceOptions
-    ) -> Namespace:
+        self,
+        state: StackSettings,
+        names: Names,
+        name: str,
+        level: str,
+        options: pulumi.ResourceOptions,
+    ) -> pulumi.Resource:
+        """A namespace, with the Secrets of its pods' images."""
         owner = {key: self._owner[key] for key in ownership.Owner.model_fields}
-        return Namespace(
+        namespace = Namespace(
             name,
             metadata=ownership.metadata(names, name, level, owner),
             opts=pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(parent=self)),
         )
+        done: pulumi.Resource = namespace
+        of = state.kubernetes
+        if of.pods.image_pull_secrets:
+            wanted = admission.PullSecrets(
+                kubeconfig=of.kubeconfig,
+                context=of.context,
+                namespace=name,
+                secrets=of.pods.image_pull_secrets,
+            )
+            done = local.Command(
+                f"secrets-{name}",
+                create=COPY,
+                stdin=wanted.model_dump_json(),
+                triggers=[namespace.metadata["uid"]],
+                logging=local.Logging.NONE,
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace]),
+            )
+        return done
 
     def _agent_room(
         self, state: StackSettings, names: Names, options: pulumi.ResourceOptions
@@ -142,7 +167,7 @@ class Cluster(pulumi.ComponentResource):
         """The steering namespace and its account without any rights; none with SSH."""
         if state.kubernetes.node_access == "ssh":
             return []
-        namespace = self._namespace(names, names.steering, NODE_LEVEL, options)
+        namespace = self._namespace(state, names, names.steering, NODE_LEVEL, options)
         account = ServiceAccount(
             agent.ACCOUNT,
             metadata={

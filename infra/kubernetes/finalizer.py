@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from infra.kubernetes.names import Address
 from infra.kubernetes.nodes import Node
-from infra.settings import Ssh
+from infra.settings import PodOptions, Ssh
 
 
 class Finalizer(BaseModel):
@@ -24,6 +24,9 @@ class Finalizer(BaseModel):
     context: str
     image: str
     ssh: Ssh | None
+    pods: PodOptions = Field(
+        default=PodOptions(), exclude_if=lambda options: options == PodOptions()
+    )
 
 
 def restored(guard: Finalizer) -> Node:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from infra.commands import quoted
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes.access import CALL_S, connect, explained
 from infra.kubernetes.names import checked_address
-from infra.settings import StackSettings
+from infra.settings import Kubernetes, StackSettings, Toleration
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -31,6 +32,7 @@ class Node:
     cpus: int
     ready: bool
     system_uuid: str = ""  # empty where it does not identify the machine
+    taints: tuple[Toleration, ...] = ()  # those that keep pods away, as what tolerates them
 
     @property
     def kernel_id(self) -> str:
@@ -62,25 +64,26 @@ class Nodes:
 def of_state(state: StackSettings) -> Nodes:
     """The nodes of a stack, from its cluster; raises like `find`."""
     of = state.kubernetes
-    return find(connect(of.kubeconfig, of.context), of.server_selector, of.client_selector)
+    return find(connect(of.kubeconfig, of.context), of)
 
 
-def find(api: ApiClient, server_selector: str, client_selector: str) -> Nodes:
+def find(api: ApiClient, of: Kubernetes) -> Nodes:
     """The ready nodes of both selectors.
 
-    Raises `PrerequisiteMissing` where a selector finds no node or one that is not ready, and
-    `InvalidInput` for a node with both roles.
+    Raises `PrerequisiteMissing` where a selector finds no node, one that is not ready or one that takes
+    none of the measured pods, and `InvalidInput` for a node with both roles.
     """
     from kubernetes.client import CoreV1Api
 
     with explained("listing the cluster's nodes"):
         listed = CoreV1Api(api).list_node(_request_timeout=CALL_S)
     known = [(node, dict(node.metadata.labels or {})) for node in listed.items]
-    servers = choose(known, "serverSelector", server_selector)
-    clients = choose(known, "clientSelector", client_selector)
+    tolerations = of.pods.tolerations
+    servers = choose(known, "serverSelector", of.server_selector, tolerations)
+    clients = choose(known, "clientSelector", of.client_selector, tolerations)
     if both := sorted({node.name for node in servers} & {node.name for node in clients}):
         raise InvalidInput(
-            f"serverSelector: {server_selector} and clientSelector {client_selector} both select "
+            f"serverSelector: {of.server_selector} and clientSelector {of.client_selector} both select "
             f"node {both[0]}: a pair on one node would not use the overlay"
         )
     return Nodes(servers, clients)
@@ -96,7 +99,10 @@ def every(api: ApiClient) -> list[Node]:
 
 
 def choose(
-    known: Sequence[tuple[Any, dict[str, str]]], key: str, selector: str
+    known: Sequence[tuple[Any, dict[str, str]]],
+    key: str,
+    selector: str,
+    tolerations: Sequence[Toleration] = (),
 ) -> tuple[Node, ...]:
     """The nodes that have the labels of a selector (pure)."""
     wanted = dict(part.split("=", 1) for part in selector.split(","))
@@ -114,7 +120,47 @@ def choose(
         raise PrerequisiteMissing(
             f"{key}: node {unready[0]} is not Ready: kubectl describe node {quoted(unready[0])}"
         )
+    for node in found:
+        for taint in node.taints:
+            if not any(tolerates(one, taint) for one in tolerations):
+                raise PrerequisiteMissing(f"{key}: {_refuses(node.name, taint, tolerations)}")
     return tuple(found)
+
+
+# The taint of a cordoned node.
+_CORDONED = "node.kubernetes.io/unschedulable"
+
+
+def tolerates(one: Toleration, taint: Toleration) -> bool:
+    """Whether a pod with a toleration is admitted to a node with a taint (pure)."""
+    return (
+        one.effect in ("", taint.effect)
+        and (one.key == taint.key or not one.key)
+        and (one.operator == "Exists" or one.value == taint.value)
+    )
+
+
+def _refuses(node: str, taint: Toleration, tolerations: Sequence[Toleration]) -> str:
+    """That a node takes no measured pods, and the remedy (pure)."""
+    if taint.key == _CORDONED:
+        return f"node {node} is cordoned: kubectl uncordon {quoted(node)}"
+    wanted = [one.model_dump(exclude_defaults=True) for one in (*tolerations, taint)]
+    value = f"={taint.value}" if taint.value else ""
+    setting = f"kubernetes.pods.tolerations={json.dumps(wanted)}"
+    return (
+        f"node {node} has the taint {taint.key}{value}:{taint.effect}, which the measured pods do "
+        f"not tolerate: add -c {quoted(setting)}, or choose other nodes"
+    )
+
+
+def _taints(spec: Any) -> Iterator[Toleration]:
+    """The taints of a node that keep pods away, from the client's model of its spec."""
+    if spec.unschedulable:
+        yield Toleration(key=_CORDONED, effect="NoSchedule")
+    for one in spec.taints or ():
+        if one.effect != "PreferNoSchedule" and one.key != _CORDONED:
+            with untrusted.reading("a node's taint"):
+                yield Toleration(key=one.key, value=one.value or "", effect=one.effect)
 
 
 def _node(node: Any) -> Node:
@@ -140,6 +186,7 @@ def _node(node: Any) -> Node:
         ready=conditions.get("Ready") == "True",
         # kind's nodes are containers of one machine, each with its own UUID
         system_uuid="" if is_kind else node.status.node_info.system_uuid,
+        taints=tuple(_taints(node.spec)),
     )
 
 

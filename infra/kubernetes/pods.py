@@ -9,9 +9,10 @@ from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.core.v1 import Service
 
 from infra.kubernetes import ownership
+from infra.kubernetes.admission import with_options
 from infra.kubernetes.names import Names
 from infra.kubernetes.nodes import HOSTNAME, Node
-from infra.settings import StackSettings
+from infra.settings import ASSIGNED, StackSettings
 from infra.traffic.contract import PORT, Kind
 
 # Small requests: the scheduler finds room also on busy nodes.
@@ -63,41 +64,42 @@ def _deployment(
     container: dict[str, Any],
 ) -> dict[str, Any]:
     limits = {"limits": {"cpu": state.pod_cpu_limit}} if state.pod_cpu_limit else {}
+    user = state.kubernetes.pods.run_as_user
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {
+            "nodeSelector": {HOSTNAME: node.hostname},
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 1,
+            "securityContext": {
+                "runAsNonRoot": True,
+                **({} if user == ASSIGNED else {"runAsUser": user, "runAsGroup": user}),
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": kind.image,
+                    "image": getattr(state.images, kind.image),
+                    "imagePullPolicy": "IfNotPresent",
+                    **container,
+                    "resources": {"requests": REQUESTS, **limits},
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+                }
+            ],
+            "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
+        },
+    }
     return {
         "replicas": 1,
         "strategy": {"type": "Recreate"},
         "selector": {"matchLabels": labels},
-        "template": {
-            "metadata": {"labels": labels},
-            "spec": {
-                "nodeSelector": {HOSTNAME: node.hostname},
-                "automountServiceAccountToken": False,
-                "enableServiceLinks": False,
-                "terminationGracePeriodSeconds": 1,
-                "securityContext": {
-                    "runAsNonRoot": True,
-                    "runAsUser": 65532,
-                    "runAsGroup": 65532,
-                    "seccompProfile": {"type": "RuntimeDefault"},
-                },
-                "containers": [
-                    {
-                        "name": kind.image,
-                        "image": getattr(state.images, kind.image),
-                        "imagePullPolicy": "IfNotPresent",
-                        **container,
-                        "resources": {"requests": REQUESTS, **limits},
-                        "securityContext": {
-                            "allowPrivilegeEscalation": False,
-                            "readOnlyRootFilesystem": True,
-                            "capabilities": {"drop": ["ALL"]},
-                        },
-                        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
-                    }
-                ],
-                "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
-            },
-        },
+        "template": with_options(template, state.kubernetes.pods),
     }
 
 

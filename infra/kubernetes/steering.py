@@ -69,6 +69,7 @@ def declare(
         context=state.kubernetes.context,
         image=state.images.steering,
         ssh=ssh,
+        pods=state.kubernetes.pods,
     )
     guard = id_.apply(lambda id_: finalizer.model_copy(update={"id": id_}).model_dump(mode="json"))
     labels = {ownership.ID: id_}
@@ -113,7 +114,7 @@ def declare(
     watch = Deployment(
         f"agent-{name}",
         metadata={"name": f"agent-{name}", "namespace": names.steering, "labels": labels},
-        spec=agent.watch_spec(names, node, image),
+        spec=agent.watch_spec(names, node, image, state.kubernetes.pods),
         opts=own(*stands_on),
     )
     restores = command(
@@ -130,7 +131,9 @@ def declare(
             "labels": labels,
             "annotations": says,
         },
-        spec=plan.apply(lambda plan: agent.job_spec(names, node, image, plan_words(plan))),
+        spec=plan.apply(
+            lambda plan: agent.job_spec(names, node, image, plan_words(plan), state.kubernetes.pods)
+        ),
         opts=own(restores, *pods, delete_before_replace=True),
     )
     return job

@@ -17,7 +17,7 @@ CORE = "/api/v1"
 KINDS = {
     "namespaces": "Namespace", "nodes": "Node", "pods": "Pod", "services": "Service",
     "endpoints": "Endpoints", "serviceaccounts": "ServiceAccount", "deployments": "Deployment",
-    "jobs": "Job",
+    "jobs": "Job", "secrets": "Secret",
 }  # fmt: skip
 RESTORED = {"owner": "x/n", "restored": 3, "failed": [], "left": [], "warnings": []}
 

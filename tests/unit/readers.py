@@ -21,6 +21,7 @@ from typing import Any
 from unittest.mock import patch
 
 from foreign_documents import WORDS, Documents, damaged, json_like, text_like, yaml_like
+from pydantic import ValidationError
 from steer_tree import plan, rule
 from study_text import write_text
 
@@ -45,7 +46,7 @@ from experiments.targets.lab import drift as verify
 from experiments.targets.lab import standing
 from infra import checkpoint, config, configurations, cores, traffic
 from infra.errors import Refusal
-from infra.kubernetes import access
+from infra.kubernetes import access, admission
 from infra.kubernetes.nodes import cpus_of
 from infra.lab import claim
 from infra.traffic import TRAFFIC
@@ -1017,6 +1018,14 @@ add(
     json_like(_CLAIM),
     json.dumps(_CLAIM),
     errors=(Refusal,),
+)
+_SECRETS = {"kubeconfig": "", "context": "", "namespace": "n", "secrets": ["a/b"]}
+add(
+    "Secrets of a stack",
+    partial(_hooked, "secrets", admission.PullSecrets.model_validate),
+    json_like(_SECRETS),
+    json.dumps(_SECRETS),
+    errors=(Refusal, ValidationError),
 )
 add(
     "settings of a cluster",

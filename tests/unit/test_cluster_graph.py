@@ -307,12 +307,16 @@ def test_names_are_dns_labels_and_differ_where_stacks_do(text: str, wanted: str)
 class Listed:
     """A node as the API's client has it, as far as it is read."""
 
-    def __init__(self, name: str, ready: str = "True", provider: str | None = None) -> None:
+    def __init__(
+        self, name: str, ready: str = "True", provider: str | None = None, taints: Any = None
+    ) -> None:
         condition = type("", (), {"type": "Ready", "status": ready})
         address = type("", (), {"type": "InternalIP", "address": "192.0.2.7"})
         info = type("", (), {"boot_id": "b", "kernel_version": "6.1", "system_uuid": "u"})
         self.metadata = type("", (), {"name": name, "labels": {}})
-        self.spec = type("", (), {"provider_id": provider})
+        self.spec = type(
+            "", (), {"provider_id": provider, "taints": taints, "unschedulable": False}
+        )
         self.status = type(
             "", (),
             {"conditions": [condition], "addresses": [address], "node_info": info, "capacity": {"cpu": "4"}},

@@ -528,6 +528,7 @@ ANOTHER = {
     "via": "pod",
     "overlayDevice": "flannel.1",
     "kubernetes.nic": "bond0",
+    "kubernetes.pods": '{"runAsUser": "assigned"}',
     "traffic": "stream:congestion=cubic",
     "lab.form": "stock",
     "lab.queues": "2",

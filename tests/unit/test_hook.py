@@ -37,11 +37,12 @@ def hook(words: str, stdin: str, left: Path) -> tuple[int, Any, str]:
 @pytest.mark.parametrize(
     ("words", "stdin", "code", "named"),
     [
-        ("hook", "{}", 2, "measure, claim, release, check, apply, restore"),
+        ("hook", "{}", 2, "measure, claim, release, check, secrets, apply, restore"),
         ("hook claim", "{}", 2, "claim"),
         ("hook claim", json.dumps(CLAIM), 3, "/no/such/file"),
         ("hook release", json.dumps(CLAIM), 3, "/no/such/file"),
         ("hook check", json.dumps(CLAIM), 3, "/no/such/file"),
+        ("hook secrets", "{}", 2, "Secrets"),
         ("hook destroy", "{}", 2, "destroy"),
         ("hook measure", "", 2, "stdin"),
         ("hook measure", "{}", 2, "measurement"),

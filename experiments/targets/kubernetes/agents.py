@@ -16,6 +16,7 @@ from infra.errors import PrerequisiteMissing, Refusal
 from infra.kubernetes import agent as pods
 from infra.kubernetes import ownership
 from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.admission import copy
 from infra.kubernetes.finalizer import Finalizer, restored
 from infra.kubernetes.names import NODE_LEVEL, Names, label
 from infra.kubernetes.ownership import Owner
@@ -243,7 +244,7 @@ def _by_job(guard: Finalizer, words: Sequence[str]) -> dict[str, Any]:
     names = Names(guard.stack)
     api = connect(guard.kubeconfig, guard.context)
     core, batch = CoreV1Api(api), BatchV1Api(api)
-    spec = pods.job_spec(names, restored(guard), guard.image, words)
+    spec = pods.job_spec(names, restored(guard), guard.image, words, guard.pods)
     labels = {ownership.ID: guard.id} if guard.id else {}
     job = {
         "metadata": {"generateName": f"restore-{label(guard.node)}-", "labels": labels},
@@ -256,6 +257,7 @@ def _by_job(guard: Finalizer, words: Sequence[str]) -> dict[str, Any]:
         created = _created(core.create_namespace, {"metadata": whole})
         account = {"metadata": {"name": pods.ACCOUNT}, "automountServiceAccountToken": False}
         _created(core.create_namespaced_service_account, names.steering, account)
+        copy(api, names.steering, guard.pods.image_pull_secrets)
         made = batch.create_namespaced_job(names.steering, job, _request_timeout=CALL_S)
         name = made.metadata.name
         status, said = _ended(core, batch, names, name)

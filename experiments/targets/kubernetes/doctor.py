@@ -105,7 +105,7 @@ def examine(state: StackSettings) -> Findings:
     found.rights = f"{asked - len(refused)} of the {asked} required rights"
     found.lacks += [f"the right to {right}, in all namespaces" for right in refused]
     try:
-        nodes = find(api, state.kubernetes.server_selector, state.kubernetes.client_selector)
+        nodes = find(api, state.kubernetes)
     except Refusal as refusal:
         found.lacks.append(str(refusal))
         return found

@@ -16,6 +16,7 @@ from infra import checkpoint, untrusted
 from infra.errors import PrerequisiteMissing, Refusal
 from infra.kubernetes import nodes, ownership
 from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.admission import options_of
 from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.names import PROJECT, Names
 from infra.kubernetes.ownership import Holder, Namespace, Owner
@@ -189,4 +190,5 @@ def guard_of(deployment: Any, stands: Stack, of: Kubernetes) -> Finalizer:
             context=of.context,
             image=container.image,
             ssh=None,
+            pods=options_of(template, deployment.metadata.namespace),
         )

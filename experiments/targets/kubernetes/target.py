@@ -12,7 +12,9 @@ from experiments.targets.contract import AnyMeasurement, Backend, Drift, Finding
 from infra import config
 from infra.commands import how_ended
 from infra.errors import PrerequisiteMissing
+from infra.kubernetes import admission
 from infra.kubernetes import measurement as measurements
+from infra.kubernetes.access import connect
 from infra.kubernetes.measurement import ClusterMeasurement
 from infra.kubernetes.nodes import Nodes, of_state
 from infra.settings import StackSettings
@@ -33,6 +35,8 @@ def require_for(state: StackSettings) -> None:
     from experiments.targets.kubernetes.shell import SshShell, run
 
     of = state.kubernetes
+    if secrets := of.pods.image_pull_secrets:
+        admission.require(connect(of.kubeconfig, of.context), secrets)
     for node in of_state(state).steered(state.steer_nodes == "both"):
         answer = run(SshShell(node.address, of.ssh), ("true",)) if of.node_access == "ssh" else None
         if answer and answer.status != 0:
