@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,8 @@ CALL_S = 30.0
 # Limits of a kubeconfig: a hundred clusters with their certificates.
 _MOST_BYTES = 1 << 20
 _MOST_SIGNS = 10_000
+# Credentials are obtained again after so many seconds: the library renews tokens, but no certificates of plugins.
+_RENEW_S = 1800
 # The library keeps the certificates of a kubeconfig in files, in a table without a lock: a file of which the
 # table has no entry, because another thread added the same one, would not be removed at the end.
 _LOADING = threading.Lock()
@@ -30,20 +34,22 @@ _LOADING = threading.Lock()
 def connect(kubeconfig: str, context: str) -> ApiClient:
     """A client of the cluster; empty strings mean kubectl's defaults. Raises `PrerequisiteMissing`.
 
-    Credentials stay in the kubeconfig: its contents are never kept, shown or recorded.
+    All callers share it, so a plugin for credentials is called once and connections are reused; it is
+    made again when the kubeconfig has changed. Credentials are never shown or recorded.
     """
-    from kubernetes import config
     from kubernetes.config import ConfigException
     from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
 
     where = kubeconfig or "$KUBECONFIG or ~/.kube/config"
+    # as in the library: without a home directory ~ stays, and no file is found
+    paths = [
+        Path(os.path.expanduser(path))  # noqa: PTH111
+        for path in (kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION).split(os.pathsep)
+    ]
     try:
-        for path in (kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION).split(os.pathsep):
-            # as in the library: without a home directory ~ stays, and no file is found
-            _check(Path(os.path.expanduser(path)))  # noqa: PTH111
         with _LOADING:
-            client = config.new_client_from_config(kubeconfig or None, context or None)
-        return _one_way(client)
+            version = int(time.monotonic() / _RENEW_S), *map(_version, paths)
+            return _client(kubeconfig, context, version, *paths)
     except ConfigException as error:
         known = "" if not context else f" (context {context})"
         raise PrerequisiteMissing(f"kubeconfig: {where}{known}: {error}") from None
@@ -56,6 +62,23 @@ def connect(kubeconfig: str, context: str) -> ApiClient:
         raise PrerequisiteMissing(
             f"kubeconfig: {where}: it is not YAML: {' '.join(str(error).split())}"
         ) from None
+
+
+@lru_cache(maxsize=8)
+def _client(kubeconfig: str, context: str, _: tuple[object, ...], *paths: Path) -> ApiClient:
+    from kubernetes import config
+
+    for path in paths:
+        _check(path)
+    return _one_way(config.new_client_from_config(kubeconfig or None, context or None))
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """Changes with the contents of a file."""
+    if not path.exists():
+        return ()
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _one_way(api: ApiClient) -> ApiClient:

@@ -21,6 +21,7 @@ from experiments.targets.contract import EpisodeLost, WindowResult
 from experiments.targets.kubernetes import target
 from experiments.validity import Cause
 from infra import config
+from infra.kubernetes.measurement import ClusterMeasurement
 from infra.traffic.contract import Values
 
 TABLE = "/proc/sys/net/core/rps_sock_flow_entries"
@@ -124,17 +125,21 @@ def switched(
     cluster: Cluster, stack: str, seconds: float, more: Mapping[str, str] = {}
 ) -> Sequence[WindowResult]:
     """The windows of rfs-plus and baseline, of so many seconds each, on a stack that is up."""
-    key, value = images.KEY.split("=", 1)
-    given = {"target": "kubernetes", "kubernetes.kubeconfig": str(cluster.kubeconfig), key: value}
-    states = [
-        config.state(stack, {**given, **more, "configuration": name})
+    whats = [
+        measured(cluster, stack, {**more, "configuration": name})
         for name in ("rfs-plus", "baseline")
     ]
-    nodes = target.nodes(states[0])
-    whats = [target.measurement(state, nodes) for state in states]
     timing = episodes.Timing(seconds, 0.2)
 
     def schedule(plans: Mapping[str, Any], receivers: Sequence[int | str]) -> dict[str, Any]:
         return episodes.schedule(plans, receivers, timing)
 
     return target.backend(whats[1]).switch(1, whats, schedule, timing.traffic(2))
+
+
+def measured(cluster: Cluster, stack: str, more: Mapping[str, str]) -> ClusterMeasurement:
+    """The measurement of a stack, with settings of its own."""
+    key, value = images.KEY.split("=", 1)
+    given = {"target": "kubernetes", "kubernetes.kubeconfig": str(cluster.kubeconfig), key: value}
+    state = config.state(stack, {**given, **more})
+    return target.measurement(state, target.nodes(state))

@@ -320,9 +320,10 @@ class Socket:
     def __init__(self, returncode: Any, error: Exception | None = None) -> None:
         self._returncode, self._error = returncode, error
 
-    def run_forever(self, **_: float) -> None:
+    def peek_stdout(self, **_: float) -> str:
         if self._error:
             raise self._error
+        return ""
 
     def is_open(self) -> bool:
         return False

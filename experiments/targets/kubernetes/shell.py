@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import shlex
 import subprocess
 import threading
@@ -24,6 +25,9 @@ from infra.settings import Ssh
 # Reads the kernel's counters; needs Python only.
 LOOK = Path(procstat.__file__).read_text()
 
+# Seconds between heartbeats of a connection, so that nothing on its way takes it for idle: load balancers close
+# such ones after 20 s and more.
+HEARTBEAT_S = 5.0
 # Timeout of a login by ssh; seconds.
 DIAL_S = 10
 _SSH_FAILED = 255
@@ -99,11 +103,11 @@ class PodShell:
         return f"pod {self.pod}"
 
     def start(self, words: Sequence[str]) -> PodSession:
-        from kubernetes.client import CoreV1Api
+        from kubernetes.client import ApiClient, CoreV1Api
         from kubernetes.stream import stream
 
         # stream() changes its client during the call, so it gets one of its own
-        api = CoreV1Api(self.connect())
+        api = CoreV1Api(ApiClient(self.connect().configuration))
         with explained(f"running {words[0]} in pod {self.namespace}/{self.pod}"):
             socket = stream(
                 api.connect_get_namespaced_pod_exec,
@@ -122,28 +126,58 @@ class PodShell:
 
 
 class PodSession:
-    """A command in a pod, over a websocket."""
+    """A command in a pod, over a websocket. The API server answers each heartbeat."""
 
     def __init__(self, socket: Any) -> None:
         self._socket = socket
+        self._lock = threading.Lock()  # of the socket: TLS takes one thread at a time
+        self._closed = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _beat(self) -> None:
+        with suppress(Exception):  # a lost connection: whoever waits for the command reports it
+            while not self._closed.wait(HEARTBEAT_S):
+                with self._lock:
+                    self._socket.sock.ping()
 
     def await_line(self, seconds: float) -> str:
-        return str(self._socket.readline_stdout(timeout=seconds) or "")
+        deadline = time.monotonic() + seconds
+        while "\n" not in self._arrived():
+            if not self._socket.is_open() or not self._wait(deadline):
+                return ""
+        with self._lock:
+            return str(self._socket.readline_stdout(timeout=0))
+
+    def _arrived(self) -> str:
+        """What has arrived of stdout and was not read yet."""
+        with self._lock:
+            return str(self._socket.peek_stdout(timeout=0))
+
+    def _wait(self, deadline: float) -> bool:
+        """Wait until something may have arrived; False after the deadline (monotonic seconds)."""
+        left = deadline - time.monotonic()
+        with suppress(AttributeError, OSError, ValueError):  # closed: the next read finds it
+            socket = self._socket.sock.sock
+            if not getattr(socket, "pending", int)():  # of TLS, decrypted already
+                poll = select.poll()
+                poll.register(socket, select.POLLIN)
+                poll.poll(max(0.0, 1000 * left))
+        return left > 0
 
     def say(self, line: str) -> None:
-        with suppress(Exception):  # the library does not translate errors of its socket
+        with suppress(Exception), self._lock:  # the library does not translate errors of its socket
             self._socket.write_stdin(f"{line}\n")
 
     def running(self) -> bool:
         with suppress(Exception):
-            self._socket.update(timeout=0)
+            self._arrived()
         return bool(self._socket.is_open())
 
     def finish(self, deadline: float) -> Answer | None:
         try:
-            self._socket.run_forever(timeout=max(0.1, deadline - time.monotonic()))
-            if self._socket.is_open():
-                return None
+            while self._arrived() is not None and self._socket.is_open():
+                if not self._wait(deadline):
+                    return None
             out, err = self._socket.read_stdout(timeout=0), self._socket.read_stderr(timeout=0)
             status = self._socket.returncode
         except Exception as error:  # the library does not translate errors of its socket
@@ -153,7 +187,9 @@ class PodSession:
         return Answer(int(status), out or "", err or "")
 
     def close(self) -> None:
-        self._socket.close()
+        self._closed.set()
+        with self._lock:
+            self._socket.close()
 
 
 @dataclass(frozen=True)
