@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from agent.errors import BAD_PLAN, CANNOT, FAILED, SteerError, explain, shortened
@@ -22,6 +23,7 @@ from agent.machine import Machine
 from agent.observe import observe
 from agent.plan import Plan, parse_plan
 from agent.restore import restore, restore_all
+from agent.session import serve
 from agent.show import show
 from agent.signals import Signals
 from agent.starting import Driver
@@ -98,6 +100,11 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
         metavar="JSON|@FILE",
         help="plans and windows; by default they are read from stdin",
     )
+    verbs.add_parser(
+        "session",
+        help="answer calls of other verbs that arrive on stdin, one after another",
+        description="A call is a line with the verb's words as a JSON list.",
+    )
     verb = verbs.add_parser(
         "watch",
         help="stay in the foreground; restore when the lease expires or when this process ends",
@@ -156,9 +163,16 @@ def dispatch(
     return done, [item["message"] for item in done["drift"]]
 
 
-def main(words: Sequence[str] | None = None, on: Callable[..., Machine] = Machine) -> int:
-    """The exit status of a verb; `on` opens the machine to work on."""
+def main(
+    words: Sequence[str] | None = None,
+    on: Callable[..., Machine] = Machine,
+    indent: int | None = 1,
+) -> int:
+    """The exit status of a verb; `on` opens the machine to work on, `indent` is that of its answer."""
     options = parse_arguments(words)
+    if options.verb == "session":
+        serve(partial(main, on=on, indent=None), Driver())
+        return 0
     status = 0
     wrong: list[str] = []
     said: dict[str, Any] = {}
@@ -179,7 +193,7 @@ def main(words: Sequence[str] | None = None, on: Callable[..., Machine] = Machin
     except Exception as error:
         status, wrong = FAILED, [f"{options.verb}: {unforeseen(error)}"]
     signals.ignore()
-    unprinted = printed(said) if said else ""
+    unprinted = printed(said, indent) if said else ""
     if unprinted:
         status = status or FAILED
         wrong = [
@@ -202,10 +216,10 @@ def unforeseen(error: Exception) -> str:
     return explain(error) if known else f"unexpected {shortened(repr(error), 1000)}"
 
 
-def printed(answer: dict[str, Any]) -> str:
+def printed(answer: dict[str, Any], indent: int | None) -> str:
     """Print an answer; returns the message of a failure, or an empty string."""
     try:
-        sys.stdout.write(json.dumps(answer, indent=1) + "\n")
+        sys.stdout.write(json.dumps(answer, indent=indent) + "\n")
         sys.stdout.flush()
     except Exception as error:
         with suppress(Exception):  # otherwise Python tries again at exit

@@ -54,11 +54,11 @@ class Driver:
             if not os.read(self._file, 1 << 16):
                 raise SteerError("stdin was closed before the end of the episode")
 
-    def line(self, most: int, seconds: float) -> bytes:
+    def line(self, most: int, seconds: float | None) -> bytes:
         """The next line with its line end, or the rest of stdin."""
-        deadline = time.monotonic() + seconds
+        deadline = None if seconds is None else time.monotonic() + seconds
         while b"\n" not in self._rest:
-            left = max(0.0, deadline - time.monotonic())
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not select.select([self._file], [], [], left)[0]:
                 raise SteerError(f"no line came on stdin within {seconds} seconds")
             part = os.read(self._file, 1 << 16)

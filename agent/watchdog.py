@@ -124,7 +124,7 @@ def end_episode(store: Store, owner: str) -> None:
 
 def is_episode(pid: int) -> bool:
     words = read_text(f"/proc/{pid}/cmdline").split("\0")
-    return "switchback" in words
+    return "switchback" in words or "session" in words
 
 
 def myself() -> tuple[int, str]:

@@ -40,7 +40,7 @@ from experiments.run import sweep as sweeps
 from experiments.run.arms import candidates
 from experiments.targets import TARGETS, contract, roundtrips
 from experiments.targets.kubernetes import agents as cluster_steer
-from experiments.targets.kubernetes import clocks, counters, drift, pods, shell
+from experiments.targets.kubernetes import clocks, counters, drift, pods, sessions, shell
 from experiments.targets.kubernetes import doctor as cluster_doctor
 from experiments.targets.lab import drift as verify
 from experiments.targets.lab import standing
@@ -700,6 +700,25 @@ class _Shell:
         """Nothing is open."""
 
 
+class _Session(_Shell):
+    """An open connection to an agent, which answers with these lines."""
+
+    def __init__(self, out: bytes) -> None:
+        super().__init__(b"")
+        self._lines = iter(_text(out).split("\n"))
+
+    def await_line(self, _: float) -> str:
+        return next(self._lines, "")
+
+    def say(self, _: str) -> None:
+        """It answers anyway."""
+
+
+def _answered(data: bytes) -> object:
+    shown = b'{"sock_flow_entries": 0, "queues": [], "snapshots": []}\n'
+    return sessions.NodeAgent(lambda: _Session(shown + data)).verb("show")
+
+
 _LOOKED = {
     "files": {
         "/proc/cpuinfo": "processor\t: 0\nmodel name\t: x\n",
@@ -723,6 +742,14 @@ add(
     _node_files,
     json_like(_LOOKED),
     json.dumps(_LOOKED),
+    errors=(Refusal,),
+)
+_ENDED = {"ended": 0, "messages": "steer: a note"}
+add(
+    "the last line of an answer",
+    _answered,
+    json_like(_ENDED),
+    json.dumps(_ENDED),
     errors=(Refusal,),
 )
 

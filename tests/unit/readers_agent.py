@@ -18,6 +18,7 @@ from steer_tree import Tree, plan, rule, steer
 from switched_tree import PLANS, document, episode, populate
 
 from agent import cli, processes
+from agent.session import requested
 
 OWNER = "mine/server"
 
@@ -88,6 +89,13 @@ _PLAN = plan(
 )
 _PLANS = json_like(_PLAN)
 add("plan of the agent, on stdin", _plan, _PLANS, json.dumps(_PLAN), errors=(steer.SteerError,))
+add(
+    "a request of a session",
+    requested,
+    json_like(["show"]),
+    '["show"]',
+    errors=(steer.SteerError,),
+)
 add(
     "plan of the agent, in a file",
     lambda folder: steer.read_plan(f"@{folder / 'plan'}", None),

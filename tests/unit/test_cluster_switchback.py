@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,21 @@ import pytest
 from test_cluster_parts import IMAGES, NODES, pod
 
 from agent.archive import digest
-from experiments.host import procstat
+from experiments.host import calls, procstat
 from experiments.host.calls import AgentFailed
 from experiments.run import episodes, measure
 from experiments.run.episodes import Timing
 from experiments.run.verdict import Verdict
 from experiments.targets.contract import BarrierBroken, EpisodeLost, WindowResult
-from experiments.targets.kubernetes import agents, clients, clocks
+from experiments.targets.kubernetes import agents, clients, clocks, sessions
 from experiments.targets.kubernetes.backend import KubernetesBackend
 from experiments.targets.kubernetes.clients import UNTIL
+from experiments.targets.kubernetes.sessions import NodeAgent
 from experiments.targets.kubernetes.shell import Answer, SshSession, SshShell
 from experiments.validity import Cause
 from infra import config
 from infra.errors import InvalidInput, PrerequisiteMissing
+from infra.kubernetes import agent as pods
 from infra.kubernetes import measurement
 from infra.kubernetes.nodes import Node, Nodes
 from infra.settings import Ssh
@@ -41,13 +43,13 @@ UIDS = {1: "0a1b2c3d-0000-4000-8000-000000000001", 2: "0a1b2c3d-0000-4000-8000-0
 
 
 class Exec:
-    """Stands for the exec of a pod: its first line, and how it ends."""
+    """Stands for the exec of a pod: its lines, and how it ends."""
 
     def __init__(
-        self, *answers: Answer | None, first: str = "ready\n", running: bool = True
+        self, *answers: Answer | None, lines: Sequence[str] = ("ready\n",), running: bool = True
     ) -> None:
         self._answers = iter(answers)
-        self._first = first
+        self._lines = iter(lines)
         self._running = running
         self.told: list[str] = []
         self.closed = False
@@ -60,7 +62,7 @@ class Exec:
         return self
 
     def await_line(self, _: float) -> str:
-        return self._first
+        return next(self._lines, "")
 
     def say(self, line: str) -> None:
         self.told.append(line)
@@ -77,54 +79,116 @@ class Exec:
 
 # the agent
 
+EPISODE = '{"start": 1, "plans": {}, "windows": []}'
+
+
+def ended(status: int, messages: str = "") -> str:
+    """The last line of an answer."""
+    return json.dumps({"ended": status, "messages": messages})
+
+
+class OwnAgent:
+    """The agent of this machine, each session a process of its own."""
+
+    def __init__(self) -> None:
+        self.sessions: list[SshSession] = []
+
+    def __str__(self) -> str:
+        return "this machine"
+
+    def start(self, words: Sequence[str]) -> SshSession:
+        own = [*calls.COMMAND, *words[len(pods.AGENT) :]]
+        if words == agents.HASH:
+            own = ["echo", digest()]
+        self.sessions.append(SshSession(SshShell("node", Ssh()), own, None))
+        return self.sessions[-1]
+
+
+@pytest.fixture
+def node() -> Iterator[OwnAgent]:
+    made = OwnAgent()
+    yield made
+    for session in made.sessions:
+        session.close()
+
+
+def test_calls_of_an_agent_share_a_connection(node: OwnAgent, tmp_path: Path) -> None:
+    agent = NodeAgent(lambda: node)
+    (tmp_path / "file").write_text("text\n")
+    for _ in range(2):
+        assert "queues" in agent.verb("show")
+        name = str(tmp_path / "file")
+        assert agent.look({"files": [name[1:]]})["files"] == {name: "text\n"}
+    with pytest.raises(InvalidInput, match="this machine: plan"):
+        agent.verb("verify", plan={"version": 0})
+    with pytest.raises(PrerequisiteMissing, match="reading files"):
+        agent.look({})
+    with pytest.raises(InvalidInput, match="switchback"), agent.episode({}):
+        pass
+    assert sum(session.running() for session in node.sessions) == 1
+
+
+def test_a_lost_connection_is_opened_again(node: OwnAgent) -> None:
+    agent = NodeAgent(lambda: node)
+    agent.verb("show")
+    node.sessions[0].close()
+    assert "queues" in agent.verb("show")
+    assert len(node.sessions) == 2
+
 
 def test_an_episode_of_a_node_starts_when_it_is_told() -> None:
-    shell = Exec(Answer(0, '{"start": 1, "plans": {}, "windows": []}', ""))
-    with agents.episode(shell, {"version": 1}) as start:
-        assert shell.told == ['{"version":1}']
-        assert start(3) == {"start": 1, "plans": {}, "windows": []}
-    assert shell.words == ("python3", "-I", "/steer.pyz", "switchback")
+    shell = Exec(lines=("ready", EPISODE, ended(0)))
+    with NodeAgent(lambda: shell).episode({"version": 1}) as start:
+        assert [json.loads(line) for line in shell.told] == [
+            ["switchback", "--schedule", '{"version":1}']
+        ]
+        assert start(3) == json.loads(EPISODE)
+    assert shell.words == ("python3", "-I", "/steer.pyz", "session")
     assert shell.told[1:] == ["start"]
-    assert shell.closed
+    assert not shell.closed
 
 
 @pytest.mark.parametrize(
     ("shell", "raised", "words"),
     [
-        (
-            Exec(Answer(3, "", "steer: eth1 is held"), first=""),
-            PrerequisiteMissing,
-            "agent-1: eth1",
-        ),
-        (Exec(Answer(1, "", "connection lost"), first=""), AgentFailed, "connection lost"),
-        (Exec(None, first=""), PrerequisiteMissing, "not ready within .*fuser"),
+        (Exec(lines=(ended(3, "steer: eth1 is held"),)), PrerequisiteMissing, "agent-1: eth1"),
+        (Exec(Answer(1, "", "connection lost"), lines=()), AgentFailed, "connection lost"),
+        (Exec(None, lines=()), PrerequisiteMissing, "not ready within .*fuser"),
         (Exec(Answer(1, "", "connection lost")), AgentFailed, "connection lost"),
         (Exec(None), PrerequisiteMissing, "did not end"),
+        (Exec(lines=("ready", '{"ended": "x"}')), PrerequisiteMissing, "the end of an answer"),
     ],
 )
 def test_an_episode_of_a_node_that_fails(shell: Exec, raised: type, words: str) -> None:
     def begin() -> None:
-        with agents.episode(shell, {}) as start:
+        with NodeAgent(lambda: shell).episode({}) as start:
             start(1)
 
     with pytest.raises(raised, match=words):
         begin()
+
+
+def test_an_episode_that_is_given_up_closes_its_connection() -> None:
+    shell = Exec(lines=("ready",))
+    with NodeAgent(lambda: shell).episode({}):
+        assert not shell.closed
     assert shell.closed
 
 
 def of_version(hashed: str) -> Exec:
     """An agent that does not know the verb, and then the hash of its image."""
-    usage = "usage: steer [-h] VERB ...\nsteer: error: argument VERB: invalid choice: 'switchback'"
-    return Exec(Answer(2, "", usage), Answer(0, f"{hashed}\n", ""), first="")
+    usage = "usage: steer [-h] VERB ...\nsteer: error: argument VERB: invalid choice: 'session'"
+    return Exec(Answer(2, "", usage), Answer(0, f"{hashed}\n", ""), lines=())
 
 
 @pytest.mark.parametrize("call", ["verify", "switchback"])
 def test_the_agent_of_another_version_is_named_with_the_remedy(call: str) -> None:
     def begin(shell: Exec) -> None:
+        agent = NodeAgent(lambda: shell)
         if call == "verify":
-            agents.verb(shell, "verify", plan={})
+            agent.verb("verify", plan={})
             return
-        with agents.episode(shell, {}):
+        with agent.episode({}):
             pass
 
     with pytest.raises(PrerequisiteMissing, match=r"kubernetes\.images"):
@@ -138,12 +202,12 @@ def test_an_agent_that_is_not_ready_in_time_is_told_by_its_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Over SSH the end of its session would look like an agent that was killed."""
-    monkeypatch.setattr(agents, "READY_S", 0.05)
-    shell = Exec(Answer(-9, "", ""), first="")
+    monkeypatch.setattr(sessions, "READY_S", 0.05)
+    shell = Exec(Answer(-9, "", ""), lines=())
     monkeypatch.setattr(shell, "await_line", lambda seconds: time.sleep(seconds) or "")
     with (
         pytest.raises(PrerequisiteMissing, match="not ready within"),
-        agents.episode(shell, {}),
+        NodeAgent(lambda: shell).episode({}),
     ):
         pass
 
@@ -192,7 +256,8 @@ def slow(name: str, seconds: float, made: list[Exec]) -> Callable[[], Exec]:
 
     def start() -> Exec:
         time.sleep(seconds)
-        made.append(shell := Exec(Answer(1, "", "no"), first="" if name == "fails" else "ready\n"))
+        lines = () if name == "fails" else ("ready\n",)
+        made.append(shell := Exec(Answer(1, "", "no"), lines=lines))
         return clients.ready(shell, ("true",), name)  # type: ignore[return-value]
 
     return start
@@ -291,7 +356,7 @@ class Cluster:
         self.read: Answer | None = None  # of the reader of all processes
         self.schedule: dict[str, Any] = {}
         monkeypatch.setattr(KubernetesBackend, "_listed", lambda _: self._list())
-        monkeypatch.setattr(KubernetesBackend, "_shell", lambda _, __: self)
+        monkeypatch.setattr(KubernetesBackend, "_agent", lambda _, __: NodeAgent(lambda: self))
         monkeypatch.setattr(
             KubernetesBackend,
             "_pod_shell",
@@ -311,11 +376,11 @@ class Cluster:
         """An exec in the pod of the agent: the agent, a reader of all processes, or a clock."""
         if clocks.TELL in words:
             return Told(10, 0)
-        if words[-1] != "switchback":
+        if words[-1] != "session":
             edges = [{**edge(name, at), "own": [9]} for name, at in AROUND.items()]
             self.reader = Exec(self.read or Answer(0, json.dumps(edges), ""))
             return self.reader.start(words)
-        self.agent = self.agent or Exec(Answer(0, json.dumps(self._answer()), ""))
+        self.agent = self.agent or Exec(lines=("ready", json.dumps(self._answer()), ended(0)))
         return self.agent
 
     def _answer(self) -> dict[str, Any]:

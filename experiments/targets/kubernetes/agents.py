@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from agent.archive import archive, digest
 from experiments.host import calls
-from experiments.targets.kubernetes.shell import Answer, PodShell, Shell, SshShell, run
+from experiments.targets.kubernetes.shell import Answer, PodShell, Session, Shell, SshShell, run
 from infra.commands import quoted
 from infra.errors import PrerequisiteMissing, Refusal
 from infra.kubernetes import agent as pods
@@ -38,49 +38,16 @@ def verb(shell: Shell, *words: str, plan: dict[str, Any] | None = None) -> dict[
         answer = run(shell, ("sh", "-c", _PLANNED, "sh", *pods.AGENT, *words), said=text)
     else:
         answer = run(shell, (*pods.AGENT, *words))
-    return _read(shell, answer, words[0])
+    return checked(shell, answer, words[0])
 
 
-# Seconds in which an agent must be ready for an episode: it may have to wait for another one.
-READY_S = 70.0
-
-
-@contextmanager
-def episode(
-    shell: Shell, schedule: Mapping[str, Any]
-) -> Iterator[Callable[[float], dict[str, Any]]]:
-    """The agent's `switchback` on a node, ready; `experiments.host.calls.episode` of a cluster.
-
-    The call that is yielded starts it and returns its JSON; its argument is a timeout in seconds. The
-    agent restores as soon as the connection is closed or lost. Raises as `verb` does.
-    """
-    over_ssh = ("sh", "-c", _CALL, "sh", digest())
-    session = shell.start(
-        (*(over_ssh if isinstance(shell, SshShell) else pods.AGENT), "switchback")
-    )
-
-    def start(seconds: float) -> dict[str, Any]:
-        session.say("start")
-        answer = session.finish(time.monotonic() + seconds)
-        if answer is None:
-            raise PrerequisiteMissing(f"{shell}: steer switchback did not end in {seconds:.0f} s")
-        return _read(shell, answer, "switchback")
-
-    try:
-        session.say(json.dumps(schedule, separators=(",", ":")))
-        deadline = time.monotonic() + READY_S
-        if session.await_line(READY_S).strip() != "ready":
-            late = time.monotonic() >= deadline
-            answer = None if late else session.finish(time.monotonic() + 1)
-            if answer is not None:
-                _read(shell, answer, "switchback")
-            raise PrerequisiteMissing(
-                f"{shell}: steer switchback was not ready within {READY_S:.0f} s: see what holds "
-                f"{pods.RUN}/lock on the node (fuser -v), and whether the node is overloaded"
-            )
-        yield start
-    finally:
-        session.close()
+def start(shell: Shell, *words: str) -> Session:
+    """A verb of the agent that reads from stdin; over SSH the agent is sent first where it is missing."""
+    if not isinstance(shell, SshShell):
+        return shell.start((*pods.AGENT, *words))
+    if _script(shell, _TEST).status != 0:
+        _send(shell)
+    return shell.start(("sh", "-c", _CALL, "sh", digest(), *words))
 
 
 # SHA-256 of the agent in an image; over SSH the project's own is sent.
@@ -94,7 +61,7 @@ OTHER_AGENT = (
 )
 
 
-def _read(shell: Shell, answer: Answer, name: str) -> dict[str, Any]:
+def checked(shell: Shell, answer: Answer, name: str) -> dict[str, Any]:
     """The same as `read`; names the remedy where this agent's version has no such verb or plan."""
     try:
         return read(answer, name, str(shell))
@@ -114,30 +81,34 @@ _SEND = (
     'if echo "$1  $f.$$" | sha256sum -c >&2; then mv "$f.$$" "$f"; else rm "$f.$$"; exit 1; fi'
 )
 _REMOVE = f'{_FILE}; rm -f "$f"'
+_TEST = f'{_FILE}; [ -f "$f" ]'
 _ABSENT = 97
 
 
 def _over_ssh(shell: SshShell, *words: str) -> Answer:
     """Call the agent on a node; it is sent first where it is missing."""
-
-    def call(script: str, *more: str, stdin: bytes | None = None) -> Answer:
-        session = shell.start(("sh", "-c", script, "sh", digest(), *more), stdin)
-        answer = session.finish(time.monotonic() + RESTORE_S)
-        session.close()
-        if answer is None:
-            raise PrerequisiteMissing(
-                f"steer {words[0]} on {shell} did not end within {RESTORE_S:.0f} s"
-            )
-        return answer
-
-    answer = call(_CALL, *words)
+    answer = _script(shell, _CALL, *words)
     if answer.status == _ABSENT:
-        sent = call(_SEND, stdin=archive())
-        if sent.status != 0:
-            raise PrerequisiteMissing(f"sending the agent to {shell}: {sent.err.strip()[-300:]}")
-        answer = call(_CALL, *words)
+        _send(shell)
+        answer = _script(shell, _CALL, *words)
     if words[0] == "restore" and answer.status == 0:
-        call(_REMOVE)
+        _script(shell, _REMOVE)
+    return answer
+
+
+def _send(shell: SshShell) -> None:
+    sent = _script(shell, _SEND, stdin=archive())
+    if sent.status != 0:
+        raise PrerequisiteMissing(f"sending the agent to {shell}: {sent.err.strip()[-300:]}")
+
+
+def _script(shell: SshShell, script: str, *words: str, stdin: bytes | None = None) -> Answer:
+    session = shell.start(("sh", "-c", script, "sh", digest(), *words), stdin)
+    answer = session.finish(time.monotonic() + RESTORE_S)
+    session.close()
+    if answer is None:
+        what = f"steer {words[0]}" if words else "looking for the agent"
+        raise PrerequisiteMissing(f"{what} on {shell} did not end within {RESTORE_S:.0f} s")
     return answer
 
 
@@ -186,7 +157,10 @@ def apply_over_ssh(guard: Finalizer, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def restore(guard: Finalizer) -> dict[str, Any]:
-    """Restore a node: over SSH, or by a Job. A node that needs no restore is a warning in the answer."""
+    """Restore a node: over SSH, by its agent, or by a Job where there is none.
+
+    A node that needs no restore is a warning in the answer.
+    """
     names = Names(guard.stack)
     words = ("restore", "--owner", names.owner(guard.node))
     if guard.id:
@@ -194,7 +168,9 @@ def restore(guard: Finalizer) -> dict[str, Any]:
         if other := ownership.foreign(api, names, guard.id):
             return _not_restored(guard, f"namespace {other.name} belongs to another stack")
     if not guard.ssh:
-        return _not_restored(guard, GONE) if _is_gone(guard) else _by_job(guard, words)
+        if _is_gone(guard):
+            return _not_restored(guard, GONE)
+        return _by_agent(guard, words) or _by_job(guard, words)
     try:
         return verb(SshShell(guard.address, guard.ssh), *words)
     except PrerequisiteMissing:
@@ -235,6 +211,14 @@ def _state_of(guard: Finalizer) -> str | None:
     for node in listed.items:
         conditions = {one.type: one.status for one in node.status.conditions or []}
         return str(conditions.get("Ready", "Unknown"))
+    return None
+
+
+def _by_agent(guard: Finalizer, words: Sequence[str]) -> dict[str, Any] | None:
+    """None where the agent does not run or fails."""
+    with suppress(Refusal):
+        names = Names(guard.stack)
+        return verb(agent_shell(guard.kubeconfig, guard.context, names, guard.node), *words)
     return None
 
 

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 from agent.plan import POD
@@ -23,19 +23,11 @@ from experiments.targets.contract import (
     TrafficResult,
     WindowResult,
 )
-from experiments.targets.kubernetes import agents, clients, clocks
+from experiments.targets.kubernetes import clients, clocks, sessions
 from experiments.targets.kubernetes.counters import read_edges
 from experiments.targets.kubernetes.pods import Pods, Running, moved, pair_of, running, topology
-from experiments.targets.kubernetes.shell import (
-    LOOK,
-    Answer,
-    PodShell,
-    Session,
-    Shell,
-    SshShell,
-    looked,
-    run,
-)
+from experiments.targets.kubernetes.sessions import NodeAgent
+from experiments.targets.kubernetes.shell import LOOK, Answer, PodShell, Session, run
 from experiments.targets.roundtrips import SAME, Clock, Probe
 from experiments.validity import Cause, Reason
 from infra import traffic
@@ -71,22 +63,17 @@ class KubernetesBackend:
         self._what = what
         self._traffic = traffic.of(what.traffic)
         self._names = Names(what.stack)
-        self._connect = cache(lambda: connect(what.kubeconfig, what.context))
-        self._shells: dict[str, Shell] = {}
+        self._connect = partial(connect, what.kubeconfig, what.context)
         self._devices: set[str] = set()
 
     # --- nodes ---
 
-    def _shell(self, node: NodeOf) -> Shell:
-        """Where commands of a node run: its agent's pod, or the node itself by SSH."""
+    def _agent(self, node: NodeOf) -> NodeAgent:
+        """The agent of a node, in its pod or over SSH, to which the connection stays open."""
         what = self._what
-        if node.name not in self._shells:
-            self._shells[node.name] = (
-                SshShell(node.address, what.ssh)
-                if what.ssh
-                else agents.agent_shell(what.kubeconfig, what.context, self._names, node.name)
-            )
-        return self._shells[node.name]
+        return sessions.of_node(
+            what.kubeconfig, what.context, what.stack, node.name, node.address, what.ssh
+        )
 
     def _measured(self) -> list[NodeOf]:
         """The server nodes, of those that share a kernel the first alone."""
@@ -104,11 +91,7 @@ class KubernetesBackend:
             if not node.steered:
                 continue
             plan = plan_of(what, node, pods.get(node.name, NodePods()))
-            try:
-                said = agents.verb(self._shell(node), "verify", "--renew", plan=plan)
-            except Exception:
-                self._shells.pop(node.name, None)  # its agent's pod may be another by now
-                raise
+            said = self._agent(node).verb("verify", "--renew", plan=plan)
             answers.append((node.name, said))
             self._devices |= {
                 queue["device"] for queue in said["queues"] if queue["role"] in ("nic", "overlay")
@@ -120,19 +103,19 @@ class KubernetesBackend:
         plans = [
             (n, plan_of(what, n, pods.get(n.name, NodePods()))) for n in what.nodes if n.steered
         ]
-        answers = [agents.verb(self._shell(node), "preview", plan=plan) for node, plan in plans]
+        answers = [self._agent(node).verb("preview", plan=plan) for node, plan in plans]
         return [change for answer in answers for change in answer["changes"]]
 
     def confounders(self) -> Confounders:
-        files = looked(self._shell(self._measured()[0]), {"files": machine.CONFOUNDERS})["files"]
-        return machine.confounders_in(files)
+        asked = {"files": machine.CONFOUNDERS}
+        return machine.confounders_in(self._agent(self._measured()[0]).look(asked)["files"])
 
     def describe(self) -> Machine:
         server = self._measured()[0]
         if not self._devices:
             self.verify()
         devices = sorted(self._devices)
-        said = looked(self._shell(server), machine.about(devices))
+        said = self._agent(server).look(machine.about(devices))
         return machine.described(said, devices, self._versions())
 
     def _versions(self) -> dict[str, str]:
@@ -178,13 +161,7 @@ class KubernetesBackend:
         return topology(self._what, self._pods(), pairs)
 
     def _pod_shell(self, pod: Running) -> PodShell:
-        what = self._what
-        return PodShell(
-            lambda: connect(what.kubeconfig, what.context),
-            self._names.pods,
-            pod.name,
-            pod.container,
-        )
+        return PodShell(self._connect, self._names.pods, pod.name, pod.container)
 
     def _addresses(self, servers: Mapping[int, Running]) -> dict[int, str]:
         """What each client connects to."""
@@ -268,14 +245,15 @@ class KubernetesBackend:
         with ExitStack() as stack:
             started = stack.enter_context(self._clients(clients.UNTIL, what, pods, pairs))
             try:
-                shell = self._shell(node)
-                ask = stack.enter_context(clocks.compared(shell, self._clocks(node, pods, pairs)))
-                start = stack.enter_context(agents.episode(shell, document))
+                agent = self._agent(node)
+                places = self._clocks(node, pods, pairs)
+                ask = stack.enter_context(clocks.compared(agent.shell, places))
+                start = stack.enter_context(agent.episode(document))
                 sessions = started()
                 reader = self._reader(stack, node, pods, pairs, (0, None))
                 for session in (*sessions.values(), reader):
                     session.say("go")
-                agent = start(what.duration + GRACE_S)
+                answer = start(what.duration + GRACE_S)
                 reader.say("end")
                 known = ask()
             except Refusal as error:
@@ -288,7 +266,7 @@ class KubernetesBackend:
                 session.say("stop")
             deadline = time.monotonic() + _END_S
             answers = {index: one.finish(deadline) for index, one in sessions.items()}
-        return _Ended(agent, known, read, early, answers)
+        return _Ended(answer, known, read, early, answers)
 
     def _clocks(self, node: NodeOf, pods: Pods, pairs: int) -> dict[int, PodShell]:
         """Where the clock of a client is asked: its latency is measured, and its node has another kernel."""
@@ -392,7 +370,7 @@ class KubernetesBackend:
         uids = [pod.uid for pod in measured if self._counted(pod.node) == node.name]
         request = {"window": [*window, uids, "UDP" in self._traffic.protocols]}
         words = ("python3", "-I", "-c", LOOK, json.dumps(request))
-        reader = clients.ready(self._shell(node), words, f"node {node.name}")
+        reader = clients.ready(self._agent(node).shell, words, f"node {node.name}")
         return stack.enter_context(closing(reader))
 
     def _counted(self, name: str) -> str:
