@@ -54,8 +54,8 @@ def _called(call: Call, words: Sequence[str]) -> tuple[int, str]:
             if words[0] == LOOK:
                 look(json.loads(words[1]))
             status = 0 if words[0] == LOOK else call(words)
-        except SystemExit as end:  # a usage error
-            status = int(end.code or 0)
+        except SystemExit as usage:
+            status = usage.code if isinstance(usage.code, int) else 1
         except Exception as error:  # of look: verbs explain theirs
             sys.stderr.write(f"steer: {error!r}\n")
         finally:

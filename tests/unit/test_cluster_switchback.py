@@ -356,7 +356,11 @@ class Cluster:
         self.read: Answer | None = None  # of the reader of all processes
         self.schedule: dict[str, Any] = {}
         monkeypatch.setattr(KubernetesBackend, "_listed", lambda _: self._list())
-        monkeypatch.setattr(KubernetesBackend, "_agent", lambda _, __: NodeAgent(lambda: self))
+        monkeypatch.setattr(
+            KubernetesBackend,
+            "_agent",
+            lambda _, __, use="": NodeAgent(lambda: self._reader() if use else self),
+        )
         monkeypatch.setattr(
             KubernetesBackend,
             "_pod_shell",
@@ -373,15 +377,18 @@ class Cluster:
         return self.pods if self._asked == 1 or self.later is None else self.later
 
     def start(self, words: Sequence[str]) -> Any:
-        """An exec in the pod of the agent: the agent, a reader of all processes, or a clock."""
+        """An exec in the pod of the agent: the agent, or a clock."""
         if clocks.TELL in words:
             return Told(10, 0)
-        if words[-1] != "session":
-            edges = [{**edge(name, at), "own": [9]} for name, at in AROUND.items()]
-            self.reader = Exec(self.read or Answer(0, json.dumps(edges), ""))
-            return self.reader.start(words)
         self.agent = self.agent or Exec(lines=("ready", json.dumps(self._answer()), ended(0)))
         return self.agent
+
+    def _reader(self) -> Exec:
+        """The connection of a reader of all processes."""
+        edges = [{**edge(name, at), "own": [9]} for name, at in AROUND.items()]
+        read = self.read or Answer(0, json.dumps(edges), "")
+        self.reader = Exec(lines=("ready", *filter(None, [read.out]), ended(read.status, read.err)))
+        return self.reader
 
     def _answer(self) -> dict[str, Any]:
         rows = [
@@ -438,9 +445,9 @@ def test_the_agent_of_the_server_node_switches_the_plans_of_its_pods(cluster: Cl
         assert client.closed
         assert client.words[client.words.index("--time") + 1] == "9"
     # the client pods' node has another kernel
-    asked = json.loads(cluster.reader.words[-1])["window"]
+    asked = json.loads(json.loads(cluster.reader.told[0])[1])["window"]
     assert asked == [0, None, list(UIDS.values()), False]
-    assert cluster.reader.told == ["go", "end"]
+    assert cluster.reader.told[1:] == ["go", "end"]
     assert len(found) == 2
     for window in found:
         traffic = window.traffic

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
 from agent.plan import POD
+from agent.session import LOOK
 from analysis.schema import Confounders, Machine
 from experiments.host import machine
 from experiments.host.procstat import CounterSample
@@ -26,8 +27,8 @@ from experiments.targets.contract import (
 from experiments.targets.kubernetes import clients, clocks, sessions
 from experiments.targets.kubernetes.counters import read_edges
 from experiments.targets.kubernetes.pods import Pods, Running, moved, pair_of, running, topology
-from experiments.targets.kubernetes.sessions import NodeAgent
-from experiments.targets.kubernetes.shell import LOOK, Answer, PodShell, Session, run
+from experiments.targets.kubernetes.sessions import Call, NodeAgent
+from experiments.targets.kubernetes.shell import Answer, PodShell, Session, run
 from experiments.targets.roundtrips import SAME, Clock, Probe
 from experiments.validity import Cause, Reason
 from infra import traffic
@@ -68,11 +69,11 @@ class KubernetesBackend:
 
     # --- nodes ---
 
-    def _agent(self, node: NodeOf) -> NodeAgent:
-        """The agent of a node, in its pod or over SSH, to which the connection stays open."""
+    def _agent(self, node: NodeOf, use: str = "") -> NodeAgent:
+        """The agent of a node, to which the connection stays open."""
         what = self._what
         return sessions.of_node(
-            what.kubeconfig, what.context, what.stack, node.name, node.address, what.ssh
+            what.kubeconfig, what.context, what.stack, node.name, node.address, what.ssh, use
         )
 
     def _measured(self) -> list[NodeOf]:
@@ -251,8 +252,8 @@ class KubernetesBackend:
                 start = stack.enter_context(agent.episode(document))
                 sessions = started()
                 reader = self._reader(stack, node, pods, pairs, (0, None))
-                for session in (*sessions.values(), reader):
-                    session.say("go")
+                for say in (*(one.say for one in sessions.values()), reader.say):
+                    say("go")
                 answer = start(what.duration + GRACE_S)
                 reader.say("end")
                 known = ask()
@@ -315,9 +316,9 @@ class KubernetesBackend:
                 for node in self._measured()
             }
             # readers before clients that start with them
-            started = [(0.0, reader) for reader in readers.values()]
-            started += [(kinds[index].lead(what), one) for index, one in sessions.items()]
-            leads.start((lead, partial(one.say, "go")) for lead, one in started)
+            started = [(0.0, reader.say) for reader in readers.values()]
+            started += [(kinds[index].lead(what), one.say) for index, one in sessions.items()]
+            leads.start((lead, partial(say, "go")) for lead, say in started)
             time.sleep(what.omit + what.duration)
             deadline = time.monotonic() + GRACE_S
             results = [self._result(i, one.finish(deadline), what) for i, one in sessions.items()]
@@ -360,7 +361,7 @@ class KubernetesBackend:
         pods: Pods,
         pairs: int,
         window: tuple[float, float | None],
-    ) -> Session:
+    ) -> Call:
         """A reader of a node's counters at both edges of a window (`omit`, `duration`).
 
         Without a duration the window ends at a line. The processes that the first pairs have now, and
@@ -369,9 +370,11 @@ class KubernetesBackend:
         measured = (one[index] for one in pods for index in self._kinds(pairs))
         uids = [pod.uid for pod in measured if self._counted(pod.node) == node.name]
         request = {"window": [*window, uids, "UDP" in self._traffic.protocols]}
-        words = ("python3", "-I", "-c", LOOK, json.dumps(request))
-        reader = clients.ready(self._agent(node).shell, words, f"node {node.name}")
-        return stack.enter_context(closing(reader))
+        agent = self._agent(node, "counters")  # beside an episode
+        try:
+            return stack.enter_context(agent.ready(LOOK, json.dumps(request)))
+        except Refusal as error:
+            raise BarrierBroken(f"node {node.name} did not start: {error}") from None
 
     def _counted(self, name: str) -> str:
         """The measured node with the kernel of this node."""

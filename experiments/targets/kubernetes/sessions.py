@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -32,6 +32,13 @@ class _End(BaseModel):
 
     ended: int
     messages: str
+
+
+class Call(NamedTuple):
+    """A call of an agent that reads from stdin."""
+
+    say: Callable[[str], None]
+    finish: Callable[[float], Answer | None]  # like `Session.finish`
 
 
 class NodeAgent:
@@ -72,21 +79,11 @@ class NodeAgent:
         The call that is yielded starts it and returns its JSON; its argument is a timeout in seconds.
         The agent restores as soon as the connection is closed or lost. Raises as `verb` does.
         """
-        with self._calling("switchback", "--schedule", _compact(schedule)) as session:
-            deadline = time.monotonic() + READY_S
-            line = session.await_line(READY_S)
-            if line.strip() != "ready":
-                answer = self._answer(session, deadline, line)
-                if answer is not None:
-                    agents.checked(self.shell, answer, "switchback")
-                raise PrerequisiteMissing(
-                    f"{self.shell}: steer switchback was not ready within {READY_S:.0f} s: see what "
-                    f"holds {pods.RUN}/lock on the node (fuser -v), and whether the node is overloaded"
-                )
+        with self.ready("switchback", "--schedule", _compact(schedule)) as call:
 
             def start(seconds: float) -> dict[str, Any]:
-                session.say("start")
-                answer = self._answer(session, time.monotonic() + seconds)
+                call.say("start")
+                answer = call.finish(time.monotonic() + seconds)
                 if answer is None:
                     raise PrerequisiteMissing(
                         f"{self.shell}: steer switchback did not end in {seconds:.0f} s"
@@ -94,6 +91,22 @@ class NodeAgent:
                 return agents.checked(self.shell, answer, "switchback")
 
             yield start
+
+    @contextmanager
+    def ready(self, *words: str) -> Iterator[Call]:
+        """A call that has printed `ready`. Raises as `verb` does."""
+        with self._calling(*words) as session:
+            deadline = time.monotonic() + READY_S
+            line = session.await_line(READY_S)
+            if line.strip() != "ready":
+                answer = self._answer(session, deadline, line)
+                if answer is not None:
+                    agents.checked(self.shell, answer, words[0])
+                raise PrerequisiteMissing(
+                    f"{self.shell}: steer {words[0]} was not ready within {READY_S:.0f} s: see what "
+                    f"holds {pods.RUN}/lock on the node (fuser -v), and whether the node is overloaded"
+                )
+            yield Call(session.say, lambda until: self._answer(session, until))
 
     def _called(self, *words: str) -> Answer:
         with self._calling(*words) as session:
@@ -122,7 +135,7 @@ class NodeAgent:
 
     def _answer(self, session: Session, deadline: float, line: str = "") -> Answer | None:
         """The rest of an answer that begins with this line; None in case of a timeout (monotonic seconds)."""
-        said = []
+        said: list[str] = []
         while line := line or session.await_line(max(0.0, deadline - time.monotonic())):
             if line.startswith('{"ended"'):
                 with untrusted.reading(f"the end of an answer of {self.shell}"):
@@ -145,9 +158,16 @@ def _compact(document: Mapping[str, Any]) -> str:
 
 @cache
 def of_node(
-    kubeconfig: str, context: str, stack: str, node: str, address: str, ssh: Ssh | None
+    kubeconfig: str,
+    context: str,
+    stack: str,
+    node: str,
+    address: str,
+    ssh: Ssh | None,
+    use: str = "",
 ) -> NodeAgent:
-    """The agent of a node, to which this process keeps its connection: in its pod, or over SSH."""
+    """The agent of a node, in its pod or over SSH. This process keeps a connection for each use."""
+    del use
 
     def find() -> Shell:
         if ssh:

@@ -146,7 +146,7 @@ class PodSession:
             if not self._socket.is_open() or not self._wait(deadline):
                 return ""
         with self._lock:
-            return str(self._socket.readline_stdout(timeout=0))
+            return str(self._socket.readline_stdout(timeout=1))
 
     def _arrived(self) -> str:
         """What has arrived of stdout and was not read yet."""
