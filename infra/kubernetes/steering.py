@@ -121,7 +121,7 @@ def declare(
         "guard",
         "true",
         guard.apply(lambda guard: json.dumps({"guard": guard})),
-        pulumi.ResourceOptions(parent=component, depends_on=[watch]),
+        pulumi.ResourceOptions(parent=component, depends_on=[watch, *pods]),
     )
     job: pulumi.CustomResource = Job(
         f"steer-{name}",

@@ -49,17 +49,16 @@ class IdleProxy:
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         server, to_server = await asyncio.open_connection(*self._there)
         ways = (self._pass(client, to_server), self._pass(server, to_client))
-        with contextlib.suppress(OSError, TimeoutError):
-            await asyncio.wait(
-                [asyncio.create_task(way) for way in ways], return_when=asyncio.FIRST_COMPLETED
-            )
+        tasks = [asyncio.create_task(way) for way in ways]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for writer in (to_client, to_server):
             writer.transport.abort()
 
     async def _pass(self, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
-        while data := await asyncio.wait_for(source.read(1 << 16), IDLE_S):
-            to.write(data)
-            await to.drain()
+        with contextlib.suppress(OSError, TimeoutError):
+            while data := await asyncio.wait_for(source.read(1 << 16), IDLE_S):
+                to.write(data)
+                await to.drain()
 
 
 def with_plugin(folder: Path, port: int) -> Path:

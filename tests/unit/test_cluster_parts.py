@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,8 @@ from types import SimpleNamespace as Model
 from typing import Any
 
 import pytest
+import websocket
+from kubernetes.stream import ws_client
 from pydantic import ValidationError
 
 from agent import procstat
@@ -20,7 +23,7 @@ from agent.archive import digest
 from experiments.engines.embedded import kubernetes as kinds
 from experiments.host.calls import AgentFailed
 from experiments.host.machine import described
-from experiments.targets.kubernetes import agents, drift
+from experiments.targets.kubernetes import agents, drift, shell
 from experiments.targets.kubernetes.counters import read_edges
 from experiments.targets.kubernetes.doctor import NodeFindings, concluded
 from experiments.targets.kubernetes.pods import moved, running, topology
@@ -355,6 +358,31 @@ def test_a_lost_connection_is_an_answer(socket: Socket) -> None:
     assert answer is not None
     assert answer.status == 1
     assert "the connection to the pod was lost" in answer.err
+
+
+def test_a_command_in_a_pod_has_lines_an_end_and_heartbeats(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, there = socket.socketpair()
+    connection = websocket.WebSocket()
+    connection.sock, connection.connected = here, True
+    monkeypatch.setattr(ws_client, "create_websocket", lambda *_: connection)
+    monkeypatch.setattr(shell, "HEARTBEAT_S", 0.01)
+    session = PodSession(ws_client.WSClient(None, "", None, capture_all=True))
+
+    def send(text: str, opcode: int = websocket.ABNF.OPCODE_BINARY) -> None:
+        there.sendall(websocket.ABNF.create_frame(text.encode(), opcode).format())
+
+    send("\x01ready\nmore\nla")
+    assert [session.await_line(1), session.await_line(1)] == ["ready", "more"]
+    assert session.await_line(0.05) == ""
+    assert there.recv(2)[0] & 0xF == websocket.ABNF.OPCODE_PING
+    assert session.running()
+    send("\x01st\n")
+    send('\x03{"status": "Success"}')
+    send("", websocket.ABNF.OPCODE_CLOSE)
+    assert session.finish(time.monotonic() + 5) == Answer(0, "last\n", "")
+    session.close()
 
 
 def test_a_node_is_described_by_its_files() -> None:

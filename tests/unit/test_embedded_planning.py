@@ -121,25 +121,22 @@ def test_only_forced_dependents_are_deleted_with_what_they_build_on():
 
 
 @given(st.lists(st.sets(st.integers(0, 9)), max_size=10))
-def test_rounds_hold_everything_once_and_dependents_first(graph):
+def test_dependents_are_deleted_first(graph):
     resources = [
         resource(str(n), dependencies=[URN + str(d) for d in sorted(below) if d < n])
         for n, below in enumerate(graph)
     ]
-    rounds = planning.deletion_rounds(resources)
-    place = {r["urn"]: number for number, members in enumerate(rounds) for r in members}
-    assert sorted(place) == sorted(r["urn"] for r in resources)
-    for r in resources:
-        for dependency in r["dependencies"]:
-            assert place[r["urn"]] < place[dependency]
+    first = planning.deleted_first(resources)
+    for number, below in enumerate(graph):
+        assert {d for d in range(number) if number in first[d]} == {d for d in below if d < number}
+        assert all(other > number for other in first[number])  # so there is always one to delete
 
 
 def test_children_go_before_parents_and_all_before_the_provider():
     provider = resource("p", type="pulumi:providers:command")
     parent = {"urn": URN + "c", "type": "t:i:C", "custom": False}
     child = resource("x", parent=URN + "c", provider=f"{URN}p::p")
-    rounds = planning.deletion_rounds([provider, parent, child])
-    assert [[r["urn"][-1] for r in members] for members in rounds] == [["x"], ["p", "c"]]
+    assert planning.deleted_first([provider, parent, child]) == [{2}, {2}, set()]
 
 
 def test_a_change_is_said_with_its_texts_where_they_are_short() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from experiments.engines import (
@@ -274,16 +275,25 @@ class Deployment:
         rest = self._writer.left
         recorded = {resource["urn"] for resource in rest}
         rest += [r for urn, (_, r) in self._writer.interrupted.items() if urn not in recorded]
+        first = planning.deleted_first(rest)
+        left = dict(enumerate(rest))
         kept: set[str] = set()  # dependencies of resources that could not be deleted
+        running: dict[Future[bool], int] = {}
         with ThreadPoolExecutor(self._parallel) as pool:
-            for members in planning.deletion_rounds(rest):
-                ready = [resource for resource in members if resource["urn"] not in kept]
-                deletions = {id(r): pool.submit(self._delete_last, r) for r in ready}
-                while wait(deletions.values(), timeout=0.2).not_done:
-                    pass  # wakes up for signals that another thread received
-                for resource in members:
-                    if resource["urn"] in kept or not deletions[id(resource)].result():
-                        kept |= planning.references(resource)
+            while left or running:
+                for number in [number for number in left if not first[number]]:
+                    resource = left.pop(number)
+                    keep = resource["urn"] in kept
+                    task = (lambda: False) if keep else partial(self._delete_last, resource)
+                    running[pool.submit(task)] = number
+                # wakes up for signals that another thread received
+                done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in done:
+                    number = running.pop(future)
+                    if not future.result():
+                        kept |= planning.references(rest[number])
+                    for others in first:
+                        others.discard(number)
 
     def _delete_last(self, resource: Resource) -> bool:
         """Delete one resource; False where its dependencies must stay."""

@@ -159,17 +159,16 @@ def dependent_replacements(
     return victims
 
 
-def deletion_rounds(resources: Sequence[Resource]) -> list[list[Resource]]:
-    """The order of deletion: the members of a round at once, dependents in earlier rounds.
+def deleted_first(resources: Sequence[Resource]) -> list[set[int]]:
+    """For each resource the numbers of those that must be deleted before it: its dependents (pure).
 
     `resources` are in the order of creation.
     """
-    depths: dict[str, int] = {}
-    rounds: list[list[Resource]] = []
-    for resource in resources:
-        depth = max((depths[urn] + 1 for urn in references(resource) & depths.keys()), default=0)
-        depths[resource["urn"]] = max(depth, depths.get(resource["urn"], 0))
-        if depth == len(rounds):
-            rounds.append([])
-        rounds[depth].append(resource)
-    return rounds[::-1]
+    first: list[set[int]] = [set() for _ in resources]
+    numbers: dict[str, list[int]] = {}
+    for number, resource in enumerate(resources):
+        for urn in references(resource):
+            for dependency in numbers.get(urn, ()):
+                first[dependency].add(number)
+        numbers.setdefault(resource["urn"], []).append(number)
+    return first
