@@ -14,7 +14,18 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from experiments import VERSION, signals
-from experiments.cli import advise, history, hook, machine, results, stacks, study, sweep, tune
+from experiments.cli import (
+    advise,
+    export,
+    history,
+    hook,
+    machine,
+    results,
+    stacks,
+    study,
+    sweep,
+    tune,
+)
 from experiments.cli.terminal import Group, complain, pasted, show
 from infra.errors import CANNOT, Refusal, leave
 
@@ -65,6 +76,7 @@ stacks.register(app)
 results.register(app)
 study.register(app)
 history.register(app)
+export.register(app)
 machine.register(app)
 advise.register(machine.nodes)
 

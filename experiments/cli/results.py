@@ -185,20 +185,11 @@ def complain_all(faults: Iterable[Fault]) -> None:
         complain(str(fault))
 
 
-def conclude(
-    directory: Path,
-    *,
-    baseline: str = "",
-    metric: str = "",
-    limit: Sequence[str] | None = None,
-    json: bool = False,
-    then: Callable[[Path], None] | None = None,
-) -> None:
-    """Print the answer of a directory of records and write its report; `then` gets the page."""
-    from analysis.report import answer as answers
-    from analysis.report.pages import write_report
+def summary_of(
+    directory: Path, *, baseline: str = "", metric: str = "", limit: Sequence[str] | None = None
+) -> tuple[Loaded, SweepPlan | None, Summary]:
+    """The conclusions from a directory, with its records and plan; empty options are those of the sweep."""
     from analysis.summary import summarise
-    from experiments.run import keep
     from infra.errors import InvalidInput
 
     wanted, limits = metric_of(metric), _limits(limit or ())
@@ -211,9 +202,25 @@ def conclude(
     asked = {"metric": [wanted] if wanted else [], "limit": [one.metric for one in limits]}
     for option in ("metric", "limit") if limit is not None else ("metric",):
         require_measured(option, asked[option], directory, loaded.records)
-    summary = summarise(
-        loaded.records, baseline=baseline_of(baseline, plan), metric=wanted, limits=limits
-    )
+    of = baseline_of(baseline, plan)
+    return loaded, plan, summarise(loaded.records, baseline=of, metric=wanted, limits=limits)
+
+
+def conclude(
+    directory: Path,
+    *,
+    baseline: str = "",
+    metric: str = "",
+    limit: Sequence[str] | None = None,
+    json: bool = False,
+    then: Callable[[Path], None] | None = None,
+) -> None:
+    """Print the answer of a directory of records and write its report; `then` gets the page."""
+    from analysis.report import answer as answers
+    from analysis.report.pages import write_report
+    from experiments.run import keep
+
+    loaded, plan, summary = summary_of(directory, baseline=baseline, metric=metric, limit=limit)
     commands = keep.commands(answers.chosen(summary), loaded.records, plan)
     here = tuple(dataclasses.replace(one, line=pasted(one.line)) for one in commands.lines)
     answer = answers.answer(summary, dataclasses.replace(commands, lines=here), loaded.faults)

@@ -75,6 +75,12 @@ LAB: dict[str, str | None] = {
     "./steerlab compare results/mine baseline rfs-plus --at 4": None,
     "./steerlab compare results/before rfs rfs --to results/after --force": None,
     "./steerlab history results/before results/after": None,
+    "./steerlab export benchstat results/before --out before.txt": None,
+    "./steerlab export benchstat results/after --out after.txt": None,
+    "./steerlab export bencher results/mine --out bencher.json": None,
+    "./steerlab export github results/mine --out github.json": None,
+    "./steerlab export junit results/mine --limit cpu_s_per_gbit=+10% --out junit.xml": None,
+    "./steerlab export openmetrics results/mine --out steerlab.prom": None,
     "./steerlab import raw-text --out results/study": None,
     "./steerlab report results/study": None,
     "./steerlab import DIR --out results/study": (

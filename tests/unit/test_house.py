@@ -18,7 +18,7 @@ ROOMS = [
     ["agent"],
     ["infra", "analysis"],
     ["infra.traffic"],
-    ["infra.lab", "infra.kubernetes", "analysis.plots", "analysis.report"],
+    ["infra.lab", "infra.kubernetes", "analysis.export", "analysis.plots", "analysis.report"],
     ["analysis.study"],
     ["experiments"],
     ["experiments.engines", "experiments.host"],
