@@ -57,6 +57,12 @@ LAB: dict[str, str | None] = {
         "./steerlab sweep --configurations baseline,rps,rfs,rps-plus,rfs-plus,rps-7,rps-plus-7,"
         f"pipeline --replicas 1,2,4,8,16 --runs 10 --seed 20261123 --out results/all {SOME}"
     ),
+    "./steerlab sweep --quick --out results/before": (
+        "./steerlab sweep --quick --out results/kernel-a --max-time 5s"
+    ),
+    "./steerlab sweep --quick --out results/after": (
+        "./steerlab sweep --quick --out results/kernel-b --max-time 5s"
+    ),
     "./steerlab tune --plan": None,
     "./steerlab tune": f"./steerlab tune --out results/tuned {BRIEF} --configurations rps,rfs",
     "./steerlab tune --resume --out results/tune-20261123-101500": (
@@ -74,6 +80,7 @@ LAB: dict[str, str | None] = {
     "./steerlab report DIR": "./steerlab report results/mine",
     "./steerlab compare results/mine baseline rfs-plus --at 4": None,
     "./steerlab compare results/before rfs rfs --to results/after --force": None,
+    "./steerlab compare results/before rfs rfs --to results/after --force --limit bitrate_mbps=-5%": None,
     "./steerlab history results/before results/after": None,
     "./steerlab export benchstat results/before --out before.txt": None,
     "./steerlab export benchstat results/after --out after.txt": None,

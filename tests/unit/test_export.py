@@ -172,7 +172,7 @@ def test_what_is_inconclusive_is_skipped() -> None:
 
 
 def test_a_line_of_benchstat_is_a_valid_run(records: list[Record], summary: Summary) -> None:
-    """Its own program reads it in tests/cluster/test_benchstat.py."""
+    """Its own program reads it in tests/cluster/test_go_tools.py."""
     lines = EXPORTS["benchstat"].text(records, summary).splitlines()
     runs = [line.split() for line in lines if line.startswith("Benchmark")]
     assert len(runs) == len(records)

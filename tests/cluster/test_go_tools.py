@@ -1,4 +1,4 @@
-"""benchstat itself, from its Go module, reads what `export benchstat` writes."""
+"""Readers of our files that are Go programs: benchstat of exports, actionlint of the workflow."""
 
 from __future__ import annotations
 
@@ -15,29 +15,32 @@ from analysis.export import EXPORTS
 from analysis.summary import summarise
 from benchmarks.synthetic import mixed
 
-MODULE = Path(__file__).parent / "benchstat"
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = ROOT / "tests/cluster/go_tools"
 
 
-def compared(*words: str | Path) -> list[list[str]]:
-    """Rows of benchstat's tables, and nothing on stderr, where it names lines it cannot read."""
-    done = subprocess.run(
-        [
-            str(binaries.go()),
-            "tool",
-            "-C",
-            str(MODULE),
-            "benchstat",
-            "-format=csv",
-            *map(str, words),
-        ],
+def tool(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """A program of the module, which is built once and kept by Go."""
+    return subprocess.run(
+        [str(binaries.go()), "tool", "-C", str(MODULE), *map(str, words)],
         env={**os.environ, "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local"},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def compared(*words: str | Path) -> list[list[str]]:
+    """Rows of benchstat's tables; it names a line that it cannot read on stderr."""
+    done = tool("benchstat", "-format=csv", *words)
     assert done.returncode == 0, done.stderr
     assert "syntax" not in done.stderr and "error" not in done.stderr, done.stderr
     return list(csv.reader(io.StringIO(done.stdout)))
+
+
+def test_actionlint_accepts_the_workflow() -> None:
+    done = tool("actionlint", "-no-color", *(ROOT / ".github/workflows").iterdir())
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_benchstat_compares_configurations(tmp_path: Path) -> None:
