@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from benchmarks.targets import TARGETS
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 
@@ -177,6 +179,8 @@ NOT_RUN = {
     ".venv/bin/python -m coverage combine",
     ".venv/bin/python -m coverage report",
     "./steerlab setup --pulumi",
+    # they measure for minutes or hours
+    *(target.command for target in TARGETS),
 }
 
 

@@ -143,3 +143,12 @@ def test_the_table_of_knobs_is_the_registry_s() -> None:
     text = reference.PAGE.read_text()
     assert reference.page(text) == text
     assert all(f"| `{name}` |" in text for name in reference.KNOBS)
+
+
+def test_the_table_of_targets_is_that_of_the_benchmarks() -> None:
+    """`python -m benchmarks.targets` writes it again."""
+    from benchmarks import targets
+
+    text = targets.PAGE.read_text()
+    assert targets.page(text) == text
+    assert all(one.name in targets.page(text) for one in targets.TARGETS)
