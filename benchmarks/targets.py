@@ -137,8 +137,6 @@ TARGETS = (
         "each race",
         "tune",
         _tune,
-        "A recommendation is the simplest configuration that is shown to be within 3 % of the best, and "
-        "an exhaustive sweep has an error of its own.",
         words=" FOLDER",
     ),
     Target(

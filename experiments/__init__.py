@@ -1,3 +1,3 @@
 """Set-up and measurement: matrix, plan, sweep, runs and their records."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.targets import TARGETS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 _PROGRAM = r"(\./steerlab|docker/build|kubectl|sudo -E pulumi|pulumi|python3|\S*\.venv/bin/python)"
 _COMMAND = re.compile(rf"(?:^|&& |; )((?:[A-Z]+=\$\()?{_PROGRAM})( [^;&]*|$)")
