@@ -19,11 +19,15 @@ _POD_CGROUP = re.compile(
     rf"/(?:(?:\.\./)*(?:{_KUBELET}/)*(?:[a-z0-9_]+-)*kubepods(?:\.slice)?/|(?:\.\./)+)"
     rf"(?:{_CLASS}/)*(?:(?:[a-z0-9_]+-)*)pod({POD_UID})(?:\.slice)?(/.*)?"
 )
+# CRI-O's monitor of a container, which is in the node's network namespace, and the container itself with crun.
+_MONITOR = re.compile(r"/crio-conmon-")
+_CRUN = re.compile(r"/crio-[0-9a-f]{64}(?:\.scope)?/container")
 
 
 def pods_of(words: str) -> Iterator[tuple[str, bool]]:
     """The pods of a process by /proc/PID/cgroup, and whether it is in a container of a container."""
     for line in words.split("\n", MAX_HIERARCHIES)[:MAX_HIERARCHIES]:
         found = _POD_CGROUP.fullmatch(line.split(":", 2)[-1])
-        if found:
-            yield found[1].replace("_", "-"), (found[2] or "").count("/") > 1
+        if found and not _MONITOR.match(found[2] or ""):
+            deep = (found[2] or "").count("/") > 1 and not _CRUN.fullmatch(found[2])
+            yield found[1].replace("_", "-"), deep

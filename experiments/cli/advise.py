@@ -56,7 +56,7 @@ def nodes_advise(
         if target:
             answer = standing.observe(seconds)
         else:
-            own = (namespace or [PODS]) if pods else []
+            own = list(namespace or PODS) if pods else []
             answer = nodes.observe(
                 Choice("baseline", nics=nic or ["auto"], overlay=overlay, pods=own), seconds
             )

@@ -115,7 +115,7 @@ Namespaces = Annotated[
     list[str] | None,
     typer.Option(
         "--namespace",
-        help="Network namespaces of pods: path or pattern; may be repeated. Default: /run/netns/cni-*.",
+        help="Network namespaces of pods: path or pattern; may be repeated. Default: those of containerd and CRI-O.",
         metavar="PATH",
     ),
 ]
@@ -157,7 +157,7 @@ def nodes_show(namespace: Namespaces = None, json: Json = False) -> None:
     from experiments.targets.lab import requirements
 
     requirements.require_root()
-    answer = nodes.show(namespace or [nodes.PODS])
+    answer = nodes.show(namespace or nodes.PODS)
     show_answer(answer, nodes.show_text, json=json)
 
 
@@ -206,7 +206,7 @@ def _choice(
         configuration,
         nics=nic or ["auto"],
         overlay=overlay,
-        pods=(namespace or [PODS]) if pods else [],
+        pods=(namespace or PODS) if pods else [],
         own=own,
         lease=lease,
         owner=owner,

@@ -18,9 +18,9 @@ from infra.configurations import Configuration
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.steering import Device
 
-# Where containerd's CNI keeps the pods' network namespaces. The agent resolves it on each run,
+# Where containerd (`cni-`) and CRI-O (a UUID) keep the pods' network namespaces. The agent resolves it on each run,
 # so a repeated apply also steers new pods.
-PODS = "/run/netns/cni-*"
+PODS = ("/run/netns/cni-*", "/run/netns/????????-????-????-????-????????????")
 
 # As the agent has it; here because the name also goes into units and scripts.
 _OWNER = re.compile(r"[A-Za-z0-9._/][A-Za-z0-9._/-]{0,127}")
@@ -33,13 +33,13 @@ class Choice:
     configuration: str
     nics: Sequence[str] = ("auto",)
     overlay: str = "auto"
-    pods: Sequence[str] = (PODS,)
+    pods: Sequence[str] = PODS
     own: str = ""
     lease: str = ""  # none, a time, or empty: the owner's present lease
     owner: str = "nodes"
 
 
-def show(namespaces: Sequence[str] = (PODS,), root: Path = Path("/")) -> dict[str, Any]:
+def show(namespaces: Sequence[str] = PODS, root: Path = Path("/")) -> dict[str, Any]:
     answer = calls.call("show", *(f"--namespace={path}" for path in namespaces))
     health = persist.health(root)
     return {**answer, "kept_by": asdict(health) if health else None}

@@ -19,6 +19,7 @@ import yaml
 from steer_tree import Tree, eventually, on_tree, plan, rule, steer
 
 from agent.archive import archive
+from agent.patterns import is_like
 from experiments.host import calls, daemonset, nodes, persist
 from experiments.host.nodes import Choice
 from infra import configurations, lease
@@ -40,12 +41,15 @@ def test_a_plan_means_the_devices_that_were_asked_for() -> None:
         ("nic", None, ["auto"], False),
         ("overlay", None, ["auto"], True),
         ("veth", None, ["auto"], True),
-        ("pod", "/run/netns/cni-*", ["eth0"], True),
+        *(("pod", pattern, ["eth0"], True) for pattern in nodes.PODS),
     ]
     assert rules(nics=["ens5", "ens6", "ens5"], overlay="none", pods=[]) == [
         ("nic", None, ["ens5"], False),
         ("nic", None, ["ens6"], False),
     ]
+    uid = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+    for name, meant in ((f"cni-{uid}", True), (uid, True), ("vpn", False)):
+        assert any(is_like(f"/run/netns/{name}", one) for one in nodes.PODS) is meant
     # what is named must be there
     assert rules(overlay="flannel.1", pods=["/run/netns/a"])[1::2] == [
         ("overlay", None, ["flannel.1"], False),

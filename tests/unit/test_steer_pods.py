@@ -39,6 +39,9 @@ def process(tree: Tree, pid: int, cgroup: str, cookie: int) -> None:
         f"/system.slice/docker-{ID}.scope/kubelet/kubepods/pod{UID}/{ID}",
         f"/k3s/kubepods/pod{UID}/{ID}",
         f"/../../../kubepods-burstable.slice/kubepods-burstable-pod{SLICE}.slice/x.scope",
+        f"/kubepods.slice/kubepods-pod{SLICE}.slice/crio-{ID}.scope",
+        f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{SLICE}.slice/crio-{ID}.scope/container",
+        f"/kubepods/besteffort/pod{UID}/crio-{ID}",
         f"/../../pod{UID}/{ID}",
         f"/../../../../kubepods.slice/kubepods-pod{SLICE}.slice/x",
     ],
@@ -86,6 +89,22 @@ def test_processes_that_disagree_are_named_and_not_steered(tree: Tree) -> None:
 def test_a_container_in_a_container_says_nothing_of_its_pod(tree: Tree) -> None:
     process(tree, 100, f"/kubepods/pod{UID}/{ID}/docker/b", cookie=2)
     process(tree, 200, f"/kubepods/pod{UID}/{ID}", cookie=1)
+    tree.apply(PLAN)
+    assert tree.queue("eth0", namespace="/proc/200/ns/net").joinpath("rps_cpus").read_text() == (
+        "3\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pod", "scope"),
+    [(f"kubepods.slice/kubepods-pod{SLICE}.slice", ".scope"), (f"kubepods/pod{UID}", "")],
+)
+def test_the_monitor_of_crio_is_none_of_a_pods_processes(tree: Tree, pod: str, scope: str) -> None:
+    """With `conmon_cgroup = "pod"`, as on OpenShift; crun keeps the container in a cgroup of its own."""
+    tree.namespace("/proc/self/ns/net", 5)
+    process(tree, 100, f"/{pod}/crio-conmon-{ID}{scope}", cookie=5)
+    process(tree, 200, f"/{pod}/crio-{ID}{scope}/container", cookie=1)
+    process(tree, 300, f"/{pod}/crio-{ID}{scope}/container/nested", cookie=2)
     tree.apply(PLAN)
     assert tree.queue("eth0", namespace="/proc/200/ns/net").joinpath("rps_cpus").read_text() == (
         "3\n"
