@@ -20,6 +20,8 @@ from analysis.schema import Record
 from analysis.summary import Summary, summarise
 from benchmarks.synthetic import mixed, sweep, write
 from experiments.cli import app
+from experiments.run.tune_state import FILE
+from experiments.run.tuned import CONFIRMATION
 
 FACTORS = {
     "baseline": {},
@@ -221,6 +223,15 @@ def test_the_command_writes_a_file_or_to_standard_output(
     assert (shown.exit_code, json.loads(shown.stdout)) == (0, json.loads(expected))
     kept = CliRunner().invoke(app, ["export", "bencher", str(results), "--out", str(out)])
     assert (kept.exit_code, kept.stdout, out.read_text()) == (0, "", expected)
+
+
+def test_of_a_tuning_its_confirmation_is_exported(
+    tmp_path: Path, records: list[Record], summary: Summary
+) -> None:
+    write(records, tmp_path / CONFIRMATION)
+    (tmp_path / FILE).write_text("{}")
+    shown = CliRunner().invoke(app, ["export", "junit", str(tmp_path)])
+    assert (shown.exit_code, shown.stdout) == (0, EXPORTS["junit"].text(records, summary))
 
 
 def test_the_command_refuses_what_it_cannot_write(tmp_path: Path, records: list[Record]) -> None:
