@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from agent import rollout
 from agent.errors import BAD_PLAN, CANNOT, FAILED, SteerError, explain, shortened
 from agent.files import MAX_TEXT, opened, read_json, read_to_end
 from agent.machine import Machine
@@ -110,6 +111,16 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
         help="stay in the foreground; restore when the lease expires or when this process ends",
     )
     verb.add_argument("--owner", required=True)
+    verb = verbs.add_parser(
+        "rollout", parents=[planned], help="a step of `steerlab nodes rollout` on this node"
+    )
+    verb.add_argument("step", choices=rollout.STEPS)
+    verb.add_argument("--rollout", default="", metavar="ID")
+    verb.add_argument("--who", default="root", help="for the audit log")
+    verb.add_argument("--node", default=socket.gethostname(), help="for the audit log")
+    verb.add_argument("--seconds", type=float, default=600.0, help="the length of a trial")
+    verb.add_argument("--since", type=int, default=0, help="print the audit log after this line")
+    verb.add_argument("--force", action="store_true", help="as of restore")
     verb = verbs.add_parser("restore", help="restore the values of the snapshot")
     which = verb.add_mutually_exclusive_group(required=True)
     which.add_argument("--owner")
@@ -139,6 +150,13 @@ def dispatch(
         done = (
             restore_all(machine, force) if options.all else restore(machine, options.owner, force)
         )
+        return done, done["failed"]
+    if options.verb == "rollout":
+        if options.step == "stand":
+            return rollout.stand(machine, options.node, signals, complain), []
+        with signals.at_once():
+            plan = read_plan(options.plan, rollout.OWNER) if options.step == "try" else None
+        done = rollout.run(machine, options, plan)
         return done, done["failed"]
     if options.verb in ("apply", "preview"):
         with signals.at_once():
@@ -203,11 +221,15 @@ def main(
         if options.verb == "apply":
             wrong[-1] += f"; owner {said['owner']} steers this machine until it is restored"
     if wrong:
-        with suppress(Exception):  # stderr is closed: the exit status remains
-            sys.stderr.write(f"steer: {visible('; '.join(wrong))}\n")
+        complain("; ".join(wrong))
     words = "; ".join(wrong or ["done", *said.get("warnings", ())])
     notify(f"{options.verb}: {visible(words)}")
     return status
+
+
+def complain(words: str) -> None:
+    with suppress(Exception):  # stderr is closed
+        sys.stderr.write(f"steer: {visible(words)}\n")
 
 
 def unforeseen(error: Exception) -> str:

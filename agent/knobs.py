@@ -62,6 +62,7 @@ class Knob(NamedTuple):
     absent: str | None = None  # the value that a kernel without the file has
     settle: float = SETTLE_S
     live: bool = True  # it can be switched under traffic; else it is measured by isolated runs
+    default: str | None = None  # the kernel's, where it is the same on every machine
     base: bool = False  # others depend on it: it is switched on before them, and off after them
 
     def equal(self, wanted: str, got: str, unusable: int = 0) -> bool:
@@ -78,6 +79,10 @@ class Knob(NamedTuple):
         A feature that is requested may stay off: see agent/ethtool.py.
         """
         return got in (written, f"off [requested {written}]") or self.equal(written, got, unusable)
+
+    def set_by_somebody(self, found: str) -> bool:
+        """Whether a value is not the kernel's own."""
+        return self.default is not None and not self.equal(self.default, found)
 
     @property
     def reshapes(self) -> bool:
@@ -108,6 +113,7 @@ KNOBS = {
             Mask(),
             "CPUs that process the packets of a receive queue",
             "2.6.35, CONFIG_RPS",
+            default="0",
         ),
         Knob(
             "rps_flow_cnt",
@@ -117,6 +123,7 @@ KNOBS = {
             "entries of a receive queue's RFS table; rounded up to a power of two",
             "2.6.35, CONFIG_RPS",
             entry_bytes=12,  # struct rps_dev_flow; 8 before Linux 6.18
+            default="0",
         ),
         Knob(
             "xps_cpus",
@@ -145,6 +152,7 @@ KNOBS = {
             "5.12",
             guards.threads,
             settle=SLOW_S,
+            default="0",
         ),
         Knob(
             "napi_defer_hard_irqs",
@@ -155,6 +163,7 @@ KNOBS = {
             "5.8",
             guards.needs_napi("napi_defer_hard_irqs"),
             settle=SLOW_S,
+            default="0",
         ),
         Knob(
             "gro_flush_timeout",
@@ -165,6 +174,7 @@ KNOBS = {
             "3.19",
             guards.needs_napi("gro_flush_timeout"),
             settle=SLOW_S,
+            default="0",
         ),
         Knob(
             "rx-gro-list",
@@ -247,6 +257,7 @@ KNOBS = {
             Mask(),
             "rps_cpus of queues that are created later, which keep it after a restore",
             "6.3, CONFIG_RPS",
+            default="0",
         ),
         Knob(
             "rps_sock_flow_entries",
@@ -257,6 +268,7 @@ KNOBS = {
             "2.6.35, CONFIG_RPS",
             entry_bytes=4,
             absent="0",
+            default="0",
         ),
         Knob(
             "netdev_budget",
@@ -266,6 +278,7 @@ KNOBS = {
             "packets that one softirq receives at most",
             "2.6.12",
             settle=QUICK_S,
+            default="300",
         ),
         Knob(
             "netdev_budget_usecs",
@@ -284,6 +297,7 @@ KNOBS = {
             "packets that one poll takes from the CPU backlog",
             "2.6.12",
             settle=QUICK_S,
+            default="64",
         ),
         Knob(
             "dev_weight_rx_bias",
@@ -293,6 +307,7 @@ KNOBS = {
             "factor of dev_weight for receiving",
             "4.11",
             settle=QUICK_S,
+            default="1",
         ),
         Knob(
             "netdev_max_backlog",
@@ -302,6 +317,7 @@ KNOBS = {
             "packets that wait in the backlog of a CPU, and in a queue of a tunnel",
             "2.6.12",
             settle=QUICK_S,
+            default="1000",
         ),
         Knob(
             "gro_normal_batch",
@@ -311,6 +327,7 @@ KNOBS = {
             "packets that GRO collects before it passes them on",
             "5.4",
             settle=QUICK_S,
+            default="8",
         ),
         Knob(
             "netdev_tstamp_prequeue",
@@ -320,6 +337,7 @@ KNOBS = {
             "whether packets get their time stamp before RPS, not on the CPU that it selects",
             "2.6.35",
             settle=QUICK_S,
+            default="1",
         ),
         Knob(
             "skb_defer_max",
@@ -338,6 +356,7 @@ KNOBS = {
             "entries of the flow limit of CPUs whose bit of flow_limit_cpu_bitmap is set later",
             "3.11, CONFIG_NET_FLOW_LIMIT",
             settle=QUICK_S,
+            default="4096",
         ),
         Knob(
             "flow_limit_cpu_bitmap",
@@ -347,6 +366,7 @@ KNOBS = {
             "CPUs that drop packets of large flows while their backlog is half full",
             "3.11, CONFIG_NET_FLOW_LIMIT",
             settle=QUICK_S,
+            default="0",
         ),
     )
 }

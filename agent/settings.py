@@ -20,6 +20,10 @@ if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
     Change = tuple["Setting", str, str]  # found, wanted
 
 
+# Called before each write, with the setting, the value that it has and the one that it gets.
+witnesses: list[Callable[[Setting, str, str], None]] = []
+
+
 class OpenFile(NamedTuple):
     """A value by the descriptor of its file."""
 
@@ -71,6 +75,8 @@ class Setting(NamedTuple):
     def put(self, wanted: str, unusable: int, back: bool = False) -> None:
         """Write, read back and compare; `back`: the value is one from before."""
         line = f"{wanted}\n".encode()
+        for witness in witnesses:
+            witness(self, self.read(), wanted)
         with self._writable():
             self._open(os.O_WRONLY | os.O_TRUNC, lambda value: value.write(line))
         got = self.read()

@@ -94,7 +94,10 @@ def preview(machine: Machine, plan: Plan) -> dict[str, Any]:
     """The changes that an apply of the plan would make; writes nothing."""
     prepared = leaving_out(plan, lambda left_out: prepare(machine, plan, left_out))
     changes = [
-        {"where": setting.where, "knob": setting.knob.name, "found": found, "wanted": wanted}
+        {
+            **{"where": setting.where, "knob": setting.knob.name, "found": found, "wanted": wanted},
+            "stranger": setting in prepared.intent.strangers,
+        }
         for setting, found, wanted in prepared.changes
     ]
     warnings = [*prepared.warnings, *prepared.intent.warnings, *reductions(plan, machine.cpus)]
@@ -179,6 +182,7 @@ class Intent:
         self._known = {entry.value_key: entry for entry in mine.entries} if mine else {}
         self.values: list[Change] = []
         self.warnings: list[str] = []
+        self.strangers: set[Setting] = set()  # with values that somebody else has set
         self._kept: list[tuple[Entry, Setting, str]] = []  # of the plan, with the wanted value
         self._dropped: list[tuple[Entry, Setting]] = []  # of the previous plan only, to restore
         self._stuck: list[Entry] = []  # not found, and not known to be gone
@@ -190,6 +194,8 @@ class Intent:
                 knob = setting.knob.name
                 keys = [(key, knob) for key in place.keys if (key, knob) in self._known]
                 old = self._known.pop(keys[0])._replace(place=place) if keys else None
+                if not old and setting.knob.set_by_somebody(found):
+                    self.strangers.add(setting)
                 self._take(old or Entry(place, knob, found), setting, found, wanted)
         for entry in self._known.values():
             namespace = entry.place.namespace
@@ -204,6 +210,7 @@ class Intent:
             self.warnings.append(
                 f"{setting} was {found}, written by somebody else, and is replaced; {back}"
             )
+            self.strangers.add(setting)
             entry = entry._replace(overwritten=[*dict.fromkeys([*entry.overwritten, found])])
         self._kept.append((entry._replace(reason=None), setting, wanted))
         self.values.append((setting, found, wanted))

@@ -21,6 +21,7 @@ from experiments.cli import (
     hook,
     machine,
     results,
+    rollout,
     stacks,
     study,
     sweep,
@@ -79,6 +80,7 @@ history.register(app)
 export.register(app)
 machine.register(app)
 advise.register(machine.nodes)
+rollout.register(machine.nodes)
 
 
 def main() -> None:

@@ -139,6 +139,18 @@ Pods = Annotated[
 Own = Annotated[str, typer.Option(help="YAML file with further configurations.", metavar="FILE")]
 
 
+Kubeconfig = Annotated[
+    str, typer.Option(help="Of the cluster; default: that of kubectl.", metavar="FILE")
+]
+Context = Annotated[
+    str, typer.Option(help="In the kubeconfig; default: its current one.", metavar="NAME")
+]
+AuditFile = Annotated[
+    Path, typer.Option(help="The local audit log of rollouts: JSON lines.", metavar="FILE")
+]
+AUDIT = Path("results/audit.jsonl")
+
+
 class Form(StrEnum):
     """Programs that can keep the steering without this project."""
 
@@ -179,13 +191,13 @@ def nodes_preview(
     from experiments.host import nodes
     from experiments.targets.lab import requirements
 
-    choice = _choice(configuration, nic, overlay, pods, namespace, own, "", owner)
+    choice = chosen(configuration, nic, overlay, pods, namespace, own, "", owner)
     requirements.require_root()
     answer = nodes.preview(choice)
     show_answer(answer, nodes.preview_text, json=json)
 
 
-def _choice(
+def chosen(
     configuration: str,
     nic: list[str] | None,
     overlay: str,
@@ -265,7 +277,7 @@ def nodes_apply(
     from infra.errors import InvalidInput
     from infra.lease import words as in_words
 
-    choice = _choice(configuration, nic, overlay, pods, namespace, own, lease, owner)
+    choice = chosen(configuration, nic, overlay, pods, namespace, own, lease, owner)
     if form:
         _print(form, choice, image, json)
         return
@@ -312,6 +324,15 @@ def nodes_restore(
     force: Annotated[
         bool, typer.Option("--force", help="Also replace values that others have written since.")
     ] = False,
+    selector: Annotated[
+        str,
+        typer.Option(
+            help="Restore these nodes of a cluster after `nodes rollout`.", metavar="LABELS"
+        ),
+    ] = "",
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+    audit: AuditFile = AUDIT,
     declared: Annotated[bool, typer.Option("--declared", hidden=True)] = False,
     json: Json = False,
 ) -> None:
@@ -320,6 +341,7 @@ def nodes_restore(
     \b
     ./steerlab nodes restore
     ./steerlab nodes restore --all
+    ./steerlab nodes restore --selector pool=edge    # from any machine
 
     It is safe to repeat. A value that somebody else has written since the apply is reported and
     not changed, unless --force is given. The files of --persist are removed.
@@ -329,6 +351,11 @@ def nodes_restore(
 
     if declared:  # used by stacks of the first version on destroy
         hook.call("restore")
+        return
+    if selector:
+        from experiments.cli.restoring import restore
+
+        restore(selector, kubeconfig, context, audit, force=force, json=json)
         return
     requirements.require_root()
     answer = nodes.restore(None if everybody else owner, force=force)

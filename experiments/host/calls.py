@@ -170,6 +170,7 @@ _ALWAYS = {
     "observe": ("queues", "devices", "cpus", "edges", "plan", "traffic", "flows", "cpu_seconds"),
     "switchback": ("start", "plans", "windows"),
     "show": ("sock_flow_entries", "queues", "snapshots"),
+    "rollout": ("phase", "rollout", "audit"),
 }
 
 

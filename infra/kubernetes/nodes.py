@@ -89,12 +89,13 @@ def find(api: ApiClient, of: Kubernetes) -> Nodes:
     return Nodes(servers, clients)
 
 
-def every(api: ApiClient) -> list[Node]:
-    """All nodes of a cluster."""
+def every(api: ApiClient, selector: str = "") -> list[Node]:
+    """All nodes of a cluster, or those of a selector of labels as kubectl's."""
     from kubernetes.client import CoreV1Api
 
+    some = {"label_selector": selector} if selector else {}
     with explained("listing the cluster's nodes"):
-        listed = CoreV1Api(api).list_node(_request_timeout=CALL_S)
+        listed = CoreV1Api(api).list_node(**some, _request_timeout=CALL_S)
     return [_node(node) for node in listed.items]
 
 

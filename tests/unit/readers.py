@@ -34,6 +34,8 @@ from experiments.engines import StackRef, locks, stacks
 from experiments.engines.embedded import state
 from experiments.engines.embedded.kubernetes import answered
 from experiments.host import calls, lock, machine, persist, procstat
+from experiments.rollout.audit import AuditLog
+from experiments.rollout.kubernetes import latency_ms
 from experiments.run import matrix, measure, options, records, single, tune_state, tuned
 from experiments.run import plan as plans
 from experiments.run import sweep as sweeps
@@ -44,7 +46,7 @@ from experiments.targets.kubernetes import clocks, counters, drift, pods, sessio
 from experiments.targets.kubernetes import doctor as cluster_doctor
 from experiments.targets.lab import drift as verify
 from experiments.targets.lab import standing
-from infra import checkpoint, config, configurations, cores, traffic
+from infra import checkpoint, config, configurations, cores, traffic, untrusted
 from infra.errors import Refusal
 from infra.kubernetes import access, admission
 from infra.kubernetes.nodes import cpus_of
@@ -1172,5 +1174,36 @@ add(
     lambda data: _concluded(_DOCTOR | {"verify": _asked_of_agent(data, "verify")}),
     json_like(_DOCTOR["verify"]),
     json.dumps(_DOCTOR["verify"]),
+    errors=(Refusal,),
+)
+
+
+# --- rollouts ---
+
+_LOGGED = {"n": 7, "at": "2026-11-28T03:21:36.123Z", "who": "me", "node": "n1", "step": "keep"}
+add(
+    "local audit log",
+    lambda folder: AuditLog(folder / "audit.jsonl"),
+    json_like(_LOGGED),
+    json.dumps(_LOGGED),
+    errors=(OSError,),
+    file="audit.jsonl",
+)
+add(
+    "lines of a node's audit log",
+    lambda folder: AuditLog(folder / "new").add(
+        "n1", untrusted.parsed((folder / "said").read_bytes())
+    ),
+    json_like([_LOGGED]),
+    json.dumps([_LOGGED]),
+    errors=(Refusal, ValueError),
+    file="said",
+    plain=True,
+)
+add(
+    "latency of a node",
+    lambda data: latency_ms(_text(data)),
+    text_like(["250"]),
+    "250",
     errors=(Refusal,),
 )

@@ -328,6 +328,19 @@ def _episode(folder: Path) -> object:
         return json.dumps(episode(tree, document("rps")))
 
 
+_KEPT = {"rollout": "one", "plan": _SMALL, "until": 5.0, "before": ["two", _SMALL]}
+_LOGGED = {"n": 7, "who": "me", "node": "n1", "rollout": "one", "step": "keep"}
+for _file, _read in (("rollout.kept", _KEPT), ("audit.jsonl", _LOGGED)):
+    add(
+        f"the agent's {_file}",
+        verb("rollout", "status"),
+        json_like(_read),
+        json.dumps(_read),
+        file=f"var/lib/steerlab/{_file}",
+        around=node,
+    )
+
+
 for _file, _text in (
     ("proc/71/io", "rchar: 1000\nwchar: 5\n"),
     ("proc/stat", "cpu  1 2\ncpu0 1 2\nintr 5\n"),

@@ -98,6 +98,8 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("agent/watchdog.py", "detach"): KERNEL,
     ("agent/restore.py", "empty"): "reads back through Setting.read",
     ("agent/archive.py", "archive"): OWN,
+    ("agent/audit.py", "Audit._add"): OWN,
+    ("experiments/rollout/manifest.py", "files"): OWN,
     ("agent/starting.py", "Driver.wait"): "drops what it reads",
     ("agent/session.py", "serve"): "through requested",
     ("agent/session.py", "_called"): "a request of the project's driver, which is told of any error",

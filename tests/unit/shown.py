@@ -146,6 +146,19 @@ CLUSTER: dict[str, str | None] = {
     ),
 }
 
+# on a node that the tests' cluster has, with an image that its nodes have
+_FLEET = "--selector kubernetes.io/hostname=worker1"
+_IMAGE = "--image steerlab/steering:1"
+CLUSTER |= {
+    "./steerlab nodes rollout rps --selector pool=edge --image IMAGE --plan": (
+        f"./steerlab nodes rollout rps {_FLEET} {_IMAGE} --plan"
+    ),
+    "./steerlab nodes rollout rps --selector pool=edge --image IMAGE --gate --batch 10": (
+        f"./steerlab nodes rollout rps {_FLEET} {_IMAGE} --gate --seconds 1 --batch 10"
+    ),
+    "./steerlab nodes restore --selector pool=edge": f"./steerlab nodes restore {_FLEET}",
+}
+
 # Run by another test: it holds what these do at more length, or needs what is optional.
 ELSEWHERE = {
     "docker/build": "unit/test_docker_build.py",

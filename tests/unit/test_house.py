@@ -23,7 +23,7 @@ ROOMS = [
     ["experiments"],
     ["experiments.engines", "experiments.host"],
     ["experiments.targets"],
-    ["experiments.run"],
+    ["experiments.run", "experiments.rollout"],
     ["experiments.cli"],
 ]
 LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

@@ -1,0 +1,1 @@
+"""A configuration for the nodes of a cluster: plan, canary, batches, gate, restore."""

@@ -1,0 +1,36 @@
+"""The gate of a rollout (pure): a node's health with the plan, compared with its own baseline."""
+
+from __future__ import annotations
+
+from experiments.rollout.contract import Reading
+
+# A node may lose this share of its packets, or twice its baseline.
+DROPS = 1e-4
+# So many exhausted budgets in a second, or twice the baseline, are no reason to restore.
+SQUEEZES = 100.0
+# Milliseconds of a handshake above twice the baseline.
+LATENCY_MS = 1.0
+
+
+def faults(before: Reading, with_plan: Reading) -> list[str]:
+    """The reasons why a node is worse with the plan than before it; empty if it is not."""
+    found = [] if with_plan.ready else ["it is not Ready"]
+    if not with_plan.seconds or not before.seconds:
+        return found
+    share, was = _share(with_plan), _share(before)
+    if share > max(2 * was, DROPS):
+        found.append(f"it drops {share:.2%} of its packets, {was:.2%} before")
+    rate, was = with_plan.squeezed / with_plan.seconds, before.squeezed / before.seconds
+    if rate > 2 * was + SQUEEZES:
+        found.append(f"softirqs run out of budget {rate:.0f} times a second, {was:.0f} before")
+    late, early = with_plan.latency_ms, before.latency_ms
+    if early is not None and late is None:
+        found.append("another node cannot connect to it any more")
+    if early is not None and late is not None and late > 2 * early + LATENCY_MS:
+        found.append(f"a handshake with it takes {late:.1f} ms, {early:.1f} ms before")
+    return found
+
+
+def _share(reading: Reading) -> float:
+    """The share of packets that were dropped."""
+    return reading.dropped / max(1, reading.packets + reading.dropped)

@@ -1,0 +1,164 @@
+"""Rollouts on a simulated fleet: wherever it fails or is killed, each node is as before or as wanted."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.rollout import PLAN, WELL, Killed, Simulated
+from experiments.rollout import gate, run, states, words
+from experiments.rollout.contract import Change, Phase, Reading, Status
+from experiments.rollout.run import Survey
+from infra.errors import InvalidInput, PrerequisiteMissing, Refusal
+
+
+def rolled(fleet: Simulated, batch: int) -> tuple[Survey, states.State]:
+    found = run.survey(fleet, PLAN, end_trials=True)
+    return found, run.roll(fleet, states.begin(found.order(1000), batch), seconds=1.0)
+
+
+def names(count: int) -> list[str]:
+    return [f"n{number:02}" for number in range(count)]
+
+
+@given(count=st.integers(1, 12), batch=st.integers(1, 5))
+def test_a_good_rollout_reaches_all_nodes_the_canary_alone_first(count: int, batch: int) -> None:
+    fleet = Simulated(names(count))
+    _, state = rolled(fleet, batch)
+    assert list(state.kept) == names(count)
+    assert set(fleet.phases.values()) == {Status(Phase.KEPT, PLAN)}
+    assert fleet.most <= batch
+    assert fleet.log[:2] == [("try", "n00"), ("keep", "n00")]
+    again, state = rolled(fleet, batch)
+    assert (list(again.has), state.kept) == (names(count), ())
+
+
+@given(count=st.integers(2, 12), batch=st.integers(1, 5), bad=st.integers(0, 11))
+def test_a_worse_node_is_undone_and_no_later_node_is_touched(
+    count: int, batch: int, bad: int
+) -> None:
+    bad %= count
+    fleet = Simulated(names(count))
+    fleet.worse = {f"n{bad:02}"}
+    _, state = rolled(fleet, batch)
+    assert state.failed.keys() == fleet.worse
+    assert "drops" in state.failed[f"n{bad:02}"]
+    first = 0 if bad == 0 else 1 + (bad - 1) // batch * batch  # of its batch
+    touched = {node for _, node in fleet.log}
+    assert touched == {*names(min(count, 1 if bad == 0 else first + batch))}
+    kept = {node for node, one in fleet.phases.items() if one.phase is Phase.KEPT}
+    assert kept == {*names(first)}
+    assert all(one.phase is not Phase.TRIAL for one in fleet.phases.values())
+
+
+class Nth:
+    """Fails, or kills, at some calls by their number."""
+
+    def __init__(self, kill: int, fail: set[int]) -> None:
+        self._kill, self._fail, self._count = kill, fail, 0
+        self._lock = threading.Lock()
+
+    def __call__(self, what: str) -> None:
+        with self._lock:
+            self._count += 1
+            count = self._count
+        if count == self._kill:
+            raise Killed
+        if count in self._fail:
+            raise Refusal(f"{what}: the connection was lost")
+
+
+@given(
+    count=st.integers(1, 9),
+    batch=st.integers(1, 4),
+    kill=st.integers(0, 80),
+    fail=st.sets(st.integers(1, 80), max_size=3),
+    kept=st.booleans(),
+    expires=st.booleans(),
+)
+def test_any_failure_and_kill_leaves_nodes_as_before_or_as_wanted(
+    count: int, batch: int, kill: int, fail: set[int], kept: bool, expires: bool
+) -> None:
+    fleet = Simulated(names(count), Nth(kill, fail))
+    was = Status(Phase.KEPT, "earlier") if kept else Status(Phase.BEFORE)
+    fleet.phases = dict.fromkeys(fleet.phases, was)
+    wanted = Status(Phase.KEPT, PLAN)
+    state = None
+    with suppress(Killed, PrerequisiteMissing):
+        _, state = rolled(fleet, batch)
+    assert fleet.most <= batch
+    assert {*fleet.phases.values()} <= {was, wanted, Status(Phase.TRIAL, PLAN)}
+    if state is not None:
+        trials = {node for node, one in fleet.phases.items() if one.phase is Phase.TRIAL}
+        assert trials <= state.stuck.keys()
+        assert {*state.kept} <= {node for node, one in fleet.phases.items() if one == wanted}
+    if expires:
+        fleet.expire()
+        assert {*fleet.phases.values()} <= {was, wanted}
+    fleet.dead, fleet.fault = False, lambda _: None
+    rolled(fleet, batch)
+    assert {*fleet.phases.values()} == {wanted}
+    assert fleet.most <= batch
+
+
+def test_an_interrupt_undoes_the_trials_in_flight() -> None:
+    fleet = Simulated(names(3))
+
+    def interrupt(state: states.State) -> None:
+        if state.stage is states.Stage.JUDGE:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.roll(fleet, states.begin(names(3), 2), seconds=0, report=interrupt)
+    assert fleet.log == [("try", "n00"), ("undo", "n00")]
+
+
+def test_nothing_is_touched_above_the_limit_or_where_a_node_cannot() -> None:
+    many = Survey(dict.fromkeys(names(4), ()), ())
+    with pytest.raises(InvalidInput, match="more than 3"):
+        many.order(3)
+    with pytest.raises(PrerequisiteMissing, match="n01: no such device"):
+        replace(many, refused={"n01": "no such device"}).order(9)
+    assert states.begin([], 5).stage is states.Stage.END
+
+
+@pytest.mark.parametrize(
+    ("reading", "fault"),
+    [
+        (WELL, None),
+        (replace(WELL, ready=False), "not Ready"),
+        (replace(WELL, dropped=50), "drops 0.05%"),
+        (replace(WELL, dropped=5), None),
+        (replace(WELL, squeezed=5000), "run out of budget 500 times"),
+        (replace(WELL, latency_ms=1.3), None),
+        (replace(WELL, latency_ms=40.0), "40.0 ms, 0.2 ms before"),
+        (replace(WELL, latency_ms=None), "cannot connect"),
+        (Reading(ready=True), None),
+    ],
+)
+def test_the_gate_compares_a_node_with_its_own_baseline(
+    reading: Reading, fault: str | None
+) -> None:
+    found = gate.faults(WELL, reading)
+    assert not found if fault is None else fault in found[0]
+    bad = replace(WELL, dropped=4000, squeezed=9000, latency_ms=30.0)
+    assert not gate.faults(bad, bad)
+
+
+def test_nodes_that_are_alike_share_the_rows_of_a_plan() -> None:
+    change = Change("eth0 rx-0", "rps_cpus", "f", "3", stranger=True)
+    changes = dict.fromkeys(names(9), (change,))
+    found = Survey({**changes, "other": ()}, ["old"], ["tried"], {"down": "it is not Ready"})
+    text = words.plan_text(found, "rps", 5)
+    assert text.count("rps_cpus") == 1
+    assert "n00 to n08 (9 nodes)" in text
+    assert "set by somebody else" in text
+    assert all(name in text for name in ("old", "tried", "down"))
+    document = words.document(found, states.begin(names(2), 1), "id", "rps")
+    assert document["changes"]["n03"][0]["then"] == "3"
+    assert document["untouched"] == ["n01"]
