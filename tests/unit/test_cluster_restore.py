@@ -13,6 +13,7 @@ from fake_cluster import FakeCluster, serving
 from experiments.targets.kubernetes import agents
 from infra.errors import PrerequisiteMissing
 from infra.kubernetes.finalizer import Finalizer
+from infra.kubernetes.names import Names
 from infra.settings import Ssh
 
 STEERING = "steerlab-rfs-2-steering"
@@ -41,6 +42,26 @@ def test_a_job_restores_a_node_and_leaves_nothing(world: World, there: bool) -> 
     assert agents.restore(guard)["restored"] == 3
     assert not cluster.named("jobs")
     assert cluster.named("namespaces") == before
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_agent_restores_its_node_without_a_job(
+    world: World, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    cluster, guard = world
+    cluster.add_namespace(STEERING)
+    labels = {**Names(guard.stack).labels("agent"), "steerlab/node": "s1"}
+    cluster.objects[f"/api/v1/namespaces/{STEERING}/pods/agent-s1"] = {
+        "metadata": {"name": "agent-s1", "namespace": STEERING, "labels": labels},
+        "status": {"phase": "Running"},
+    }
+    if answers:
+        monkeypatch.setattr(agents, "verb", lambda _, *words: {"restored": 7, "words": words})
+    answer = agents.restore(guard)
+    assert answer["restored"] == (7 if answers else 3)  # of the Job
+    assert bool(cluster.writes) is not answers
+    if answers:
+        assert answer["words"] == ("restore", "--owner", "rfs-2/s1")
 
 
 def test_a_node_that_left_the_cluster_is_no_failure(world: World) -> None:
