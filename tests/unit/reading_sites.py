@@ -101,7 +101,6 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("agent/audit.py", "Audit._add"): OWN,
     ("experiments/rollout/manifest.py", "files"): OWN,
     ("agent/starting.py", "Driver.wait"): "drops what it reads",
-    ("agent/session.py", "serve"): "through requested",
     ("agent/session.py", "_called"): "a request of the project's driver, which is told of any error",
     ("agent/goodput.py", "pids_of_pod"): "digits, by its own condition, and cgroups through pods_of",
     ("agent/kernel.py", "open_namespace"): "opens a namespace and reads nothing",
