@@ -110,6 +110,13 @@ def _report(kept: Mapping[str, Any]) -> Result:
     return Result(words, found[0] <= most["seconds"] and found[1] <= most["megabytes"])
 
 
+def _rollout(kept: Mapping[str, Any]) -> Result:
+    (most,) = [row for row in kept["rows"] if row["nodes"] == 1000]
+    plan, grown = most["plan_s"], most["second_half_kb"] / 1000
+    words = f"{plan:.1f} s, {most['most_at_once']} of {kept['batch']}, {grown:.1f} MB"
+    return Result(words, plan <= 5 and most["most_at_once"] <= kept["batch"] and grown <= 1)
+
+
 TARGETS = (
     Target(
         "time to equal precision, switchback against isolated runs: rfs, pipeline at 4 pairs",
@@ -160,6 +167,12 @@ TARGETS = (
         "2 ms; 2 % of a core",
         "switching",
         _switching,
+    ),
+    Target(
+        "rollout to 1,000 simulated nodes: plan; most trials at once; memory that its second half adds",
+        "5 s; the batch; 1 MB",
+        "rollout",
+        _rollout,
     ),
     Target("700 records to report", "5 s, 400 MB", "report", _report),
 )

@@ -40,9 +40,8 @@ def note(summary: Summary) -> str:
     better = summary.metric.better
     tool = "customBiggerIsBetter" if better == "higher" else "customSmallerIsBetter"
     others = [metric.name for metric in exported(summary) if metric.better != better]
-    return f"tool: {tool}" + (
-        f"; a file of its own: {', '.join(others)} (--metric)" if others else ""
-    )
+    rest = f"; left out: {', '.join(others)} (--metric {others[0]})" if others else ""
+    return f"tool: {tool}{rest}"
 
 
 GITHUB = Export("github", "github-action-benchmark", text, note)
