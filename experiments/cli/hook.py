@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from infra.kubernetes.finalizer import Finalizer
     from infra.kubernetes.names import Names
     from infra.kubernetes.ownership import Holder
+    from infra.kubernetes.pinned import Pin
 
 NAME = "hook"
 
@@ -51,14 +52,16 @@ def _claim(said: Any) -> dict[str, Any]:
     """Claim a stack's name on its cluster; the owner is the output of the stack's claim."""
     from infra.kubernetes import ownership
 
-    return ownership.claim(*_claimant(said)).model_dump()
+    api, names, holder, known, pin = _claimant(said)
+    return ownership.claim(api, names, holder, known, pin).model_dump()
 
 
 def _release(said: Any) -> dict[str, Any]:
     """Give a stack's name back."""
     from infra.kubernetes import ownership
 
-    ownership.release(*_claimant(said))
+    api, names, holder, known, _ = _claimant(said)
+    ownership.release(api, names, holder, known)
     return {}
 
 
@@ -66,18 +69,21 @@ def _check(said: Any) -> dict[str, Any]:
     """Refuse to delete what belongs to another stack by now."""
     from infra.kubernetes import ownership
 
-    api, names, _, known = _claimant(said)
+    api, names, _, known, _ = _claimant(said)
     ownership.check(api, names, known)
     return {}
 
 
-def _claimant(said: Any) -> tuple[ApiClient, Names, Holder, str]:
-    """A stack that claims its name: its cluster, names and holder, and the id that it has."""
+def _claimant(said: Any) -> tuple[ApiClient, Names, Holder, str, Pin]:
+    """A stack that claims its name: its names and holder, the id that it has, and its cluster.
+
+    Raises `PrerequisiteMissing` where that is not the cluster on which it was created.
+    """
     from pydantic import ValidationError
 
     from infra.kubernetes import ownership
-    from infra.kubernetes.access import connect
     from infra.kubernetes.names import Names
+    from infra.kubernetes.pinned import look, refuse_other
 
     try:
         claim = ownership.Claim.model_validate(said)
@@ -86,8 +92,9 @@ def _claimant(said: Any) -> tuple[ApiClient, Names, Holder, str]:
     # the place of the state, which both engines set, and the last output, as in pulumi-command
     holder = ownership.holder(os.environ.get("PULUMI_BACKEND_URL") or "file://.")
     owner = ownership.recorded(os.environ.get("PULUMI_COMMAND_STDOUT", ""))
-    api = connect(claim.kubeconfig, claim.context)
-    return api, Names(claim.stack), holder, owner.id if owner else claim.id
+    api, pin = look(claim.kubeconfig, claim.context)
+    refuse_other(pin, owner or claim)
+    return api, Names(claim.stack), holder, owner.id if owner else claim.id, pin
 
 
 def _secrets(said: Any) -> dict[str, Any]:

@@ -52,10 +52,12 @@ def of_cluster(stack: str, changes: Mapping[str, str], *, force: bool, json: boo
     from infra import config
     from infra.errors import InvalidInput
     from infra.kubernetes import ownership
-    from infra.kubernetes.access import connect
+    from infra.kubernetes.pinned import look
 
     of = config.cluster(changes)
-    found = standing.stacks(connect(of.kubeconfig, of.context))
+    api, pin = look(of.kubeconfig, of.context)
+    of = of.model_copy(update={"context": pin.context})  # also if another one gets current
+    found = standing.stacks(api)
     if stack not in found:
         known = "; ".join(map(str, found.values())) or "none"
         what = f"there is no stack {stack} on this cluster" if stack else "add --stack STACK"

@@ -32,13 +32,17 @@ class Stage:
     on_repair: Callable[[], None] = lambda: None
     _current: tuple[str, str] | None = field(default=None, init=False)
     _nodes: Any = field(default=None, init=False)
+    _pinned: dict[str, str] | None = field(default=None, init=False)
 
     def ref(self, values: Mapping[str, str]) -> StackRef:
         """The stack without its settings: its configurations file may be lost when it is destroyed."""
         return stacks.ref(self.directory.resolve(), self.name, values)
 
     def settings(self, values: Mapping[str, str]) -> tuple[StackRef, StackSettings]:
-        return stacks.own(self.directory.resolve(), self.name, values)
+        if self._pinned is None:
+            state = stacks.own(self.directory.resolve(), self.name, values)[1]
+            self._pinned = self.target.pinned(state, self.directory)
+        return stacks.own(self.directory.resolve(), self.name, {**values, **self._pinned})
 
     def measurement(self, state: StackSettings) -> AnyMeasurement:
         self._nodes = self._nodes or self.target.nodes(state)

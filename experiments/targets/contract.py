@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from analysis.schema import Confounders, Goodput, Machine, Received
@@ -170,6 +171,9 @@ class Target(Protocol):
 
     def refuse_replaced(self, stack: StackRef, /) -> None:
         """Raise `Refusal`, before a stack is destroyed, where another one has taken its place."""
+
+    def pinned(self, state: StackSettings, directory: Path, /) -> dict[str, str]:
+        """Further settings of an experiment in this directory, recorded there at its start."""
 
     def cpus(self, state: StackSettings, /) -> int:
         """Number of CPUs that a mask may name."""

@@ -19,6 +19,8 @@ from infra.errors import PrerequisiteMissing
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
+# Credentials that Kubernetes gives to a pod.
+POD_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # Timeout of a call; seconds.
 CALL_S = 30.0
 # Limits of a kubeconfig: a hundred clusters with their certificates.
@@ -35,8 +37,30 @@ def connect(kubeconfig: str, context: str) -> ApiClient:
     """A client of the cluster; empty strings mean kubectl's defaults. Raises `PrerequisiteMissing`.
 
     All callers share it, so a plugin for credentials is called once and connections are reused; it is
-    made again when the kubeconfig has changed. Credentials are never shown or recorded.
+    made again when the kubeconfig has changed. In a pod without a kubeconfig it has the rights of the
+    pod's account. Credentials are never shown or recorded.
     """
+    with _files(kubeconfig, context) as paths, _LOADING:
+        version = int(time.monotonic() / _RENEW_S), *map(_version, paths)
+        return _client(kubeconfig, context, version, *paths)
+
+
+def current_context(kubeconfig: str) -> str:
+    """The name of the kubeconfig's current context; empty in a pod. Raises `PrerequisiteMissing`."""
+    from kubernetes import config
+
+    with _files(kubeconfig, "") as paths:
+        for path in paths:
+            _check(path)
+        if not paths:
+            return ""
+        _, current = config.list_kube_config_contexts(kubeconfig or None)
+        return str(current["name"])
+
+
+@contextlib.contextmanager
+def _files(kubeconfig: str, context: str) -> Iterator[list[Path]]:
+    """The files of a kubeconfig, whose faults are explained; none where a pod's account is used."""
     from kubernetes.config import ConfigException
     from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
 
@@ -46,10 +70,10 @@ def connect(kubeconfig: str, context: str) -> ApiClient:
         Path(os.path.expanduser(path))  # noqa: PTH111
         for path in (kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION).split(os.pathsep)
     ]
+    named = kubeconfig or context or os.environ.get("KUBECONFIG")
     try:
-        with _LOADING:
-            version = int(time.monotonic() / _RENEW_S), *map(_version, paths)
-            return _client(kubeconfig, context, version, *paths)
+        in_pod = not named and not paths[0].exists() and (POD_ACCOUNT / "token").exists()
+        yield [] if in_pod else paths
     except ConfigException as error:
         known = "" if not context else f" (context {context})"
         raise PrerequisiteMissing(f"kubeconfig: {where}{known}: {error}") from None
@@ -67,7 +91,12 @@ def connect(kubeconfig: str, context: str) -> ApiClient:
 @lru_cache(maxsize=8)
 def _client(kubeconfig: str, context: str, _: tuple[object, ...], *paths: Path) -> ApiClient:
     from kubernetes import config
+    from kubernetes.client import ApiClient, Configuration
 
+    if not paths:
+        settings = Configuration()
+        config.load_incluster_config(settings)
+        return _one_way(ApiClient(settings))
     for path in paths:
         _check(path)
     return _one_way(config.new_client_from_config(kubeconfig or None, context or None))

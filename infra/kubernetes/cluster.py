@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import pulumi_kubernetes as kubernetes
 from pulumi_command import local
 from pulumi_kubernetes.core.v1 import Namespace, ServiceAccount
 
-from infra import measured
+from infra import checkpoint, measured
 from infra.errors import InvalidInput, Refusal, leave
 from infra.kubernetes import admission, agent, made_by, measurement, ownership, plan, steering
-from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names
 from infra.kubernetes.nodes import Nodes, of_state, owners_of_table
+from infra.kubernetes.pinned import Pin, connect, look, refuse_other
 from infra.kubernetes.plan import NodePods
 from infra.kubernetes.pods import PodPair
 from infra.settings import StackSettings
@@ -36,18 +37,19 @@ class Cluster(pulumi.ComponentResource):
     def __init__(self, state: StackSettings, nodes: Nodes) -> None:
         super().__init__(made_by.COMPONENT, "cluster", {"engine": made_by.running()})
         names = Names(state.stack)
-        provider = kubernetes.Provider(
-            "cluster",
-            kubeconfig=state.kubernetes.kubeconfig or None,
-            context=state.kubernetes.context or None,
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-        options = pulumi.ResourceOptions(provider=provider)
         of = state.kubernetes
         self._claim = ownership.Claim(
             stack=state.stack, kubeconfig=of.kubeconfig, context=of.context
         )
         self._owner = self._claimed(state, names)
+        provider = kubernetes.Provider(
+            "cluster",
+            kubeconfig=of.kubeconfig or None,
+            # that of the claim: another one may be current by the end of this command
+            context=self._owner.apply(lambda owner: of.context or owner.get("context") or None),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        options = pulumi.ResourceOptions(provider=provider)
         namespace = self._namespace(state, names, names.pods, OVERLAY_LEVEL, options)
         pairs = [
             PodPair(
@@ -65,8 +67,9 @@ class Cluster(pulumi.ComponentResource):
         deployed = [one for pair in pairs for one in (pair.server, pair.client)]
         stands_on = self._agent_room(state, names, options)
         timeout = 0.0 if pulumi.runtime.is_dry_run() else RECREATED_S
-        pods_of = pulumi.Output.all(*(one.metadata["uid"] for one in deployed)).apply(
-            told(lambda _: running(state, names, timeout))
+        uids = pulumi.Output.all(*(one.metadata["uid"] for one in deployed))
+        pods_of = pulumi.Output.all(self._owner, uids).apply(
+            told(lambda said: running(state, names, timeout, said[0]))
         )
         steered = nodes.steered(state.steer_nodes == "both")
         tables = owners_of_table(steered)
@@ -86,7 +89,7 @@ class Cluster(pulumi.ComponentResource):
                         lease_seconds=state.lease_seconds,
                     )
                 ),
-                id_=self._owner["id"],
+                owner=self._owner,
                 stands_on=stands_on,
                 pods=deployed,
                 options=options,
@@ -108,8 +111,12 @@ class Cluster(pulumi.ComponentResource):
             "ownership",
             create="true",
             delete=CHECK,
-            stdin=self._owner["id"].apply(
-                lambda id_: self._claim.model_copy(update={"id": id_}).model_dump_json()
+            stdin=self._owner.apply(
+                lambda owner: ownership.Claim(
+                    **self._claim.model_dump(include={"stack", "kubeconfig"}),
+                    **pin_of(owner).model_dump(),
+                    id=owner["id"],
+                ).model_dump_json()
             ),
             logging=local.Logging.NONE,
             opts=pulumi.ResourceOptions(parent=self, depends_on=self.ready),
@@ -136,7 +143,7 @@ class Cluster(pulumi.ComponentResource):
         options: pulumi.ResourceOptions,
     ) -> pulumi.Resource:
         """A namespace, with the Secrets of its pods' images."""
-        owner = {key: self._owner[key] for key in ownership.Owner.model_fields}
+        owner = {key: self._owner[key] for key in ("id", "user", "folder")}
         namespace = Namespace(
             name,
             metadata=ownership.metadata(names, name, level, owner),
@@ -203,12 +210,20 @@ def owned(state: StackSettings, names: Names, stdout: str) -> dict[str, str]:
     """
     owner = ownership.recorded(stdout)
     assert owner  # noqa: S101
-    api = connect(state.kubernetes.kubeconfig, state.kubernetes.context)
+    api, now = look(state.kubernetes.kubeconfig, state.kubernetes.context)
+    refuse_other(now, owner)
     ownership.check(api, names, owner.id)
     return owner.model_dump()
 
 
-def running(state: StackSettings, names: Names, timeout: float) -> dict[str, NodePods]:
+def pin_of(owner: Mapping[str, str]) -> Pin:
+    """The cluster of an owner (pure)."""
+    return Pin(**{key: owner.get(key, "") for key in Pin.model_fields})
+
+
+def running(
+    state: StackSettings, names: Names, timeout: float, owner: Mapping[str, str]
+) -> dict[str, NodePods]:
     """The running measured pods, by node.
 
     A recreated pod has a new uid, which changes the plan of its node. One that is just being
@@ -217,7 +232,7 @@ def running(state: StackSettings, names: Names, timeout: float) -> dict[str, Nod
     """
     from kubernetes.client import CoreV1Api
 
-    api = connect(state.kubernetes.kubeconfig, state.kubernetes.context)
+    api = connect(state.kubernetes.kubeconfig, pin_of(owner))
     end = time.monotonic() + timeout
     while True:
         with explained(f"listing the pods of {names.pods}"):
@@ -231,13 +246,23 @@ def running(state: StackSettings, names: Names, timeout: float) -> dict[str, Nod
         time.sleep(0.5)
 
 
+def refuse_replaced(state: StackSettings, root: Path) -> None:
+    """Raise where another engine or another cluster has a stack that plain Pulumi runs in `root`."""
+    if made_by.running() == made_by.EMBEDDED:
+        return  # whose commands have asked before
+    before = checkpoint.resources(checkpoint.path_of(root, pulumi.get_project(), state.stack))
+    made_by.refuse_other(state.stack, before, made_by.PULUMI)
+    if owner := ownership.of_checkpoint(before):
+        refuse_other(look(state.kubernetes.kubeconfig, state.kubernetes.context)[1], owner)
+
+
 def declare(state: StackSettings, nodes: Nodes | None = None) -> None:
     """Declare the stack, its measurement unless `runs` is 0, and the stack's outputs.
 
     Raises `PrerequisiteMissing` where the cluster does not answer or no node has the labels,
     `InvalidInput` where another engine created the stack.
     """
-    made_by.refuse_embedded(state.stack, Path.cwd())
+    refuse_replaced(state, Path.cwd())
     nodes = nodes or of_state(state)
     least = min(nodes.servers, key=lambda node: node.cpus)
     if state.steering.needs_cpus > least.cpus:

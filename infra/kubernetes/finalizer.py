@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from infra.kubernetes.names import Address
 from infra.kubernetes.nodes import Node
+from infra.kubernetes.pinned import Pin
 from infra.settings import PodOptions, Ssh
 
 
-class Finalizer(BaseModel):
+class Finalizer(Pin):
     """One steered node and its access. Holds no credential: kubeconfig is a path."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     stack: str
     id: str = ""  # of the stack; those of the first version have none
@@ -21,7 +20,6 @@ class Finalizer(BaseModel):
     address: Address
     boot_id: str
     kubeconfig: str
-    context: str
     image: str
     ssh: Ssh | None
     pods: PodOptions = Field(

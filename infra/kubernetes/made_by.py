@@ -7,10 +7,8 @@ would fail halfway with conflicts. Stacks of the lab can change engines.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from infra import checkpoint
 from infra.errors import InvalidInput
 
 # The component that records the engine, and the configuration key that the embedded engine sets.
@@ -42,12 +40,3 @@ def refuse_other(stack: str, resources: Iterable[Mapping[str, Any]], engine: str
             f"--engine {made}, or destroy it with that first (./steerlab destroy -s {stack} "
             f"--engine {made})"
         )
-
-
-def refuse_embedded(stack: str, root: Path) -> None:
-    """The same within a program that plain Pulumi runs; `root` is the project's folder."""
-    import pulumi
-
-    if running() != EMBEDDED:
-        path = checkpoint.path_of(root, pulumi.get_project(), stack)
-        refuse_other(stack, checkpoint.resources(path), PULUMI)

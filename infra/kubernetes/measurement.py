@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from infra.configurations import Configuration
 from infra.kubernetes.names import Address, Names
 from infra.kubernetes.nodes import Node, Nodes, owners_of_table
+from infra.kubernetes.pinned import Pin
 from infra.settings import Ssh, StackSettings
 from infra.traffic import DEFAULT, Named
 
@@ -27,13 +28,11 @@ class NodeOf(BaseModel):
     owns_flow_table: bool
 
 
-class ClusterMeasurement(BaseModel):
+class ClusterMeasurement(Pin):
     """A converged stack of a cluster and how long to measure it; seconds are whole.
 
     `wanted` is the steering that the agent compares with each steered node and its running pods.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: Literal["kubernetes"] = "kubernetes"
     stack: str
@@ -53,7 +52,6 @@ class ClusterMeasurement(BaseModel):
     overlay_device: str
     nic: str = Field(default="auto", exclude_if=lambda name: name == "auto")
     kubeconfig: str
-    context: str
     pods: str
     steering: str
     ssh: Ssh | None
@@ -97,7 +95,9 @@ def of(state: StackSettings, nodes: Nodes) -> ClusterMeasurement:
         overlay_device=of.overlay_device,
         nic=of.nic,
         kubeconfig=of.kubeconfig,
-        context=of.context,
+        context=of.context or nodes.cluster.context,
+        server=nodes.cluster.server,
+        cluster=nodes.cluster.cluster,
         pods=names.pods,
         steering=names.steering,
         ssh=of.ssh if of.node_access == "ssh" else None,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from infra import untrusted
 from infra.commands import quoted
 from infra.errors import InvalidInput, PrerequisiteMissing
-from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.names import checked_address
+from infra.kubernetes.pinned import UNKNOWN, Pin, look
 from infra.settings import Kubernetes, StackSettings, Toleration
 
 if TYPE_CHECKING:
@@ -45,10 +46,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Nodes:
-    """The nodes of both sides, sorted by name."""
+    """The nodes of both sides, sorted by name, and their cluster."""
 
     servers: tuple[Node, ...]
     clients: tuple[Node, ...]
+    cluster: Pin = UNKNOWN
 
     def steered(self, both: bool) -> tuple[Node, ...]:
         return (*self.servers, *self.clients) if both else self.servers
@@ -64,7 +66,8 @@ class Nodes:
 def of_state(state: StackSettings) -> Nodes:
     """The nodes of a stack, from its cluster; raises like `find`."""
     of = state.kubernetes
-    return find(connect(of.kubeconfig, of.context), of)
+    api, pin = look(of.kubeconfig, of.context)
+    return replace(find(api, of), cluster=pin)
 
 
 def find(api: ApiClient, of: Kubernetes) -> Nodes:

@@ -11,7 +11,7 @@ import os
 import pwd
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from infra.commands import command
 from infra.errors import PrerequisiteMissing
 from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.names import OVERLAY_LEVEL, PROJECT, Names, admits, label
+from infra.kubernetes.pinned import UNKNOWN, Pin
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -33,6 +34,7 @@ ID = "steerlab/id"
 STACK, USER, FOLDER = "steerlab/stack", "steerlab/user", "steerlab/folder"
 # Of the output of a claim, which has a few short texts.
 MOST_BYTES = 1 << 16
+_CLAIM = "command:local:Command::claim"
 
 
 class Holder(BaseModel):
@@ -47,20 +49,17 @@ class Holder(BaseModel):
         return f"{self.user} in {self.folder}"
 
 
-class Owner(Holder):
-    """The holder of a stack with the stack's id: the output of `hook claim`."""
+class Owner(Holder, Pin):
+    """The holder of a stack with the stack's id and cluster: the output of `hook claim`."""
 
     id: str
 
 
-class Claim(BaseModel):
+class Claim(Pin):
     """A stack and its cluster: stdin of `hook claim`, `release` and `check`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     stack: str
     kubeconfig: str
-    context: str
     id: str = ""  # of a stack that has claimed its name
 
 
@@ -121,6 +120,12 @@ def recorded(stdout: str) -> Owner | None:
         return Owner.model_validate(untrusted.parsed(stdout, most=MOST_BYTES))
 
 
+def of_checkpoint(resources: Iterable[Mapping[str, Any]]) -> Owner | None:
+    """The owner in a checkpoint; None for a stack of the first version. Raises `PrerequisiteMissing`."""
+    outputs = (one.get("outputs", {}) for one in resources if one["urn"].endswith(_CLAIM))
+    return next((recorded(str(one.get("stdout") or "")) for one in outputs), None)
+
+
 def namespace_of(live: Any) -> Namespace:
     """From the client's model of a namespace (pure)."""
     labels: Mapping[str, str] = live.metadata.labels or {}
@@ -172,7 +177,9 @@ def taken(found: Namespace, stack: str) -> PrerequisiteMissing:
     )
 
 
-def claim(api: ApiClient, names: Names, holder: Holder, known: str = "") -> Owner:
+def claim(
+    api: ApiClient, names: Names, holder: Holder, known: str = "", pin: Pin = UNKNOWN
+) -> Owner:
     """Create the namespace of the measured pods, or find that it belongs to this stack.
 
     `known` is the id of an earlier claim. Without one, a namespace with the same holder is that of
@@ -180,7 +187,7 @@ def claim(api: ApiClient, names: Names, holder: Holder, known: str = "") -> Owne
     """
     from kubernetes.client import ApiException, CoreV1Api
 
-    mine = Owner(**holder.model_dump(), id=known or secrets.token_hex(8))
+    mine = Owner(**holder.model_dump(), **pin.model_dump(), id=known or secrets.token_hex(8))
     body = {"metadata": metadata(names, names.pods, OVERLAY_LEVEL, mine.model_dump())}
     with explained(f"creating the namespace {names.pods}"):
         try:
@@ -196,7 +203,7 @@ def claim(api: ApiClient, names: Names, holder: Holder, known: str = "") -> Owne
         )
     if not claims(found, names, holder, known):
         raise taken(found, names.stack)
-    return Owner(**found.holder.model_dump(), id=found.id)
+    return Owner(**found.holder.model_dump(), **pin.model_dump(), id=found.id)
 
 
 def claims(found: Namespace, names: Names, holder: Holder, known: str) -> bool:

@@ -20,6 +20,7 @@ from infra.kubernetes import agent, ownership
 from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node
+from infra.kubernetes.pinned import Pin
 from infra.settings import StackSettings
 
 RESTORE = "./steerlab hook restore"
@@ -43,7 +44,7 @@ def declare(
     node: Node,
     plan: pulumi.Output[dict[str, Any]],
     *,
-    id_: pulumi.Output[str],
+    owner: pulumi.Output[dict[str, str]],
     stands_on: Sequence[pulumi.Resource],
     pods: Sequence[pulumi.Resource],
     options: pulumi.ResourceOptions,
@@ -71,8 +72,13 @@ def declare(
         ssh=ssh,
         pods=state.kubernetes.pods,
     )
-    guard = id_.apply(lambda id_: finalizer.model_copy(update={"id": id_}).model_dump(mode="json"))
-    labels = {ownership.ID: id_}
+    guard = owner.apply(
+        lambda owner: {
+            **finalizer.model_dump(mode="json"),
+            **{key: owner[key] for key in ("id", *Pin.model_fields) if owner.get(key)},
+        }
+    )
+    labels = {ownership.ID: owner["id"]}
     # shown by a preview, where the plan is one long text
     says = {
         "STEERLAB_CONFIGURATION": state.configuration,

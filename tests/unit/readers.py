@@ -48,7 +48,7 @@ from experiments.targets.lab import drift as verify
 from experiments.targets.lab import standing
 from infra import checkpoint, config, configurations, cores, traffic, untrusted
 from infra.errors import Refusal
-from infra.kubernetes import access, admission
+from infra.kubernetes import access, admission, ownership, pinned
 from infra.kubernetes.nodes import cpus_of
 from infra.lab import claim
 from infra.traffic import TRAFFIC
@@ -470,7 +470,7 @@ def _owner_read(data: bytes) -> object:
     text = _text(data)
     namespace = {**_OBJECT, "outputs": {"metadata": {"name": text, "uid": text}}}
     resources = [_resource("claim", outputs={"stdout": text}), namespace]
-    return drift.uids(resources), drift.claimed(resources)
+    return drift.uids(resources), ownership.of_checkpoint(resources)
 
 
 add(
@@ -1036,7 +1036,7 @@ add(
 
 def _claimed(said: Any) -> object:
     """What a claim asks for; the cluster is asked later."""
-    with patch.object(access, "connect"):
+    with patch.object(pinned, "look", return_value=(None, pinned.UNKNOWN)):
         return hook._claimant(said)
 
 
@@ -1055,6 +1055,14 @@ add(
     json_like(_SECRETS),
     json.dumps(_SECRETS),
     errors=(Refusal, ValidationError),
+)
+add(
+    "cluster of a sweep",
+    lambda folder: pinned.kept(folder / "cluster.json"),
+    json_like({"context": "c", "server": "https://s", "cluster": "uid"}),
+    '{"context": "c", "server": "https://s"}',
+    errors=(Refusal,),
+    file="cluster.json",
 )
 add(
     "settings of a cluster",

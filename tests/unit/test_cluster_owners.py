@@ -23,7 +23,7 @@ from experiments.host.calls import AgentFailed
 from experiments.targets.kubernetes import agents, drift, probes, standing, target
 from infra import checkpoint, config
 from infra.errors import InvalidInput, PrerequisiteMissing, Refusal, leave
-from infra.kubernetes import ownership
+from infra.kubernetes import ownership, pinned
 from infra.kubernetes.access import connect
 from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names
 from infra.kubernetes.ownership import Holder, Namespace
@@ -129,6 +129,12 @@ def world(plain: World, monkeypatch: pytest.MonkeyPatch) -> World:
     return plain
 
 
+def claimed(world: World) -> str:
+    """The id of alice's stack; empty for one of the first version."""
+    owner = ownership.of_checkpoint(world.resources("alice"))
+    return owner.id if owner else ""
+
+
 def stands(world: World) -> dict[str, Any]:
     return copy.deepcopy(world.cluster.objects)
 
@@ -139,7 +145,7 @@ def stands(world: World) -> dict[str, Any]:
 def test_a_stack_has_one_id_on_all_that_it_makes_and_leaves_nothing(plain: World) -> None:
     before = stands(plain)
     plain.up("alice")
-    id_ = drift.claimed(plain.resources("alice"))
+    id_ = claimed(plain)
     assert id_
     made = [one for key, one in plain.cluster.objects.items() if key not in before]
     own = [one for one in made if one.get("kind") not in ("Pod", None)]  # endpoints have no kind
@@ -200,7 +206,7 @@ def test_a_claim_that_was_interrupted_is_taken_up_again(world: World) -> None:
     mine = ownership.holder(world.stack("alice").home.as_uri())
     owner = ownership.claim(world.api, Names(STACK), mine)
     world.up("alice")
-    assert drift.claimed(world.resources("alice")) == owner.id
+    assert claimed(world) == owner.id
     # the same stack with another path of its kubeconfig
     assert ownership.claim(world.api, Names(STACK), BOB, owner.id) == owner
 
@@ -263,9 +269,7 @@ def test_a_namespace_that_was_deleted_by_hand_is_created_again(world: World) -> 
     target.refuse_foreign(ref)
     found = [one.urn for one in target.drifted(world.resources("alice"))]
     Embedded().up(ref, replace=found)
-    assert world.cluster[STEERING]["metadata"]["labels"][ownership.ID] == drift.claimed(
-        world.resources("alice")
-    )
+    assert world.cluster[STEERING]["metadata"]["labels"][ownership.ID] == claimed(world)
 
 
 # --- the first version ---
@@ -284,12 +288,12 @@ def test_a_stack_of_the_first_version_gets_an_owner_by_up(world: World) -> None:
     before = stands(world)
     world.up("alice")
     world.first_version("alice")
-    assert not drift.claimed(world.resources("alice"))
+    assert not claimed(world)
     with pytest.raises(EngineError, match="earlier version"):
         world.up("bob")
     target.refuse_foreign(world.stack("alice"))
     world.up("alice")
-    id_ = drift.claimed(world.resources("alice"))
+    id_ = claimed(world)
     for name in (PODS, STEERING):
         assert world.cluster[name]["metadata"]["labels"][ownership.ID] == id_
     assert world.up("alice").changes == ()
@@ -359,7 +363,11 @@ def test_nothing_is_deleted_before_all_nodes_are_restored(world: World, first: b
     of = config.cluster({"kubernetes.kubeconfig": str(world.kubeconfig)})
     (guard,) = standing.steered(world.api, found, of)
     (own,) = drift.guards(world.resources("alice"))
-    alike = {"address": own.address, "kubeconfig": of.kubeconfig}
+    alike = {
+        "address": own.address,
+        "kubeconfig": of.kubeconfig,
+        **pinned.look(of.kubeconfig, "")[1].model_dump(),
+    }
     assert guard.model_copy(update=alike) == own
     world.cluster.log = "steer: the disk is full\n"
     before = {path for path in stands(world) if "restore-" not in path}

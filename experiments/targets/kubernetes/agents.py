@@ -15,11 +15,12 @@ from infra.commands import quoted
 from infra.errors import PrerequisiteMissing, Refusal
 from infra.kubernetes import agent as pods
 from infra.kubernetes import ownership
-from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.admission import copy
 from infra.kubernetes.finalizer import Finalizer, restored
 from infra.kubernetes.names import NODE_LEVEL, Names, label
 from infra.kubernetes.ownership import Owner
+from infra.kubernetes.pinned import Pin, connect
 
 # Timeout of a restore Job; seconds.
 RESTORE_S = 120.0
@@ -117,11 +118,11 @@ def read(answer: Answer, name: str, where: str) -> dict[str, Any]:
     return calls.read(name, answer.status, answer.out, answer.err, f"{where}: ")
 
 
-def agent_shell(kubeconfig: str, context: str, names: Names, node: str) -> PodShell:
+def agent_shell(kubeconfig: str, pin: Pin, names: Names, node: str) -> PodShell:
     """The running agent pod of a node. Raises `PrerequisiteMissing` where there is none."""
     from kubernetes.client import CoreV1Api
 
-    api = connect(kubeconfig, context)
+    api = connect(kubeconfig, pin)
     selector = ",".join(
         f"{key}={value}"
         for key, value in {**names.labels("agent"), "steerlab/node": label(node)}.items()
@@ -140,7 +141,7 @@ def agent_shell(kubeconfig: str, context: str, names: Names, node: str) -> PodSh
             f"node {node}: its agent does not run in {names.steering}: ./steerlab up -s STACK"
         )
     return PodShell(
-        lambda: connect(kubeconfig, context),
+        lambda: connect(kubeconfig, pin),
         names.steering,
         running[0].metadata.name,
         pods.CONTAINER,
@@ -164,7 +165,7 @@ def restore(guard: Finalizer) -> dict[str, Any]:
     names = Names(guard.stack)
     words = ("restore", "--owner", names.owner(guard.node))
     if guard.id:
-        api = connect(guard.kubeconfig, guard.context)
+        api = connect(guard.kubeconfig, guard)
         if other := ownership.foreign(api, names, guard.id):
             return _not_restored(guard, f"namespace {other.name} belongs to another stack")
     if not guard.ssh:
@@ -202,7 +203,7 @@ def _state_of(guard: Finalizer) -> str | None:
     """The status of the node's condition Ready; None where the cluster has no such node."""
     from kubernetes.client import CoreV1Api
 
-    api = connect(guard.kubeconfig, guard.context)
+    api = connect(guard.kubeconfig, guard)
     with explained(f"looking for node {guard.node}"):
         # with the right to list, which finding the nodes needs too
         listed = CoreV1Api(api).list_node(
@@ -218,7 +219,7 @@ def _by_agent(guard: Finalizer, words: Sequence[str]) -> dict[str, Any] | None:
     """None where the agent does not run or fails."""
     with suppress(Refusal):
         names = Names(guard.stack)
-        return verb(agent_shell(guard.kubeconfig, guard.context, names, guard.node), *words)
+        return verb(agent_shell(guard.kubeconfig, guard, names, guard.node), *words)
     return None
 
 
@@ -226,7 +227,7 @@ def _by_job(guard: Finalizer, words: Sequence[str]) -> dict[str, Any]:
     from kubernetes.client import BatchV1Api, CoreV1Api, V1DeleteOptions
 
     names = Names(guard.stack)
-    api = connect(guard.kubeconfig, guard.context)
+    api = connect(guard.kubeconfig, guard)
     core, batch = CoreV1Api(api), BatchV1Api(api)
     spec = pods.job_spec(names, restored(guard), guard.image, words, guard.pods)
     labels = {ownership.ID: guard.id} if guard.id else {}

@@ -33,9 +33,10 @@ from experiments.targets.roundtrips import SAME, Clock, Probe
 from experiments.validity import Cause, Reason
 from infra import traffic
 from infra.errors import Refusal
-from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.measurement import ClusterMeasurement, NodeOf
 from infra.kubernetes.names import Names
+from infra.kubernetes.pinned import connect
 from infra.kubernetes.plan import NodePods, by_node, node_plan
 from infra.traffic.contract import GRACE_S, PORT, Kind
 
@@ -64,7 +65,7 @@ class KubernetesBackend:
         self._what = what
         self._traffic = traffic.of(what.traffic)
         self._names = Names(what.stack)
-        self._connect = partial(connect, what.kubeconfig, what.context)
+        self._connect = partial(connect, what.kubeconfig, what)
         self._devices: set[str] = set()
 
     # --- nodes ---
@@ -73,7 +74,7 @@ class KubernetesBackend:
         """The agent of a node, to which the connection stays open."""
         what = self._what
         return sessions.of_node(
-            what.kubeconfig, what.context, what.stack, node.name, node.address, what.ssh, use
+            what.kubeconfig, what.bare(), what.stack, node.name, node.address, what.ssh, use
         )
 
     def _measured(self) -> list[NodeOf]:

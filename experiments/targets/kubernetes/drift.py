@@ -13,15 +13,15 @@ from experiments.targets.kubernetes.shell import Shell, SshShell
 from infra import untrusted
 from infra.errors import Refusal
 from infra.kubernetes import ownership
-from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.names import Names, label
+from infra.kubernetes.pinned import Pin, connect
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 PROVIDER = "pulumi:providers:kubernetes"
-CLAIM = "command:local:Command::claim"
 KINDS = ("Namespace", "ServiceAccount", "Service", "Deployment", "Job")
 
 Resource = Mapping[str, Any]
@@ -42,12 +42,14 @@ def drifted(resources: Sequence[Resource]) -> list[Drift]:
     return compare(resources, standing(api, namespaces(resources)), steering_drift)
 
 
-def cluster(resources: Iterable[Resource]) -> ApiClient | None:
+def cluster(resources: Sequence[Resource]) -> ApiClient | None:
     """A client of the cluster of a checkpoint; None where it has no cluster."""
     for one in resources:
         if one["type"] == PROVIDER:
             inputs = one.get("inputs", {})
-            return connect(inputs.get("kubeconfig") or "", inputs.get("context") or "")
+            pin = ownership.of_checkpoint(resources) or Pin()
+            named = pin.model_copy(update={"context": inputs.get("context") or pin.context})
+            return connect(inputs.get("kubeconfig") or "", named)
     return None
 
 
@@ -112,13 +114,6 @@ def uids(resources: Iterable[Resource]) -> dict[str, str]:
     return found
 
 
-def claimed(resources: Iterable[Resource]) -> str:
-    """The id of a checkpoint's stack; empty for one of the first version."""
-    outputs = (one.get("outputs", {}) for one in resources if one["urn"].endswith(CLAIM))
-    owner = next((ownership.recorded(str(one.get("stdout") or "")) for one in outputs), None)
-    return owner.id if owner else ""
-
-
 def guards(resources: Iterable[Resource]) -> list[Finalizer]:
     """The steered nodes of a checkpoint."""
     found = []
@@ -160,7 +155,7 @@ def steering_drift(guard: Finalizer) -> list[str]:
         shell: Shell = (
             SshShell(guard.address, guard.ssh)
             if guard.ssh
-            else agents.agent_shell(guard.kubeconfig, guard.context, names, guard.node)
+            else agents.agent_shell(guard.kubeconfig, guard, names, guard.node)
         )
         words = ("verify", "--owner", names.owner(guard.node), "--saved")
         drift = agents.verb(shell, *words)["drift"]

@@ -21,6 +21,7 @@ from infra.errors import PrerequisiteMissing
 from infra.kubernetes import agent as pods
 from infra.kubernetes.access import CALL_S
 from infra.kubernetes.names import Names
+from infra.kubernetes.pinned import Pin
 from infra.settings import Ssh
 
 # Seconds in which an agent must be ready for an episode: it may have to wait for another one.
@@ -159,7 +160,7 @@ def _compact(document: Mapping[str, Any]) -> str:
 @cache
 def of_node(
     kubeconfig: str,
-    context: str,
+    pin: Pin,
     stack: str,
     node: str,
     address: str,
@@ -172,6 +173,6 @@ def of_node(
     def find() -> Shell:
         if ssh:
             return SshShell(address, ssh)
-        return agents.agent_shell(kubeconfig, context, Names(stack), node)
+        return agents.agent_shell(kubeconfig, pin, Names(stack), node)
 
     return NodeAgent(find)

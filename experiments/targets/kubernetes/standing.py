@@ -11,16 +11,18 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from experiments.engines import StackRef
+from experiments.engines import stacks as recorded
 from experiments.targets.kubernetes import agents, drift
 from infra import checkpoint, untrusted
 from infra.errors import PrerequisiteMissing, Refusal
 from infra.kubernetes import nodes, ownership
-from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.admission import options_of
 from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.names import PROJECT, Names
 from infra.kubernetes.ownership import Holder, Namespace, Owner
-from infra.settings import Kubernetes
+from infra.kubernetes.pinned import look, refuse_other
+from infra.settings import Kubernetes, StackSettings
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -39,7 +41,8 @@ def refuse_replaced(stack: StackRef) -> list[Namespace]:
     api, uids = drift.cluster(resources), drift.uids(resources)
     if api is None:
         return []
-    known = drift.claimed(resources)
+    owner = ownership.of_checkpoint(resources)
+    known = owner.id if owner else ""
     there = [found for name in uids if (found := ownership.find(api, name))]
     for found in there:
         if found.uid != uids[found.name] and not (known and found.id == known):
@@ -49,6 +52,13 @@ def refuse_replaced(stack: StackRef) -> list[Namespace]:
                 f"remove the state: rm -- {quote(str(stack.checkpoint))}*"
             )
     return [found for found in there if found.made and not found.id]
+
+
+def refuse_elsewhere(state: StackSettings) -> None:
+    """Raise `PrerequisiteMissing` where the settings have another cluster by now than the stack's."""
+    of = state.kubernetes
+    if owner := ownership.of_checkpoint(recorded.recorded(state.stack)):
+        refuse_other(look(of.kubeconfig, of.context)[1], owner)
 
 
 def adopt(stack: StackRef, found: Sequence[Namespace]) -> None:
@@ -109,8 +119,8 @@ def take_away(stands: Stack, of: Kubernetes) -> dict[str, Any]:
     Raises `Refusal` before anything is deleted where a node could not be restored; it can be called
     again.
     """
-    api = connect(of.kubeconfig, of.context)
-    guards = steered(api, stands, of)
+    api, pin = look(of.kubeconfig, of.context)
+    guards = [guard.model_copy(update=dict(pin)) for guard in steered(api, stands, of)]
     with ThreadPoolExecutor(8) as pool:
         restored = list(pool.map(agents.restore, guards))
     for namespace in stands.namespaces:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
+from analysis import files
 from experiments.engines import StackRef, stacks
 from experiments.host import lock
 from experiments.targets.contract import AnyMeasurement, Backend, Drift, Findings
@@ -14,11 +16,14 @@ from infra.commands import how_ended
 from infra.errors import PrerequisiteMissing
 from infra.kubernetes import admission
 from infra.kubernetes import measurement as measurements
-from infra.kubernetes.access import connect
 from infra.kubernetes.measurement import ClusterMeasurement
 from infra.kubernetes.nodes import Nodes, of_state
+from infra.kubernetes.pinned import connect, kept, look
 from infra.settings import StackSettings
 from infra.traffic import DEFAULT
+
+# The cluster of a sweep, in its results directory.
+CLUSTER = "cluster.json"
 
 
 def made(resources: Iterable[dict[str, Any]]) -> bool:
@@ -32,11 +37,13 @@ def require(kind: str = DEFAULT, *, removal: bool = False) -> None:
 
 
 def require_for(state: StackSettings) -> None:
+    from experiments.targets.kubernetes import standing
     from experiments.targets.kubernetes.shell import SshShell, run
 
     of = state.kubernetes
+    standing.refuse_elsewhere(state)
     if secrets := of.pods.image_pull_secrets:
-        admission.require(connect(of.kubeconfig, of.context), secrets)
+        admission.require(look(of.kubeconfig, of.context)[0], secrets)
     for node in of_state(state).steered(state.steer_nodes == "both"):
         answer = run(SshShell(node.address, of.ssh), ("true",)) if of.node_access == "ssh" else None
         if answer and answer.status != 0:
@@ -59,6 +66,18 @@ def refuse_replaced(stack: StackRef) -> None:
     from experiments.targets.kubernetes import standing
 
     standing.refuse_replaced(stack)
+
+
+def pinned(state: StackSettings, directory: Path) -> dict[str, str]:
+    """The cluster is that of the kubeconfig when the experiment started, whatever is current later."""
+    of, path = state.kubernetes, directory / CLUSTER
+    if pin := kept(path):
+        pin = pin.model_copy(update={"context": of.context or pin.context})
+        connect(of.kubeconfig, pin)
+    else:
+        pin = look(of.kubeconfig, of.context)[1]
+        files.write(path, f"{pin.model_dump_json(indent=1)}\n".encode())
+    return {"kubernetes.context": pin.context} if pin.context and not of.context else {}
 
 
 def cpus(state: StackSettings) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from experiments.engines import StackRef
@@ -43,6 +44,11 @@ def refuse_foreign(stack: StackRef) -> None:
 
 def refuse_replaced(stack: StackRef) -> None:
     del stack  # its commands delete nothing of another lab
+
+
+def pinned(state: StackSettings, directory: Path) -> dict[str, str]:
+    del state, directory  # this machine
+    return {}
 
 
 def cpus(state: StackSettings) -> int:
