@@ -1,4 +1,4 @@
-"""The Pulumi CLI as an engine, driven by the Automation API with a local file backend."""
+"""The Pulumi CLI as an engine, driven by the Automation API, with a local file backend or the team's."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from experiments.engines import (
     StackLocked,
     StackRef,
     Step,
+    backend,
     locks,
     outputs_of,
     refusals_told,
@@ -132,7 +133,19 @@ class PulumiCli:
         return outputs_of(self.resources(stack))
 
     def resources(self, stack: StackRef) -> list[dict[str, Any]]:
-        return checkpoint.resources(stack.checkpoint)
+        if not (url := backend.shared(stack)):
+            return checkpoint.resources(stack.checkpoint)
+        given = environment(stack.home, url)
+        try:
+            workspace = automation.LocalWorkspace(
+                work_dir=str(stack.root), env_vars=given, pulumi_command=Program(given)
+            )
+            document = workspace.export_stack(stack.name).deployment
+        except errors.StackNotFoundError:
+            return []
+        except errors.CommandError as error:
+            raise EngineError(_last_words(str(error))) from None
+        return list((document or {}).get("resources") or [])
 
     def _run(
         self,
@@ -150,7 +163,7 @@ class PulumiCli:
             # not the user's file: the CLI would write a salt into it
             config.write_text(yaml.safe_dump({"config": stack.config}))
             try:
-                given = environment(stack.home)
+                given = environment(stack.home, backend.shared(stack))
                 program = Program(given)
                 selected = automation.create_or_select_stack(
                     stack.name,
@@ -182,20 +195,22 @@ class PulumiCli:
         return Outcome(tuple(seen.changes), seen.same, outputs(stack))
 
 
-def environment(home: Path) -> dict[str, str]:
+def environment(home: Path, shared: str = "") -> dict[str, str]:
     """Variables for the CLI: the place of the state, and the project's empty passphrase.
 
-    The caller's passphrase would be needed for every later command. The CLI panics where its user has
+    The caller's passphrase would be needed for every later command; it is that of a shared backend. The CLI panics where its user has
     no name or no home directory, such as an arbitrary uid of a container.
     """
     given = {} if os.environ.get("USER") else {"USER": trust.user(os.geteuid())}
     at_home = os.environ.get("HOME", "")
     if not os.environ.get("PULUMI_HOME") and not os.access(at_home, os.W_OK):
         given["PULUMI_HOME"] = str(home / ".pulumi/cli")
+    passphrase = {"PULUMI_CONFIG_PASSPHRASE": "", "PULUMI_CONFIG_PASSPHRASE_FILE": ""}
+    if shared and any(os.environ.get(name) for name in passphrase):
+        passphrase = {}
     return given | {
-        "PULUMI_BACKEND_URL": f"file://{quote_url(str(home))}",
-        "PULUMI_CONFIG_PASSPHRASE": "",
-        "PULUMI_CONFIG_PASSPHRASE_FILE": "",
+        "PULUMI_BACKEND_URL": shared or f"file://{quote_url(str(home))}",
+        **passphrase,
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PYTHONDONTWRITEBYTECODE": "1",  # no caches of root in a user's checkout
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.files import write as atomically
-from experiments.engines import StackRef
+from experiments.engines import StackRef, backend
 from infra import checkpoint, config, configurations, keys, yaml_files
 from infra.config import PROJECT
 from infra.errors import InvalidInput
@@ -52,7 +52,7 @@ def ref(directory: Path, name: str, values: Mapping[str, str]) -> StackRef:
 
 def recorded(name: str) -> list[dict[str, Any]]:
     """The resources of the stack's last checkpoint, whichever engine wrote it."""
-    return checkpoint.resources(checkpoint.path_of(ROOT, PROJECT, name))
+    return backend.resources(named(name))
 
 
 def save(name: str, changes: Mapping[str, str]) -> None:
@@ -103,7 +103,7 @@ def require(name: str, *, up: bool = False) -> None:
     states = checkpoint.path_of(ROOT, PROJECT, name).parent
     up_once = {path.name.partition(".json")[0] for path in states.glob("*.json*")}
     files = {path.name[len("Pulumi.") : -len(".yaml")] for path in ROOT.glob("Pulumi.*.yaml")}
-    if name not in up_once | (set() if up else files):
+    if name not in up_once | (set() if up else files) and not recorded(name):
         known = ", ".join(sorted(up_once if up else up_once | files)) or "none"
         raise InvalidInput(
             f"stack: {name} {'has never been up' if up else 'is not known'} (known: {known})"

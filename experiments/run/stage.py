@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +69,7 @@ class Stage:
         """Destroy the stack at the end, also after an interrupt."""
         reserve = self.directory / RESERVE
         with reserve.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+            file.write(bytes(_RESERVE_BYTES))
         before = ""
         try:
             yield

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab_project import TABLE, Project
+from lab_project import TABLE, Project, copy
 
 pytestmark = pytest.mark.cli
 
@@ -60,6 +60,25 @@ def test_a_state_from_nothing_to_nothing(pulumi: Pulumi) -> None:
     assert "+-1 replaced" in words
     assert "25 unchanged" in words
     assert "- 39 deleted" in pulumi("destroy", "--yes")
+
+
+def test_a_team_shares_its_backend(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "team").mkdir()
+    monkeypatch.setenv("PULUMI_BACKEND_URL", (tmp_path / "team").as_uri())
+    own = Project(project.folder, "pulumi", project.started)
+    own.up(STACK, "runs=0")
+    assert own.up(STACK).json["changes"] == []
+    assert not (project.folder / ".pulumi/stacks").exists()
+    colleague = Project(copy(tmp_path / "colleague"), "pulumi")
+    words = ("outputs", "-s", STACK, "--json", "--engine")
+    assert colleague.run(*words, "pulumi").json["configuration"] == "rfs-plus"
+    # nothing is kept beside it
+    said = own.run("up", "-s", STACK, "--engine", "embedded", code=3).err
+    assert "PULUMI_BACKEND_URL" in said
+    own.destroy(STACK)
+    assert "has never been up" in colleague.run(*words, "pulumi", code=2).err
 
 
 def test_bad_configuration_is_refused_in_the_same_words(project: Project, pulumi: Pulumi) -> None:

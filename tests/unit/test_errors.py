@@ -16,7 +16,8 @@ from pulumi import automation
 from pulumi.automation import errors as automation_errors
 from steer_tree import Tree, on_tree, plan, rule
 
-from experiments.engines import EngineError, StackRef, locks, pulumi_cli, trust
+from experiments.engines import EngineError, StackRef, backend, locks, pulumi_cli, trust
+from experiments.engines.embedded import Embedded
 from infra import errors
 
 LEAVE = 'echo {0} >> "$STEERLAB_REFUSALS"; exit {0}'
@@ -208,3 +209,32 @@ def test_the_cli_gets_the_project_s_passphrase_and_a_quoted_url(
     assert given["PULUMI_CONFIG_PASSPHRASE"] == ""
     assert given["PULUMI_CONFIG_PASSPHRASE_FILE"] == ""
     assert given["PULUMI_BACKEND_URL"] == "file:///home/me/100%25%20a%3Fb%23c"
+    # a team's backend has the team's
+    team = pulumi_cli.environment(Path("/home/me"), "s3://team")
+    assert team["PULUMI_BACKEND_URL"] == "s3://team"
+    assert "PULUMI_CONFIG_PASSPHRASE" not in team
+    monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE")
+    monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE_FILE")
+    team = pulumi_cli.environment(Path("/home/me"), "s3://team")
+    assert team["PULUMI_CONFIG_PASSPHRASE"] == ""
+
+
+def test_stacks_of_the_project_are_in_the_team_s_backend(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own, sweep = (
+        StackRef(tmp_path, tmp_path, "rfs-2"),
+        StackRef(tmp_path, tmp_path / "out", "rfs-2"),
+    )
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+    assert not backend.shared(own)
+    monkeypatch.setenv("PULUMI_BACKEND_URL", tmp_path.as_uri())
+    assert not backend.shared(own)
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://user:secret@team/states")
+    assert backend.shared(own)
+    assert not backend.shared(sweep)
+    for call in (Embedded().up, Embedded().destroy):
+        with pytest.raises(EngineError, match="s3://team/states") as refused:
+            call(own)
+        assert refused.value.exit_code == 3
+        assert "secret" not in str(refused.value)

@@ -15,6 +15,7 @@ from experiments.engines import (
     OnStep,
     Outcome,
     StackRef,
+    backend,
     locks,
     outputs_of,
     refusals_told,
@@ -38,6 +39,7 @@ class Embedded:
     def up(
         self, stack: StackRef, *, replace: Sequence[str] = (), on_step: OnStep = silent
     ) -> Outcome:
+        backend.refuse_shared(stack)
         with locks.hold(stack):
             return self._converge(stack, replace, on_step, preview=False)
 
@@ -47,6 +49,7 @@ class Embedded:
         return self._converge(stack, replace, on_step, preview=True)
 
     def destroy(self, stack: StackRef, *, on_step: OnStep = silent) -> Outcome:
+        backend.refuse_shared(stack)
         if state.load(stack) == state.Checkpoint():
             return Outcome((), 0, {})
         with locks.hold(stack):
