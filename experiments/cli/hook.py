@@ -52,7 +52,7 @@ def _claim(said: Any) -> dict[str, Any]:
     """Claim a stack's name on its cluster; the owner is the output of the stack's claim."""
     from infra.kubernetes import ownership
 
-    api, names, holder, known, pin = _claimant(said)
+    api, names, holder, known, pin = _claimant(said, again=True)
     return ownership.claim(api, names, holder, known, pin).model_dump()
 
 
@@ -74,10 +74,11 @@ def _check(said: Any) -> dict[str, Any]:
     return {}
 
 
-def _claimant(said: Any) -> tuple[ApiClient, Names, Holder, str, Pin]:
+def _claimant(said: Any, *, again: bool = False) -> tuple[ApiClient, Names, Holder, str, Pin]:
     """A stack that claims its name: its names and holder, the id that it has, and its cluster.
 
-    Raises `PrerequisiteMissing` where that is not the cluster on which it was created.
+    That is the recorded one or, to claim it `again`, the kubeconfig's now. Raises `PrerequisiteMissing`
+    where it is not the cluster on which the stack was created.
     """
     from pydantic import ValidationError
 
@@ -92,7 +93,9 @@ def _claimant(said: Any) -> tuple[ApiClient, Names, Holder, str, Pin]:
     # the place of the state, which both engines set, and the last output, as in pulumi-command
     holder = ownership.holder(os.environ.get("PULUMI_BACKEND_URL") or "file://.")
     owner = ownership.recorded(os.environ.get("PULUMI_COMMAND_STDOUT", ""))
-    api, pin = look(claim.kubeconfig, claim.context)
+    api, pin = look(
+        claim.kubeconfig, claim.context or (owner.context if owner and not again else "")
+    )
     refuse_other(pin, owner or claim)
     return api, Names(claim.stack), holder, owner.id if owner else claim.id, pin
 
