@@ -227,6 +227,10 @@ class Kubernetes(_Model):
     """Path of the kubeconfig; empty: $KUBECONFIG or ~/.kube/config"""
     context: str = ""
     """Context of the kubeconfig; empty: its current context"""
+    namespace: Annotated[
+        str, like(r"|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "must be a namespace's name, or empty")
+    ] = Field(default="", exclude_if=lambda name: not name)
+    """An existing namespace for all objects of the stack, which keeps it; empty: namespaces of the stack's own"""
     server_selector: Selector = "iperf=server"
     """Labels of the server nodes, which are steered and measured"""
     client_selector: Selector = "iperf=client"

@@ -93,11 +93,18 @@ def _claimant(said: Any, *, again: bool = False) -> tuple[ApiClient, Names, Hold
     # the place of the state, which both engines set, and the last output, as in pulumi-command
     holder = ownership.holder(os.environ.get("PULUMI_BACKEND_URL") or "file://.")
     owner = ownership.recorded(os.environ.get("PULUMI_COMMAND_STDOUT", ""))
-    api, pin = look(
+    if owner and owner.namespace != claim.namespace:
+        raise InvalidInput(
+            f"kubernetes.namespace: stack {claim.stack} is in {owner.namespace or 'its own namespaces'}: "
+            "destroy it before another one is set"
+        )
+    api, now = look(
         claim.kubeconfig, claim.context or (owner.context if owner and not again else "")
     )
-    refuse_other(pin, owner or claim)
-    return api, Names(claim.stack), holder, owner.id if owner else claim.id, pin
+    refuse_other(now, owner or claim)
+    pin = now.model_copy(update={"namespace": claim.namespace})
+    names = Names(claim.stack, claim.namespace)
+    return api, names, holder, owner.id if owner else claim.id, pin
 
 
 def _secrets(said: Any) -> dict[str, Any]:

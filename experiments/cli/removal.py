@@ -57,7 +57,7 @@ def of_cluster(stack: str, changes: Mapping[str, str], *, force: bool, json: boo
     of = config.cluster(changes)
     api, pin = look(of.kubeconfig, of.context)
     of = of.model_copy(update={"context": pin.context})  # also if another one gets current
-    found = standing.stacks(api)
+    found = standing.stacks(api, of.namespace)
     if stack not in found:
         known = "; ".join(map(str, found.values())) or "none"
         what = f"there is no stack {stack} on this cluster" if stack else "add --stack STACK"

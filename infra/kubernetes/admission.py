@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from infra.errors import PrerequisiteMissing
 from infra.kubernetes.access import CALL_S, explained
 from infra.settings import PodOptions
 
@@ -74,11 +75,16 @@ class PullSecrets(BaseModel):
     secrets: tuple[str, ...]
 
 
-def require(api: ApiClient, secrets: tuple[str, ...]) -> None:
-    """Raise `PrerequisiteMissing` where one of the Secrets cannot be read."""
+def require(api: ApiClient, secrets: tuple[str, ...], namespace: str) -> None:
+    """Raise `PrerequisiteMissing` where one of the Secrets cannot be read, or is not in the existing `namespace`."""
     from kubernetes.client import CoreV1Api
 
     for place, name in map(split, secrets):
+        if namespace and place != namespace:
+            raise PrerequisiteMissing(
+                f"kubernetes.pods.imagePullSecrets: {place}/{name} is not in kubernetes.namespace, "
+                f"{namespace}, to which nothing is copied: create it there"
+            )
         with explained(f"kubernetes.pods.imagePullSecrets: reading {place}/{name}"):
             CoreV1Api(api).read_namespaced_secret(name, place, _request_timeout=CALL_S)
 

@@ -56,7 +56,7 @@ def pod_template(
         },
         "spec": {
             "nodeSelector": {HOSTNAME: node.hostname},
-            "serviceAccountName": ACCOUNT,
+            "serviceAccountName": names.own(ACCOUNT),
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "hostPID": True,

@@ -36,10 +36,10 @@ class Cluster(pulumi.ComponentResource):
 
     def __init__(self, state: StackSettings, nodes: Nodes) -> None:
         super().__init__(made_by.COMPONENT, "cluster", {"engine": made_by.running()})
-        names = Names(state.stack)
         of = state.kubernetes
+        names = Names(state.stack, of.namespace)
         self._claim = ownership.Claim(
-            stack=state.stack, kubeconfig=of.kubeconfig, context=of.context
+            stack=state.stack, kubeconfig=of.kubeconfig, context=of.context, namespace=of.namespace
         )
         self._owner = self._claimed(state, names)
         provider = kubernetes.Provider(
@@ -57,7 +57,7 @@ class Cluster(pulumi.ComponentResource):
                 names,
                 index,
                 (nodes.server_of(index), nodes.client_of(index)),
-                namespace=namespace,
+                stands_on=namespace,
                 id_=self._owner["id"],
                 options=options,
                 parent=self,
@@ -141,32 +141,38 @@ class Cluster(pulumi.ComponentResource):
         name: str,
         level: str,
         options: pulumi.ResourceOptions,
-    ) -> pulumi.Resource:
-        """A namespace, with the Secrets of its pods' images."""
+    ) -> list[pulumi.Resource]:
+        """A namespace of the stack's own, with the Secrets of its pods' images; none in an existing one."""
+        if names.namespace:
+            return []
         owner = {key: self._owner[key] for key in ("id", "user", "folder")}
         namespace = Namespace(
             name,
             metadata=ownership.metadata(names, name, level, owner),
             opts=pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(parent=self)),
         )
-        done: pulumi.Resource = namespace
         of = state.kubernetes
-        if of.pods.image_pull_secrets:
-            wanted = admission.PullSecrets(
-                kubeconfig=of.kubeconfig,
-                context=of.context,
-                namespace=name,
-                secrets=of.pods.image_pull_secrets,
-            )
-            done = local.Command(
-                f"secrets-{name}",
-                create=COPY,
-                stdin=wanted.model_dump_json(),
-                triggers=[namespace.metadata["uid"]],
-                logging=local.Logging.NONE,
-                opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace]),
-            )
-        return done
+        if not of.pods.image_pull_secrets:
+            return [namespace]
+        wanted = admission.PullSecrets(
+            kubeconfig=of.kubeconfig,
+            context=of.context,
+            namespace=name,
+            secrets=of.pods.image_pull_secrets,
+        )
+        copied = local.Command(
+            f"secrets-{name}",
+            create=COPY,
+            stdin=self._owner.apply(
+                lambda owner: wanted.model_copy(
+                    update={"context": of.context or owner.get("context", "")}
+                ).model_dump_json()
+            ),
+            triggers=[namespace.metadata["uid"]],
+            logging=local.Logging.NONE,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace]),
+        )
+        return [copied]
 
     def _agent_room(
         self, state: StackSettings, names: Names, options: pulumi.ResourceOptions
@@ -178,16 +184,16 @@ class Cluster(pulumi.ComponentResource):
         account = ServiceAccount(
             agent.ACCOUNT,
             metadata={
-                "name": agent.ACCOUNT,
+                "name": names.own(agent.ACCOUNT),
                 "namespace": names.steering,
                 "labels": {ownership.ID: self._owner["id"]},
             },
             automount_service_account_token=False,
             opts=pulumi.ResourceOptions.merge(
-                options, pulumi.ResourceOptions(parent=self, depends_on=[namespace])
+                options, pulumi.ResourceOptions(parent=self, depends_on=namespace)
             ),
         )
-        return [namespace, account]
+        return [*namespace, account]
 
 
 def told(ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -212,7 +218,10 @@ def owned(state: StackSettings, names: Names, stdout: str) -> dict[str, str]:
     assert owner  # noqa: S101
     api, now = look(state.kubernetes.kubeconfig, state.kubernetes.context)
     refuse_other(now, owner)
-    ownership.check(api, names, owner.id)
+    if names.namespace and not pulumi.runtime.is_dry_run():
+        ownership.claim(api, names, owner, owner.id)  # its Lease may have been deleted
+    else:
+        ownership.check(api, names, owner.id)
     return owner.model_dump()
 
 
@@ -236,7 +245,9 @@ def running(
     end = time.monotonic() + timeout
     while True:
         with explained(f"listing the pods of {names.pods}"):
-            listed = CoreV1Api(api).list_namespaced_pod(names.pods, _request_timeout=CALL_S)
+            listed = CoreV1Api(api).list_namespaced_pod(
+                names.pods, label_selector=names.selector, _request_timeout=CALL_S
+            )
         found = plan.by_node(listed.items)
         if (
             sum(len(one.uids) for one in found.values()) >= 2 * len(state.pairs)

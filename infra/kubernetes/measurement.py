@@ -63,7 +63,8 @@ class ClusterMeasurement(Pin):
 
 def of(state: StackSettings, nodes: Nodes) -> ClusterMeasurement:
     """The measurement of a state on the nodes that it uses (pure)."""
-    names, of = Names(state.stack), state.kubernetes
+    of = state.kubernetes
+    names = Names(state.stack, of.namespace)
     chosen = nodes.steered(state.steer_nodes == "both")
     steered, tables = {node.name for node in chosen}, owners_of_table(chosen)
 
@@ -98,6 +99,7 @@ def of(state: StackSettings, nodes: Nodes) -> ClusterMeasurement:
         context=of.context or nodes.cluster.context,
         server=nodes.cluster.server,
         cluster=nodes.cluster.cluster,
+        namespace=of.namespace,
         pods=names.pods,
         steering=names.steering,
         ssh=of.ssh if of.node_access == "ssh" else None,

@@ -56,19 +56,30 @@ def admits(level: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Names:
-    """Names and labels of a stack's objects."""
+    """Names and labels of a stack's objects; `namespace` is an existing one for all of them."""
 
     stack: str
+    namespace: str = ""
 
     @property
     def pods(self) -> str:
         """The namespace of the measured pods."""
-        return f"steerlab-{label(self.stack)}"
+        return self.namespace or f"steerlab-{label(self.stack)}"
 
     @property
     def steering(self) -> str:
         """The namespace of the agents and Jobs."""
-        return f"{self.pods}-steering"
+        return self.namespace or f"{self.pods}-steering"
+
+    def own(self, name: str) -> str:
+        """The name of an object, which is not that of another's in a shared namespace."""
+        return f"steerlab-{name}" if self.namespace else name
+
+    @property
+    def selector(self) -> str:
+        """The labels of all pods and Services of the stack."""
+        labels = self.labels("")
+        return ",".join(f"{key}={value}" for key, value in labels.items() if value)
 
     def labels(self, role: str, index: int | None = None) -> dict[str, str]:
         """The labels of an object, which select exactly its pods."""

@@ -2,7 +2,7 @@
 
 A namespace is created by one caller only, so it is the claim on a stack's name: its labels and
 annotations have the owner, and all other objects of the stack have its id. No other namespace is
-changed or deleted.
+changed or deleted. In an existing namespace a Lease is the claim instead, on the whole namespace.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 # A label of all objects of a stack, and annotations of its namespaces.
 ID = "steerlab/id"
 STACK, USER, FOLDER = "steerlab/stack", "steerlab/user", "steerlab/folder"
+# The claim on an existing namespace.
+LEASE = "steerlab"
 # Of the output of a claim, which has a few short texts.
 MOST_BYTES = 1 << 16
 _CLAIM = "command:local:Command::claim"
@@ -67,7 +69,8 @@ class Claim(Pin):
 class Namespace:
     """A namespace of the cluster and its owner, whose fields are empty where they are not known.
 
-    Those of the first version have no id. `made` is whether this project created it.
+    Those of the first version have no id. `made` is whether this project created it. Where it has a
+    Lease (`leased`), all but its name is of the Lease.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Namespace:
     holder: Holder
     since: str
     ending: bool
+    leased: bool = False
 
 
 def holder(backend: str) -> Holder:
@@ -127,13 +131,13 @@ def of_checkpoint(resources: Iterable[Mapping[str, Any]]) -> Owner | None:
 
 
 def namespace_of(live: Any) -> Namespace:
-    """From the client's model of a namespace (pure)."""
+    """From the client's model of a namespace, or of the Lease in one (pure)."""
     labels: Mapping[str, str] = live.metadata.labels or {}
     said: Mapping[str, str] = live.metadata.annotations or {}
     made = PROJECT.items() <= labels.items()
     since = live.metadata.creation_timestamp
     return Namespace(
-        name=live.metadata.name,
+        name=live.metadata.namespace or live.metadata.name,
         uid=live.metadata.uid,
         made=made,
         id=labels.get(ID, "") if made else "",
@@ -141,15 +145,21 @@ def namespace_of(live: Any) -> Namespace:
         holder=Holder(user=said.get(USER, ""), folder=said.get(FOLDER, "")),
         since=f"{since:%Y-%m-%d %H:%M} UTC" if since else "",
         ending=live.metadata.deletion_timestamp is not None,
+        leased=bool(live.metadata.namespace),
     )
 
 
-def find(api: ApiClient, name: str) -> Namespace | None:
-    """The namespace of that name; None where there is none."""
-    from kubernetes.client import ApiException, CoreV1Api
+def find(api: ApiClient, name: str, *, leased: bool = False) -> Namespace | None:
+    """The namespace of that name, or the Lease in it; None where there is none."""
+    from kubernetes.client import ApiException, CoordinationV1Api, CoreV1Api
 
-    with explained(f"reading the namespace {name}"):
+    with explained(f"reading the {'Lease' if leased else 'namespace'} {name}"):
         try:
+            if leased:
+                lease = CoordinationV1Api(api).read_namespaced_lease(
+                    LEASE, name, _request_timeout=CALL_S
+                )
+                return namespace_of(lease)
             return namespace_of(CoreV1Api(api).read_namespace(name, _request_timeout=CALL_S))
         except ApiException as error:
             if error.status != 404:
@@ -160,6 +170,13 @@ def find(api: ApiClient, name: str) -> Namespace | None:
 def taken(found: Namespace, stack: str) -> PrerequisiteMissing:
     """The error for a namespace that does not belong to this stack (pure)."""
     other = "use another stack name"
+    if found.leased:
+        remove = command("destroy", "--cluster", "-s", found.stack)
+        return PrerequisiteMissing(
+            f"namespace {found.name} has stack {found.stack} of {found.holder}, since {found.since}, and "
+            f"a namespace has one: destroy that stack there (from any machine: {remove} "
+            f"-c kubernetes.namespace={found.name}), or use another namespace"
+        )
     if not found.made:
         return PrerequisiteMissing(
             f"namespace {found.name} was not created by steerlab, and is not changed: {other}"
@@ -185,18 +202,28 @@ def claim(
     `known` is the id of an earlier claim. Without one, a namespace with the same holder is that of
     a claim that was interrupted. Raises `PrerequisiteMissing` where it belongs to another stack.
     """
-    from kubernetes.client import ApiException, CoreV1Api
+    from kubernetes.client import ApiException, CoordinationV1Api, CoreV1Api
 
     mine = Owner(**holder.model_dump(), **pin.model_dump(), id=known or secrets.token_hex(8))
-    body = {"metadata": metadata(names, names.pods, OVERLAY_LEVEL, mine.model_dump())}
-    with explained(f"creating the namespace {names.pods}"):
+    leased = bool(names.namespace)
+    with explained(f"creating the {'Lease in ' * leased}namespace {names.pods}"):
         try:
-            CoreV1Api(api).create_namespace(body, _request_timeout=CALL_S)
+            if leased:
+                lease = {
+                    "metadata": {"name": LEASE, **_of_owner(names, mine.model_dump())},
+                    "spec": {"holderIdentity": f"{holder}"},
+                }
+                CoordinationV1Api(api).create_namespaced_lease(
+                    names.namespace, lease, _request_timeout=CALL_S
+                )
+            else:
+                body = {"metadata": metadata(names, names.pods, OVERLAY_LEVEL, mine.model_dump())}
+                CoreV1Api(api).create_namespace(body, _request_timeout=CALL_S)
             return mine
         except ApiException as error:
             if error.status != 409:
                 raise
-    found = find(api, names.pods)
+    found = find(api, names.pods, leased=leased)
     if found is None or found.ending:
         raise PrerequisiteMissing(
             f"namespace {names.pods} is being deleted: wait until it no longer exists"
@@ -231,25 +258,31 @@ def check(api: ApiClient, names: Names, id_: str) -> None:
 
 def foreign(api: ApiClient, names: Names, id_: str) -> Namespace | None:
     """The first namespace with a name of this stack that has not this id."""
-    there = (find(api, name) for name in (names.pods, names.steering))
+    leased = bool(names.namespace)
+    there = (find(api, name, leased=leased) for name in {names.pods: 0, names.steering: 0})
     return next((found for found in there if found and found.id != id_), None)
 
 
 def release(api: ApiClient, names: Names, holder: Holder, known: str) -> None:
     """Delete the claimed namespace of a stack that was not set up further; that of others is not touched."""
-    found = find(api, names.pods)
+    found = find(api, names.pods, leased=bool(names.namespace))
     if found and claims(found, names, holder, known):
         delete(api, found)
 
 
 def delete(api: ApiClient, found: Namespace) -> None:
-    """Delete a namespace with all that is in it, but not another one of the same name."""
-    from kubernetes.client import ApiException, CoreV1Api
+    """Delete a namespace with all that is in it, or its Lease alone; not another one of the same name."""
+    from kubernetes.client import ApiException, CoordinationV1Api, CoreV1Api
 
     body = {"preconditions": {"uid": found.uid}}
-    with explained(f"deleting the namespace {found.name}"):
+    with explained(f"deleting the {'Lease in ' * found.leased}namespace {found.name}"):
         try:
-            CoreV1Api(api).delete_namespace(found.name, body=body, _request_timeout=CALL_S)
+            if found.leased:
+                CoordinationV1Api(api).delete_namespaced_lease(
+                    LEASE, found.name, body=body, _request_timeout=CALL_S
+                )
+            else:
+                CoreV1Api(api).delete_namespace(found.name, body=body, _request_timeout=CALL_S)
         except ApiException as error:
             if error.status not in (404, 409):  # gone, or being deleted
                 raise

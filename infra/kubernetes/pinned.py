@@ -24,7 +24,8 @@ class Pin(BaseModel):
     """A cluster: the kubeconfig's context, the URL of its server, and the uid of namespace kube-system.
 
     A field is empty where it is not known: all but the context in a stack of an earlier version, the
-    context in a pod, the uid without the right to read the namespace.
+    context in a pod, the uid without the right to read the namespace. `namespace` is an existing one
+    that has the whole stack.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +33,7 @@ class Pin(BaseModel):
     context: str = ""
     server: str = Field(default="", exclude_if=lambda text: not text)
     cluster: str = Field(default="", exclude_if=lambda text: not text)
+    namespace: str = Field(default="", exclude_if=lambda text: not text)
 
     def bare(self) -> Pin:
         """The cluster alone, without what a subclass adds."""

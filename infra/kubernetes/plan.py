@@ -63,7 +63,9 @@ def by_node(pods: Iterable[Any]) -> dict[str, NodePods]:
     running = [
         pod
         for pod in pods
-        if pod.status.phase == "Running" and pod.metadata.deletion_timestamp is None
+        if pod.status.phase == "Running"
+        and pod.metadata.deletion_timestamp is None
+        and _seat(pod)[1] not in ("agent", "job")
     ]
     nodes = dict.fromkeys(pod.spec.node_name for pod in running)
     return {node: on_node(node, running) for node in nodes}

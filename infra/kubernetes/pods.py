@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pulumi
@@ -113,7 +114,7 @@ class PodPair(pulumi.ComponentResource):
         index: int,
         nodes: tuple[Node, Node],
         *,
-        namespace: pulumi.Resource,
+        stands_on: Sequence[pulumi.Resource],
         id_: pulumi.Input[str],
         options: pulumi.ResourceOptions,
         parent: pulumi.Resource,
@@ -126,12 +127,12 @@ class PodPair(pulumi.ComponentResource):
         )
         server_node, client_node = nodes
         own = pulumi.ResourceOptions.merge(
-            options, pulumi.ResourceOptions(parent=self, depends_on=[namespace])
+            options, pulumi.ResourceOptions(parent=self, depends_on=list(stands_on))
         )
 
         def metadata(name: str, role: str) -> dict[str, Any]:
             labels = {**names.labels(role, index), ownership.ID: id_}
-            return {"name": name, "namespace": names.pods, "labels": labels}
+            return {"name": names.own(name), "namespace": names.pods, "labels": labels}
 
         def deployed(role: str, spec: dict[str, Any]) -> Deployment:
             name = f"iperf-{role}-{index}"

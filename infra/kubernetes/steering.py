@@ -119,7 +119,11 @@ def declare(
     image = state.images.steering
     watch = Deployment(
         f"agent-{name}",
-        metadata={"name": f"agent-{name}", "namespace": names.steering, "labels": labels},
+        metadata={
+            "name": names.own(f"agent-{name}"),
+            "namespace": names.steering,
+            "labels": labels,
+        },
         spec=agent.watch_spec(names, node, image, state.kubernetes.pods),
         opts=own(*stands_on),
     )
@@ -132,7 +136,7 @@ def declare(
     job: pulumi.CustomResource = Job(
         f"steer-{name}",
         metadata={
-            "name": f"steer-{name}",
+            "name": names.own(f"steer-{name}"),
             "namespace": names.steering,
             "labels": labels,
             "annotations": says,

@@ -171,6 +171,13 @@ ELSEWHERE = {
     "kubectl auth can-i --list --as=system:serviceaccount:NAMESPACE:ACCOUNT": (
         "cluster/test_manifests.py"
     ),
+    './steerlab doctor --target kubernetes -c kubernetes.images="$IMAGES" -c kubernetes.namespace=team': (
+        "cluster/test_operator.py"
+    ),
+    './steerlab up -s rfs-plus-4 -c target=kubernetes -c kubernetes.images="$IMAGES"'
+    " -c kubernetes.namespace=team": "cluster/test_operator.py",
+    "./steerlab destroy --cluster -s STACK -c kubernetes.namespace=team": "cluster/test_operator.py",
+    "kubectl config use-context": "cluster/test_operator.py",
     "../../.venv/bin/python -m rig up": "cluster/test_down.py",
     "../../.venv/bin/python -m rig down": "cluster/test_down.py",
     "./steerlab nodes apply rfs-plus --persist": "lab/test_persist.py",

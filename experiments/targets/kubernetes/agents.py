@@ -162,7 +162,7 @@ def restore(guard: Finalizer) -> dict[str, Any]:
 
     A node that needs no restore is a warning in the answer.
     """
-    names = Names(guard.stack)
+    names = Names(guard.stack, guard.namespace)
     words = ("restore", "--owner", names.owner(guard.node))
     if guard.id:
         api = connect(guard.kubeconfig, guard)
@@ -218,7 +218,7 @@ def _state_of(guard: Finalizer) -> str | None:
 def _by_agent(guard: Finalizer, words: Sequence[str]) -> dict[str, Any] | None:
     """None where the agent does not run or fails."""
     with suppress(Refusal):
-        names = Names(guard.stack)
+        names = Names(guard.stack, guard.namespace)
         return verb(agent_shell(guard.kubeconfig, guard, names, guard.node), *words)
     return None
 
@@ -226,21 +226,22 @@ def _by_agent(guard: Finalizer, words: Sequence[str]) -> dict[str, Any] | None:
 def _by_job(guard: Finalizer, words: Sequence[str]) -> dict[str, Any]:
     from kubernetes.client import BatchV1Api, CoreV1Api, V1DeleteOptions
 
-    names = Names(guard.stack)
+    names = Names(guard.stack, guard.namespace)
     api = connect(guard.kubeconfig, guard)
     core, batch = CoreV1Api(api), BatchV1Api(api)
     spec = pods.job_spec(names, restored(guard), guard.image, words, guard.pods)
     labels = {ownership.ID: guard.id} if guard.id else {}
     job = {
-        "metadata": {"generateName": f"restore-{label(guard.node)}-", "labels": labels},
+        "metadata": {"generateName": names.own(f"restore-{label(guard.node)}-"), "labels": labels},
         "spec": spec | {"ttlSecondsAfterFinished": 600},  # in case this process is killed
     }
     with explained(f"restoring node {guard.node}"):
         # the steering namespace may have been deleted
         owner = Owner(id=guard.id).model_dump()
         whole = ownership.metadata(names, names.steering, NODE_LEVEL, owner)
-        created = _created(core.create_namespace, {"metadata": whole})
-        account = {"metadata": {"name": pods.ACCOUNT}, "automountServiceAccountToken": False}
+        created = not names.namespace and _created(core.create_namespace, {"metadata": whole})
+        named = {"name": names.own(pods.ACCOUNT), "labels": labels}
+        account = {"metadata": named, "automountServiceAccountToken": False}
         _created(core.create_namespaced_service_account, names.steering, account)
         copy(api, names.steering, guard.pods.image_pull_secrets)
         made = batch.create_namespaced_job(names.steering, job, _request_timeout=CALL_S)

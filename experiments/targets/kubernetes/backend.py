@@ -64,7 +64,7 @@ class KubernetesBackend:
     def __init__(self, what: ClusterMeasurement) -> None:
         self._what = what
         self._traffic = traffic.of(what.traffic)
-        self._names = Names(what.stack)
+        self._names = Names(what.stack, what.namespace)
         self._connect = partial(connect, what.kubeconfig, what)
         self._devices: set[str] = set()
 
@@ -140,7 +140,7 @@ class KubernetesBackend:
 
         with explained(f"listing the pods of {self._names.pods}"):
             listed = CoreV1Api(self._connect()).list_namespaced_pod(
-                self._names.pods, _request_timeout=CALL_S
+                self._names.pods, label_selector=self._names.selector, _request_timeout=CALL_S
             )
         return list(listed.items)
 
@@ -173,7 +173,7 @@ class KubernetesBackend:
             return {index: pod.address for index, pod in servers.items()}
         with explained(f"listing the services of {self._names.pods}"):
             listed = CoreV1Api(self._connect()).list_namespaced_service(
-                self._names.pods, _request_timeout=CALL_S
+                self._names.pods, label_selector=self._names.selector, _request_timeout=CALL_S
             )
         return {
             pair: one.spec.cluster_ip

@@ -17,10 +17,18 @@ from typing import TYPE_CHECKING, Any
 from agent.archive import digest
 from agent.knobs import RX_QUEUE
 from agent.values import as_list
+from experiments.engines.choice import choose
 from experiments.host import machine
 from experiments.host.nodes import uppers
 from experiments.targets.kubernetes import agents
-from experiments.targets.kubernetes.probes import listed, namespace, probed, started, waiting
+from experiments.targets.kubernetes.probes import (
+    listed,
+    namespace,
+    probed,
+    removed,
+    started,
+    waiting,
+)
 from experiments.targets.kubernetes.shell import PodShell, Shell, SshShell, looked
 from experiments.targets.lab.doctor import hints, in_use
 from infra import untrusted
@@ -97,13 +105,17 @@ def examine(state: StackSettings) -> Findings:
     try:
         api = connect(state.kubernetes.kubeconfig, state.kubernetes.context)
         found.api = _version(api)
-        refused = denied(api, rights.needed(state.kubernetes.node_access))
+        wanted = rights.needed(
+            state.kubernetes.node_access,
+            state.kubernetes.namespace,
+            pulumi=choose().name == "pulumi",
+        )
+        refused = denied(api, wanted)
     except Refusal as refusal:
         found.lacks.append(str(refusal))
         return found
-    asked = len(rights.needed(state.kubernetes.node_access))
-    found.rights = f"{asked - len(refused)} of the {asked} required rights"
-    found.lacks += [f"the right to {right}, in all namespaces" for right in refused]
+    found.rights = f"{len(wanted) - len(refused)} of the {len(wanted)} required rights"
+    found.lacks += [f"the right to {right}, in {right.where}" for right in refused]
     try:
         nodes = find(api, state.kubernetes)
     except Refusal as refusal:
@@ -142,6 +154,7 @@ def denied(api: ApiClient, wanted: Sequence[rights.Right]) -> list[rights.Right]
             "group": right.group,
             "resource": resource,
             "subresource": subresource,
+            "namespace": right.namespace,
         }
         review = {"spec": {"resourceAttributes": asked}}
         answer = reviews.create_self_subject_access_review(review, _request_timeout=CALL_S)
@@ -159,23 +172,40 @@ def _probe(
     api: ApiClient, state: StackSettings, nodes: Nodes, found: Mapping[str, NodeFindings]
 ) -> None:
     """Start a pod of each image on the nodes of a stack, examine the nodes, and delete the pods."""
-    names = Names(f"doctor-{secrets.token_hex(3)}")  # an earlier one may still be in deletion
+    # an earlier one may still be in deletion
+    names = Names(f"doctor-{secrets.token_hex(3)}", state.kubernetes.namespace)
     steered = nodes.steered(state.steer_nodes == "both")
     tables = owners_of_table(steered)
     by_job = state.kubernetes.node_access == "job"
     with ExitStack() as stack:
-        stack.enter_context(namespace(api, names.pods, OVERLAY_LEVEL))
+        shared = bool(names.namespace)
+        stack.enter_context(
+            removed(api, names) if shared else namespace(api, names.pods, OVERLAY_LEVEL)
+        )
         images = {kind.image: index for index, kind in state.pairs.items()}
         wanted = [
-            waiting(names.pods, f"{image}-{i}", _measured(state, names, pair, node), node, image)
+            waiting(
+                names.pods,
+                names.own(f"{names.stack}-{image}-{i}"),
+                _measured(state, names, pair, node),
+                node,
+                image,
+                names.labels("probe"),
+            )
             for i, node in enumerate((*nodes.servers, *nodes.clients))
             for image, pair in images.items()
         ]
         if by_job:
-            stack.enter_context(namespace(api, names.steering, NODE_LEVEL))
+            if not shared:
+                stack.enter_context(namespace(api, names.steering, NODE_LEVEL))
             wanted += [
                 waiting(
-                    names.steering, f"agent-{i}", _agent(state, names, node), node, agent.CONTAINER
+                    names.steering,
+                    names.own(f"{names.stack}-agent-{i}"),
+                    _agent(state, names, node),
+                    node,
+                    agent.CONTAINER,
+                    names.labels("agent"),
                 )
                 for i, node in enumerate(steered)
             ]
@@ -190,12 +220,13 @@ def _probe(
         for i, node in enumerate(steered):
             shell: Shell = SshShell(node.address, state.kubernetes.ssh)
             if by_job:
-                if running.get(f"agent-{i}"):
+                name = names.own(f"{names.stack}-agent-{i}")
+                if running.get(name):
                     continue
                 shell = PodShell(
                     lambda: connect(state.kubernetes.kubeconfig, state.kubernetes.context),
                     names.steering,
-                    f"agent-{i}",
+                    name,
                     agent.CONTAINER,
                 )
             try:

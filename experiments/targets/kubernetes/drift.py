@@ -39,7 +39,9 @@ def drifted(resources: Sequence[Resource]) -> list[Drift]:
     api = cluster(resources)
     if api is None:
         return []  # nothing was made yet
-    return compare(resources, standing(api, namespaces(resources)), steering_drift)
+    owner = ownership.of_checkpoint(resources)
+    own = not (owner and owner.namespace)
+    return compare(resources, standing(api, namespaces(resources), own=own), steering_drift)
 
 
 def cluster(resources: Sequence[Resource]) -> ApiClient | None:
@@ -125,8 +127,8 @@ def guards(resources: Iterable[Resource]) -> list[Finalizer]:
     return found
 
 
-def standing(api: ApiClient, within: Iterable[str]) -> set[Object]:
-    """The existing objects in these namespaces."""
+def standing(api: ApiClient, within: Iterable[str], *, own: bool = True) -> set[Object]:
+    """The existing objects in these namespaces, and the cluster's namespaces where a stack has its `own`."""
     from kubernetes.client import AppsV1Api, BatchV1Api, CoreV1Api
 
     core, apps, batch = CoreV1Api(api), AppsV1Api(api), BatchV1Api(api)
@@ -138,7 +140,7 @@ def standing(api: ApiClient, within: Iterable[str]) -> set[Object]:
     }
     found: set[Object] = set()
     with explained("listing the stack's objects"):
-        for one in core.list_namespace(_request_timeout=CALL_S).items:
+        for one in core.list_namespace(_request_timeout=CALL_S).items if own else ():
             if one.status.phase == "Active":
                 found.add(("Namespace", "", one.metadata.name))
         for namespace in within:
@@ -150,7 +152,7 @@ def standing(api: ApiClient, within: Iterable[str]) -> set[Object]:
 
 def steering_drift(guard: Finalizer) -> list[str]:
     """Changes that the node's agent finds."""
-    names = Names(guard.stack)
+    names = Names(guard.stack, guard.namespace)
     try:
         shell: Shell = (
             SshShell(guard.address, guard.ssh)

@@ -31,14 +31,19 @@ class Probe:
     body: dict[str, Any]
 
 
-def waiting(space: str, name: str, spec: dict[str, Any], node: Node, container: str) -> Probe:
+def waiting(
+    space: str, name: str, spec: dict[str, Any], node: Node, container: str, labels: dict[str, str]
+) -> Probe:
     image = next(one["image"] for one in spec["containers"] if one["name"] == container)
     spec = {**spec, "activeDeadlineSeconds": 300, "terminationGracePeriodSeconds": 0}
-    return Probe(space, name, node, image, {"metadata": {"name": name}, "spec": spec})
+    return Probe(
+        space, name, node, image, {"metadata": {"name": name, "labels": labels}, "spec": spec}
+    )
 
 
 @contextmanager
 def namespace(api: ApiClient, name: str, level: str) -> Iterator[None]:
+    """A namespace of the probe pods' own."""
     from kubernetes.client import CoreV1Api
 
     core = CoreV1Api(api)
@@ -50,6 +55,21 @@ def namespace(api: ApiClient, name: str, level: str) -> Iterator[None]:
     finally:
         with explained(f"deleting the namespace {name}"):
             core.delete_namespace(name, _request_timeout=CALL_S)
+
+
+@contextmanager
+def removed(api: ApiClient, names: Names) -> Iterator[None]:
+    """Delete the probe pods in an existing namespace at the end."""
+    from kubernetes.client import CoreV1Api
+
+    try:
+        yield
+    finally:
+        for pod in listed(api, names):
+            with explained(f"deleting the pod {pod.metadata.name}"):
+                CoreV1Api(api).delete_namespaced_pod(
+                    pod.metadata.name, names.namespace, _request_timeout=CALL_S
+                )
 
 
 def started(api: ApiClient, wanted: Sequence[Probe]) -> dict[str, str]:
@@ -105,13 +125,20 @@ def listed(api: ApiClient, names: Names) -> list[Any]:
     from kubernetes.client import CoreV1Api
 
     with explained("listing the probe pods"):
-        found = CoreV1Api(api).list_namespaced_pod(names.pods, _request_timeout=CALL_S)
+        found = CoreV1Api(api).list_namespaced_pod(
+            names.pods, label_selector=names.selector, _request_timeout=CALL_S
+        )
     return list(found.items)
 
 
 def probed(listed: Sequence[Any], nodes: Nodes) -> dict[str, NodePods]:
     """The running probe pods of each node, and one of each node of the other side as its peer (pure)."""
-    running = [pod for pod in listed if pod.status.phase == "Running"]
+    running = [
+        pod
+        for pod in listed
+        if pod.status.phase == "Running"
+        and (pod.metadata.labels or {}).get("steerlab/role") != "agent"
+    ]
     sides = [{node.name for node in side} for side in (nodes.servers, nodes.clients)]
     found = {}
     for own, others in (sides, sides[::-1]):

@@ -173,6 +173,6 @@ def of_node(
     def find() -> Shell:
         if ssh:
             return SshShell(address, ssh)
-        return agents.agent_shell(kubeconfig, pin, Names(stack), node)
+        return agents.agent_shell(kubeconfig, pin, Names(stack, pin.namespace), node)
 
     return NodeAgent(find)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from experiments.engines import StackRef
+from experiments.engines import StackRef, backend
 from experiments.engines import stacks as recorded
 from experiments.targets.kubernetes import agents, drift
-from infra import checkpoint, untrusted
+from infra import untrusted
 from infra.errors import PrerequisiteMissing, Refusal
 from infra.kubernetes import nodes, ownership
 from infra.kubernetes.access import CALL_S, explained
@@ -37,15 +37,17 @@ def refuse_replaced(stack: StackRef) -> list[Namespace]:
 
     Returns the namespaces of a stack of the first version, which have no owner.
     """
-    resources = checkpoint.resources(stack.checkpoint)
+    resources = backend.resources(stack)
     api, uids = drift.cluster(resources), drift.uids(resources)
     if api is None:
         return []
     owner = ownership.of_checkpoint(resources)
     known = owner.id if owner else ""
-    there = [found for name in uids if (found := ownership.find(api, name))]
+    leased = bool(owner and owner.namespace)
+    rooms = [owner.namespace] if owner and leased else uids
+    there = [found for name in rooms if (found := ownership.find(api, name, leased=leased))]
     for found in there:
-        if found.uid != uids[found.name] and not (known and found.id == known):
+        if found.uid != uids.get(found.name) and not (known and found.id == known):
             raise Refusal(
                 f"stack {stack.name} does not exist any more, and namespace {found.name} is another "
                 f"one, of {found.holder if found.id else 'an unknown owner'}: nothing was changed; "
@@ -63,7 +65,7 @@ def refuse_elsewhere(state: StackSettings) -> None:
 
 def adopt(stack: StackRef, found: Sequence[Namespace]) -> None:
     """Record the owner of a stack of the first version, which its state proves, in its namespaces."""
-    api = drift.cluster(checkpoint.resources(stack.checkpoint)) if found else None
+    api = drift.cluster(backend.resources(stack)) if found else None
     owner = Owner(
         **ownership.holder(stack.home.resolve().as_uri()).model_dump(), id=secrets.token_hex(8)
     )
@@ -91,10 +93,13 @@ class Stack:
         return f"{self.name} of {first.holder}, since {first.since}" if first.id else self.name
 
 
-def stacks(api: ApiClient) -> dict[str, Stack]:
-    """The stacks of a cluster by name."""
+def stacks(api: ApiClient, namespace: str = "") -> dict[str, Stack]:
+    """The stacks of a cluster by name; with `namespace` the one that an existing namespace has."""
     from kubernetes.client import CoreV1Api
 
+    if namespace:
+        leased = ownership.find(api, namespace, leased=True)
+        return grouped([leased] if leased else [])
     selector = ",".join(f"{key}={value}" for key, value in PROJECT.items())
     with explained("listing the namespaces of steerlab"):
         listed = CoreV1Api(api).list_namespace(label_selector=selector, _request_timeout=CALL_S)
@@ -114,20 +119,25 @@ def grouped(found: Iterable[Namespace]) -> dict[str, Stack]:
 
 
 def take_away(stands: Stack, of: Kubernetes) -> dict[str, Any]:
-    """Restore the nodes of a stack, then delete its namespaces.
+    """Restore the nodes of a stack, then delete its namespaces, or its objects in an existing one.
 
     Raises `Refusal` before anything is deleted where a node could not be restored; it can be called
     again.
     """
     api, pin = look(of.kubeconfig, of.context)
+    pin = pin.model_copy(update={"namespace": of.namespace})
     guards = [guard.model_copy(update=dict(pin)) for guard in steered(api, stands, of)]
     with ThreadPoolExecutor(8) as pool:
         restored = list(pool.map(agents.restore, guards))
     for namespace in stands.namespaces:
+        if namespace.leased:
+            _empty(api, Names(stands.name, namespace.name), namespace.id)
         ownership.delete(api, namespace)
     end = time.monotonic() + DELETED_S
     for namespace in stands.namespaces:
-        while (now := ownership.find(api, namespace.name)) and now.uid == namespace.uid:
+        while (
+            now := ownership.find(api, namespace.name, leased=namespace.leased)
+        ) and now.uid == namespace.uid:
             if time.monotonic() > end:
                 raise Refusal(
                     f"namespace {namespace.name} is not deleted after {DELETED_S:.0f} s: "
@@ -143,6 +153,34 @@ def take_away(stands: Stack, of: Kubernetes) -> dict[str, Any]:
     }
 
 
+def _empty(api: ApiClient, names: Names, id_: str) -> None:
+    """Delete the objects of a stack, by its id, in an existing namespace, and wait for its pods to end."""
+    from kubernetes.client import AppsV1Api, BatchV1Api, CoreV1Api, V1DeleteOptions
+
+    core, apps, batch = CoreV1Api(api), AppsV1Api(api), BatchV1Api(api)
+    place, options = names.namespace, V1DeleteOptions(propagation_policy="Background")
+    with explained(f"deleting the objects of stack {names.stack} in namespace {place}"):
+        for listed, delete in (
+            (apps.list_namespaced_deployment, apps.delete_namespaced_deployment),
+            (batch.list_namespaced_job, batch.delete_namespaced_job),
+            (core.list_namespaced_service, core.delete_namespaced_service),
+            (core.list_namespaced_service_account, core.delete_namespaced_service_account),
+        ):
+            found = listed(place, label_selector=f"{ownership.ID}={id_}", _request_timeout=CALL_S)
+            for one in found.items:
+                delete(one.metadata.name, place, body=options, _request_timeout=CALL_S)
+        end = time.monotonic() + DELETED_S
+        while core.list_namespaced_pod(
+            place, label_selector=names.selector, _request_timeout=CALL_S
+        ).items:
+            if time.monotonic() > end:
+                raise Refusal(
+                    f"pods of stack {names.stack} are not deleted after {DELETED_S:.0f} s: "
+                    f"kubectl get pods -n {place}"
+                )
+            time.sleep(0.5)
+
+
 def steered(api: ApiClient, stands: Stack, of: Kubernetes) -> list[Finalizer]:
     """The steered nodes of a stack: those of its agents, or without agents (SSH) those of its pods.
 
@@ -153,9 +191,14 @@ def steered(api: ApiClient, stands: Stack, of: Kubernetes) -> list[Finalizer]:
     deployed = []
     with explained(f"listing the Deployments of stack {stands.name}"):
         for one in stands.namespaces:
-            listed = AppsV1Api(api).list_namespaced_deployment(one.name, _request_timeout=CALL_S)
+            labels = f"{ownership.ID}={one.id}" if one.leased else ""
+            listed = AppsV1Api(api).list_namespaced_deployment(
+                one.name, label_selector=labels, _request_timeout=CALL_S
+            )
             deployed += listed.items
-    agents_there = [one for one in deployed if one.metadata.name.startswith("agent-")]
+    agents_there = [
+        one for one in deployed if one.spec.template.metadata.labels.get("steerlab/role") == "agent"
+    ]
     if agents_there or not deployed:
         return [guard_of(one, stands, of) for one in agents_there]
     if of.node_access != "ssh":

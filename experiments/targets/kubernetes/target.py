@@ -43,7 +43,7 @@ def require_for(state: StackSettings) -> None:
     of = state.kubernetes
     standing.refuse_elsewhere(state)
     if secrets := of.pods.image_pull_secrets:
-        admission.require(look(of.kubeconfig, of.context)[0], secrets)
+        admission.require(look(of.kubeconfig, of.context)[0], secrets, of.namespace)
     for node in of_state(state).steered(state.steer_nodes == "both"):
         answer = run(SshShell(node.address, of.ssh), ("true",)) if of.node_access == "ssh" else None
         if answer and answer.status != 0:
