@@ -219,7 +219,8 @@ def owned(state: StackSettings, names: Names, stdout: str) -> dict[str, str]:
     api, now = look(state.kubernetes.kubeconfig, state.kubernetes.context)
     refuse_other(now, owner)
     if names.namespace and not pulumi.runtime.is_dry_run():
-        ownership.claim(api, names, owner, owner.id)  # its Lease may have been deleted
+        holder = ownership.Holder(user=owner.user, folder=owner.folder)
+        ownership.claim(api, names, holder, owner.id)  # its Lease may have been deleted
     else:
         ownership.check(api, names, owner.id)
     return owner.model_dump()

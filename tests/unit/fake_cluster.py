@@ -17,7 +17,7 @@ CORE = "/api/v1"
 KINDS = {
     "namespaces": "Namespace", "nodes": "Node", "pods": "Pod", "services": "Service",
     "endpoints": "Endpoints", "serviceaccounts": "ServiceAccount", "deployments": "Deployment",
-    "jobs": "Job", "secrets": "Secret",
+    "jobs": "Job", "secrets": "Secret", "leases": "Lease",
 }  # fmt: skip
 RESTORED = {"owner": "x/n", "restored": 3, "failed": [], "left": [], "warnings": []}
 
@@ -158,11 +158,13 @@ class FakeCluster:
         above, _, name = path.rpartition("/")
         room = f"/namespaces/{name}/" if above == f"{CORE}/namespaces" else "none"
         pod = f"{CORE}{above[above.find('/namespaces/') :].rpartition('/')[0]}/pods/{name}-pod"
+        gone = (path, pod, path.replace("/services/", "/endpoints/"))
+        deleted = self.objects[path]
         self.objects = {
-            key: one
-            for key, one in self.objects.items()
-            if key not in (path, pod) and room not in key
+            key: one for key, one in self.objects.items() if key not in gone and room not in key
         }
+        if above.endswith(("/services", "/serviceaccounts")):
+            return deleted
         return {"kind": "Status", "apiVersion": "v1", "status": "Success"}
 
     # --- controllers ---
