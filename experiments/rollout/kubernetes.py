@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from experiments.targets.kubernetes.shell import PodShell, run
 from infra import untrusted
 from infra.errors import PrerequisiteMissing, Refusal
 from infra.kubernetes import nodes
-from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.access import CALL_S, connect, current_context, explained
 from infra.kubernetes.agent import CONTAINER
 from infra.kubernetes.names import PROJECT
 from infra.kubernetes.nodes import Node
@@ -66,7 +66,10 @@ class KubernetesFleet:
     """A fleet whose agents run; `opened` makes one."""
 
     def __init__(self, where: Where, wanted: Wanted | None, log: AuditLog, who: str) -> None:
-        self._where, self._wanted, self._log, self._who = where, wanted, log, who
+        # the same cluster to the end, also if another context gets current
+        named = where.context or current_context(where.kubeconfig)
+        self._where, self._wanted = replace(where, context=named), wanted
+        self._log, self._who = log, who
         self.nodes: dict[str, Node] = {}
         self.pods: dict[str, str] = {}
         self.staying: set[str] = set()  # nodes whose agent is needed later
