@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from experiments.engines import EngineError, StackRef
-from infra import checkpoint
 from infra.kubernetes.ownership import place
 
 
@@ -18,18 +16,6 @@ def shared(stack: StackRef) -> str:
     url = os.environ.get("PULUMI_BACKEND_URL", "")
     own = stack.home != stack.root or not url or place(url) == str(stack.home.resolve())
     return "" if own else url
-
-
-def resources(stack: StackRef) -> list[dict[str, Any]]:
-    """The resources of the last checkpoint in Pulumi's form; empty where there is none.
-
-    Raises `Refusal` where it cannot be read.
-    """
-    if not shared(stack):
-        return checkpoint.resources(stack.checkpoint)
-    from experiments.engines.choice import choose
-
-    return choose("pulumi").resources(stack)
 
 
 def refuse_shared(stack: StackRef) -> None:

@@ -52,7 +52,19 @@ def ref(directory: Path, name: str, values: Mapping[str, str]) -> StackRef:
 
 def recorded(name: str) -> list[dict[str, Any]]:
     """The resources of the stack's last checkpoint, whichever engine wrote it."""
-    return backend.resources(named(name))
+    return resources(named(name))
+
+
+def resources(stack: StackRef) -> list[dict[str, Any]]:
+    """The resources of the last checkpoint in Pulumi's form; empty where there is none.
+
+    Raises `Refusal` where it cannot be read.
+    """
+    if not backend.shared(stack):
+        return checkpoint.resources(stack.checkpoint)
+    from experiments.engines.choice import choose
+
+    return choose("pulumi").resources(stack)
 
 
 def save(name: str, changes: Mapping[str, str]) -> None:

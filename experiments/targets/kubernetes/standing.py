@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from experiments.engines import StackRef, backend
+from experiments.engines import StackRef
 from experiments.engines import stacks as recorded
 from experiments.targets.kubernetes import agents, drift
 from infra import untrusted
@@ -37,7 +37,7 @@ def refuse_replaced(stack: StackRef) -> list[Namespace]:
 
     Returns the namespaces of a stack of the first version, which have no owner.
     """
-    resources = backend.resources(stack)
+    resources = recorded.resources(stack)
     api, uids = drift.cluster(resources), drift.uids(resources)
     if api is None:
         return []
@@ -65,7 +65,7 @@ def refuse_elsewhere(state: StackSettings) -> None:
 
 def adopt(stack: StackRef, found: Sequence[Namespace]) -> None:
     """Record the owner of a stack of the first version, which its state proves, in its namespaces."""
-    api = drift.cluster(backend.resources(stack)) if found else None
+    api = drift.cluster(recorded.resources(stack)) if found else None
     owner = Owner(
         **ownership.holder(stack.home.resolve().as_uri()).model_dump(), id=secrets.token_hex(8)
     )
