@@ -17,6 +17,7 @@ from agent.procstat import look
 from agent.starting import Driver
 
 LOOK = "look"  # files and counters of the machine, as `procstat` reads them
+SPOKEN_TO = (LOOK, "switchback")  # read lines from stdin while they run
 
 Call = Callable[[Sequence[str]], int]
 
@@ -44,13 +45,15 @@ def requested(line: bytes) -> list[str]:
 
 
 def _called(call: Call, words: Sequence[str]) -> tuple[int, str]:
-    """Exit status and messages of a call in a process that has this stdin and stdout; -N if signal N killed it."""
+    """Exit status (-N if signal N killed it) and messages of a call in a process of its own."""
     messages = os.memfd_create("messages")
     child = os.fork()
     if child == 0:
         status = 1
         try:
             os.dup2(messages, 2)
+            if words[0] not in SPOKEN_TO:
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             if words[0] == LOOK:
                 look(json.loads(words[1]))
             status = 0 if words[0] == LOOK else call(words)

@@ -121,6 +121,8 @@ def test_calls_of_an_agent_share_a_connection(node: OwnAgent, tmp_path: Path) ->
         assert agent.look({"files": [name[1:]]})["files"] == {name: "text\n"}
     with pytest.raises(InvalidInput, match="this machine: plan"):
         agent.verb("verify", plan={"version": 0})
+    with pytest.raises(InvalidInput, match="plan: missing"):
+        agent.verb("apply")
     with pytest.raises(PrerequisiteMissing, match="reading files"):
         agent.look({})
     with pytest.raises(InvalidInput, match="switchback"), agent.episode({}):
