@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FILE, OLD = "audit.jsonl", "audit.jsonl.1"
 MOST_BYTES = 1 << 22  # then the log starts again, and the one before it is kept
 MOST_LINES = 5000  # of an answer
+LONGEST = 1 << 16  # of a line
 
 
 class Audit:
@@ -71,8 +72,9 @@ class Audit:
                 OSError, SteerError
             ):  # a log that cannot be read must not prevent a restore
                 text = self._home.read(path)
-            for line in reversed((text or b"").split(b"\n")):
+            # an empty line is before each line; what is left of the split is none
+            for line in reversed((text or b"").rsplit(b"\n", 2 * MOST_LINES)):
                 with suppress(ValueError):
-                    found = read_json(line.decode()) if line else None
+                    found = read_json(line.decode()) if 0 < len(line) < LONGEST else None
                     if isinstance(found, dict) and type(found.get("n")) is int:
                         yield found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from benchmarks.rollout import PLAN, WELL, Killed, Simulated
 from experiments.rollout import gate, run, states, words
+from experiments.rollout.audit import AuditLog
 from experiments.rollout.contract import Change, Phase, Reading, Status
 from experiments.rollout.run import Survey
 from infra.errors import InvalidInput, PrerequisiteMissing, Refusal
@@ -162,3 +165,19 @@ def test_nodes_that_are_alike_share_the_rows_of_a_plan() -> None:
     document = words.document(found, states.begin(names(2), 1), "id", "rps")
     assert document["changes"]["n03"][0]["then"] == "3"
     assert document["untouched"] == ["n01"]
+
+
+def test_the_local_log_continues_after_the_last_line_of_each_node(tmp_path: Path) -> None:
+    path = tmp_path / "new/audit.jsonl"
+    log = AuditLog(path)
+    assert log.last("n1") == 0
+    log.add("n1", [{"n": 1, "node": "n1", "step": "try"}, {"n": 2, "node": "n1", "knob": "gro"}])
+    log.add("n2", [{"n": 7, "node": "n2", "step": "keep"}])
+    with path.open("a") as file:
+        file.write('{"n": 9, "no')  # a full disk
+    again = AuditLog(path)
+    assert (again.last("n1"), again.last("n2"), again.last("n3")) == (2, 7, 0)
+    again.add("n1", [])
+    assert [json.loads(line)["n"] for line in path.read_text().splitlines()[:3]] == [1, 2, 7]
+    with pytest.raises(PrerequisiteMissing, match="audit log of node n1"):
+        again.add("n1", ["no line"])
