@@ -83,6 +83,8 @@ def _deployment(
                     "name": kind.image,
                     "image": getattr(state.images, kind.image),
                     "imagePullPolicy": "IfNotPresent",
+                    # copies the error of a server that does not start to the pod's status
+                    "terminationMessagePolicy": "FallbackToLogsOnError",
                     **container,
                     "resources": {"requests": REQUESTS, **limits},
                     "securityContext": {

@@ -11,7 +11,7 @@ _WATCHED = {
     ("services", ""): ("watch",),
     ("endpoints", ""): ("list", "watch"),
     ("pods", ""): ("watch",),
-    ("events", ""): ("list", "watch"),
+    ("events", ""): ("watch",),
     ("persistentvolumeclaims", ""): ("list", "watch"),
     ("deployments", "apps"): ("watch",),
     ("replicasets", "apps"): ("list", "watch"),
@@ -47,6 +47,7 @@ def needed(node_access: str, namespace: str = "", *, pulumi: bool = False) -> li
             ("deployments", "apps"): _OWN,
             ("endpoints", ""): ("get",),
             ("pods", ""): ("list",),
+            ("events", ""): ("list",),
             ("pods/exec", ""): ("get", "create"),  # get for websockets, since Kubernetes 1.31
         },
     ]

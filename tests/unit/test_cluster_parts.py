@@ -25,9 +25,9 @@ from experiments.host.calls import AgentFailed
 from experiments.host.machine import described
 from experiments.targets.kubernetes import agents, drift, shell
 from experiments.targets.kubernetes.counters import read_edges
-from experiments.targets.kubernetes.doctor import NodeFindings, concluded
+from experiments.targets.kubernetes.doctor import NodeFindings, _limited, concluded
 from experiments.targets.kubernetes.pods import moved, running, topology
-from experiments.targets.kubernetes.probes import probed, why_not_running
+from experiments.targets.kubernetes.probes import pairs
 from experiments.targets.kubernetes.shell import LOOK, Answer, PodSession, SshShell
 from experiments.validity import Cause
 from infra import config
@@ -35,7 +35,6 @@ from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes import access, measurement
 from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.nodes import Node, Nodes
-from infra.kubernetes.plan import NodePods
 from infra.settings import Ssh
 
 NODES = Nodes(
@@ -530,20 +529,30 @@ def test_pods_without_a_device_on_the_node() -> None:
     assert not any("no device on the node" in fact for fact in examined().facts)
 
 
-def test_a_probe_pod_of_each_node_of_the_other_side_is_a_peer() -> None:
-    def pod(node: str, number: int, phase: str = "Running") -> Model:
-        return Model(
-            metadata=Model(name=f"iperf3-{number}", uid=f"uid-{number}"),
-            spec=Model(node_name=node),
-            status=Model(phase=phase, pod_ip=f"10.0.0.{number}", host_ip=f"192.0.2.{number}"),
-        )
-
+def test_doctor_has_a_pair_of_each_image_on_each_node() -> None:
     nodes = Nodes(NODES.servers, (*NODES.clients, replace(NODES.clients[0], name="c2")))
-    found = probed([pod("s1", 1), pod("c1", 2), pod("c2", 3, "Pending")], nodes)
-    assert found["s1"] == NodePods({"iperf3-1": "uid-1"}, {"10.0.0.2": "192.0.2.2"})
-    assert found["c1"] == NodePods({"iperf3-2": "uid-2"}, {"10.0.0.1": "192.0.2.1"})
-    alone = Nodes(NODES.servers, NODES.servers)
-    assert probed([pod("s1", 1)], alone)["s1"].peers == {}
+    found = pairs(STATE, nodes)
+    assert [(one.server.name, one.client.name) for one in found] == [("s1", "c1"), ("s1", "c2")]
+    images = json.dumps({**json.loads(IMAGES), "rr": "registry.example/rr:1"})
+    mixed = config.state(
+        "rfs-plus-2", {"target": "kubernetes", "images": images, "traffic": "mixed"}, online=(0, 1)
+    )
+    kinds_of = [(one.index, one.kind.image, one.client.name) for one in pairs(mixed, nodes)]
+    assert sorted(kinds_of, key=lambda one: one[0]) == [
+        (1, "iperf3", "c1"), (2, "iperf3", "c2"), (3, "rr", "c1"), (4, "rr", "c2"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted", "differs"),
+    [(None, "", False), ("100m", "", True), ("0.2", "200m", False), ("100m", "200m", True)],
+)
+def test_a_cpu_limit_that_a_stack_does_not_set_is_said(
+    limit: str | None, wanted: str, differs: bool
+) -> None:
+    resources = Model(limits={"cpu": limit} if limit else None)
+    of = Model(spec=Model(containers=[Model(name="iperf3", resources=resources)]))
+    assert bool(_limited(of, wanted)) is differs
 
 
 def test_a_node_whose_kernel_cpus_and_devices_are_special() -> None:
@@ -564,38 +573,6 @@ def test_what_a_node_lacks() -> None:
     values = {"kind": "value", "message": "rps_cpus is 0, not 3"}
     found = examined(sock_flow_entries=None, drift=[missing, values])
     assert found.lacks == ["no overlay device matches auto"]
-
-
-@pytest.mark.parametrize(
-    ("status", "said"),
-    [
-        (Model(phase="Running"), ""),
-        (
-            Model(
-                phase="Pending",
-                conditions=[],
-                container_statuses=[
-                    Model(state=Model(waiting=Model(reason="ErrImagePull", message=None)))
-                ],
-            ),
-            "ErrImagePull",
-        ),
-        (
-            Model(
-                phase="Pending",
-                container_statuses=None,
-                conditions=[Model(status="False", message="0/3 nodes are available")],
-            ),
-            "0/3 nodes are available",
-        ),
-        (
-            Model(phase="Failed", container_statuses=None, conditions=None),
-            "its pod is Failed",
-        ),
-    ],
-)
-def test_why_a_pod_does_not_run(status: Model, said: str) -> None:
-    assert why_not_running(Model(status=status)) == said
 
 
 # --- the embedded engine's objects ---

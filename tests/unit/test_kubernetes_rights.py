@@ -10,8 +10,6 @@ import yaml
 from infra.kubernetes.rights import Right, needed
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/kubernetes.md"
-# The doctor's own pods; a stack's are made by their Deployments.
-DOCTOR = {Right(verb, "pods") for verb in ("get", "create", "delete")}
 
 
 def printed() -> dict[tuple[str, str], set[Right]]:
@@ -32,14 +30,13 @@ def printed() -> dict[tuple[str, str], set[Right]]:
 def test_the_docs_roles_are_what_is_needed_and_no_more() -> None:
     roles = printed()
     whole, more = roles["ClusterRole", "steerlab"], roles["ClusterRole", "steerlab-pulumi"]
-    assert whole == set(needed("job")) | DOCTOR
+    assert whole == set(needed("job"))
     assert more == set(needed("job", pulumi=True)) - set(needed("job"))
     assert set(needed("ssh")) < set(needed("job"))
     assert set(needed("ssh", pulumi=True)) < set(needed("job", pulumi=True))
 
-    within = {one._replace(namespace="team") for one in DOCTOR}
     own = roles["Role", "steerlab"] | {Right("list", "nodes")}
-    assert own == set(needed("job", "team")) | within
+    assert own == set(needed("job", "team"))
     more = roles["Role", "steerlab-pulumi"]
     assert more == set(needed("job", "team", pulumi=True)) - set(needed("job", "team"))
     # the cluster is identified where it can be

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from experiments.engines.embedded.provider import OperationFailed, OperationInte
 from infra import untrusted
 from infra.commands import how_ended
 from infra.errors import Refusal, leave
+from infra.kubernetes import causes
 from infra.kubernetes.access import CALL_S, connect, words
 
 TYPE = "kubernetes:"
@@ -22,10 +23,6 @@ WAIT_S = 600.0
 AWAY_S = 30.0
 _TICK = 0.25
 _SKIP, _TIMEOUT = "pulumi.com/skipAwait", "pulumi.com/timeoutSeconds"
-# Reasons of a waiting container that are final, and those that another pull may end.
-_HOPELESS = {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"}
-_PULLING = {"ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff"}
-_PULL_S = 30.0
 # Endings of conditions that are True in case of a fault.
 _FAULTS = ("Failure", "Remaining", "Failed", "FailureTarget", "Suspended")
 
@@ -158,7 +155,7 @@ class Objects:
     def _stands(self, kind: Kind, namespace: str, name: str, inputs: Properties) -> Properties:
         said = inputs["metadata"].get("annotations") or {}
         last: Properties = {}
-        waiting: list[str] = []
+        waiting = ""
         since = time.monotonic()
 
         def ready() -> bool:
@@ -177,11 +174,15 @@ class Objects:
                 case "namespaces":
                     return bool(live["status"].get("phase") == "Active")
                 case "deployments":
-                    pods = self._refuse_stuck_pods(namespace, live, time.monotonic() - since)
-                    waiting = unscheduled(pods)
-                    return rolled_out(live)
+                    if not (done := rolled_out(live)):
+                        labels = live["spec"]["selector"]["matchLabels"]
+                        waiting = self._stuck(namespace, live, labels, time.monotonic() - since)
+                    return done
                 case "jobs":
-                    return self._job_done(namespace, live)
+                    if not (done := self._job_done(namespace, live)):
+                        labels = {"job-name": name}
+                        waiting = self._stuck(namespace, live, labels, time.monotonic() - since)
+                    return done
                 case "services":
                     return not live["spec"].get("selector") or self._has_endpoints(namespace, name)
             return True
@@ -189,7 +190,7 @@ class Objects:
         seconds = float(said.get(_TIMEOUT, 0)) or WAIT_S
 
         def late() -> str:
-            return f"{kind.plural}/{name} is not ready: {'; '.join([_state(last), *waiting])}"
+            return f"{kind.plural}/{name} is not ready: {waiting or _state(last)}"
 
         self._until(ready, seconds, late)
         last.get("metadata", {}).pop("managedFields", None)
@@ -216,24 +217,28 @@ class Objects:
                     return int(ended["exitCode"]), said[-2000:]
         return 0, ""
 
-    def _refuse_stuck_pods(
-        self, namespace: str, live: Properties, waited: float
-    ) -> list[Properties]:
-        """The pods of a Deployment that is not ready. Raises where a pod cannot become ready."""
-        labels = live["spec"]["selector"]["matchLabels"]
-        if rolled_out(live) or waited < 1:
+    def _stuck(self, namespace: str, live: Properties, labels: Properties, waited: float) -> str:
+        """Why the pods with these labels do not run yet. Raises where waiting does not help."""
+        if waited < 1:
+            return ""
+        pods = self._pods(namespace, ",".join(f"{key}={value}" for key, value in labels.items()))
+        # a Job whose pods are refused has no condition
+        found = causes.of(live, pods, [] if pods else self._events(namespace, live))
+        for cause in found:
+            if waited > cause.patience_s:
+                raise OperationFailed(cause.text)
+        return "; ".join(cause.text for cause in found)
+
+    def _events(self, namespace: str, live: Properties) -> list[Properties]:
+        """The warnings of an object; none without the right to list them."""
+        of = f"involvedObject.uid={live['metadata'].get('uid')},type=Warning"
+        try:
+            listed = self._call(
+                "GET", Kind(_CORE, "events"), namespace, "", query=[("fieldSelector", of)]
+            )
+        except OperationFailed:
             return []
-        pods = self._pods(namespace, ",".join(f"{k}={v}" for k, v in labels.items()))
-        for pod in pods:
-            for container in pod["status"].get("containerStatuses") or []:
-                waiting = container["state"].get("waiting") or {}
-                reason = waiting.get("reason", "")
-                if reason in _HOPELESS or (reason in _PULLING and waited > _PULL_S):
-                    name = pod["metadata"]["name"]
-                    ended = (container.get("lastState") or {}).get("terminated") or {}
-                    said = ended.get("message") or waiting.get("message", "")
-                    raise OperationFailed(f"pod {name}: {reason}: {said.strip()[-2000:]}")
-        return pods
+        return list((listed or {}).get("items", []))
 
     def _pods(self, namespace: str, selector: str) -> list[Properties]:
         query = [("labelSelector", selector)]
@@ -340,16 +345,6 @@ def _state(live: Mapping[str, Any]) -> str:
 def _is_fault(condition: str) -> bool:
     """Whether True means a fault for a condition, such as ReplicaFailure (pure)."""
     return condition.endswith(_FAULTS)
-
-
-def unscheduled(pods: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The unscheduled pods with their reasons (pure)."""
-    return [
-        f"pod {pod['metadata']['name']}: {c.get('message') or c.get('reason', '')}"
-        for pod in pods
-        for c in pod.get("status", {}).get("conditions") or []
-        if c.get("type") == "PodScheduled" and c.get("status") != "True"
-    ]
 
 
 def _foreseen(metadata: Any) -> Any:

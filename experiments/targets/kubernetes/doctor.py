@@ -1,7 +1,7 @@
 """Examines a cluster: properties, missing prerequisites and sources of error.
 
-Probe pods in two temporary namespaces show whether pods are admitted, images can be pulled and
-nodes can be entered. Steering is read, never written.
+The objects of a stack, created as `up` creates them in two temporary namespaces, show whether its pods are
+admitted and reach each other. Steering is read, never written.
 """
 
 from __future__ import annotations
@@ -18,27 +18,25 @@ from agent.archive import digest
 from agent.knobs import RX_QUEUE
 from agent.values import as_list
 from experiments.engines.choice import choose
+from experiments.engines.embedded.provider import OperationFailed
 from experiments.host import machine
 from experiments.host.nodes import uppers
 from experiments.targets.kubernetes import agents
-from experiments.targets.kubernetes.probes import (
-    listed,
-    namespace,
-    probed,
-    removed,
-    started,
-    waiting,
-)
+from experiments.targets.kubernetes.pods import running
+from experiments.targets.kubernetes.probes import Pair, Probe, Probes, listed, namespace, pairs
 from experiments.targets.kubernetes.shell import PodShell, Shell, SshShell, looked
 from experiments.targets.lab.doctor import hints, in_use
 from infra import untrusted
 from infra.errors import Refusal
-from infra.kubernetes import agent, pods, rights
-from infra.kubernetes.access import CALL_S, connect, explained
-from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names
+from infra.kubernetes import agent, rights
+from infra.kubernetes.access import CALL_S, explained
+from infra.kubernetes.admission import copy
+from infra.kubernetes.names import DOCTOR, NODE_LEVEL, OVERLAY_LEVEL, Names
 from infra.kubernetes.nodes import Node, Nodes, find, owners_of_table
-from infra.kubernetes.plan import NodePods, node_plan
-from infra.settings import StackSettings
+from infra.kubernetes.pinned import Pin, look
+from infra.kubernetes.plan import NodePods, by_node, node_plan
+from infra.settings import StackSettings, cpu_limit
+from infra.traffic.contract import PORT
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -103,7 +101,9 @@ def examine(state: StackSettings) -> Findings:
     """Examine the cluster of these settings; failed requests are among the missing prerequisites."""
     found = Findings()
     try:
-        api = connect(state.kubernetes.kubeconfig, state.kubernetes.context)
+        api, pin = look(state.kubernetes.kubeconfig, state.kubernetes.context)
+        of = state.kubernetes.model_copy(update={"context": pin.context})
+        state = state.model_copy(update={"kubernetes": of})
         found.api = _version(api)
         wanted = rights.needed(
             state.kubernetes.node_access,
@@ -171,85 +171,130 @@ def denied(api: ApiClient, wanted: Sequence[rights.Right]) -> list[rights.Right]
 def _probe(
     api: ApiClient, state: StackSettings, nodes: Nodes, found: Mapping[str, NodeFindings]
 ) -> None:
-    """Start a pod of each image on the nodes of a stack, examine the nodes, and delete the pods."""
+    """Create what a stack has on its nodes, send traffic, examine the nodes, and delete it again."""
     # an earlier one may still be in deletion
-    names = Names(f"doctor-{secrets.token_hex(3)}", state.kubernetes.namespace)
+    names = Names(f"{DOCTOR}{secrets.token_hex(3)}", state.kubernetes.namespace)
     steered = nodes.steered(state.steer_nodes == "both")
-    tables = owners_of_table(steered)
     by_job = state.kubernetes.node_access == "job"
     with ExitStack() as stack:
-        shared = bool(names.namespace)
-        stack.enter_context(
-            removed(api, names) if shared else namespace(api, names.pods, OVERLAY_LEVEL)
-        )
-        images = {kind.image: index for index, kind in state.pairs.items()}
-        wanted = [
-            waiting(
-                names.pods,
-                names.own(f"{names.stack}-{image}-{i}"),
-                _measured(state, names, pair, node),
-                node,
-                image,
-                names.labels("probe"),
-            )
-            for i, node in enumerate((*nodes.servers, *nodes.clients))
-            for image, pair in images.items()
-        ]
+        rooms = {names.pods: OVERLAY_LEVEL, **({names.steering: NODE_LEVEL} if by_job else {})}
+        for room, level in rooms.items():
+            if not names.namespace:
+                stack.enter_context(namespace(api, room, level))
+            copy(api, room, state.kubernetes.pods.image_pull_secrets)
+        probes = stack.enter_context(Probes(state, names))
         if by_job:
-            if not shared:
-                stack.enter_context(namespace(api, names.steering, NODE_LEVEL))
-            wanted += [
-                waiting(
-                    names.steering,
-                    names.own(f"{names.stack}-agent-{i}"),
-                    _agent(state, names, node),
-                    node,
-                    agent.CONTAINER,
-                    names.labels("agent"),
+            probes.account(api)
+        wanted = pairs(state, nodes)
+        agents_of = {node.name: probes.agent(node) for node in steered if by_job}
+        made = _created(
+            probes,
+            found,
+            [
+                *agents_of.values(),
+                *(one for pair in wanted for one in (probes.server(pair), probes.client(pair))),
+            ],
+        )
+        with_agent = [node for node in steered if not by_job or agents_of[node.name].name in made]
+        _created(probes, found, [probes.job(node) for node in with_agent if by_job])
+        ready = listed(api, names, names.pods)
+        _reached(probes, state, wanted, ready, found)
+        for pod in [pod for room in rooms for pod in listed(api, names, room)]:
+            measured = pod.spec.containers[0].name != agent.CONTAINER
+            words = _limited(pod, state.pod_cpu_limit if measured else "")
+            node = found.get(pod.spec.node_name)
+            if words and node and words not in node.cautions:
+                node.cautions.append(words)
+        _devices_of(state, names, nodes, with_agent, by_node(ready), found)
+
+
+def _created(
+    probes: Probes, found: Mapping[str, NodeFindings], wanted: Sequence[Probe]
+) -> set[str]:
+    """Create objects with pods; the names of those whose pods run."""
+    made = probes.each({one.name: one.create for one in wanted})
+    for one in wanted:
+        node, error = found[one.node.name], made[one.name]
+        if isinstance(error, OperationFailed):
+            node.lacks.append(f"{one.name} with image {one.image}: {error}")
+        elif (words := f"image {one.image} is available") not in node.facts:
+            node.facts.append(words)
+    return {name for name, one in made.items() if not isinstance(one, OperationFailed)}
+
+
+def _reached(
+    probes: Probes,
+    state: StackSettings,
+    wanted: Sequence[Pair],
+    listed: Sequence[Any],
+    found: Mapping[str, NodeFindings],
+) -> None:
+    """A second of traffic from each client to its server's pod and, if a stack uses it, to the Service."""
+    containers = {pair.kind.image for pair in wanted}
+    servers, clients = (running(listed, role, containers) for role in ("server", "client"))
+    there = {
+        f"pair {one.index}": one for one in wanted if one.index in servers and one.index in clients
+    }
+    hosts = {name: servers[one.index].address for name, one in there.items()}
+    for what in ("pods", "Services")[: 1 + (state.kubernetes.via == "service")]:
+        failed: dict[str, str] = {}
+        if what == "Services":
+            made = probes.each({name: probes.service(there[name]) for name in hosts})
+            failed = {n: str(one) for n, one in made.items() if isinstance(one, OperationFailed)}
+            hosts = {
+                n: made[n].get("spec", {}).get("clusterIP", "") for n in hosts if n not in failed
+            }
+        clients_of = {name: clients[there[name].index] for name in hosts}
+        failed |= probes.each(
+            {n: probes.traffic(there[n], clients_of[n], host) for n, host in hosts.items()}
+        )
+        for name, why in failed.items():
+            if why:
+                hosts.pop(name, None)
+                pair = there[name]
+                found[pair.client.name].lacks.append(
+                    f"no traffic to {what} of node {pair.server.name}, port {PORT}: {why}; network "
+                    "policies and firewalls must allow it"
                 )
-                for i, node in enumerate(steered)
-            ]
-        running = started(api, wanted)
-        placed = probed(listed(api, names), nodes)
-        for pod in wanted:
-            if words := running.get(pod.name):
-                cure = "build it with docker/build, or set the key kubernetes.images"
-                found[pod.node.name].lacks.append(f"image {pod.image}: {words} ({cure})")
-            else:
-                found[pod.node.name].facts.append(f"image {pod.image} is available")
-        for i, node in enumerate(steered):
-            shell: Shell = SshShell(node.address, state.kubernetes.ssh)
-            if by_job:
-                name = names.own(f"{names.stack}-agent-{i}")
-                if running.get(name):
-                    continue
-                shell = PodShell(
-                    lambda: connect(state.kubernetes.kubeconfig, state.kubernetes.context),
-                    names.steering,
-                    name,
-                    agent.CONTAINER,
-                )
-            try:
-                plan = _plan(state, placed[node.name], owns_table=node.name in tables)
-                _look(shell, state, found[node.name], plan)
-            except Refusal as refusal:
-                found[node.name].lacks.append(str(refusal))
 
 
-def _measured(state: StackSettings, names: Names, pair: int, node: Node) -> dict[str, Any]:
-    """The specification of a client's pod, which only waits."""
-    spec: dict[str, Any] = pods.client_spec(state, names, pair, node)["template"]["spec"]
-    return spec
+def _limited(pod: Any, wanted: str) -> str:
+    """That a pod's first container has another CPU limit than its template; else empty (pure)."""
+    resources = pod.spec.containers[0].resources
+    limit = ((resources and resources.limits) or {}).get("cpu", "")
+    if cpu_limit(limit) == cpu_limit(wanted):
+        return ""
+    return (
+        f"{pod.spec.containers[0].name} has a CPU limit of {limit or 'none'}, not {wanted or 'none'}: "
+        "a LimitRange or a webhook sets it, and it throttles; records have the limit of the pods"
+    )
 
 
-def _agent(state: StackSettings, names: Names, node: Node) -> dict[str, Any]:
-    """The specification of an agent's pod, but it only waits and has no service account."""
-    spec: dict[str, Any] = agent.pod_template(names, node, state.images.steering, (), job=True)[
-        "spec"
-    ]
-    del spec["serviceAccountName"]
-    (container,) = spec["containers"]
-    return {**spec, "containers": [{**container, "command": ["sleep", "300"], "args": []}]}
+def _devices_of(
+    state: StackSettings,
+    names: Names,
+    nodes: Nodes,
+    steered: Sequence[Node],
+    placed: Mapping[str, NodePods],
+    found: Mapping[str, NodeFindings],
+) -> None:
+    """What the agents report of nodes that have pods with a peer."""
+    of, tables = state.kubernetes, owners_of_table(nodes.steered(state.steer_nodes == "both"))
+    for node in steered:
+        pods = placed.get(node.name, NodePods())
+        if not pods.peers:
+            continue  # its pods, or those of all other nodes, do not run
+        try:
+            shell: Shell = (
+                SshShell(node.address, of.ssh)
+                if of.node_access == "ssh"
+                else agents.agent_shell(of.kubeconfig, Pin(context=of.context), names, node.name)
+            )
+            _look(
+                shell, state, found[node.name], _plan(state, pods, owns_table=node.name in tables)
+            )
+        except Refusal as refusal:
+            found[node.name].lacks.append(str(refusal))
 
 
 def _plan(state: StackSettings, pods: NodePods, *, owns_table: bool) -> dict[str, Any]:

@@ -1,49 +1,202 @@
-"""Probe pods of `doctor`: they only wait, in namespaces of their own."""
+"""The probes of `doctor`: a stack's own Deployments, Services and Jobs, and one second of traffic."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from infra.kubernetes.access import CALL_S, explained
-from infra.kubernetes.names import PROJECT, Names, admits
+from experiments.engines.embedded.kubernetes import TYPE, Objects
+from experiments.engines.embedded.provider import OperationFailed
+from experiments.targets.kubernetes.pods import Running
+from experiments.targets.kubernetes.shell import PodShell, run
+from infra.errors import PrerequisiteMissing
+from infra.kubernetes import agent, pods
+from infra.kubernetes.access import CALL_S, connect, explained
+from infra.kubernetes.names import PROJECT, Names, admits, label
 from infra.kubernetes.nodes import Node, Nodes
-from infra.kubernetes.plan import NodePods
+from infra.settings import StackSettings
+from infra.traffic.contract import PORT, Failure, Kind
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
-# Timeout of the start of a probe pod; seconds.
-START_S = 60.0
+# Timeouts of the start of a probe, and of its traffic of a second; seconds.
+START_S = 60
+TRAFFIC_S = 10.0
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A server and a client as a stack would have them; `settings` are those of its traffic alone."""
+
+    settings: StackSettings
+    index: int
+    server: Node
+    client: Node
+
+    @property
+    def kind(self) -> Kind:
+        return self.settings.pairs[self.index]
+
+
+def pairs(state: StackSettings, nodes: Nodes) -> list[Pair]:
+    """For each image of the measured pods, pairs that use each node (pure)."""
+    count = max(len(nodes.servers), len(nodes.clients))
+    found: list[Pair] = []
+    for kind in {kind.image: kind for kind in state.pairs.values()}.values():
+        indices = range(len(found) + 1, len(found) + count + 1)
+        own = state.model_copy(update={"traffic": str(kind), "replicas": indices[-1]})
+        found += [Pair(own, i, nodes.server_of(i), nodes.client_of(i)) for i in indices]
+    return found
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A pod that only waits."""
+    """An object that has a pod on a node."""
 
-    namespace: str
     name: str
     node: Node
     image: str
-    body: dict[str, Any]
+    create: Callable[[], Any]
 
 
-def waiting(
-    space: str, name: str, spec: dict[str, Any], node: Node, container: str, labels: dict[str, str]
-) -> Probe:
-    image = next(one["image"] for one in spec["containers"] if one["name"] == container)
-    spec = {**spec, "activeDeadlineSeconds": 300, "terminationGracePeriodSeconds": 0}
-    return Probe(
-        space, name, node, image, {"metadata": {"name": name, "labels": labels}, "spec": spec}
-    )
+class Probes:
+    """The objects of a stack for `doctor`, created as the embedded engine creates them."""
+
+    def __init__(self, state: StackSettings, names: Names) -> None:
+        of = state.kubernetes
+        self._state, self._names, self._stop = state, names, threading.Event()
+        self._where = {"kubeconfig": of.kubeconfig, "context": of.context}
+        self._objects = Objects(self._where, self._stop, preview=False)
+        self._made: list[tuple[str, dict[str, Any]]] = []
+
+    def __enter__(self) -> Probes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what waits after an interrupt, and delete what no namespace of its own takes away."""
+        self._stop.set()
+        if self._names.namespace:
+            objects = Objects(self._where, threading.Event(), preview=False)
+            made, self._made = self._made, []
+            self.each({str(n): partial(objects.delete, *one) for n, one in enumerate(made)})
+
+    def each(self, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+        """The results of calls by name; of one that fails, its `OperationFailed`."""
+
+        def tried(call: Callable[[], Any]) -> Any:
+            try:
+                return call()
+            except OperationFailed as error:
+                return error
+
+        pool = ThreadPoolExecutor(_AT_ONCE)
+        try:
+            running = {name: pool.submit(tried, call) for name, call in calls.items()}
+            return {name: one.result() for name, one in running.items()}
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def server(self, pair: Pair) -> Probe:
+        spec = pods.server_spec(pair.settings, self._names, pair.index, pair.server)
+        return self._deployment(f"iperf-server-{pair.index}", self._names.pods, spec, pair.server)
+
+    def client(self, pair: Pair) -> Probe:
+        spec = pods.client_spec(pair.settings, self._names, pair.index, pair.client)
+        return self._deployment(f"iperf-client-{pair.index}", self._names.pods, spec, pair.client)
+
+    def agent(self, node: Node) -> Probe:
+        of = self._state
+        spec = agent.watch_spec(self._names, node, of.images.steering, of.kubernetes.pods)
+        return self._deployment(f"agent-{label(node.name)}", self._names.steering, spec, node)
+
+    def job(self, node: Node) -> Probe:
+        """A Job as those that steer; it only reads."""
+        of, name = self._state, f"steer-{label(node.name)}"
+        words = ["show"]
+        spec = agent.job_spec(self._names, node, of.images.steering, words, of.kubernetes.pods)
+        create = self._create("batch/v1", "Job", self._names.steering, self._named(name), spec=spec)
+        return Probe(f"Job {name}", node, of.images.steering, create)
+
+    def _deployment(self, name: str, namespace: str, spec: dict[str, Any], node: Node) -> Probe:
+        (container,) = spec["template"]["spec"]["containers"]
+        create = self._create("apps/v1", "Deployment", namespace, self._named(name), spec=spec)
+        return Probe(f"Deployment {name}", node, container["image"], create)
+
+    def account(self, api: ApiClient) -> None:
+        """Create the agents' account where there is none. Raises `PrerequisiteMissing`."""
+        from kubernetes.client import CoreV1Api
+
+        name, place = self._names.own(agent.ACCOUNT), self._names.steering
+        with explained(f"listing the accounts of {place}"):
+            there = CoreV1Api(api).list_namespaced_service_account(
+                place, field_selector=f"metadata.name={name}", _request_timeout=CALL_S
+            )
+        if there.items:
+            return  # that of a stack in this namespace
+        more = {"automountServiceAccountToken": False}
+        try:
+            self._create("v1", "ServiceAccount", place, name, **more)()
+        except OperationFailed as error:
+            raise PrerequisiteMissing(str(error)) from None
+
+    def _named(self, name: str) -> str:
+        """The name of an object, which is not that of a stack in the same namespace."""
+        return self._names.own(f"{self._names.stack}-{name}") if self._names.namespace else name
+
+    def service(self, pair: Pair) -> Callable[[], Any]:
+        spec = pods.service_spec(pair.settings, self._names, pair.index)
+        return self._create(
+            "v1", "Service", self._names.pods, self._named(f"iperf-service-{pair.index}"), spec=spec
+        )
+
+    def _create(
+        self, version: str, kind: str, namespace: str, name: str, **more: Any
+    ) -> Callable[[], Any]:
+        group = version if "/" in version else f"core/{version}"
+        waits = {"pulumi.com/timeoutSeconds": str(START_S)}
+        metadata = {"name": name, "namespace": namespace, "annotations": waits}
+        inputs = {"apiVersion": version, "kind": kind, "metadata": metadata, **more}
+
+        def create() -> Any:
+            self._made.append((f"{TYPE}{group}:{kind}", inputs))
+            return self._objects.create(f"{TYPE}{group}:{kind}", inputs)
+
+        return create
+
+    def traffic(self, pair: Pair, client: Running, host: str) -> Callable[[], str]:
+        """Whether a second of traffic arrives: the reason if it does not, or an empty text."""
+        of, window = (
+            self._state.kubernetes,
+            self._state.model_copy(update={"duration": 1, "omit": 0}),
+        )
+        shell = PodShell(
+            lambda: connect(of.kubeconfig, of.context),
+            self._names.pods,
+            client.name,
+            client.container,
+        )
+
+        def sent() -> str:
+            try:
+                answer = run(shell, pair.kind.client(host, PORT, window), TRAFFIC_S)
+            except PrerequisiteMissing as error:
+                return str(error)
+            found = pair.kind.parse(answer.out.encode(), answer.err.encode(), answer.status, window)
+            # a busy machine may end late
+            return found.text if isinstance(found, Failure) and found.cause != "window" else ""
+
+        return sent
 
 
 @contextmanager
 def namespace(api: ApiClient, name: str, level: str) -> Iterator[None]:
-    """A namespace of the probe pods' own."""
     from kubernetes.client import CoreV1Api
 
     core = CoreV1Api(api)
@@ -57,99 +210,12 @@ def namespace(api: ApiClient, name: str, level: str) -> Iterator[None]:
             core.delete_namespace(name, _request_timeout=CALL_S)
 
 
-@contextmanager
-def removed(api: ApiClient, names: Names) -> Iterator[None]:
-    """Delete the probe pods in an existing namespace at the end."""
-    from kubernetes.client import CoreV1Api
-
-    try:
-        yield
-    finally:
-        for pod in listed(api, names):
-            with explained(f"deleting the pod {pod.metadata.name}"):
-                CoreV1Api(api).delete_namespaced_pod(
-                    pod.metadata.name, names.namespace, _request_timeout=CALL_S
-                )
-
-
-def started(api: ApiClient, wanted: Sequence[Probe]) -> dict[str, str]:
-    """Create the pods and wait for all; returns the reasons of those that do not run, by name."""
-    from kubernetes.client import ApiException, CoreV1Api
-
-    core = CoreV1Api(api)
-    end = time.monotonic() + START_S
-    with explained("starting the probe pods"):
-        for pod in wanted:
-            while True:
-                try:
-                    core.create_namespaced_pod(pod.namespace, pod.body, _request_timeout=CALL_S)
-                    break
-                except ApiException as error:
-                    # a new namespace gets its default account a moment later
-                    late = "serviceaccount" in str(error.body) and time.monotonic() < end
-                    if error.status != 403 or not late:
-                        raise
-                    time.sleep(0.3)
-        said = {pod.name: "its pod did not start" for pod in wanted}
-        while said and time.monotonic() < end:
-            for pod in wanted:
-                if pod.name in said:
-                    seen = core.read_namespaced_pod(pod.name, pod.namespace)
-                    said[pod.name] = why_not_running(seen)
-                    if not said[pod.name]:
-                        del said[pod.name]
-            if said and all(words.startswith(_HOPELESS) for words in said.values()):
-                break
-            time.sleep(0.3)
-    return said
-
-
-_HOPELESS = ("ErrImage", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError")
-
-
-def why_not_running(pod: Any) -> str:
-    """Why a pod does not run; empty if it runs (pure)."""
-    if pod.status.phase == "Running":
-        return ""
-    for one in pod.status.container_statuses or []:
-        if one.state.waiting:
-            words = f"{one.state.waiting.reason}: {one.state.waiting.message or ''}"
-            return words.rstrip(": ")
-    for condition in pod.status.conditions or []:
-        if condition.status != "True" and condition.message:
-            return str(condition.message)
-    return f"its pod is {pod.status.phase}"
-
-
-def listed(api: ApiClient, names: Names) -> list[Any]:
+def listed(api: ApiClient, names: Names, name: str) -> list[Any]:
+    """The probe pods in a namespace."""
     from kubernetes.client import CoreV1Api
 
     with explained("listing the probe pods"):
         found = CoreV1Api(api).list_namespaced_pod(
-            names.pods, label_selector=names.selector, _request_timeout=CALL_S
+            name, label_selector=names.selector, _request_timeout=CALL_S
         )
     return list(found.items)
-
-
-def probed(listed: Sequence[Any], nodes: Nodes) -> dict[str, NodePods]:
-    """The running probe pods of each node, and one of each node of the other side as its peer (pure)."""
-    running = [
-        pod
-        for pod in listed
-        if pod.status.phase == "Running"
-        and (pod.metadata.labels or {}).get("steerlab/role") != "agent"
-    ]
-    sides = [{node.name for node in side} for side in (nodes.servers, nodes.clients)]
-    found = {}
-    for own, others in (sides, sides[::-1]):
-        for name in own:
-            uids = {
-                pod.metadata.name: pod.metadata.uid for pod in running if pod.spec.node_name == name
-            }
-            peers = {
-                pod.spec.node_name: (pod.status.pod_ip, pod.status.host_ip)
-                for pod in running
-                if pod.spec.node_name in others - {name}
-            }
-            found[name] = NodePods(uids, dict(peers.values()))
-    return found

@@ -19,7 +19,7 @@ from infra.kubernetes import nodes, ownership
 from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.admission import options_of
 from infra.kubernetes.finalizer import Finalizer
-from infra.kubernetes.names import PROJECT, Names
+from infra.kubernetes.names import DOCTOR, PROJECT, Names
 from infra.kubernetes.ownership import Holder, Namespace, Owner
 from infra.kubernetes.pinned import look, refuse_other
 from infra.settings import Kubernetes, StackSettings
@@ -188,6 +188,8 @@ def steered(api: ApiClient, stands: Stack, of: Kubernetes) -> list[Finalizer]:
     """
     from kubernetes.client import AppsV1Api
 
+    if stands.name.startswith(DOCTOR) and not stands.id:
+        return []
     deployed = []
     with explained(f"listing the Deployments of stack {stands.name}"):
         for one in stands.namespaces:
