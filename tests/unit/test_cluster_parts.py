@@ -359,8 +359,9 @@ def test_a_lost_connection_is_an_answer(socket: Socket) -> None:
     assert "the connection to the pod was lost" in answer.err
 
 
+@pytest.mark.parametrize("lost", [False, True])
 def test_a_command_in_a_pod_has_lines_an_end_and_heartbeats(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
     here, there = socket.socketpair()
     connection = websocket.WebSocket()
@@ -377,6 +378,13 @@ def test_a_command_in_a_pod_has_lines_an_end_and_heartbeats(
     assert session.await_line(0.05) == ""
     assert there.recv(2)[0] & 0xF == websocket.ABNF.OPCODE_PING
     assert session.running()
+    if lost:
+        there.close()
+        assert session.await_line(1) == ""
+        ended = session.finish(time.monotonic() + 5)
+        assert ended
+        assert "the connection to the pod was lost" in ended.err
+        return
     send("\x01st\n")
     send('\x03{"status": "Success"}')
     send("", websocket.ABNF.OPCODE_CLOSE)

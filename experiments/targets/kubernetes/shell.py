@@ -142,11 +142,13 @@ class PodSession:
 
     def await_line(self, seconds: float) -> str:
         deadline = time.monotonic() + seconds
-        while "\n" not in self._arrived():
-            if not self._socket.is_open() or not self._wait(deadline):
-                return ""
-        with self._lock:
-            return str(self._socket.readline_stdout(timeout=1))
+        with suppress(Exception):  # a lost connection: `finish` has the reason
+            while "\n" not in self._arrived():
+                if not self._socket.is_open() or not self._wait(deadline):
+                    return ""
+            with self._lock:
+                return str(self._socket.readline_stdout(timeout=1))
+        return ""
 
     def _arrived(self) -> str:
         """What has arrived of stdout and was not read yet."""
