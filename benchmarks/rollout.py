@@ -3,8 +3,8 @@
     .venv/bin/python -m benchmarks.rollout > benchmarks/rollout.json     (two minutes)
 
 The agents are in memory and answer after `call_s`, as one behind an API server does. Each plan changes 24
-values of a node. Memory is what Python has allocated: after the plan, and at most during the first and the
-second half of the rollout.
+values of a node. Memory is what Python has allocated at most: during the plan, and the first and the second
+half of the rollout.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def figures(count: int) -> dict[str, float]:
     since = time.monotonic()
     found = run.survey(fleet, PLAN, end_trials=True)
     planned = time.monotonic()
-    memory = [tracemalloc.get_traced_memory()[0]]
+    memory = [tracemalloc.get_traced_memory()[1]]
+    tracemalloc.reset_peak()
     halves = {0: 0, 1: 0}
 
     def report(state: states.State) -> None:
@@ -124,7 +125,7 @@ def figures(count: int) -> dict[str, float]:
     ended = time.monotonic()
     tracemalloc.stop()
     memory += halves.values()
-    names = ("after_plan_kb", "first_half_kb", "second_half_kb")
+    names = ("plan_kb", "first_half_kb", "second_half_kb")
     return {
         "nodes": count,
         "plan_s": round(planned - since, 2),

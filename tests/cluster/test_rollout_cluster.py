@@ -129,4 +129,4 @@ def test_a_good_plan_reaches_all_nodes_also_after_a_kill(
         assert log_of(node)[-1] == [line for line in lines if line["node"] == name][-1]
         of_node = [line for line in lines if line["node"] == name]
         writes = [(line["knob"], line["where"]) for line in of_node if "knob" in line]
-        assert ("rps_cpus", "eth1 rx-0") in writes
+        assert ("rps_cpus", "eth1 rx-0 in this namespace") in writes

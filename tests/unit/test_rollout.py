@@ -137,6 +137,7 @@ def test_nothing_is_touched_above_the_limit_or_where_a_node_cannot() -> None:
         (replace(WELL, ready=False), "not Ready"),
         (replace(WELL, dropped=50), "drops 0.05%"),
         (replace(WELL, dropped=5), None),
+        (replace(WELL, packets=1000, dropped=9), None),
         (replace(WELL, squeezed=5000), "run out of budget 500 times"),
         (replace(WELL, latency_ms=1.3), None),
         (replace(WELL, latency_ms=40.0), "40.0 ms, 0.2 ms before"),
