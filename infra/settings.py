@@ -66,6 +66,7 @@ _UID = TypeAdapter(Annotated[int, whole(1, _LAST_UID)])
 DeviceName = Annotated[str, like(r"auto|[^-/\s][^/\s]{0,14}", "must be auto or a device's name")]
 
 Form = Literal["study", "stock"]  # of the lab
+Pairing = Literal["round-robin", "mesh"]  # of server and client nodes
 
 
 class _Model(BaseModel):
@@ -173,8 +174,7 @@ class Lab(_Model):
     cpus: Annotated[Cores | None, JSON] = Field(
         default=None, examples=['{"server": [0, 1], "client": [2], "irq": 0}']
     )
-    """Cores of the server node, cores of the client node, and the core that handles the interrupts;
-    by default this machine's cores are divided between the nodes"""
+    """Cores of the server node and of the client node, and that of the interrupts; default: a division of all"""
     form: Form = Field(default="study", exclude_if=lambda form: form == "study")
     """study: segmentation offloads and GRO are off on eth1, GRO is off on the overlay; stock: offloads and
     GRO are the kernel's defaults"""
@@ -235,6 +235,8 @@ class Kubernetes(_Model):
     """Labels of the server nodes, which are steered and measured"""
     client_selector: Selector = "iperf=client"
     """Labels of the client nodes"""
+    pairing: Pairing = Field(default="round-robin", exclude_if=lambda one: one == "round-robin")
+    """How pairs are spread over nodes: round-robin on each side; mesh: every server node with every client node"""
     node_access: Literal["job", "ssh"] = "job"
     """How nodes are steered: by privileged Jobs, or over OpenSSH"""
     ssh: Annotated[Ssh, JSON] = Field(
@@ -245,8 +247,7 @@ class Kubernetes(_Model):
         default=None,
         examples=['{"iperf3": "registry/iperf3:1", "steering": "registry/steering:1"}'],
     )
-    """Images of the measured pods and of the node agent; required, docker/build prints them. `rr` is
-    for traffic rr and mixed alone"""
+    """Images of the measured pods and the node agent, as docker/build prints them; `rr` for traffic rr and mixed"""
     via: Literal["service", "pod"] = "service"
     """What clients connect to: the pod's Service, or the pod itself"""
     nic: DeviceName = Field(default="auto", exclude_if=lambda name: name == "auto")
@@ -283,7 +284,7 @@ class Kubernetes(_Model):
                 '-c kubernetes.images=\'{"iperf3": ..., "steering": ...}\''
             )
         for kind in settings.pairs.values():
-            if getattr(self.images, kind.image) is None:
+            if not getattr(self.images, kind.image):
                 raise InvalidInput(
                     f"kubernetes.images: has no {kind.image}, the image for traffic {kind.name}: "
                     "docker/build builds it, and prints it with the others"
@@ -414,7 +415,6 @@ ALL_KEYS = (
 
 def cpu_limit(text: str) -> float:
     """CPUs of a Kubernetes quantity (`200m` is 0.2); 0 where it is not one."""
-    match = _CPU_LIMIT.fullmatch(text)
-    if not match:
+    if not (match := _CPU_LIMIT.fullmatch(text)):
         return 0.0
     return float(match[1]) / 1000 if match[1] else float(match[2])

@@ -124,12 +124,15 @@ def _secrets(said: Any) -> dict[str, Any]:
 
 def _apply(said: Any) -> dict[str, Any]:
     """Steer a node of a cluster over SSH."""
+    from datetime import UTC, datetime
+
     from experiments.targets.kubernetes import agents
 
     node = _node(said)
     if not isinstance(said.get("plan"), dict):
         raise InvalidInput("apply: stdin contains no plan")
-    return agents.apply_over_ssh(node, said["plan"])
+    applied_at = datetime.now(UTC).isoformat(timespec="seconds")
+    return {**agents.apply_over_ssh(node, said["plan"]), "applied_at": applied_at}
 
 
 def _restore(said: Any) -> dict[str, Any]:

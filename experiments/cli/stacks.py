@@ -332,4 +332,13 @@ def _print_outputs(values: Mapping[str, object], json: bool = False) -> None:
     known = {name: value for name, value in sorted(values.items()) if value is not None}
     width = max(map(len, known), default=0)
     for name, value in known.items():
-        show(f"  {name:<{width}}  {value}")
+        show(f"  {name:<{width}}  {_words(value)}")
+
+
+def _words(value: object) -> str:
+    """The value of an output for people."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {_words(one)}" for name, one in value.items())
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return str(value)

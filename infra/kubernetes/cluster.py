@@ -14,7 +14,16 @@ from pulumi_kubernetes.core.v1 import Namespace, ServiceAccount
 
 from infra import checkpoint, measured
 from infra.errors import InvalidInput, Refusal, leave
-from infra.kubernetes import admission, agent, made_by, measurement, ownership, plan, steering
+from infra.kubernetes import (
+    admission,
+    agent,
+    made_by,
+    measurement,
+    outputs,
+    ownership,
+    plan,
+    steering,
+)
 from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.names import NODE_LEVEL, OVERLAY_LEVEL, Names
 from infra.kubernetes.nodes import Nodes, of_state, owners_of_table
@@ -102,6 +111,10 @@ class Cluster(pulumi.ComponentResource):
             *deployed,
             *applied,
         ]
+        place = self._owner.apply(
+            lambda owner: {key: owner.get(key, "") for key in ("context", "server")}
+        )
+        outputs.export(state, nodes, place, applied)
         self._check_before_deletion()
         self.register_outputs({})
 

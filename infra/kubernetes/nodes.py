@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from infra import untrusted
@@ -13,12 +14,17 @@ from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.names import checked_address
 from infra.kubernetes.pinned import UNKNOWN, Pin, look
-from infra.settings import Kubernetes, StackSettings, Toleration
+from infra.settings import Kubernetes, Pairing, StackSettings, Toleration
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 HOSTNAME = "kubernetes.io/hostname"
+INSTANCE_TYPE = "node.kubernetes.io/instance-type"
+# Nodes in one answer of the API server: one of a cloud has some 10 kB.
+PAGE = 250
+# Names in a message.
+_FEW = 5
 
 
 @dataclass(frozen=True)
@@ -51,23 +57,40 @@ class Nodes:
     servers: tuple[Node, ...]
     clients: tuple[Node, ...]
     cluster: Pin = UNKNOWN
+    pairing: Pairing = "round-robin"
 
     def steered(self, both: bool) -> tuple[Node, ...]:
         return (*self.servers, *self.clients) if both else self.servers
 
     def server_of(self, index: int) -> Node:
-        """The server node of a pair, counted from 1: round robin."""
+        """The server node of a pair, counted from 1."""
         return self.servers[(index - 1) % len(self.servers)]
 
     def client_of(self, index: int) -> Node:
-        return self.clients[(index - 1) % len(self.clients)]
+        """Round robin; with pairing mesh the next client node after each round of the server nodes."""
+        turn, place = divmod(index - 1, len(self.servers))
+        at = turn + place if self.pairing == "mesh" else index - 1
+        return self.clients[at % len(self.clients)]
 
 
 def of_state(state: StackSettings) -> Nodes:
-    """The nodes of a stack, from its cluster; raises like `find`."""
+    """The nodes of a stack, from its cluster; raises like `find`, and `InvalidInput` for a mesh with too few pairs."""
     of = state.kubernetes
     api, pin = look(of.kubeconfig, of.context)
-    return replace(find(api, of), cluster=pin)
+    found = replace(find(api, of), cluster=pin)
+    return paired(found, of.pairing, state.replicas)
+
+
+def paired(nodes: Nodes, pairing: Pairing, replicas: int) -> Nodes:
+    """The nodes with their pairing (pure). Raises `InvalidInput` for a mesh with too few pairs."""
+    least = len(nodes.servers) * len(nodes.clients)
+    if pairing == "mesh" and replicas < least:
+        raise InvalidInput(
+            f"replicas: a mesh of {len(nodes.servers)} server and {len(nodes.clients)} client nodes "
+            f"needs {least} pairs, and there are {replicas}: set replicas to at least {least}, or "
+            "kubernetes.pairing to round-robin"
+        )
+    return replace(nodes, pairing=pairing)
 
 
 def find(api: ApiClient, of: Kubernetes) -> Nodes:
@@ -76,14 +99,14 @@ def find(api: ApiClient, of: Kubernetes) -> Nodes:
     Raises `PrerequisiteMissing` where a selector finds no node, one that is not ready or one that takes
     none of the measured pods, and `InvalidInput` for a node with both roles.
     """
-    from kubernetes.client import CoreV1Api
-
-    with explained("listing the cluster's nodes"):
-        listed = CoreV1Api(api).list_node(_request_timeout=CALL_S)
-    known = [(node, dict(node.metadata.labels or {})) for node in listed.items]
-    tolerations = of.pods.tolerations
-    servers = choose(known, "serverSelector", of.server_selector, tolerations)
-    clients = choose(known, "clientSelector", of.client_selector, tolerations)
+    some = partial(_listed, api, most=_FEW + 1)
+    servers, clients = (
+        choose(_listed(api, selector), key, selector, of.pods.tolerations, some)
+        for key, selector in (
+            ("serverSelector", of.server_selector),
+            ("clientSelector", of.client_selector),
+        )
+    )
     if both := sorted({node.name for node in servers} & {node.name for node in clients}):
         raise InvalidInput(
             f"serverSelector: {of.server_selector} and clientSelector {of.client_selector} both select "
@@ -94,30 +117,39 @@ def find(api: ApiClient, of: Kubernetes) -> Nodes:
 
 def every(api: ApiClient, selector: str = "") -> list[Node]:
     """All nodes of a cluster, or those of a selector of labels as kubectl's."""
+    return [_node(node) for node in _listed(api, selector)]
+
+
+def _listed(api: ApiClient, selector: str = "", most: int | None = None) -> list[Any]:
+    """The nodes with these labels, asked for page by page, or `most` of them."""
     from kubernetes.client import CoreV1Api
 
-    some = {"label_selector": selector} if selector else {}
-    with explained("listing the cluster's nodes"):
-        listed = CoreV1Api(api).list_node(**some, _request_timeout=CALL_S)
-    return [_node(node) for node in listed.items]
+    core, found, more = CoreV1Api(api), [], ""
+    while True:
+        with explained("listing the cluster's nodes"):
+            page = core.list_node(
+                label_selector=selector, limit=most or PAGE, _continue=more, _request_timeout=CALL_S
+            )
+        found += page.items
+        more = page.metadata._continue
+        if not more or most:
+            return found
 
 
 def choose(
-    known: Sequence[tuple[Any, dict[str, str]]],
+    listed: Sequence[Any],
     key: str,
     selector: str,
     tolerations: Sequence[Toleration] = (),
+    others: Callable[[], Sequence[Any]] = list,
 ) -> tuple[Node, ...]:
-    """The nodes that have the labels of a selector (pure)."""
-    wanted = dict(part.split("=", 1) for part in selector.split(","))
-    found = sorted(
-        (_node(node) for node, labels in known if wanted.items() <= labels.items()),
-        key=lambda node: node.name,
-    )
+    """The nodes that were listed for a selector, by name; `others` are named where there is none."""
+    found = sorted(map(_node, listed), key=lambda node: node.name)
     if not found:
-        names = ", ".join(sorted(node.metadata.name for node, _ in known)) or "none"
+        names = [node.metadata.name for node in others()]
+        known = ", ".join([*names[:_FEW], *["..."] * (len(names) > _FEW)]) or "none"
         raise PrerequisiteMissing(
-            f"{key}: no node has the label {selector} (nodes: {names}): "
+            f"{key}: no node has the label {selector} (nodes: {known}): "
             f"kubectl label node NODE {quoted(*selector.split(','))}"
         )
     if unready := [node.name for node in found if not node.ready]:
@@ -128,6 +160,11 @@ def choose(
         for taint in node.taints:
             if not any(tolerates(one, taint) for one in tolerations):
                 raise PrerequisiteMissing(f"{key}: {_refuses(node.name, taint, tolerations)}")
+    if sixes := [node for node in found if ":" in node.address]:
+        raise PrerequisiteMissing(
+            f"{key}: the first address of node {sixes[0].name} is {sixes[0].address}, so its pods have "
+            "IPv6 addresses, and pairs are measured over IPv4: use a cluster whose first IP family is IPv4"
+        )
     return tuple(found)
 
 
@@ -170,11 +207,11 @@ def _taints(spec: Any) -> Iterator[Toleration]:
 def _node(node: Any) -> Node:
     """From the client's model of a node."""
     conditions = {condition.type: condition.status for condition in node.status.conditions or []}
-    addresses = {address.type: address.address for address in node.status.addresses or []}
+    internal = [one.address for one in node.status.addresses or [] if one.type == "InternalIP"]
     labels = node.metadata.labels or {}
     name = node.metadata.name
     try:
-        address = checked_address(addresses.get("InternalIP", name))
+        address = checked_address(internal[0] if internal else name)
     except ValueError as error:
         raise PrerequisiteMissing(
             f"node {name}: its address {error}: kubectl get node {name} -o wide"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import UTC, datetime, timedelta
 
 import images
 import pytest
 from lab_project import Answer, Project
 from rig.cluster import Cluster
+from rig.layout import API
 
 STACK = "rfs-plus-4"
 STEERING = f"steerlab-{STACK}-steering"
@@ -75,6 +77,13 @@ def test_a_state_from_nothing_to_nothing(project: Project, cluster: Cluster, eng
         ("pod", "eth0", 32768),
     } <= steered
     assert {core["node"] for core in record["cores"]} == {"worker1"}
+    shown = project.run("outputs", "-s", STACK, "--json").json
+    assert shown["cluster"] == {"context": "rig", "server": API}
+    assert shown["nodes"] == {"server": ["worker1"], "client": ["worker2"]}
+    assert shown["namespaces"] == [f"steerlab-{STACK}", STEERING]
+    assert f"-s {STACK} -c kubernetes.kubeconfig={cluster.kubeconfig}" in shown["restore"]
+    left = datetime.fromisoformat(shown["lease_end"]) - datetime.now(UTC)
+    assert timedelta(hours=1) < left <= timedelta(hours=2)
     now = values(cluster)
     assert now["/proc/sys/net/core/rps_sock_flow_entries"] == "32768"
     assert now["/sys/class/net/eth1/queues/rx-0/rps_flow_cnt"] == "32768"

@@ -31,11 +31,15 @@ class Refused(Exception):
 
 
 class FakeCluster:
-    """Objects by their paths; `writes` are the requests that were meant to change one, in order."""
+    """Objects by their paths; `writes` are the requests that were meant to change one, in order.
+
+    `reads` are the others, as they came.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, Object] = {}
         self.writes: list[tuple[str, str]] = []
+        self.reads: list[str] = []
         self.log = json.dumps(RESTORED)  # of the pod of each Job
         self._turn = threading.RLock()
 
@@ -54,7 +58,9 @@ class FakeCluster:
             if path.split("/")[-2] == plural and within in path
         }
 
-    def add_node(self, name: str, side: str, ready: str = "True") -> None:
+    def add_node(
+        self, name: str, side: str, ready: str = "True", address: str = "192.0.2.1"
+    ) -> None:
         facts = (
             "architecture", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion", "kubeletVersion",
             "machineID", "operatingSystem", "osImage",
@@ -70,7 +76,7 @@ class FakeCluster:
                 "nodeInfo": info,
                 "capacity": {"cpu": "4"},
                 "conditions": [{"type": "Ready", "status": ready}],
-                "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}],
+                "addresses": [{"type": "InternalIP", "address": address}],
             },
         }
 
@@ -86,6 +92,7 @@ class FakeCluster:
         path, query = url.path, {key: values[0] for key, values in parse_qs(url.query).items()}
         with self._turn:
             if method == "GET":
+                self.reads.append(target)
                 return self._read(path, query)
             if method == "POST":
                 return self._create(path, body)
@@ -103,15 +110,25 @@ class FakeCluster:
             raise Refused(404, f"{path} not found")
         plural = path.rpartition("/")[2]
         found = [one for key, one in self.objects.items() if key.rpartition("/")[0] == path]
-        wanted = dict(part.split("=") for part in query.get("labelSelector", "").split(",") if part)
+        selector = query.get("labelSelector", "")
+        key, several, values = selector.rstrip(")").partition(" in (")
+        parts = selector.split(",") if selector and not several else []
+        wanted = dict(part.split("=") for part in parts)
         name = query.get("fieldSelector", "").removeprefix("metadata.name=")
         items = [
             one
             for one in found
             if wanted.items() <= (one["metadata"].get("labels") or {}).items()
+            and (not several or one["metadata"]["labels"].get(key) in values.split(","))
             and name in ("", one["metadata"]["name"])
         ]
-        return {"kind": f"{KINDS[plural]}List", "apiVersion": "v1", "metadata": {}, "items": items}
+        first = int(query.get("continue") or 0)
+        end = first + int(query.get("limit") or len(items))
+        more = {"continue": str(end)} if end < len(items) else {}
+        items = items[first:end]
+        return {
+            "kind": f"{KINDS[plural]}List", "apiVersion": "v1", "metadata": more, "items": items,
+        }  # fmt: skip
 
     def _create(self, path: str, body: Object, *, note: bool = True) -> Object:
         metadata = {**body["metadata"], "uid": str(uuid.uuid4()), "generation": 1}

@@ -99,8 +99,12 @@ class Taint:
 
 
 def chosen(taint: Taint, *tolerations: dict[str, str]) -> None:
-    known = [(Listed("a", taints=[taint]), {"x": "y"})]
-    choose(known, "serverSelector", "x=y", [Toleration(**one) for one in tolerations])
+    choose(
+        [Listed("a", taints=[taint])],
+        "serverSelector",
+        "x=y",
+        [Toleration(**one) for one in tolerations],
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,7 @@ def test_taints_that_keep_no_pod_away_and_cordoned_nodes() -> None:
     cordoned = Listed("a")
     cordoned.spec.unschedulable = True  # type: ignore[attr-defined]
     with pytest.raises(PrerequisiteMissing, match="node a is cordoned: kubectl uncordon a"):
-        choose([(cordoned, {"x": "y"})], "serverSelector", "x=y")
+        choose([cordoned], "serverSelector", "x=y")
 
 
 # --- on a cluster ---

@@ -13,8 +13,8 @@ from declared_graph import COMMAND, MEASURED, Graph
 
 from experiments.targets.kubernetes.backend import KubernetesBackend
 from infra import config, configurations, traffic
-from infra.errors import InvalidInput, PrerequisiteMissing
-from infra.kubernetes import agent, cluster, measurement, ownership, steering
+from infra.errors import InvalidInput
+from infra.kubernetes import agent, cluster, measurement, outputs, ownership, steering
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import Node, Nodes, choose, owners_of_table
 from infra.kubernetes.plan import NodePods, node_plan
@@ -24,7 +24,8 @@ from infra.traffic.contract import PORT
 
 IMAGES = json.dumps({name: f"registry.example/{name}:1" for name in ("iperf3", "rr", "steering")})
 ID = "0123456789abcdef"
-OWNER = {"id": ID, "user": "alice@a", "folder": "/a"}
+PLACE = {"context": "c", "server": "https://192.0.2.9:6443"}
+OWNER = {"id": ID, "user": "alice@a", "folder": "/a", **PLACE}
 POD_UID = "0a1b2c3d-0000-4000-8000-00000000000{}"
 
 
@@ -89,6 +90,10 @@ def test_a_stack_with_jobs(graph: Graph) -> None:
     }
     assert graph.outputs.keys() >= MEASURED
     assert graph.outputs["target"] == "kubernetes"
+    assert graph.outputs["cluster"] == PLACE
+    assert graph.outputs["nodes"] == {"server": ["s1", "s2"], "client": ["c1"]}
+    assert graph.outputs["namespaces"] == ["steerlab-rfs-plus-4", "steerlab-rfs-plus-4-steering"]
+    assert graph.outputs["restore"] == "./steerlab destroy --cluster -s rfs-plus-4"
 
 
 def test_a_stack_with_ssh_has_no_privileged_pod() -> None:
@@ -104,6 +109,16 @@ def test_a_stack_with_ssh_has_no_privileged_pod() -> None:
     assert said["guard"]["ssh"]["identity_file"] == "~/.ssh/id"
     assert said["plan"]["owner"] == "rfs-plus-4/s1"
     assert "steer-s1" in graph.deleted_first
+    assert graph.outputs["namespaces"] == ["steerlab-rfs-plus-4"]
+    ssh = """-c kubernetes.nodeAccess=ssh -c 'kubernetes.ssh={"identityFile":"~/.ssh/id"}'"""
+    assert graph.outputs["restore"] == f"./steerlab destroy --cluster -s rfs-plus-4 {ssh}"
+
+
+def test_the_lease_ends_first_where_steering_was_applied_first() -> None:
+    times = ["2026-01-02T10:00:30Z", None, "2026-01-02T10:00:00Z"]
+    assert outputs.lease_end(times, 7200) == "2026-01-02T12:00:00+00:00"
+    assert outputs.lease_end(times, None) is None
+    assert outputs.lease_end([None], 60) is None
 
 
 @pytest.mark.parametrize("name", sorted(configurations.load()))
@@ -243,7 +258,7 @@ def test_cores_are_counted_once_for_each_kernel() -> None:
     for second, counted in ((node("s2", "x"), ["s1"]), (clone, ["s1", "s2"])):
         what = measurement.of(state(), Nodes((node("s1", "x"), second), NODES.clients))
         assert [one.name for one in KubernetesBackend(what)._measured()] == counted
-    of_kind = [(Listed(name, provider=f"kind://docker/kind/{name}"), {"a": "b"}) for name in "ab"]
+    of_kind = [Listed(name, provider=f"kind://docker/kind/{name}") for name in "ab"]
     assert {one.kernel_id for one in choose(of_kind, "serverSelector", "a=b")} == {"b "}
 
 
@@ -321,20 +336,6 @@ class Listed:
             "", (),
             {"conditions": [condition], "addresses": [address], "node_info": info, "capacity": {"cpu": "4"}},
         )  # fmt: skip
-
-
-def test_nodes_are_chosen_by_label_and_must_be_ready() -> None:
-    known = [(Listed("b"), {"iperf": "server"}), (Listed("a"), {"iperf": "server", "zone": "x"})]
-    found = choose(known, "serverSelector", "iperf=server")
-    assert [(one.name, one.system_uuid) for one in found] == [("a", "u"), ("b", "u")]
-    assert [one.name for one in choose(known, "serverSelector", "iperf=server,zone=x")] == ["a"]
-    with pytest.raises(
-        PrerequisiteMissing,
-        match=r"clientSelector: no node has the label iperf=client \(nodes: a, b\)",
-    ):
-        choose(known, "clientSelector", "iperf=client")
-    with pytest.raises(PrerequisiteMissing, match="node c is not Ready"):
-        choose([(Listed("c", "False"), {"k": "v"})], "serverSelector", "k=v")
 
 
 def test_commands_are_the_wrapper_s(graph: Graph) -> None:

@@ -528,6 +528,8 @@ ANOTHER = {
     "via": "pod",
     "overlayDevice": "flannel.1",
     "kubernetes.nic": "bond0",
+    "kubernetes.namespace": "team",
+    "kubernetes.pairing": "mesh",
     "kubernetes.pods": '{"runAsUser": "assigned"}',
     "traffic": "stream:congestion=cubic",
     "lab.form": "stock",

@@ -209,6 +209,7 @@ def steered(api: ApiClient, stands: Stack, of: Kubernetes) -> list[Finalizer]:
             "-c kubernetes.nodeAccess=ssh -c kubernetes.ssh='{...}'"
         )
     hostnames = {one.spec.template.spec.node_selector[nodes.HOSTNAME] for one in deployed}
+    some = f"{nodes.HOSTNAME} in ({','.join(sorted(hostnames))})"
     return [
         Finalizer(
             stack=stands.name,
@@ -222,8 +223,7 @@ def steered(api: ApiClient, stands: Stack, of: Kubernetes) -> list[Finalizer]:
             image="",
             ssh=of.ssh,
         )
-        for node in nodes.every(api)
-        if node.hostname in hostnames
+        for node in nodes.every(api, some)
     ]
 
 
