@@ -89,7 +89,7 @@ def warnings(
 ) -> list[str]:
     """One sentence each; empty where there is nothing to watch."""
     valid = [record for record, why in zip(records, reasons(records), strict=True) if not why]
-    found = _mixed(valid)
+    found = _unlike_nodes(valid) + _mixed(valid)
     excluded = int((~runs["valid"]).sum())
     if excluded:
         found.append(
@@ -183,6 +183,17 @@ def _too_many(states: Sequence[CellSummary]) -> list[str]:
     if most >= MOST_DRAWN:
         found.append(f"More than {MOST_DRAWN} configurations are not drawn; the tables have them.")
     return found
+
+
+def _unlike_nodes(valid: Sequence[Record]) -> list[str]:
+    words = list(dict.fromkeys(one for record in valid for one in machine.unlike_nodes(record)))
+    if not words:
+        return []
+    return [
+        f"The nodes are not alike ({'; '.join(words)}), so there is no verdict on several together: see the "
+        "results of each node, or measure like nodes alone (kubernetes.serverSelector, "
+        "kubernetes.clientSelector)."
+    ]
 
 
 def _mixed(valid: Sequence[Record]) -> list[str]:

@@ -87,6 +87,7 @@ class Evidence:
 
     def _doubts(self, a: StateKey, b: StateKey, unlike: Sequence[str]) -> Iterator[str]:
         yield from (f"the runs differ in {one}" for one in unlike)
+        yield self._mixed_nodes(a, b)
         yield self._steered(a, b)
         yield not_randomised(self.series[a], self.series[b])
         for key in {a, b} & self.same_turn:
@@ -107,6 +108,7 @@ class Evidence:
 
     def _doubts_alone(self, key: StateKey, alike: bool) -> Iterator[str]:
         yield from (f"the runs differ in {one}" for one in (self.unlike(key) if alike else []))
+        yield self._mixed_nodes(key)
         if machine.CHANGED_STEERING in self.conditions[key]:
             yield f"the steering of {key[2]} changed during a run"
         yield self.lost(key)
@@ -120,6 +122,11 @@ class Evidence:
         """Why the remaining runs do not represent all attempts; empty where they do."""
         doubts = ((key, self.attempts[key].doubt) for key in keys if key in self.attempts)
         return next((f"{key[2]}: {doubt}" for key, doubt in doubts if doubt), "")
+
+    def _mixed_nodes(self, *keys: StateKey) -> str:
+        """In what the nodes of these runs differ, whose results would be one figure; empty where in nothing."""
+        words = {one for key in keys for one in self.conditions[key].get(machine.UNLIKE_NODES, ())}
+        return f"unlike nodes: {min(words)}" if words else ""
 
     def _steered(self, a: StateKey, b: StateKey) -> str:
         """Why the steering that was read back is not that of two configurations."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from agent.knobs import KNOBS, EthtoolFeature
-from analysis.schema import Confounders, Machine, Record, Steering
+from analysis.schema import Confounders, Machine, NodeFacts, Record, Steering
 
 Conditions = dict[str, frozenset[str]]
 Read = Callable[[Record], str | None]
 
 _UNKNOWN = "not recorded"
 CHANGED_STEERING = "steering changed during a run"
+UNLIKE_NODES = "unlike nodes"
 _FEATURES = {name for name, knob in KNOBS.items() if isinstance(knob.access, EthtoolFeature)}
 
 
@@ -104,6 +105,34 @@ CONDITIONS: dict[str, Read] = {
 OF_A_PATH = ("path", "MTU", "offloads", "emulated offloads", "receive queues")
 
 
+# In these the nodes of a side must agree before results of several are one figure.
+LIKE_NODES: dict[str, Callable[[NodeFacts], object]] = {
+    "kernel": lambda node: node.kernel,
+    "CPU": lambda node: node.cpu,
+    "number of CPUs": lambda node: node.cores,
+    "NIC": lambda node: node.nic,
+    "instance type": lambda node: node.instance_type,
+}
+
+
+def unlike_nodes(record: Record) -> list[str]:
+    """In what the nodes of the run's servers, or of its clients, differ; what is not known does not differ."""
+    known = record.machine.nodes if record.machine else ()
+    found = []
+    for side in ("server", "client"):
+        names = {getattr(pair, f"{side}_node") for pair in record.pairs}
+        nodes = [node for node in known if node.side == side and node.name in names]
+        for what, read in LIKE_NODES.items():
+            by_value: dict[str, list[str]] = {}
+            for node in nodes:
+                if (value := read(node)) is not None:
+                    by_value.setdefault(str(value), []).append(node.name)
+            if len(by_value) > 1:
+                each = (f"{value} ({', '.join(on)})" for value, on in sorted(by_value.items()))
+                found.append(f"{what} of the {side} nodes: {', '.join(each)}")
+    return found
+
+
 def conditions(records: Iterable[Record]) -> Conditions:
     """The values of each condition over the records; one value if the runs agree.
 
@@ -115,6 +144,8 @@ def conditions(records: Iterable[Record]) -> Conditions:
         values = {name: read(record) for name, read in CONDITIONS.items()}
         values[f"definition of {record.configuration}"] = record.definition
         values[steering_of(record.configuration)] = _steering(record.steering_before)
+        for words in unlike_nodes(record):
+            found.setdefault(UNLIKE_NODES, set()).add(words)
         before, after = _steering(record.steering_before), _steering(record.steering_after)
         if before is not None and after is not None and before != after:
             found.setdefault(CHANGED_STEERING, set()).add("yes")
@@ -158,7 +189,11 @@ def differences(a: Conditions, b: Conditions) -> list[str]:
 
 def mixtures(found: Conditions) -> list[str]:
     """The conditions that take several values, in words."""
-    return [f"{name}: {_either(values)}" for name, values in found.items() if len(values) > 1]
+    return [
+        f"{name}: {_either(values)}"
+        for name, values in found.items()
+        if len(values) > 1 and name != UNLIKE_NODES
+    ]
 
 
 def describe(records: Sequence[Record]) -> list[str]:

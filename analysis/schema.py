@@ -7,57 +7,17 @@ it is never zero. The JSON Schema beside this file is generated from these model
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    FailFast,
-    Field,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from analysis.fields import Count, Number, Percent, Quantile, Rows, Seconds, Text, Value
 from analysis.older_schema import upgraded
 
 SCHEMA_VERSION: Literal[2] = 2
 
-# The largest whole number that every reader of JSON keeps exact (RFC 8259).
-MOST = 2**53 - 1
-
-# The smallest value other than 0; for a bitrate in Mbit/s this is one bit a second.
-LEAST = 1e-6
-
 # Of goodput: a window with fewer cannot show a change within it.
 FEWEST_READINGS = 4
-
-T = TypeVar("T")
-
-
-def _readable(value: object) -> object:
-    """Text that UTF-8 can encode; the name of a device may have other bytes."""
-    if isinstance(value, str) and not value.isascii():
-        return value.encode("utf-8", "backslashreplace").decode()
-    return value
-
-
-def _measurable(value: float) -> float:
-    """Refuses values so small that their ratios would overflow a float."""
-    if 0 < value < LEAST:
-        raise ValueError(f"must be 0 or at least {LEAST:g}")
-    return value
-
-
-Text = Annotated[str, BeforeValidator(_readable)]
-Percent = Annotated[float, Field(ge=0, le=100.5)]
-Seconds = Annotated[float, Field(ge=0, le=1e9)]
-Count = Annotated[int, Field(ge=0, le=MOST)]
-Number = Annotated[int, Field(ge=1, le=MOST)]
-Value = Annotated[float, Field(ge=0, le=MOST), AfterValidator(_measurable)]
-Quantile = tuple[Annotated[float, Field(ge=0, le=1)], Value]
-# The first wrong row refuses the list: a hostile file may have a million of them.
-Rows = Annotated[list[T], FailFast()]
 
 
 class Model(BaseModel):
@@ -227,6 +187,22 @@ class Received(Model):
     bytes: Count = Field(description="rx_bytes.")
 
 
+class NodeFacts(Model):
+    """A node of the run, as far as it is known."""
+
+    name: Text
+    side: Literal["server", "client"]
+    kernel: Text | None = Field(default=None, description="uname -r.")
+    cpu: Text | None = Field(
+        default=None, description="Model name, or the numbers of implementer and part."
+    )
+    cores: Number | None = Field(default=None, description="CPUs of the node.")
+    nic: Text | None = Field(default=None, description="Driver and speed of its steered NICs.")
+    instance_type: Text | None = Field(
+        default=None, description="The node's label node.kubernetes.io/instance-type."
+    )
+
+
 class Machine(Model):
     """The machine of the run. Records are comparable if `kernel`, `cpu` and `cores` agree."""
 
@@ -255,6 +231,11 @@ class Machine(Model):
     )
     queues: dict[Text, Count] = Field(default={}, description="Receive queues in use, by device.")
     versions: dict[Text, Text] = Field(default={}, description="Of the traffic tools and Python.")
+    nodes: Rows[NodeFacts] = Field(
+        default=[],
+        description="The nodes of a cluster (the other fields are those of the first server node); empty in "
+        "older records.",
+    )
 
 
 class Confounders(Model):
@@ -378,6 +359,28 @@ class Record(Model):
     confounders_after: Confounders | None = None
     harness: Harness | None = None
     source: Text | None = Field(default=None, description="The file this run was imported from.")
+    _elsewhere: int = PrivateAttr(default=0)
+
+    @property
+    def elsewhere(self) -> int:
+        """The measured pairs that a part of a record (`on`) lacks: their servers are on other nodes."""
+        return self._elsewhere
+
+    def on(self, node: str) -> Record:
+        """The part of the record that is about the servers of one node.
+
+        Without CPU figures where nodes share a kernel: then they are of several nodes together.
+        """
+        pairs = [pair for pair in self.pairs if pair.server_node == node]
+        shared = {pair.server_node for pair in self.pairs} - {core.node for core in self.cores}
+        here = {
+            field: [row for row in getattr(self, field) if row.node == node and not shared]
+            for field in ("cores", "softnet", "datagrams", "received")
+        }
+        part = self.model_copy(update={**here, "pairs": pairs})
+        others = (one for one in self.pairs if one not in pairs and one.kind == self.pairs[0].kind)
+        part._elsewhere = sum(1 for _ in others)
+        return part
 
     @model_validator(mode="before")
     @classmethod

@@ -20,6 +20,7 @@ from analysis.evidence import Evidence, gather
 from analysis.explanation import explain
 from analysis.limits import Limit
 from analysis.metrics import BITRATE, METRICS, Metric
+from analysis.nodes import NodeCell, by_node
 from analysis.pairing import Series, StateKey
 from analysis.principal import principal
 from analysis.recommend import Recommendation, recommend
@@ -50,7 +51,7 @@ class Summary:
 
     `method` names the methods of the runs, joined by "and", `form` that of the lab, empty elsewhere. `contrasts` are the family against
     the baseline; `pairwise` the steered configurations against each other, a family at each replica
-    count and path. `tradeoff` has the comparisons in every metric, and the limits. `check` is the
+    count and path. `nodes` are the results of each server node, where there are several. `tradeoff` has the comparisons in every metric, and the limits. `check` is the
     test for dependence of the whole table. `switchback` are the checks of that method, None without
     its `episodes`. `verdict` starts with the recommendation, where there is one. `explanation` is
     about the cores of the baseline and of what is recommended.
@@ -69,6 +70,7 @@ class Summary:
     pairwise: list[Contrast]
     tradeoff: Tradeoff
     paths: list[PathRatio]
+    nodes: list[NodeCell]
     check: Check
     episodes: list[Episode]
     switchback: SwitchbackChecks | None
@@ -113,6 +115,7 @@ class Summary:
             "pairwise": [asdict(one) for one in self.pairwise],
             "tradeoff": self.tradeoff.to_json(),
             "overlay_over_host": [asdict(one) for one in self.paths],
+            "nodes": [asdict(one) for one in self.nodes],
             "dependence": {**asdict(self.check), "found": self.check.found},
             "switchback": self.switchback and self.switchback.to_json(),
             "invalid": [asdict(one) for one in self.invalid],
@@ -179,6 +182,7 @@ def summarise(
         pairwise=pairwise,
         tradeoff=balance,
         paths=paths,
+        nodes=by_node(records, baseline, confidence, metric),
         check=evidence.check,
         episodes=of_switchback,
         switchback=checks,

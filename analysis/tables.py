@@ -129,7 +129,7 @@ def problems(record: Record) -> list[str]:
     ]
     # one of another kind runs beside them
     count = sum(pair.kind == record.pairs[0].kind for pair in record.pairs)
-    if count != record.replicas:
+    if count + record.elsewhere != record.replicas:
         found.append(f"{count} pairs instead of {record.replicas}")
     return found
 

@@ -17,8 +17,8 @@ MEASURE = "./steerlab hook measure"
 NAME = "measurement"
 LATENCY = ("p50_us", "p99_us")
 RESULTS = (
-    "bitrate_mbps", "bitrate_ci", *LATENCY, "idle_percent", "softirq_percent", "valid_runs",
-    "directory",
+    "bitrate_mbps", "bitrate_ci", *LATENCY, "idle_percent", "softirq_percent", "bitrate_by_node",
+    "unlike_nodes", "valid_runs", "directory",
 )  # fmt: skip
 
 

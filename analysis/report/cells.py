@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from analysis.carryover import Shift
 from analysis.cell_summary import CellSummary
 from analysis.metrics import METRICS, Metric
+from analysis.nodes import NodeCell
 from analysis.report.grid import DASH, Column, Table, aligned, fixed, table
 from analysis.statistics import Effect
 from analysis.summary import Summary
@@ -163,6 +164,29 @@ def paths(summary: Summary) -> Table:
     """One row a state that was run both over the overlay and over the host network."""
     note = Column("note", lambda one: one.effect.problem or one.doubt or DASH, False)
     return table(summary.paths, _CONFIGURATION, _REPLICAS, *_effect(summary), note)
+
+
+def nodes(summary: Summary) -> Table:
+    """One row a state and server node; no rows where there is one server node."""
+    metric = summary.metric
+
+    def of(text: Callable[[Contrast], str]) -> Callable[[NodeCell], str]:
+        return lambda one: text(one.contrast) if one.contrast else DASH
+
+    return table(
+        summary.nodes,
+        _CONFIGURATION,
+        Column("server node", lambda one: one.node, False, 20),
+        _REPLICAS,
+        replace(_PATH, rank=6),
+        Column("pairs here", lambda one: str(one.pairs), rank=8),
+        Column("runs", lambda one: str(one.runs), rank=4),
+        Column(metric.unit, lambda one: fixed(one.value, metric.digits), rank=12),
+        Column(metric.scale, of(lambda one: _estimate(one.effect, metric)), rank=18),
+        Column(_level(summary), of(lambda one: _interval(one.effect, metric)), rank=14),
+        Column("p Holm", of(lambda one: p_value(one.p_holm)), rank=10),
+        Column("note", of(_verdict), False, 17),
+    )
 
 
 def validity(summary: Summary) -> Table:

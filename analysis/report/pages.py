@@ -123,6 +123,9 @@ def results(summary: Summary) -> list[Section]:
                 "difference, in this configuration alone, that the adjusted test would find in "
                 "80 % of such experiments. Softirq and idle are of the server's cores.",
                 summary.verdict[1:]),
+        Section("Each server node", cells.nodes(summary),
+                f"Means of {summary.metric.heading} over the pairs of the node, and its own comparison with the "
+                "baseline; p is adjusted over all nodes together."),
         Section("Every metric against the baseline", cells.tradeoffs(summary),
                 f"Effects with {level} intervals, marked where they differ significantly (p Holm below "
                 "0.05) or are inconclusive."),

@@ -262,6 +262,8 @@ def _print(summary: Summary, answer: Answer) -> None:
     left = len(summary.states) - len(shown)
     if left:
         show(f"{left} more rows are in report.md")
+    if summary.nodes:
+        show(f"\n{grid.aligned(cells.nodes(summary), out.width)}")
     if answer.basis:
         note(answer.basis)
     for warning in answer.warnings:

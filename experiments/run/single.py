@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from analysis.machine import unlike_nodes
 from analysis.metrics import BITRATE, METRICS, over_cores
 from analysis.schema import Machine, Record
 from experiments import targets
@@ -114,6 +115,22 @@ def _explained(what: AnyMeasurement, record: Record) -> str:
 
 
 def _summed(done: Sequence[Record]) -> dict[str, Any]:
+    """The means of these runs, and for several server nodes the bitrate of each: without the means where
+    nodes are not alike.
+    """
+    unlike = [words for record in done for words in unlike_nodes(record)]
+    nodes = sorted({p.server_node for record in done for p in record.pairs if p.server_node})
+    if len(nodes) < 2:
+        return _means(done)
+    own = {
+        node: _rounded(_mean(_known(BITRATE.value(record.on(node)) for record in done)))
+        for node in nodes
+    }
+    means = dict.fromkeys(_means(done)) if unlike else _means(done)
+    return {**means, "bitrate_by_node": own, "unlike_nodes": list(dict.fromkeys(unlike)) or None}
+
+
+def _means(done: Sequence[Record]) -> dict[str, Any]:
     rates = _known(map(BITRATE.value, done))
     return {
         "bitrate_mbps": _rounded(_mean(rates)),

@@ -40,6 +40,7 @@ class Node:
     ready: bool
     system_uuid: str = ""  # empty where it does not identify the machine
     taints: tuple[Toleration, ...] = ()  # those that keep pods away, as what tolerates them
+    instance_type: str = ""
 
     @property
     def kernel_id(self) -> str:
@@ -120,16 +121,24 @@ def every(api: ApiClient, selector: str = "") -> list[Node]:
     return [_node(node) for node in _listed(api, selector)]
 
 
-def _listed(api: ApiClient, selector: str = "", most: int | None = None) -> list[Any]:
-    """The nodes with these labels, asked for page by page, or `most` of them."""
+def named(api: ApiClient, names: Sequence[str]) -> list[Node]:
+    """The nodes of these names that the cluster has; with the right to list alone."""
+    return [_node(one) for name in names for one in _listed(api, fields=f"metadata.name={name}")]
+
+
+def _listed(
+    api: ApiClient, selector: str = "", most: int | None = None, fields: str = ""
+) -> list[Any]:
+    """The nodes with these labels and fields, asked for page by page, or `most` of them."""
     from kubernetes.client import CoreV1Api
 
     core, found, more = CoreV1Api(api), [], ""
     while True:
         with explained("listing the cluster's nodes"):
             page = core.list_node(
-                label_selector=selector, limit=most or PAGE, _continue=more, _request_timeout=CALL_S
-            )
+                label_selector=selector, field_selector=fields, limit=most or PAGE, _continue=more,
+                _request_timeout=CALL_S,
+            )  # fmt: skip
         found += page.items
         more = page.metadata._continue
         if not more or most:
@@ -225,6 +234,7 @@ def _node(node: Any) -> Node:
         kernel=node.status.node_info.kernel_version,
         cpus=cpus_of(str(node.status.capacity["cpu"])),
         ready=conditions.get("Ready") == "True",
+        instance_type=labels.get(INSTANCE_TYPE, ""),
         # kind's nodes are containers of one machine, each with its own UUID
         system_uuid="" if is_kind else node.status.node_info.system_uuid,
         taints=tuple(_taints(node.spec)),

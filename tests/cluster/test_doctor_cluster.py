@@ -13,6 +13,9 @@ from lab_project import Answer, Project
 from rig import certificates
 from rig.cluster import Cluster
 
+from benchmarks.nodes import COUNT, LABEL, crowd
+from infra.kubernetes.access import connect
+
 
 @pytest.fixture
 def looked(project: Project, cluster: Cluster) -> Any:
@@ -52,6 +55,19 @@ def test_a_cluster_where_a_stack_can_stand(looked: Any, cluster: Cluster) -> Non
     words = looked(json=False).out
     assert "ready for a stack" in words
     assert "doctor" not in namespaces(cluster)
+
+
+def test_a_thousand_other_nodes_change_nothing(looked: Any, cluster: Cluster) -> None:
+    api = connect(str(cluster.kubeconfig), "")
+    with crowd(api, COUNT):
+        assert len(cluster.kubectl("get", "nodes", "-l", LABEL, "-o", "name").split()) == COUNT
+        found = looked().json
+        assert found["missing"] == []
+        assert [node["name"] for node in found["nodes"]] == ["worker1", "worker2"]
+        (said,) = looked("kubernetes.clientSelector=iperf=none", code=3).json["missing"]
+        assert len(said) < 300
+    left = cluster.kubectl("get", "nodes", "-o", "name").split()
+    assert left == ["node/worker1", "node/worker2", "node/worker3"]
 
 
 def test_a_node_that_offers_no_sysctl_lacks_it_for_rfs_alone(looked: Any) -> None:

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.compare import compare
+from analysis.fields import LEAST
 from analysis.metrics import METRICS
 from analysis.report.cells import text_table
-from analysis.schema import LEAST, Record
+from analysis.schema import Record
 from analysis.statistics import Effect
 from analysis.summary import Summary, summarise
 from analysis.verdict import (
@@ -83,7 +84,7 @@ def test_json_carries_no_nan_and_names_its_parts() -> None:
         "metric", "method", "form", "baseline", "confidence", "verdict", "recommendation", "keep",
         "explanation", "caveats",
         "states", "comparisons", "pairwise", "overlay_over_host", "dependence", "invalid",
-        "warnings", "machine", "switchback", "tradeoff",
+        "warnings", "machine", "switchback", "tradeoff", "nodes",
     }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from experiments.targets.contract import (
     TrafficResult,
     WindowResult,
 )
-from experiments.targets.kubernetes import clients, clocks, sessions
+from experiments.targets.kubernetes import clients, clocks, facts, sessions
 from experiments.targets.kubernetes.counters import read_edges
 from experiments.targets.kubernetes.pods import Pods, Running, moved, pair_of, running, topology
 from experiments.targets.kubernetes.sessions import Call, NodeAgent
@@ -113,12 +113,14 @@ class KubernetesBackend:
         return machine.confounders_in(self._agent(self._measured()[0]).look(asked)["files"])
 
     def describe(self) -> Machine:
-        server = self._measured()[0]
         if not self._devices:
             self.verify()
         devices = sorted(self._devices)
-        said = self._agent(server).look(machine.about(devices))
-        return machine.described(said, devices, self._versions())
+        said = self._agent(self._measured()[0]).look(machine.about(devices))
+        pods = {pod.node: self._pod_shell(pod) for pod in self._pods()[1].values()}
+        nodes = facts.of_nodes(self._connect(), self._what, self._agent, pods, devices)
+        found = machine.described(said, devices, self._versions())
+        return found.model_copy(update={"nodes": nodes})
 
     def _versions(self) -> dict[str, str]:
         """Of the programs that the first server pod of each kind runs."""
