@@ -14,7 +14,11 @@ import shown
 from infra import config
 
 BUILD = Path(__file__).resolve().parents[2] / "docker/build"
-TOOLS = ("bash", "cat", "dirname", "env", "mkdir", "mktemp", "readlink", "rm", "sha256sum", "tail")
+TOOLS = (
+    "bash", "cat", "dirname", "env", "grep", "mkdir", "mktemp", "readlink", "rm", "sha256sum", "tail", "uname",
+)  # fmt: skip
+# Two names of this machine's platform, as different ones would be.
+BOTH = {"x86_64": "linux/amd64,linux/x86_64", "aarch64": "linux/arm64,linux/aarch64"}
 SAID = next(line for line in shown.commands() if line.startswith("IMAGES=$(docker/build"))
 
 
@@ -55,6 +59,10 @@ def build(path: Path, *words: str) -> subprocess.CompletedProcess[str]:
         (["--tag", "-x"], 2, "-x"),
         (["--repository", "a b"], 2, "a b"),
         (["--load", "moon"], 2, "neither kind"),
+        (["--push"], 2, "--push needs --repository"),
+        (["--mirror", "mirror"], 2, "no URL"),
+        (["--platform", "arm64"], 2, "linux/amd64,linux/arm64"),
+        (["--platform", "linux/amd64,linux/arm64"], 2, "needs --push alone"),
         (["--builder", "kaniko"], 2, "none of docker, podman, buildah"),
         ([], 3, "install docker, podman or buildah"),
         (["--builder", "podman"], 3, "podman does not work here"),
@@ -94,6 +102,54 @@ def test_a_docker_without_its_daemon_is_passed_over(path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("builder", ["docker", "podman", "buildah"])
+def test_a_platform_that_cannot_run_here_is_refused_before_anything(
+    path: Path, builder: str
+) -> None:
+    said = tool(path, builder)
+    done = build(path, "--builder", builder, "--platform", "linux/nonesuch")
+    assert done.returncode == 3
+    assert "cannot run programs for linux/nonesuch" in done.stderr
+    asked = said.read_text() if said.exists() else ""
+    assert "Dockerfile" not in asked
+
+
+@pytest.mark.parametrize(
+    ("builder", "asked"),
+    [
+        ("docker", ["buildx build --push -t {image} --platform {both} -f {where}"]),
+        (
+            "buildah",
+            [
+                "manifest rm {image}",
+                "build --manifest {image} --platform {both} -f {where}",
+                "manifest push --all {image} docker://{image}",
+            ],
+        ),
+    ],
+)
+def test_several_platforms_are_one_image(path: Path, builder: str, asked: list[str]) -> None:
+    said = tool(path, builder)
+    both = BOTH[os.uname().machine]
+    words = ("--repository", "registry.example/net", "--tag", "7", "--push", "--platform", both)
+    done = build(path, "--builder", builder, *words)
+    assert done.returncode == 0, done.stderr
+    image, folder = "registry.example/net/iperf3:7", BUILD.parent / "iperf3"
+    lines = [line for line in said.read_text().splitlines() if image in line]
+    where = f"{folder}/Dockerfile {folder}"
+    assert lines == [line.format(image=image, both=both, where=where) for line in asked]
+    assert json.loads(done.stdout)["iperf3"] == image
+
+
+def test_base_and_mirror_are_those_that_are_named(path: Path) -> None:
+    said = tool(path, "podman")
+    words = ("--base", "mirror.example/debian:12", "--mirror", "http://mirror.example")
+    assert build(path, "--builder", "podman", *words).returncode == 0
+    for line in said.read_text().splitlines():
+        assert "--build-arg BASE=mirror.example/debian:12" in line
+        assert "--build-arg MIRROR=http://mirror.example " in line
+
+
 def test_the_readme_s_line_gives_the_key_images(path: Path) -> None:
     """As it is shown, with a builder that talks on stdout too."""
     tool(path, "docker", talks=True)
@@ -123,8 +179,12 @@ def test_a_tag_is_a_hash_of_what_the_image_is_made_of(path: Path, tmp_path: Path
     first = tags()
     (agent / "__pycache__").mkdir()
     assert tags() == first
-    based = tags("--base", "mirror/debian:12")
-    assert all(based[name] != first[name] for name in first)
+    other = [
+        ("--base", "mirror/debian:12"), ("--mirror", "http://mirror"),
+        ("--platform", BOTH[os.uname().machine].partition(",")[0]),
+    ]  # fmt: skip
+    for words in other:
+        assert all(tags(*words)[name] != first[name] for name in first)
     with (agent / "cli.py").open("a") as file:
         file.write("# more\n")
     after = tags()
