@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from agent.archive import digest
 from infra.kubernetes.admission import with_options
 from infra.kubernetes.names import Names, label
 from infra.kubernetes.nodes import HOSTNAME, Node
@@ -19,6 +20,17 @@ ACCOUNT = "steering"
 # The agent in the image, and the node's directory of snapshots.
 AGENT = ("python3", "-I", "/steer.pyz")
 RUN = "/run/steerlab"
+OTHER_AGENT = (
+    "contains another node agent than this project: run docker/build --push, and set the key "
+    "kubernetes.images to its output"
+)
+# Runs the agent only if its SHA-256 is as given; in any image, also an older one.
+_CHECKED = (
+    "sh", "-c",
+    'echo "$1  $0" | sha256sum -c --status || '
+    f'{{ echo "steer: the image {OTHER_AGENT}" >&2; exit 3; }}; shift; exec python3 -I "$0" "$@"',
+    AGENT[-1],
+)  # fmt: skip
 
 DEFAULT_OPTIONS = PodOptions()
 
@@ -40,7 +52,7 @@ def pod_template(
         "name": CONTAINER,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": list(AGENT),
+        "command": [*_CHECKED, digest()] if "apply" in words[:1] else list(AGENT),
         "args": list(words),
         # copies the agent's error from stderr to the pod's status
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import declared_graph
 import pytest
 from declared_graph import COMMAND, MEASURED, Graph
 
+from agent.archive import archive
 from experiments.targets.kubernetes.backend import KubernetesBackend
 from infra import config, configurations, traffic
 from infra.errors import InvalidInput
@@ -226,6 +229,24 @@ def plan_of(graph: Graph, name: str) -> dict:
     verb, option, plan = container["args"]
     assert (verb, option) == ("apply", "--plan")
     return json.loads(plan)
+
+
+def test_steering_is_applied_by_this_project_s_agent_alone(graph: Graph, tmp_path: Path) -> None:
+    (container,) = graph.inputs["steer-s1"]["spec"]["template"]["spec"]["containers"]
+    file = tmp_path / "steer.pyz"
+    command = [word.replace("/steer.pyz", str(file)) for word in container["command"]]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, "--help"], capture_output=True, text=True, check=False)
+
+    file.write_bytes(archive())
+    assert run().returncode == 0
+    file.write_bytes(archive() + b"x")
+    assert run().returncode == 3
+    assert "contains another node agent" in run().stderr
+    # what restores is never refused
+    (watch,) = graph.inputs["agent-s1"]["spec"]["template"]["spec"]["containers"]
+    assert watch["command"] == ["python3", "-I", "/steer.pyz"]
 
 
 def test_a_recreated_pod_changes_the_plan_of_its_node_alone() -> None:

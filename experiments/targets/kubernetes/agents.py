@@ -56,10 +56,6 @@ HASH = (
     "python3", "-I", "-c",
     f"import hashlib; print(hashlib.sha256(open('{pods.AGENT[-1]}', 'rb').read()).hexdigest())",
 )  # fmt: skip
-OTHER_AGENT = (
-    "contains another node agent than this project: run docker/build --push, and set the key "
-    "kubernetes.images to its output"
-)
 
 
 def checked(shell: Shell, answer: Answer, name: str) -> dict[str, Any]:
@@ -70,7 +66,7 @@ def checked(shell: Shell, answer: Answer, name: str) -> dict[str, Any]:
         # its arguments are this program's own: a usage error is a difference of versions
         odd = answer.status in (0, 2) and not isinstance(shell, SshShell)
         if odd and run(shell, HASH).out.strip() != digest():
-            raise PrerequisiteMissing(f"{refusal}: the image {OTHER_AGENT}") from None
+            raise PrerequisiteMissing(f"{refusal}: the image {pods.OTHER_AGENT}") from None
         raise
 
 

@@ -335,7 +335,7 @@ def concluded(
         _steering(found, state, shown)
     printed = said["commands"].get(" ".join(agents.HASH))
     if printed is not None and printed.strip() != digest():
-        found.lacks.append(f"image {state.images.steering} {agents.OTHER_AGENT}")
+        found.lacks.append(f"image {state.images.steering} {agent.OTHER_AGENT}")
 
 
 def _devices(
