@@ -105,6 +105,7 @@ CONDITIONS: dict[str, Read] = {
 OF_A_PATH = ("path", "MTU", "offloads", "emulated offloads", "receive queues")
 
 
+_SIDES = ("server", "client")
 # In these the nodes of a side must agree before results of several are one figure.
 LIKE_NODES: dict[str, Callable[[NodeFacts], object]] = {
     "kernel": lambda node: node.kernel,
@@ -115,22 +116,27 @@ LIKE_NODES: dict[str, Callable[[NodeFacts], object]] = {
 }
 
 
-def unlike_nodes(record: Record) -> list[str]:
-    """In what the nodes of the run's servers, or of its clients, differ; what is not known does not differ."""
-    known = record.machine.nodes if record.machine else ()
+def unlike(nodes: Iterable[NodeFacts]) -> list[str]:
+    """In what the nodes of a side differ; what is not known does not differ."""
+    nodes = list(nodes)
     found = []
-    for side in ("server", "client"):
-        names = {getattr(pair, f"{side}_node") for pair in record.pairs}
-        nodes = [node for node in known if node.side == side and node.name in names]
+    for side in _SIDES:
         for what, read in LIKE_NODES.items():
             by_value: dict[str, list[str]] = {}
             for node in nodes:
-                if (value := read(node)) is not None:
+                if node.side == side and (value := read(node)) is not None:
                     by_value.setdefault(str(value), []).append(node.name)
             if len(by_value) > 1:
                 each = (f"{value} ({', '.join(on)})" for value, on in sorted(by_value.items()))
                 found.append(f"{what} of the {side} nodes: {', '.join(each)}")
     return found
+
+
+def unlike_nodes(record: Record) -> list[str]:
+    """The same of the nodes that the pairs of a run are on."""
+    used = {(side, getattr(pair, f"{side}_node")) for pair in record.pairs for side in _SIDES}
+    nodes = record.machine.nodes if record.machine else ()
+    return unlike(node for node in nodes if (node.side, node.name) in used)
 
 
 def conditions(records: Iterable[Record]) -> Conditions:

@@ -73,10 +73,10 @@ def _node(number: int) -> dict[str, Any]:
 
 def _measured(api: ApiClient, kubeconfig: str, words: list[str]) -> dict[str, float]:
     of = Kubernetes()
-    command = [ROOT / "steerlab", "doctor", "--target", "kubernetes",
+    command = [str(ROOT / "steerlab"), "doctor", "--target", "kubernetes",
                "-c", f"kubernetes.kubeconfig={kubeconfig}", *words]  # fmt: skip
     return {
-        "select": _seconds(lambda: find(api, of.server_selector, of.client_selector), 5),
+        "select": _seconds(lambda: find(api, of), 5),
         "decode_all": _seconds(CoreV1Api(api).list_node, 3),
         "doctor": _seconds(
             lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), 3

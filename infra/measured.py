@@ -16,9 +16,10 @@ MEASURE = "./steerlab hook measure"
 # Its name, and the outputs that it gives.
 NAME = "measurement"
 LATENCY = ("p50_us", "p99_us")
+NODES = ("bitrate_by_node", "unlike_nodes")
 RESULTS = (
-    "bitrate_mbps", "bitrate_ci", *LATENCY, "idle_percent", "softirq_percent", "bitrate_by_node",
-    "unlike_nodes", "valid_runs", "directory",
+    "bitrate_mbps", "bitrate_ci", *LATENCY, "idle_percent", "softirq_percent", *NODES, "valid_runs",
+    "directory",
 )  # fmt: skip
 
 
@@ -46,8 +47,10 @@ def declare(
     )
     result = measured.stdout.apply(_parsed)
     metrics = {metric for kind in state.pairs.values() for metric in kind.metrics}
+    left_out = {name for name in LATENCY if name not in metrics}
+    left_out |= {*NODES} if state.target == "lab" else set()
     for name in RESULTS:
-        if name not in LATENCY or name in metrics:
+        if name not in left_out:
             pulumi.export(name, result[name])
 
 

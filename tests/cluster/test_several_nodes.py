@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from lab_project import Project
 from rig.cluster import Cluster
+from test_devices_cluster import doctor
 from test_stack import where
 
 STACK = "rps-2"
@@ -53,6 +54,8 @@ def test_like_nodes_are_one_figure_and_unlike_ones_are_not(
     assert again["unlike_nodes"] == [words]
     assert again["bitrate_mbps"] is None
     assert list(again["bitrate_by_node"]) == servers
+    found = doctor(project, cluster, "configuration=rps")
+    assert any(words in caution for caution in found["nodes"][0]["cautions"])
     project.destroy(STACK)
 
 

@@ -117,19 +117,12 @@ class KubernetesBackend:
             self.verify()
         devices = sorted(self._devices)
         said = self._agent(self._measured()[0]).look(machine.about(devices))
-        pods = {pod.node: self._pod_shell(pod) for pod in self._pods()[1].values()}
+        servers, clients = self._pods()
+        shells = {index: self._pod_shell(pod) for index, pod in servers.items()}
+        pods = {pod.node: self._pod_shell(pod) for pod in clients.values()}
+        found = machine.described(said, devices, facts.versions(self._kinds(1), shells))
         nodes = facts.of_nodes(self._connect(), self._what, self._agent, pods, devices)
-        found = machine.described(said, devices, self._versions())
         return found.model_copy(update={"nodes": nodes})
-
-    def _versions(self) -> dict[str, str]:
-        """Of the programs that the first server pod of each kind runs."""
-        servers, _ = self._pods()
-        return {
-            tool: machine.version(run(self._pod_shell(servers[index]), (tool, "--version")).out)
-            for index, kind in self._kinds(1).items()
-            for tool in kind.tools
-        }
 
     def _kinds(self, pairs: int) -> dict[int, Kind]:
         """The kind of the first pairs, and of those that always run beside them."""

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from agent.archive import digest
 from agent.knobs import RX_QUEUE
 from agent.values import as_list
+from analysis.machine import unlike
 from experiments.engines.choice import choose
 from experiments.engines.embedded.provider import OperationFailed
 from experiments.host import machine
 from experiments.host.nodes import uppers
-from experiments.targets.kubernetes import agents
+from experiments.targets.kubernetes import agents, facts
 from experiments.targets.kubernetes.pods import running
 from experiments.targets.kubernetes.probes import Pair, Probe, Probes, listed, namespace, pairs
 from experiments.targets.kubernetes.shell import PodShell, Shell, SshShell, looked
@@ -124,6 +125,14 @@ def examine(state: StackSettings) -> Findings:
     found.nodes = [
         *(NodeFindings(node.name, "server", node.cpus, node.kernel) for node in nodes.servers),
         *(NodeFindings(node.name, "client", node.cpus, node.kernel) for node in nodes.clients),
+    ]
+    known = [
+        *(facts.known_of(node, "server") for node in nodes.servers),
+        *(facts.known_of(node, "client") for node in nodes.clients),
+    ]
+    found.nodes[0].cautions += [
+        f"unlike nodes: {words}; results over several of them have no verdict"
+        for words in unlike(known)
     ]
     if not refused:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from analysis.schema import NodeFacts
 from experiments.host import machine
@@ -12,6 +12,8 @@ from experiments.targets.kubernetes.shell import PodShell, run
 from infra import untrusted
 from infra.kubernetes import nodes
 from infra.kubernetes.measurement import ClusterMeasurement, NodeOf
+from infra.kubernetes.nodes import Node
+from infra.traffic.contract import Kind
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -49,18 +51,29 @@ def of_nodes(
         cpuinfo = files.get(f"/{_CPU}")
         with untrusted.reading(f"the CPU of node {one.name}"):
             cpu = cpuinfo and machine.cpu_model(cpuinfo, architecture.strip())
-        found.append(
-            NodeFacts(
-                name=one.name,
-                side=one.side,
-                kernel=node and node.kernel,
-                cpu=cpu or None,
-                cores=node and node.cpus,
-                nic=nics(files),
-                instance_type=(node and node.instance_type) or None,
-            )
-        )
+        of_api = known_of(node, one.side) if node else NodeFacts(name=one.name, side=one.side)
+        found.append(of_api.model_copy(update={"cpu": cpu or None, "nic": nics(files)}))
     return found
+
+
+def versions(kinds: Mapping[int, Kind], servers: Mapping[int, PodShell]) -> dict[str, str]:
+    """Of the programs that the server of a pair of each kind runs."""
+    return {
+        tool: machine.version(run(servers[index], (tool, "--version")).out)
+        for index, kind in kinds.items()
+        for tool in kind.tools
+    }
+
+
+def known_of(node: Node, side: Literal["server", "client"]) -> NodeFacts:
+    """What the API tells of a node."""
+    return NodeFacts(
+        name=node.name,
+        side=side,
+        kernel=node.kernel,
+        cores=node.cpus,
+        instance_type=node.instance_type or None,
+    )
 
 
 def nics(files: Mapping[str, str]) -> str | None:
