@@ -219,6 +219,7 @@ class FakeCluster:
     def _complete(self, path: str) -> None:
         self.objects[path]["status"] = {
             "succeeded": 1,
+            "completionTime": "2026-01-02T03:04:05Z",
             "conditions": [{"type": "Complete", "status": "True"}],
         }
         ended = {"terminated": {"exitCode": 0, "reason": "Completed"}}

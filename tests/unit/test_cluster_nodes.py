@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from fake_cluster import FakeCluster, serving
-from test_cluster_graph import node
+from test_cluster_graph import node, state
 
+from experiments.targets.kubernetes import facts
+from experiments.targets.kubernetes.sessions import NodeAgent
 from infra.errors import InvalidInput, PrerequisiteMissing
+from infra.kubernetes import measurement
 from infra.kubernetes.access import connect
-from infra.kubernetes.nodes import PAGE, Nodes, every, find, paired
+from infra.kubernetes.nodes import INSTANCE_TYPE, PAGE, Nodes, every, find, paired
 from infra.settings import Kubernetes
 
 SELECTORS = ("iperf=server", "iperf=client")
@@ -70,7 +74,7 @@ def test_a_label_that_no_node_has_is_refused_with_some_of_the_nodes(
     with pytest.raises(
         PrerequisiteMissing, match="clientSelector: no node has the label a=b"
     ) as said:
-        find(connect(kubeconfig, ""), Kubernetes(client_selector="a=b"))
+        find(connect(kubeconfig, ""), Kubernetes.model_validate({"clientSelector": "a=b"}))
     assert "n0000" in str(said.value)
     assert len(str(said.value)) < 200
     assert len(made.reads) == 3
@@ -112,3 +116,52 @@ def test_a_mesh_has_every_server_node_with_every_client_node(servers: int, clien
     at = range(1, 7)
     assert [round_robin.server_of(i).name for i in at] == [f"s{(i - 1) % servers}" for i in at]
     assert [round_robin.client_of(i).name for i in at] == [f"c{(i - 1) % clients}" for i in at]
+
+
+FILES = {
+    "/proc/cpuinfo": "processor : 0\nmodel name : EPYC\n",
+    "/sys/class/net/ens5/device/uevent": "DRIVER=ena\nPCI_ID=1D0F:EC20\n",
+    "/sys/class/net/ens5/speed": "25000\n",
+}
+
+
+class Agent:
+    """Reads these files on each node."""
+
+    def look(self, request: dict[str, list[str]]) -> dict[str, dict[str, str]]:
+        wanted = {f"/{path}" for path in request["files"]}
+        return {
+            "files": {path: text for path, text in FILES.items() if path in wanted},
+            "commands": {"uname -m": "x86_64\n"},
+        }
+
+
+def test_a_record_describes_nodes_as_far_as_they_are_known(
+    cluster: tuple[FakeCluster, str],
+) -> None:
+    made, kubeconfig = cluster
+    made.objects["/api/v1/nodes/s1"]["metadata"]["labels"][INSTANCE_TYPE] = "m7g.large"
+    what = measurement.of(state(), Nodes((node("s1"),), (node("c1"), node("gone"))))
+    devices = ("ens5", "vxlan.calico")
+    server, client, gone = facts.of_nodes(
+        connect(kubeconfig, ""), what, lambda _: cast("NodeAgent", Agent()), {}, devices
+    )
+    assert server.model_dump() == {
+        "name": "s1", "side": "server", "kernel": "x", "cpu": "EPYC", "cores": 4, "nic": "ena 25000 Mbit/s",
+        "instance_type": "m7g.large",
+    }  # fmt: skip
+    # without an agent or a pod, the API tells the rest
+    assert (client.kernel, client.cores, client.cpu, client.nic) == ("x", 4, None, None)
+    assert (gone.name, gone.kernel, gone.cores) == ("gone", None, None)
+
+
+@pytest.mark.parametrize(
+    ("files", "known"),
+    [
+        ({"a/device/uevent": "DRIVER=virtio_net", "a/speed": "-1"}, "virtio_net"),
+        ({"a/device/uevent": "DRIVER=e", "b/device/uevent": "DRIVER=d"}, "d, e"),
+        ({"veth/speed": "10000"}, None),
+    ],
+)
+def test_a_nic_is_known_by_driver_and_speed(files: dict[str, str], known: str | None) -> None:
+    assert facts.nics({f"/sys/class/net/{path}": text for path, text in files.items()}) == known

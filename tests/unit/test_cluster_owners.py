@@ -142,6 +142,15 @@ def stands(world: World) -> dict[str, Any]:
 # --- two users ---
 
 
+def test_outputs_name_the_place_of_a_stack_and_the_end_of_its_lease(world: World) -> None:
+    found = world.up("alice").outputs
+    assert found["cluster"] == {"context": "c", "server": world.api.configuration.host}
+    assert found["nodes"] == {"server": ["s1"], "client": ["c1"]}
+    assert found["namespaces"] == [PODS, STEERING]
+    assert found["lease_end"] == "2026-01-02T05:04:05+00:00"
+    assert world.up("alice").outputs == found
+
+
 def test_a_stack_has_one_id_on_all_that_it_makes_and_leaves_nothing(plain: World) -> None:
     before = stands(plain)
     plain.up("alice")
