@@ -60,7 +60,7 @@ def export(
     except NothingToExport as error:
         raise InvalidInput(f"export: {directory}: {error}") from None
     if out:
-        files.write(out, text)
+        note(f"written: {files.write(out, text)}")
     else:
         print(text, end="")  # noqa: T201 exact bytes for programs
     if said := chosen.note(summary):
