@@ -65,4 +65,4 @@ def test_a_mesh_with_too_few_pairs_is_refused_before_anything(
     del servers
     said = project.up("rps-1", *where(cluster), "kubernetes.pairing=mesh", code=2).err
     assert "at least 2" in said
-    assert "steerlab" not in cluster.kubectl("get", "namespaces")
+    assert "steerlab-rps-1" not in cluster.kubectl("get", "namespaces")
