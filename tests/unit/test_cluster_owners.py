@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from unittest.mock import patch
 
@@ -110,6 +111,7 @@ def plain(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def world(plain: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """The same, with the commands of stacks in this process, which takes less time."""
+    one_at_a_time = Lock()  # in whose environment a command runs
 
     def called(
         commands: Commands, script: str, said: dict[str, Any], before: dict[str, str]
@@ -118,7 +120,7 @@ def world(plain: World, monkeypatch: pytest.MonkeyPatch) -> World:
             return before
         try:
             given = {"PULUMI_COMMAND_STDOUT": before["stdout"], **commands._backend}
-            with patch.dict(os.environ, given):
+            with one_at_a_time, patch.dict(os.environ, given):
                 answer = hook.HOOKS[script.split()[-1]](json.loads(said["stdin"]))
         except Refusal as refusal:
             leave(refusal.exit_code)
