@@ -47,8 +47,14 @@ def kept(path: Path) -> Pin | None:
     """The cluster recorded in a file; None where there is none. Raises `PrerequisiteMissing`."""
     if not path.exists():
         return None
+    try:
+        data = untrusted.content(path)
+    except OSError as error:
+        raise PrerequisiteMissing(
+            f"the cluster in {path} cannot be read: {error.strerror}"
+        ) from None
     with untrusted.reading(f"the cluster in {path}"):
-        return Pin.model_validate(untrusted.parsed(untrusted.content(path)))
+        return Pin.model_validate(untrusted.parsed(data))
 
 
 def connect(kubeconfig: str, pin: Pin) -> ApiClient:
