@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,11 +137,12 @@ _PART = ("CPU implementer", "CPU part", "CPU revision")
 def cpu_model(cpuinfo: str, architecture: str) -> str:
     """The CPU of a node from its /proc/cpuinfo (pure): its name, or the numbers that tell it.
 
-    Unlike cores of one machine (big.LITTLE) are all named.
+    Unlike cores of one machine (big.LITTLE) are all named. Raises ValueError for what is no such file.
     """
     cpus = [
         {key.strip(): value.strip() for key, _, value in (row.partition(":") for row in block)}
-        for block in (text.split("\n") for text in cpuinfo.split("\n\n", MAX_CPUS))
+        for filled, block in groupby(untrusted.lines(cpuinfo), bool)
+        if filled
     ]
     for key in _MODEL:
         if names := dict.fromkeys(cpu[key] for cpu in cpus if cpu.get(key)):

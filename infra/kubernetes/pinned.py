@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # The namespace whose uid identifies a cluster: each has it, and nobody can recreate it.
 SYSTEM = "kube-system"
+_MOST_BYTES = 1 << 16  # of a file with a cluster
 _UIDS: dict[tuple[str, str], str] = {}
 
 
@@ -48,7 +49,7 @@ def kept(path: Path) -> Pin | None:
     if not path.exists():
         return None
     try:
-        data = untrusted.content(path)
+        data = untrusted.content(path, _MOST_BYTES)
     except OSError as error:
         raise PrerequisiteMissing(
             f"the cluster in {path} cannot be read: {error.strerror}"

@@ -706,10 +706,10 @@ class _Session(_Shell):
 
     def __init__(self, out: bytes) -> None:
         super().__init__(b"")
-        self._lines = iter(_text(out).split("\n"))
+        self._text = io.StringIO(_text(out))
 
     def await_line(self, _: float) -> str:
-        return next(self._lines, "")
+        return self._text.readline().removesuffix("\n")
 
     def say(self, _: str) -> None:
         """It answers anyway."""
