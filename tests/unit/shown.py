@@ -177,6 +177,7 @@ ELSEWHERE = {
     './steerlab up -s rfs-plus-4 -c target=kubernetes -c kubernetes.images="$IMAGES"'
     " -c kubernetes.namespace=team": "cluster/test_operator.py",
     "./steerlab destroy --cluster -s STACK -c kubernetes.namespace=team": "cluster/test_operator.py",
+    "./steerlab destroy -s rfs-plus-4": "cluster/test_operator.py",
     "kubectl config use-context": "cluster/test_operator.py",
     "../../.venv/bin/python -m rig up": "cluster/test_down.py",
     "../../.venv/bin/python -m rig down": "cluster/test_down.py",
