@@ -204,7 +204,7 @@ class NodeFacts(Model):
 
 
 class Machine(Model):
-    """The machine of the run. Records are comparable if `kernel`, `cpu` and `cores` agree."""
+    """The machine of the run. docs/statistics.md lists the fields in which records must agree to be compared."""
 
     kernel: Text = Field(description="uname -r.")
     cpu: Text = Field(description="Model name, or the numbers of implementer and part.")

@@ -25,8 +25,9 @@ _HEAD = """# Configuration
 Generated from the model by `python -m infra.reference`.
 
 `./steerlab up -s STACK -c key=value` sets a key and keeps it in `Pulumi.STACK.yaml`, as
-`pulumi config set key value` does. `sweep -c key=value` sets keys that are not an option of `sweep`.
-A stack is called `<configuration>-<replicas>`. Unknown keys and invalid values are refused before
+`pulumi config set key value` does. `sweep -c key=value` and `tune -c key=value` set keys that are not an option of the
+command, for its own stack. A stack is called `<configuration>-<replicas>`; another name needs the keys `configuration`
+and `replicas`, as the ready stack `lab` has them in `Pulumi.lab.yaml`. Unknown keys and invalid values are refused before
 anything is changed.
 
 | key | default | allowed values | description |

@@ -149,7 +149,7 @@ class PodOptions(_Model):
     image_pull_secrets: tuple[
         Annotated[str, like(rf"{_DNS}/{_DNS}", "must be a Secret as NAMESPACE/NAME")], ...
     ] = Field(default=(), examples=['["default/registry"]'])
-    """Secrets for the registry of the images, as NAMESPACE/NAME; they are copied to the stack's namespaces"""
+    """Secrets for the images, as NAMESPACE/NAME; copied to the stack's own namespaces, not to an existing one"""
     labels: dict[_Key, Annotated[str, like(rf"|{_NAME}", "must be a label's value")]] = Field(
         default={}, examples=['{"team": "net"}']
     )
@@ -238,7 +238,7 @@ class Kubernetes(_Model):
     pairing: Pairing = Field(default="round-robin", exclude_if=lambda one: one == "round-robin")
     """How pairs are spread over nodes: round-robin on each side; mesh: every server node with every client node"""
     node_access: Literal["job", "ssh"] = "job"
-    """How nodes are steered: by privileged Jobs, or over OpenSSH"""
+    """How nodes are steered: by privileged pods (job), or over OpenSSH (ssh)"""
     ssh: Annotated[Ssh, JSON] = Field(
         default=Ssh(), examples=['{"user": "root", "identityFile": "/path/to/key"}']
     )

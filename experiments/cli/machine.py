@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 nodes = typer.Typer(
     cls=terminal.Group,
-    help="Show, preview, apply or restore settings of this node, or advise which to race.",
+    help="Show, preview, apply or restore settings of this node; advise which to race; roll settings out "
+    "to the nodes of a cluster.",
     no_args_is_help=True,
 )
 
@@ -86,9 +87,9 @@ def doctor(
     ./steerlab doctor
     ./steerlab doctor --target kubernetes -c kubernetes.images="$IMAGES"
 
-    For a cluster, doctor checks the API, rights and labels. It creates two temporary namespaces
-    with a pod of each image on each node, and checks images, overlay, kernel and offloads. It
-    reads steering and never writes it.
+    For a cluster, doctor checks the API, rights and labels. It creates a stack's objects for a
+    short time, sends a second of traffic, names what refuses a pod, and checks images, devices,
+    kernel and offloads. It reads steering and never writes it.
     """
     from experiments.engines import stacks
     from experiments.targets import TARGETS
@@ -270,7 +271,8 @@ def nodes_apply(
     ./steerlab nodes apply rfs-plus --print daemonset --image IMAGE | kubectl apply -f -
 
     A repeated apply also steers new devices. `nodes restore` restores the values before the first
-    apply.
+    apply. The DaemonSet is for all Linux nodes of a cluster; `kubectl delete -f -` of the same
+    text restores them. `nodes rollout` changes some nodes, in steps.
     """
     from experiments.host import nodes
     from experiments.targets.lab import requirements
@@ -336,7 +338,7 @@ def nodes_restore(
     declared: Annotated[bool, typer.Option("--declared", hidden=True)] = False,
     json: Json = False,
 ) -> None:
-    """Restore the values that this node had before `nodes apply`.
+    """Restore the values that this node had before `nodes apply`, or nodes of a cluster before rollouts.
 
     \b
     ./steerlab nodes restore

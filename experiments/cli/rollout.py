@@ -50,18 +50,20 @@ def nodes_rollout(
     gate: Annotated[
         bool,
         typer.Option(
-            "--gate", help="Compare each node's health with its own baseline; undo what is worse."
+            "--gate",
+            help="Compare each node's health with that before its trial; undo what is worse.",
         ),
     ] = False,
     seconds: Annotated[
         float,
-        typer.Option(help="Of each reading of the gate.", min=1, max=20, metavar="SECONDS"),
+        typer.Option(help="Length of each reading of the gate.", min=1, max=20, metavar="SECONDS"),
     ] = 10.0,
     max_nodes: Annotated[
         int, typer.Option(help="Refuse to change more nodes than this.", min=1)
     ] = 100,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print what would change on each node; change nothing.")
+        bool,
+        typer.Option("--plan", help="Print what would change on each node; change no setting."),
     ] = False,
     nic: Nics = None,
     overlay: Overlay = "auto",
@@ -80,12 +82,13 @@ def nodes_rollout(
     ./steerlab nodes rollout rps --selector pool=edge --image IMAGE --gate --batch 10
     ./steerlab nodes restore --selector pool=edge
 
-    Each node gets the plan as a trial first. A node that is worse with it (--gate), not Ready, or that
-    refuses it is restored with its whole batch, and the rollout stops there. After an interrupt or a crash
-    run the same command again: it undoes the interrupted trials and continues. A trial that nobody
-    continues ends by itself.
+    Each node gets the configuration as a trial first. Where a node is worse with it (--gate), is not
+    Ready or refuses it, the trials of the whole batch are undone, and the rollout stops. After an
+    interrupt or a crash run the same command again: it undoes the interrupted trials and continues. A
+    trial that nobody continues is undone by its node.
 
-    A kept plan is applied again after a reboot and, each minute, to new pods.
+    A kept configuration is applied again after a reboot and, each minute, to new pods. `nodes restore
+    --selector` undoes it.
     """
     from agent.rollout import OWNER
     from experiments.host import nodes

@@ -25,7 +25,8 @@ Stack = Annotated[
     typer.Option(
         "--stack",
         "-s",
-        help="Name of the stack, <configuration>-<replicas> such as rfs-plus-16; or lab.",
+        help="Name of the stack, <configuration>-<replicas> such as rfs-plus-16; or lab, which Pulumi.lab.yaml "
+        "defines.",
         metavar="STACK",
     ),
 ]

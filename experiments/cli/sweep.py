@@ -78,7 +78,9 @@ def sweep(
     matrix: Annotated[
         str | None,
         typer.Option(
-            help="Set of options: usual, quick, study, or a YAML file.", metavar="NAME|FILE"
+            help="Set of options: usual (the default), quick, study (experiments/run/matrices.yaml), or a YAML "
+            "file.",
+            metavar="NAME|FILE",
         ),
     ] = None,
     max_time: Annotated[
@@ -114,7 +116,7 @@ def sweep(
     ./steerlab sweep --traffic mixed:rate=300M --limit p99_us=+10%
     ./steerlab sweep --method isolated --duration 10
     ./steerlab sweep --matrix study --max-time 8h
-    ./steerlab sweep --quick --target kubernetes -c kubernetes.context=NAME
+    ./steerlab sweep --quick --target kubernetes -c kubernetes.images="$IMAGES"
 
     The sweep uses a stack of its own, which is destroyed at the end, also after Ctrl-C. An
     interrupted sweep continues with --resume.

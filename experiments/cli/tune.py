@@ -105,7 +105,7 @@ def tune(
     ./steerlab tune --minutes 10 --limit cpu_s_per_gbit=+10%
     ./steerlab tune --by p99_us --traffic mixed:rate=300M
     ./steerlab tune --configurations rps,rfs,pipeline
-    ./steerlab tune --target kubernetes -c kubernetes.context=NAME
+    ./steerlab tune --target kubernetes -c kubernetes.images="$IMAGES"
 
     Configurations that cannot be the best any more leave the race. Ctrl-C ends it with the answer so
     far; --resume continues. The stack is destroyed at the end, and nothing stays set.

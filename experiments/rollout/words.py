@@ -61,7 +61,7 @@ def _named(names: Sequence[str]) -> str:
 
 
 _DOING = {
-    Stage.OBSERVE: "baseline",
+    Stage.OBSERVE: "reading before",
     Stage.TRY: "trial",
     Stage.JUDGE: "check",
     Stage.KEEP: "keep",
