@@ -18,7 +18,7 @@ _LONGEST = 2000
 
 # Remedies, by what a message contains; the first match counts.
 _REMEDIES = (
-    ("exec format error", "the image is for another architecture than the node's"),
+    ("exec format error", "the image is for another architecture: build it with docker/build --platform"),
     ("ErrImage|ImagePull|InvalidImageName", "build it with docker/build, or set the key kubernetes.images"),
     ("exceeded quota", "the namespace's ResourceQuota needs room for these pods"),
     ("must specify limits.cpu", "set the key podCpuLimit"),
