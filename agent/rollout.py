@@ -79,14 +79,19 @@ class Part:
     def keep(self, rollout: str) -> dict[str, Any]:
         """Keep the plan of a trial, until it is replaced or restored."""
         kept = self.load()
-        over = kept and kept.until is not None and time.time() >= kept.until
-        if not kept or kept.rollout != rollout or over:
+        if not kept or kept.rollout != rollout or self._is_over(kept):
             words = f"there is no trial of rollout {rollout} on this node: it was undone"
-            raise SteerError(f"{words}, or its time is over", CANNOT)
+            raise SteerError(f"{words}, its time is over, or its agent was replaced", CANNOT)
         if kept.until is not None:
             self._log("keep", rollout)
             self._save(Kept(rollout, kept.plan))
         return {}
+
+    def _is_over(self, kept: Kept) -> bool:
+        """Whether the values of a trial are not in force: after its time, a reboot, the end of its agent."""
+        if kept.until is None:
+            return False
+        return time.time() >= kept.until or not self._machine.store.load(OWNER)
 
     def undo(self) -> dict[str, Any]:
         """End a trial: this node is as before it."""

@@ -108,6 +108,22 @@ def test_a_trial_ends_by_itself_and_the_agent_s_end_restores_a_kept_plan(tree: T
         again.communicate(timeout=30)
 
 
+def test_a_trial_whose_agent_was_replaced_is_not_kept(tree: Tree) -> None:
+    """Its values were restored meanwhile, so what was observed is not the plan."""
+    step(tree, "try", "one", plan=RPS)
+    lock = tree.root / "var/lib/steerlab/lock"
+    lock.unlink()
+    agent = tree.start("rollout", "stand")
+    eventually(lock.exists)  # it has looked after the node
+    agent.terminate()
+    agent.communicate(timeout=30)
+    assert masks(tree) == ["0", "0"]
+    assert "no trial of rollout one" in step(tree, "keep", "one", code=3)
+    assert step(tree, "undo")["phase"] == "before"
+    step(tree, "try", "two", plan=RPS)
+    assert step(tree, "keep", "two")["phase"] == "kept"
+
+
 def test_a_damaged_file_is_named_and_a_restore_removes_it(tree: Tree) -> None:
     step(tree, "try", plan=RPS)
     file = tree.root / "var/lib/steerlab/rollout.kept"
