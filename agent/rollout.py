@@ -94,8 +94,10 @@ class Part:
         return time.time() >= kept.until or not self._machine.store.load(OWNER)
 
     def undo(self) -> dict[str, Any]:
-        """End a trial: this node is as before it."""
+        """End a trial, also one that was refused and not rolled back: this node is as before it."""
         kept = self.load()
+        if kept is None and self._machine.store.load(OWNER):
+            return self.restore()
         if not kept or kept.until is None:
             return {}
         self._log("undo", kept.rollout)
@@ -121,10 +123,13 @@ class Part:
         return {"phase": phase, "rollout": kept.rollout if kept else ""}
 
     def turn(self, due: bool) -> None:
-        """Look after this node: a trial ends, and new devices get the kept plan if it is `due`."""
+        """Look after this node: a trial ends, new devices get the kept plan, values that stayed are restored.
+
+        All but the first only if it is `due`.
+        """
         kept = self.load()
         if kept is None:
-            if self._machine.store.load(OWNER):  # a step was killed
+            if due and self._machine.store.load(OWNER):
                 self.restore()
         elif kept.until is not None:
             if time.time() >= kept.until:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from steer_tree import Tree, eventually, plan, rule
 
+from agent import rollout
+
 OWNER = "rollout"
 RPS = plan(rule("nic", "eth0", cpus="all"), owner=OWNER)
 FIRST = plan(rule("nic", "eth0", cpus="first"), owner=OWNER)
@@ -122,6 +124,24 @@ def test_a_trial_whose_agent_was_replaced_is_not_kept(tree: Tree) -> None:
     assert step(tree, "undo")["phase"] == "before"
     step(tree, "try", "two", plan=RPS)
     assert step(tree, "keep", "two")["phase"] == "kept"
+
+
+def test_a_refused_plan_that_was_not_rolled_back_is_undone(tree: Tree) -> None:
+    """Only then may the agent of the node be removed."""
+    before = tree.values()
+    tree.apply(RPS)  # as what is left of it: a snapshot, and no file of a trial
+    assert step(tree, "undo")["phase"] == "before"
+    assert tree.values() == before
+
+
+def test_values_that_cannot_be_restored_are_tried_again_only_when_it_is_due(tree: Tree) -> None:
+    before = tree.values()
+    tree.apply(RPS)
+    for due, values in ((False, tree.values()), (True, before)):
+        with tree.machine() as machine, rollout.part(machine, "agent", "n1") as (mine, _):
+            mine.turn(due)
+        assert tree.values() == values
+    assert [line["step"] for line in log(tree) if "step" in line] == ["restore"]
 
 
 def test_a_damaged_file_is_named_and_a_restore_removes_it(tree: Tree) -> None:
