@@ -100,7 +100,7 @@ class Part:
             return self.restore()
         if not kept or kept.until is None:
             return {}
-        self._log("undo", kept.rollout)
+        self._log_if_possible("undo", kept.rollout)
         if kept.before is None:
             return self._put_back()
         try:
@@ -113,8 +113,7 @@ class Part:
 
     def restore(self, force: bool = False) -> dict[str, Any]:
         """Restore the values before the first rollout, and keep nothing."""
-        with suppress(OSError):  # a restore is more important than its log
-            self._log("restore", "")
+        self._log_if_possible("restore", "")
         return self._put_back(force)
 
     def status(self) -> dict[str, Any]:
@@ -146,6 +145,10 @@ class Part:
     def _log(self, step: str, rollout: str) -> None:
         self._audit.rollout = rollout
         self._audit.step(step)
+
+    def _log_if_possible(self, step: str, rollout: str) -> None:
+        with suppress(OSError):  # a restore is more important than its log
+            self._log(step, rollout)
 
     def _save(self, kept: Kept | None) -> None:
         if kept:

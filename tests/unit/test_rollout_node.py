@@ -144,6 +144,21 @@ def test_values_that_cannot_be_restored_are_tried_again_only_when_it_is_due(tree
     assert [line["step"] for line in log(tree) if "step" in line] == ["restore"]
 
 
+@pytest.mark.parametrize("name", ["undo", "restore"])
+def test_a_log_that_cannot_be_written_prevents_a_trial_but_not_its_end(
+    tree: Tree, name: str
+) -> None:
+    before = tree.values()
+    step(tree, "try", plan=RPS)
+    file = tree.root / "var/lib/steerlab/audit.jsonl"
+    file.unlink()
+    file.mkdir()  # as a full disk
+    assert step(tree, name)["phase"] == "before"
+    assert tree.values() == before
+    assert "directory" in step(tree, "try", plan=RPS, code=1)
+    assert tree.values() == before
+
+
 def test_a_damaged_file_is_named_and_a_restore_removes_it(tree: Tree) -> None:
     step(tree, "try", plan=RPS)
     file = tree.root / "var/lib/steerlab/rollout.kept"
