@@ -24,9 +24,6 @@ from experiments.cli.stacks import Json
 from experiments.cli.terminal import note, show, show_json, waiting
 from infra.commands import command
 
-# Seconds of a trial beside the readings of the gate: for calls of a batch.
-SLACK_S = 120.0
-
 
 def register(app: typer.Typer) -> None:
     terminal.register(app, nodes_rollout, "rollout")
@@ -108,7 +105,7 @@ def nodes_rollout(
             "prints one (steering)"
         )
     name, length = run.identity(document), seconds if gate else 0.0
-    wanted = Wanted(name, document, SLACK_S + 2 * length)
+    wanted = Wanted(name, document, run.trial_seconds(batch, length))
     where = Where(kubeconfig, context, selector)
     with opened(where, wanted, AuditLog(audit), holder("").user, image) as fleet:
         with waiting("looking at the nodes", 5):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from math import ceil
 from typing import Any, TypeVar
 
 from experiments.rollout import gate, states
@@ -17,11 +18,17 @@ from infra.errors import InvalidInput, PrerequisiteMissing, Refusal
 
 T = TypeVar("T")
 AT_ONCE = 32  # calls of nodes
+SLACK_S = 120.0  # of a trial beside the readings of the gate: for the calls of so many nodes
 
 
 def identity(plan: Mapping[str, Any]) -> str:
     """The name of a plan's rollout: a plan that a node has already needs no other one (pure)."""
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def trial_seconds(batch: int, seconds: float) -> float:
+    """The length of a trial in a batch with readings of `seconds` (pure); of more nodes than AT_ONCE some wait."""
+    return ceil(batch / AT_ONCE) * (SLACK_S + 2 * seconds)
 
 
 @dataclass(frozen=True)

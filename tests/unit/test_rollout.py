@@ -121,6 +121,13 @@ def test_an_interrupt_undoes_the_trials_in_flight() -> None:
     assert fleet.log == [("try", "n00"), ("undo", "n00")]
 
 
+@pytest.mark.parametrize("batch", [1, 32, 33, 1000])
+def test_a_trial_is_longer_than_the_readings_of_a_batch_one_after_another(batch: int) -> None:
+    rounds = -(-batch // run.AT_ONCE)
+    assert run.trial_seconds(batch, 20.0) >= 2 * 20.0 * rounds + run.SLACK_S
+    assert run.trial_seconds(batch, 0) >= run.SLACK_S
+
+
 def test_nothing_is_touched_above_the_limit_or_where_a_node_cannot() -> None:
     many = Survey(dict.fromkeys(names(4), ()), ())
     with pytest.raises(InvalidInput, match="more than 3"):
