@@ -125,7 +125,7 @@ def nodes_rollout(
             seconds=length,
             report=lambda state: note(words.progress(state)),
         )
-        fleet.staying = {*state.kept, *state.stuck}
+        fleet.staying = run.steered(found, state)
     if json:
         show_json(words.document(found, state, name, configuration))
     else:

@@ -81,6 +81,11 @@ def survey(fleet: Fleet, rollout: str, *, end_trials: bool) -> Survey:
     return Survey(changes, has, [] if end_trials else trials, left_out, {**refused, **unfit})
 
 
+def steered(found: Survey, state: State) -> set[str]:
+    """The nodes that need their agent after a rollout: they have a plan, or may have one (pure)."""
+    return {*found.has, *state.kept, *state.stuck}
+
+
 def roll(
     fleet: Fleet,
     state: State,

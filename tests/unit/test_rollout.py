@@ -109,6 +109,16 @@ def test_any_failure_and_kill_leaves_nodes_as_before_or_as_wanted(
     assert fleet.most <= batch
 
 
+def test_a_node_that_has_the_plan_already_needs_its_agent_too() -> None:
+    """Its label is lost with its Node object, so its agent may be new in this rollout."""
+    fleet = Simulated(names(3))
+    rolled(fleet, 2)
+    fleet.phases["n03"] = Status(Phase.BEFORE)
+    fleet.worse = {"n03"}
+    found, state = rolled(fleet, 2)
+    assert run.steered(found, state) == {*names(3)}
+
+
 def test_an_interrupt_undoes_the_trials_in_flight() -> None:
     fleet = Simulated(names(3))
 
