@@ -238,9 +238,10 @@ class KubernetesFleet:
         """Whether this project's namespace exists. Raises `PrerequisiteMissing` for another's."""
         namespaces = self._found()
         for found in namespaces:
-            if not PROJECT.items() <= (found.metadata.labels or {}).items():
+            if not manifest.OWN.items() <= (found.metadata.labels or {}).items():
                 raise PrerequisiteMissing(
-                    f"namespace {manifest.NAME} was not made by steerlab: rename or delete it"
+                    f"namespace {manifest.NAME} was not made by a rollout (a stack named rollout has it too): "
+                    "remove it first"
                 )
             if found.metadata.deletion_timestamp:
                 raise PrerequisiteMissing(

@@ -7,14 +7,15 @@ from typing import Any
 
 from agent import archive
 from infra.kubernetes.agent import AGENT, CONTAINER, RUN
-from infra.kubernetes.names import NODE_LEVEL, PROJECT, admits
+from infra.kubernetes.names import NODE_LEVEL, PROJECT, ROLLOUT, admits
 
 NAME = "steerlab-rollout"  # of the namespace and of each object in it
-LABEL = "steerlab/rollout"  # of nodes that have an agent
+LABEL = ROLLOUT  # of nodes that have an agent
 DIGEST = "steerlab/digest"
 HOME = "/var/lib/steerlab"
 
-NAMESPACE = {"metadata": {"name": NAME, "labels": {**PROJECT, **admits(NODE_LEVEL)}}}
+OWN = {**PROJECT, ROLLOUT: ""}  # the namespace's, which no stack's has
+NAMESPACE = {"metadata": {"name": NAME, "labels": {**OWN, **admits(NODE_LEVEL)}}}
 
 
 def files() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 PROJECT = {"app.kubernetes.io/name": "steerlab"}  # a label of all objects
+ROLLOUT = "steerlab/rollout"  # a label of the namespace of rollouts and of their nodes
 DOCTOR = "doctor-"  # prefix of the stacks of doctor, which steer nothing
 OVERLAY_LEVEL, NODE_LEVEL = "restricted", "privileged"  # pod-security levels of the namespaces
 

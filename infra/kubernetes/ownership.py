@@ -23,7 +23,7 @@ from infra import untrusted
 from infra.commands import command
 from infra.errors import PrerequisiteMissing
 from infra.kubernetes.access import CALL_S, explained
-from infra.kubernetes.names import OVERLAY_LEVEL, PROJECT, Names, admits, label
+from infra.kubernetes.names import OVERLAY_LEVEL, PROJECT, ROLLOUT, Names, admits, label
 from infra.kubernetes.pinned import UNKNOWN, Pin
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Claim(Pin):
 class Namespace:
     """A namespace of the cluster and its owner, whose fields are empty where they are not known.
 
-    Those of the first version have no id. `made` is whether this project created it. Where it has a
+    Those of the first version have no id. `made` is whether this project created it for a stack. Where it has a
     Lease (`leased`), all but its name is of the Lease.
     """
 
@@ -134,7 +134,7 @@ def namespace_of(live: Any) -> Namespace:
     """From the client's model of a namespace, or of the Lease in one (pure)."""
     labels: Mapping[str, str] = live.metadata.labels or {}
     said: Mapping[str, str] = live.metadata.annotations or {}
-    made = PROJECT.items() <= labels.items()
+    made = PROJECT.items() <= labels.items() and ROLLOUT not in labels
     since = live.metadata.creation_timestamp
     return Namespace(
         name=live.metadata.namespace or live.metadata.name,
@@ -179,7 +179,7 @@ def taken(found: Namespace, stack: str) -> PrerequisiteMissing:
         )
     if not found.made:
         return PrerequisiteMissing(
-            f"namespace {found.name} was not created by steerlab, and is not changed: {other}"
+            f"namespace {found.name} was not created by steerlab for a stack, and is not changed: {other}"
         )
     remove = command("destroy", "--cluster", "-s", found.stack or stack)
     if not found.id:

@@ -113,12 +113,14 @@ class FakeCluster:
         selector = query.get("labelSelector", "")
         key, several, values = selector.rstrip(")").partition(" in (")
         parts = selector.split(",") if selector and not several else []
-        wanted = dict(part.split("=") for part in parts)
+        wanted = dict(part.split("=") for part in parts if "=" in part)
+        keys = {part for part in parts if "=" not in part}
         name = query.get("fieldSelector", "").removeprefix("metadata.name=")
         items = [
             one
             for one in found
             if wanted.items() <= (one["metadata"].get("labels") or {}).items()
+            and keys <= (one["metadata"].get("labels") or {}).keys()
             and (not several or one["metadata"]["labels"].get(key) in values.split(","))
             and name in ("", one["metadata"]["name"])
         ]

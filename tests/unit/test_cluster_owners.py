@@ -21,6 +21,9 @@ from experiments.engines.embedded import Embedded
 from experiments.engines.embedded.command import Commands
 from experiments.engines.embedded.provider import OperationFailed
 from experiments.host.calls import AgentFailed
+from experiments.rollout import manifest
+from experiments.rollout.audit import AuditLog
+from experiments.rollout.kubernetes import KubernetesFleet, Where
 from experiments.targets.kubernetes import agents, drift, probes, standing, target
 from infra import checkpoint, config
 from infra.errors import InvalidInput, PrerequisiteMissing, Refusal, leave
@@ -348,6 +351,29 @@ def test_a_stack_is_removed_by_its_labels(
     for name in ("steerlab-mine", "steerlab-other"):
         world.cluster._delete(f"/api/v1/namespaces/{name}", {})
     assert stands(world) == before
+
+
+def test_the_namespace_of_rollouts_is_no_stack_and_no_stack_s_is_that_of_rollouts(
+    world: World,
+) -> None:
+    log = AuditLog(world.kubeconfig.with_name("audit.jsonl"))
+    fleet = KubernetesFleet(Where(str(world.kubeconfig), "", ""), None, log, "me")
+    world.cluster.add_namespace(manifest.NAME, **manifest.NAMESPACE["metadata"]["labels"])
+    before = stands(world)
+    with pytest.raises(InvalidInput, match="no stack rollout"):
+        remove(world, "rollout")
+    names = Names("rollout")
+    with pytest.raises(PrerequisiteMissing, match="not created by steerlab for a stack"):
+        ownership.claim(world.api, names, ALICE)
+    assert stands(world) == before
+
+    fleet.stop([])  # no node has an agent any more
+    assert manifest.NAME not in world.cluster.named("namespaces")
+    ownership.claim(world.api, names, ALICE)
+    assert names.pods == manifest.NAME
+    with pytest.raises(PrerequisiteMissing, match="not made by a rollout"):
+        fleet.stop([])
+    assert manifest.NAME in world.cluster.named("namespaces")
 
 
 def test_what_a_killed_doctor_leaves_is_found_and_removed(world: World) -> None:

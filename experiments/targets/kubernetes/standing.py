@@ -103,7 +103,7 @@ def stacks(api: ApiClient, namespace: str = "") -> dict[str, Stack]:
     selector = ",".join(f"{key}={value}" for key, value in PROJECT.items())
     with explained("listing the namespaces of steerlab"):
         listed = CoreV1Api(api).list_namespace(label_selector=selector, _request_timeout=CALL_S)
-    return grouped(ownership.namespace_of(one) for one in listed.items)
+    return grouped(one for one in map(ownership.namespace_of, listed.items) if one.made)
 
 
 def grouped(found: Iterable[Namespace]) -> dict[str, Stack]:
