@@ -128,6 +128,12 @@ def test_a_lease_that_was_deleted_is_made_again(team: World) -> None:
     assert TEAM in agents.restore(guard)["warnings"][0]
 
 
+def test_a_lease_of_somebody_else_is_no_stack(team: World) -> None:
+    lease = {"metadata": {"name": ownership.LEASE}, "spec": {"holderIdentity": "x"}}
+    team.cluster._create(f"/apis/coordination.k8s.io/v1/namespaces/{TEAM}/leases", lease)
+    assert standing.stacks(team.api, TEAM) == {}
+
+
 def test_secrets_of_images_must_be_in_it(team: World) -> None:
     with pytest.raises(PrerequisiteMissing, match="create it there"):
         admission.require(team.api, ("default/registry",), TEAM)

@@ -99,7 +99,7 @@ def stacks(api: ApiClient, namespace: str = "") -> dict[str, Stack]:
 
     if namespace:
         leased = ownership.find(api, namespace, leased=True)
-        return grouped([leased] if leased else [])
+        return grouped([leased] if leased and leased.made else [])
     selector = ",".join(f"{key}={value}" for key, value in PROJECT.items())
     with explained("listing the namespaces of steerlab"):
         listed = CoreV1Api(api).list_namespace(label_selector=selector, _request_timeout=CALL_S)
