@@ -16,6 +16,7 @@ import pytest
 from test_cluster_parts import IMAGES, NODES, pod
 
 from agent.archive import digest
+from agent.session import LOOK
 from experiments.host import calls, procstat
 from experiments.host.calls import AgentFailed
 from experiments.run import episodes, measure
@@ -128,6 +129,18 @@ def test_calls_of_an_agent_share_a_connection(node: OwnAgent, tmp_path: Path) ->
     with pytest.raises(InvalidInput, match="switchback"), agent.episode({}):
         pass
     assert sum(session.running() for session in node.sessions) == 1
+
+
+def test_lines_to_a_call_that_has_failed_are_no_calls(node: OwnAgent) -> None:
+    """Otherwise each later call would get the answer of the one before it."""
+    agent = NodeAgent(lambda: node)
+    with agent.ready(LOOK, json.dumps({"window": [0, "no number"]})) as call:
+        call.say("go")
+        answer = call.finish(time.monotonic() + 30)
+        assert answer
+        assert answer.status == 1
+        call.say("end")
+    assert "queues" in agent.verb("show")
 
 
 def test_a_lost_connection_is_opened_again(node: OwnAgent) -> None:

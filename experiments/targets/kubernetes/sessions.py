@@ -107,7 +107,14 @@ class NodeAgent:
                     f"{self.shell}: steer {words[0]} was not ready within {READY_S:.0f} s: see what "
                     f"holds {pods.RUN}/lock on the node (fuser -v), and whether the node is overloaded"
                 )
-            yield Call(session.say, lambda until: self._answer(session, until))
+
+            def finish(until: float) -> Answer | None:
+                answer = self._answer(session, until)
+                # a call that has failed may leave lines, which would be the next calls
+                self._answered = answer is not None and answer.status == 0
+                return answer
+
+            yield Call(session.say, finish)
 
     def _called(self, *words: str) -> Answer:
         with self._calling(*words) as session:
