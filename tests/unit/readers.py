@@ -1201,7 +1201,7 @@ add(
     lambda folder: AuditLog(folder / "audit.jsonl"),
     json_like(_LOGGED),
     json.dumps(_LOGGED),
-    errors=(OSError,),
+    errors=(Refusal,),
     file="audit.jsonl",
 )
 add(

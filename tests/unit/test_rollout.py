@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -199,3 +200,18 @@ def test_the_local_log_continues_after_the_last_line_of_each_node(tmp_path: Path
     assert [json.loads(line)["n"] for line in path.read_text().splitlines()[:3]] == [1, 2, 7]
     with pytest.raises(PrerequisiteMissing, match="audit log of node n1"):
         again.add("n1", ["no line"])
+
+
+def test_a_local_log_that_cannot_be_written_is_refused_before_a_node_is_touched(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path, tmp_path / "file/audit.jsonl", tmp_path / "fifo"):
+        with pytest.raises(InvalidInput, match=r"audit: .*: name another file with --audit"):
+            AuditLog(path)
+    log = AuditLog(tmp_path / "new")
+    (tmp_path / "new").unlink()
+    (tmp_path / "new").mkdir()
+    with pytest.raises(PrerequisiteMissing, match="audit: "):  # a failed step, which is undone
+        log.add("n1", [{"n": 1, "node": "n1", "step": "try"}])
