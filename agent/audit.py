@@ -43,8 +43,9 @@ class Audit:
             self._add({"knob": setting.knob.name, "where": setting.where, "old": old, "new": new})
 
     def since(self, number: int) -> list[dict[str, Any]]:
-        """The lines after a number; the last ones where there are many."""
+        """The lines after a number, the last ones where there are many; all where the log is a newer one."""
         found: list[dict[str, Any]] = []
+        number = 0 if number > self.number else number
         for line in self._backwards():
             if line["n"] <= number or len(found) == MOST_LINES:
                 break

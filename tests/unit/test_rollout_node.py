@@ -169,6 +169,12 @@ def test_a_damaged_file_is_named_and_a_restore_removes_it(tree: Tree) -> None:
     assert not file.exists()
 
 
+def test_a_log_that_is_newer_than_the_reader_s_is_read_from_its_start(tree: Tree) -> None:
+    """Its node was installed anew since the reader saw line 57."""
+    step(tree, "try", plan=RPS)
+    assert step(tree, "status", "one", "--since", "57")["audit"] == log(tree) != []
+
+
 def test_the_log_starts_again_when_it_is_long_and_survives_half_a_line(tree: Tree) -> None:
     step(tree, "try", plan=RPS)
     file = tree.root / "var/lib/steerlab/audit.jsonl"
