@@ -350,10 +350,19 @@ def nodes_restore(
     """
     from experiments.host import nodes
     from experiments.targets.lab import requirements
+    from infra.errors import InvalidInput
 
     if declared:  # used by stacks of the first version on destroy
         hook.call("restore")
         return
+    if not selector and (kubeconfig or context):
+        raise InvalidInput(
+            "selector: name the nodes of the cluster by labels: --selector pool=edge"
+        )
+    if selector and (everybody or owner != "nodes"):
+        raise InvalidInput(
+            "selector: of a cluster's nodes rollouts alone are restored: omit --all, --owner"
+        )
     if selector:
         from experiments.cli.restoring import restore
 

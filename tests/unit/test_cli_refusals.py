@@ -18,7 +18,7 @@ import yaml
 from experiments import cli, signals
 from experiments.engines import EngineError, Outcome, StackRef, choice, stacks
 from experiments.engines.embedded import Embedded, state
-from experiments.host import lock
+from experiments.host import lock, nodes
 from experiments.targets.lab import requirements, standing
 from infra.lab import claim
 
@@ -278,3 +278,17 @@ def test_control_characters_do_not_reach_the_terminal(steerlab: Cli, project: Pa
     _, _, err = steerlab("report", "dir")
     assert "\x1b" not in err
     assert "run-\\x1b[31m.json" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--context", "prod"), ("--kubeconfig", "f"), ("--selector", "a=b", "--all")],
+)
+def test_restore_of_a_cluster_s_nodes_and_of_this_one_are_not_mixed(
+    steerlab: Cli, project: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    del project
+    monkeypatch.setattr(nodes, "restore", lambda *_, **__: pytest.fail("this node is restored"))
+    code, out, err = steerlab("nodes", "restore", *words)
+    assert (code, out) == (2, "")
+    assert "selector: " in err
