@@ -30,8 +30,8 @@ def plan_text(found: Survey, configuration: str, batch: int) -> str:
         "in an interrupted trial, which a rollout undoes first": found.trials,
     }
     lines += [f"{_named(names)}: {words}" for words, names in said.items() if names]
-    left = {**found.left_out, **found.refused}
-    lines += [f"{_named([node])}: left out: {why}" for node, why in left.items()]
+    lines += [f"{node}: left out: {why}" for node, why in found.left_out.items()]
+    lines += [f"{node}: prevents the rollout: {why}" for node, why in found.refused.items()]
     return "\n".join(lines)
 
 

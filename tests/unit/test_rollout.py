@@ -181,6 +181,9 @@ def test_nodes_that_are_alike_share_the_rows_of_a_plan() -> None:
     assert "n00 to n08 (9 nodes)" in text
     assert "set by somebody else" in text
     assert all(name in text for name in ("old", "tried", "down"))
+    assert "odd: prevents the rollout: no device" in words.plan_text(
+        replace(found, refused={"odd": "no device"}), "rps", 5
+    )
     document = words.document(found, states.begin(names(2), 1), "id", "rps")
     assert document["changes"]["n03"][0]["then"] == "3"
     assert document["untouched"] == ["n01"]
