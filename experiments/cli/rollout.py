@@ -37,7 +37,7 @@ def nodes_rollout(
     image: Annotated[
         str,
         typer.Option(
-            help="Image of the agents: any with python3, such as the image steering of docker/build.",
+            help="Image of the agents: any with sh and python3, such as the image steering of docker/build.",
             metavar="IMAGE",
         ),
     ] = "",
@@ -101,7 +101,7 @@ def nodes_rollout(
         raise InvalidInput("selector: name the nodes by labels: --selector pool=edge")
     if not image:
         raise InvalidInput(
-            "image: give --image, with python3 in it: docker/build --repository REGISTRY/NAME --push "
+            "image: give --image, with sh and python3 in it: docker/build --repository REGISTRY/NAME --push "
             "prints one (steering)"
         )
     name, length = run.identity(document), seconds if gate else 0.0
