@@ -11,7 +11,7 @@ import pytest
 from test_cluster_owners import IMAGES, STACK, World, plain, world
 
 from experiments.engines import EngineError
-from experiments.targets.kubernetes import agents, drift, standing, target
+from experiments.targets.kubernetes import agents, doctor, drift, standing, target
 from infra import config
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes import admission, measurement, nodes, ownership
@@ -137,6 +137,27 @@ def test_a_lease_of_somebody_else_is_no_stack(team: World) -> None:
 def test_secrets_of_images_must_be_in_it(team: World) -> None:
     with pytest.raises(PrerequisiteMissing, match="create it there"):
         admission.require(team.api, ("default/registry",), TEAM)
+
+
+def test_nothing_copies_secrets_to_it(team: World) -> None:
+    """Not even over a Secret of the same name: the namespace is not the stack's."""
+    team.cluster.add_namespace("default")
+    for room, data in (("default", "bmV3"), (TEAM, "b3du")):
+        secret = {"metadata": {"name": "registry"}, "data": {"x": data}}
+        team.cluster._create(f"/api/v1/namespaces/{room}/secrets", secret)
+    before = objects(team)
+    options = {"kubernetes.pods": '{"imagePullSecrets": ["default/registry"]}'}
+    state = config.state(STACK, _values(team) | options)
+    with pytest.raises(PrerequisiteMissing, match="create it there"):
+        doctor._probe(team.api, state, nodes.of_state(state), {})
+    assert objects(team) == before
+
+    team.up("alice", **WITHIN, **options)  # as the Pulumi CLI alone does, which does not ask before
+    (guard,) = drift.guards(team.resources("alice"))
+    assert agents.restore(guard)["restored"] == 3
+    assert team.cluster.named("secrets", TEAM) == {"registry"}
+    kept = f"/api/v1/namespaces/{TEAM}/secrets/registry"
+    assert team.cluster.objects[kept] == before[kept]
 
 
 @pytest.mark.parametrize("name", ["Team", "-team", "a.b", "x" * 64])

@@ -239,7 +239,8 @@ def _by_job(guard: Finalizer, words: Sequence[str]) -> dict[str, Any]:
         named = {"name": names.own(pods.ACCOUNT), "labels": labels}
         account = {"metadata": named, "automountServiceAccountToken": False}
         _created(core.create_namespaced_service_account, names.steering, account)
-        copy(api, names.steering, guard.pods.image_pull_secrets)
+        if not names.namespace:
+            copy(api, names.steering, guard.pods.image_pull_secrets)
         made = batch.create_namespaced_job(names.steering, job, _request_timeout=CALL_S)
         name = made.metadata.name
         status, said = _ended(core, batch, names, name)

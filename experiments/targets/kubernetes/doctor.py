@@ -31,7 +31,7 @@ from infra import untrusted
 from infra.errors import Refusal
 from infra.kubernetes import agent, rights
 from infra.kubernetes.access import CALL_S, explained
-from infra.kubernetes.admission import copy
+from infra.kubernetes.admission import copy, require
 from infra.kubernetes.names import DOCTOR, NODE_LEVEL, OVERLAY_LEVEL, Names
 from infra.kubernetes.nodes import Node, Nodes, find, owners_of_table
 from infra.kubernetes.pinned import Pin, look
@@ -185,6 +185,7 @@ def _probe(
     names = Names(f"{DOCTOR}{secrets.token_hex(3)}", state.kubernetes.namespace)
     steered = nodes.steered(state.steer_nodes == "both")
     by_job = state.kubernetes.node_access == "job"
+    require(api, state.kubernetes.pods.image_pull_secrets, names.namespace)
     with ExitStack() as stack:
         rooms = {names.pods: OVERLAY_LEVEL, **({names.steering: NODE_LEVEL} if by_job else {})}
         for room, level in rooms.items():
