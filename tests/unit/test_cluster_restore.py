@@ -14,7 +14,7 @@ from experiments.targets.kubernetes import agents
 from infra.errors import PrerequisiteMissing
 from infra.kubernetes.finalizer import Finalizer
 from infra.kubernetes.names import Names
-from infra.settings import Ssh
+from infra.settings import PodOptions, Ssh
 
 STEERING = "steerlab-rfs-2-steering"
 
@@ -42,6 +42,14 @@ def test_a_job_restores_a_node_and_leaves_nothing(world: World, there: bool) -> 
     assert agents.restore(guard)["restored"] == 3
     assert not cluster.named("jobs")
     assert cluster.named("namespaces") == before
+
+
+def test_a_job_restores_a_node_also_without_the_secret_of_its_image(world: World) -> None:
+    """The namespace may still have the copy, and the node the image."""
+    cluster, guard = world
+    cluster.add_namespace(STEERING)
+    pods = PodOptions(image_pull_secrets=("default/gone",))
+    assert agents.restore(guard.model_copy(update={"pods": pods}))["restored"] == 3
 
 
 @pytest.mark.parametrize("answers", [True, False])

@@ -240,7 +240,8 @@ def _by_job(guard: Finalizer, words: Sequence[str]) -> dict[str, Any]:
         account = {"metadata": named, "automountServiceAccountToken": False}
         _created(core.create_namespaced_service_account, names.steering, account)
         if not names.namespace:
-            copy(api, names.steering, guard.pods.image_pull_secrets)
+            with suppress(Refusal):  # where it is gone, an older copy or the node's image may do
+                copy(api, names.steering, guard.pods.image_pull_secrets)
         made = batch.create_namespaced_job(names.steering, job, _request_timeout=CALL_S)
         name = made.metadata.name
         status, said = _ended(core, batch, names, name)
