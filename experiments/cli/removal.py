@@ -65,12 +65,14 @@ def of_cluster(stack: str, changes: Mapping[str, str], *, force: bool, json: boo
     stands = found[stack]
     if not force and stands.holder != ownership.holder(stacks.ROOT.as_uri()):
         _ask(f"this checkout did not create stack {stands}")
-    again = command("destroy", "--cluster", "-s", stack)
+    keys = {**changes, "kubernetes.context": pin.context} if pin.context else changes
+    words = [word for key, value in keys.items() for word in ("-c", f"{key}={value}")]
+    again = command("destroy", "--cluster", "-s", stack, *words)
     alone = TARGETS["kubernetes"].busy(stack, f"destroy of {stack}")
     with alone, or_else(f"finish: {again}"), waiting("restoring", 10):
         answer = standing.take_away(stands, of)
-    words = f"restored {answer['restored']} values on {len(answer['nodes'])} nodes and removed stack {stands}"
-    _conclude(answer, words, json)
+    done = f"restored {answer['restored']} values on {len(answer['nodes'])} nodes and removed stack {stands}"
+    _conclude(answer, done, json)
 
 
 def _ask(whose: str) -> None:

@@ -129,7 +129,7 @@ def nodes_rollout(
     if json:
         show_json(words.document(found, state, name, configuration))
     else:
-        show(words.result_text(state, command("nodes", "restore", "--selector", selector)))
+        show(words.result_text(state, command("nodes", "restore", *fleet.where.options)))
     if fleet.silent:
         note(
             "no Events were made: this kubeconfig has no right to create them in namespace default"

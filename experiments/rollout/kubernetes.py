@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,6 +52,12 @@ class Where:
     context: str
     selector: str
 
+    @property
+    def options(self) -> list[str]:
+        """Those of a command for the same nodes (pure)."""
+        named = {f"--{name}": value for name, value in asdict(self).items()}
+        return [word for option, value in named.items() if value for word in (option, value)]
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -68,7 +74,7 @@ class KubernetesFleet:
     def __init__(self, where: Where, wanted: Wanted | None, log: AuditLog, who: str) -> None:
         # the same cluster to the end, also if another context gets current
         named = where.context or current_context(where.kubeconfig)
-        self._where, self._wanted = replace(where, context=named), wanted
+        self.where, self._wanted = replace(where, context=named), wanted
         self._log, self._who = log, who
         self.nodes: dict[str, Node] = {}
         self.pods: dict[str, str] = {}
@@ -78,7 +84,7 @@ class KubernetesFleet:
     # --- the contract ---
 
     def members(self) -> Sequence[Member]:
-        self.nodes = {one.name: one for one in nodes.every(self._api(), self._where.selector)}
+        self.nodes = {one.name: one for one in nodes.every(self._api(), self.where.selector)}
         return [Member(one.name, one.ready) for one in self.nodes.values()]
 
     def status(self, node: str) -> Status:
@@ -156,7 +162,7 @@ class KubernetesFleet:
         return dict(self._wanted.plan)
 
     def _api(self) -> Any:
-        return connect(self._where.kubeconfig, self._where.context)
+        return connect(self.where.kubeconfig, self.where.context)
 
     def _shell(self, node: str) -> PodShell:
         if node not in self.pods:

@@ -34,17 +34,20 @@ def export(
     )
     rooms = [names.pods, *([names.steering] if of.node_access == "job" else [])]
     pulumi.export("namespaces", list(dict.fromkeys(rooms)))
-    pulumi.export("restore", restore_command(state))
+    pulumi.export("restore", place.apply(lambda known: restore_command(state, known["context"])))
     applied = pulumi.Output.all(*map(_applied, steered))
     pulumi.export("lease_end", applied.apply(lambda times: lease_end(times, state.lease_seconds)))
 
 
-def restore_command(state: StackSettings) -> str:
-    """The command that restores the nodes and removes the stack, also on another machine (pure)."""
+def restore_command(state: StackSettings, context: str) -> str:
+    """The command that restores the nodes and removes the stack, also on another machine (pure).
+
+    It names the recorded context: another one may be current by then.
+    """
     of = state.kubernetes
     keys = {
         "kubernetes.kubeconfig": of.kubeconfig,
-        "kubernetes.context": of.context,
+        "kubernetes.context": of.context or context,
         "kubernetes.namespace": of.namespace,
     }
     if of.node_access == "ssh":

@@ -27,6 +27,7 @@ from infra.traffic.contract import PORT
 
 IMAGES = json.dumps({name: f"registry.example/{name}:1" for name in ("iperf3", "rr", "steering")})
 ID = "0123456789abcdef"
+DESTROY = "./steerlab destroy --cluster -s rfs-plus-4"
 PLACE = {"context": "c", "server": "https://192.0.2.9:6443"}
 OWNER = {"id": ID, "user": "alice@a", "folder": "/a", **PLACE}
 POD_UID = "0a1b2c3d-0000-4000-8000-00000000000{}"
@@ -96,7 +97,7 @@ def test_a_stack_with_jobs(graph: Graph) -> None:
     assert graph.outputs["cluster"] == PLACE
     assert graph.outputs["nodes"] == {"server": ["s1", "s2"], "client": ["c1"]}
     assert graph.outputs["namespaces"] == ["steerlab-rfs-plus-4", "steerlab-rfs-plus-4-steering"]
-    assert graph.outputs["restore"] == "./steerlab destroy --cluster -s rfs-plus-4"
+    assert graph.outputs["restore"] == f"{DESTROY} -c kubernetes.context=c"  # the recorded one
 
 
 def test_a_stack_with_ssh_has_no_privileged_pod() -> None:
@@ -114,7 +115,7 @@ def test_a_stack_with_ssh_has_no_privileged_pod() -> None:
     assert "steer-s1" in graph.deleted_first
     assert graph.outputs["namespaces"] == ["steerlab-rfs-plus-4"]
     ssh = """-c kubernetes.nodeAccess=ssh -c 'kubernetes.ssh={"identityFile":"~/.ssh/id"}'"""
-    assert graph.outputs["restore"] == f"./steerlab destroy --cluster -s rfs-plus-4 {ssh}"
+    assert graph.outputs["restore"] == f"{DESTROY} -c kubernetes.context=c {ssh}"
 
 
 def test_the_lease_ends_first_where_steering_was_applied_first() -> None:

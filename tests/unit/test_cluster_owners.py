@@ -376,6 +376,30 @@ def test_the_namespace_of_rollouts_is_no_stack_and_no_stack_s_is_that_of_rollout
     assert manifest.NAME in world.cluster.named("namespaces")
 
 
+def test_the_command_that_undoes_a_rollout_names_its_cluster(world: World) -> None:
+    """Another context may be current by then, with nodes of the same labels."""
+    log = AuditLog(world.kubeconfig.with_name("audit.jsonl"))
+    fleet = KubernetesFleet(Where(str(world.kubeconfig), "", "a=b"), None, log, "me")
+    of_cluster = ["--kubeconfig", str(world.kubeconfig), "--context", "c"]
+    assert fleet.where.options == [*of_cluster, "--selector", "a=b"]
+
+
+def test_an_interrupted_removal_names_the_cluster_in_its_command(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, "busy", lambda *_: pytest.MonkeyPatch.context())
+    world.up("alice")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(standing, "take_away", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        remove(world)
+    said = capsys.readouterr().err
+    assert f"-s {STACK} -c kubernetes.kubeconfig={world.kubeconfig} -c kubernetes.context=c" in said
+
+
 def test_what_a_killed_doctor_leaves_is_found_and_removed(world: World) -> None:
     before, names = stands(world), Names("doctor-0a1b2c")
     of = config.cluster({"kubernetes.kubeconfig": str(world.kubeconfig)})
