@@ -11,7 +11,9 @@ import pytest
 from test_cluster_owners import IMAGES, STACK, World, plain, world
 
 from experiments.engines import EngineError
-from experiments.targets.kubernetes import agents, doctor, drift, standing, target
+from experiments.engines.embedded.kubernetes import Objects
+from experiments.engines.embedded.provider import OperationFailed
+from experiments.targets.kubernetes import agents, doctor, drift, probes, standing, target
 from infra import config
 from infra.errors import InvalidInput, PrerequisiteMissing
 from infra.kubernetes import admission, measurement, nodes, ownership
@@ -158,6 +160,21 @@ def test_nothing_copies_secrets_to_it(team: World) -> None:
     assert team.cluster.named("secrets", TEAM) == {"registry"}
     kept = f"/api/v1/namespaces/{TEAM}/secrets/registry"
     assert team.cluster.objects[kept] == before[kept]
+
+
+def test_what_doctor_cannot_delete_in_it_is_named(
+    team: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OperationFailed("forbidden")
+
+    names = Names("doctor-1", TEAM)
+    with (
+        pytest.raises(PrerequisiteMissing, match=f"namespace {TEAM}: steerlab-steering: forbidden"),
+        probes.Probes(config.state(STACK, _values(team)), names) as made,
+    ):
+        made.account(team.api)
+        monkeypatch.setattr(Objects, "delete", refused)
 
 
 @pytest.mark.parametrize("name", ["Team", "-team", "a.b", "x" * 64])

@@ -79,13 +79,25 @@ class Probes:
     def __enter__(self) -> Probes:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """End what waits after an interrupt, and delete what no namespace of its own takes away."""
+    def __exit__(self, kind: object, *_: object) -> None:
+        """End what waits after an interrupt, and delete what no namespace of its own takes away.
+
+        Raises `PrerequisiteMissing` with what it cannot delete.
+        """
         self._stop.set()
         if self._names.namespace:
             objects = Objects(self._where, threading.Event(), preview=False)
             made, self._made = self._made, []
-            self.each({str(n): partial(objects.delete, *one) for n, one in enumerate(made)})
+            ended = self.each(
+                {
+                    one["metadata"]["name"]: partial(objects.delete, type_, one)
+                    for type_, one in made
+                }
+            )
+            left = [f"{name}: {one}" for name, one in ended.items() if one is not None]
+            if left and kind is not KeyboardInterrupt:
+                place = self._names.namespace
+                raise PrerequisiteMissing(f"not deleted in namespace {place}: {'; '.join(left)}")
 
     def each(self, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
         """The results of calls by name; of one that fails, its `OperationFailed`."""
