@@ -153,7 +153,8 @@ def dispatch(
         return done, done["failed"]
     if options.verb == "rollout":
         if options.step == "stand":
-            return rollout.stand(machine, options.node, signals, complain), []
+            done = rollout.stand(machine, options.node, signals, complain)
+            return done, done["failed"]
         with signals.at_once():
             plan = read_plan(options.plan, rollout.OWNER) if options.step == "try" else None
         done = rollout.run(machine, options, plan)

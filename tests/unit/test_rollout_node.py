@@ -159,6 +159,22 @@ def test_a_log_that_cannot_be_written_prevents_a_trial_but_not_its_end(
     assert tree.values() == before
 
 
+def test_an_agent_that_ends_and_cannot_restore_its_node_fails(tree: Tree) -> None:
+    step(tree, "try", plan=RPS)
+    lock = tree.root / "var/lib/steerlab/lock"
+    lock.unlink()
+    agent = tree.start("rollout", "stand")
+    eventually(lock.exists)
+    stuck = tree.queue("eth0", 0) / "rps_cpus"
+    stuck.unlink()
+    stuck.mkdir()
+    agent.terminate()
+    _, said = agent.communicate(timeout=30)
+    assert agent.returncode == 1
+    assert "rps_cpus" in said
+    assert (tree.queue("eth0", 1) / "rps_cpus").read_text().strip() == "0"
+
+
 def test_a_damaged_file_is_named_and_a_restore_removes_it(tree: Tree) -> None:
     step(tree, "try", plan=RPS)
     file = tree.root / "var/lib/steerlab/rollout.kept"
