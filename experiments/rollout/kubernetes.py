@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from agent.archive import digest
 from experiments.host import procstat
 from experiments.host.procstat import CounterSample
 from experiments.rollout import manifest
@@ -211,13 +210,15 @@ class KubernetesFleet:
     def start(self, image: str) -> None:
         """Start an agent on each member that is Ready."""
         wanted = [one.name for one in self.nodes.values() if one.ready]
-        self._declare(image)
+        made = manifest.daemonset(image)
+        version = made["spec"]["template"]["metadata"]["annotations"][manifest.VERSION]
+        self._declare(made)
         _, failed = each(lambda node: self._label(node, ""), wanted)
         for node, why in failed.items():
             raise PrerequisiteMissing(f"label {manifest.LABEL} of node {node}: {why}")
         end = time.monotonic() + START_S
         while True:
-            self.pods = self.running(digest()[:16])
+            self.pods = self.running(version)
             missing = [node for node in wanted if node not in self.pods]
             if not missing or time.monotonic() > end:
                 return  # a node without one is refused where it is called
@@ -264,7 +265,7 @@ class KubernetesFleet:
             )
         return list(listed.items)
 
-    def _declare(self, image: str) -> None:
+    def _declare(self, made: dict[str, Any]) -> None:
         from kubernetes.client import AppsV1Api, CoreV1Api
 
         core, apps = CoreV1Api(self._api()), AppsV1Api(self._api())
@@ -276,7 +277,6 @@ class KubernetesFleet:
                 core.patch_namespaced_config_map,
                 manifest.files(),
             )
-            made = manifest.daemonset(image)
             _put(apps.create_namespaced_daemon_set, apps.patch_namespaced_daemon_set, made)
 
     def _label(self, node: str, value: str | None) -> None:
@@ -286,8 +286,8 @@ class KubernetesFleet:
             body = {"metadata": {"labels": {manifest.LABEL: value}}}
             CoreV1Api(self._api()).patch_node(node, body, _request_timeout=CALL_S)
 
-    def running(self, digest: str = "") -> dict[str, str]:
-        """The running pods of the agents by node; with a digest, of that agent only."""
+    def running(self, version: str = "") -> dict[str, str]:
+        """The running pods of the agents by node; with a version, of that only: others are being replaced."""
         from kubernetes.client import CoreV1Api
 
         selector = ",".join(f"{key}={value}" for key, value in PROJECT.items())
@@ -300,7 +300,7 @@ class KubernetesFleet:
             for pod in listed.items
             if pod.status.phase == "Running"
             and not pod.metadata.deletion_timestamp
-            and digest in ("", (pod.metadata.annotations or {}).get(manifest.DIGEST))
+            and version in ("", (pod.metadata.annotations or {}).get(manifest.VERSION))
         }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 from typing import Any
 
 from agent import archive
@@ -11,7 +13,7 @@ from infra.kubernetes.names import NODE_LEVEL, PROJECT, ROLLOUT, admits
 
 NAME = "steerlab-rollout"  # of the namespace and of each object in it
 LABEL = ROLLOUT  # of nodes that have an agent
-DIGEST = "steerlab/digest"
+VERSION = "steerlab/version"  # an annotation of the pods: of the agent and of their template
 HOME = "/var/lib/steerlab"
 
 OWN = {**PROJECT, ROLLOUT: ""}  # the namespace's, which no stack's has
@@ -64,6 +66,7 @@ def daemonset(image: str) -> dict[str, Any]:
             ),
         ],
     }
+    version = hashlib.sha256(json.dumps([archive.digest(), spec]).encode()).hexdigest()[:16]
     return {
         "metadata": {"name": NAME, "labels": PROJECT},
         "spec": {
@@ -71,7 +74,7 @@ def daemonset(image: str) -> dict[str, Any]:
             "updateStrategy": {"rollingUpdate": {"maxUnavailable": "10%"}},
             "template": {
                 # another agent replaces the pods
-                "metadata": {"labels": PROJECT, "annotations": {DIGEST: archive.digest()[:16]}},
+                "metadata": {"labels": PROJECT, "annotations": {VERSION: version}},
                 "spec": spec,
             },
         },

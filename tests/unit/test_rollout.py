@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.rollout import PLAN, WELL, Killed, Simulated
-from experiments.rollout import gate, run, states, words
+from experiments.rollout import gate, manifest, run, states, words
 from experiments.rollout.audit import AuditLog
 from experiments.rollout.contract import Change, Phase, Reading, Status
 from experiments.rollout.run import Survey
@@ -170,6 +170,13 @@ def test_the_gate_compares_a_node_with_its_own_baseline(
     assert not found if fault is None else fault in found[0]
     bad = replace(WELL, dropped=4000, squeezed=9000, latency_ms=30.0)
     assert not gate.faults(bad, bad)
+
+
+def test_agents_of_another_image_are_waited_for() -> None:
+    """Pods that are replaced restore their node, in the middle of a trial."""
+    made = [manifest.daemonset(image)["spec"]["template"] for image in ("a:1", "a:1", "a:2")]
+    first, same, other = [one["metadata"]["annotations"][manifest.VERSION] for one in made]
+    assert first == same != other
 
 
 def test_nodes_that_are_alike_share_the_rows_of_a_plan() -> None:
