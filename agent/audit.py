@@ -42,12 +42,14 @@ class Audit:
         with suppress(OSError):
             self._add({"knob": setting.knob.name, "where": setting.where, "old": old, "new": new})
 
-    def since(self, number: int) -> list[dict[str, Any]]:
-        """The lines after a number, the last ones where there are many; all where the log is a newer one."""
+    def since(self, last: str) -> list[dict[str, Any]]:
+        """The lines after one with this number and time, `7@2026-11-28T03:21:36.123Z`, the last where there are many.
+
+        All lines where the log has no such one: then it is that of another node, or of one installed anew.
+        """
         found: list[dict[str, Any]] = []
-        number = 0 if number > self.number else number
         for line in self._backwards():
-            if line["n"] <= number or len(found) == MOST_LINES:
+            if f"{line['n']}@{line.get('at')}" == last or len(found) == MOST_LINES:
                 break
             found.append(line)
         return found[::-1]

@@ -119,7 +119,9 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     verb.add_argument("--who", default="root", help="for the audit log")
     verb.add_argument("--node", default=socket.gethostname(), help="for the audit log")
     verb.add_argument("--seconds", type=float, default=600.0, help="the length of a trial")
-    verb.add_argument("--since", type=int, default=0, help="print the audit log after this line")
+    verb.add_argument(
+        "--since", default="0", metavar="N@TIME", help="print the audit log after this line"
+    )
     verb.add_argument("--force", action="store_true", help="as of restore")
     verb = verbs.add_parser("restore", help="restore the values of the snapshot")
     which = verb.add_mutually_exclusive_group(required=True)

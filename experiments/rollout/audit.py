@@ -18,7 +18,10 @@ from infra.errors import InvalidInput, PrerequisiteMissing
 
 TAIL = 1 << 25  # bytes of a log that are looked at
 # The beginning of each line that `add` writes.
-_BEGIN = re.compile(rb'^\{"n": ([0-9]{1,18}), "node": "([ -!#-\[\]-~]{1,253})"', re.MULTILINE)
+_BEGIN = re.compile(
+    rb'^\{"n": ([0-9]{1,18}), "node": "([ -!#-\[\]-~]{1,253})", "at": "([0-9TZ:.-]{1,40})"',
+    re.MULTILINE,
+)
 
 
 class _Line(BaseModel):
@@ -27,6 +30,12 @@ class _Line(BaseModel):
     model_config = ConfigDict(extra="allow")
     n: int
     node: str
+    at: str
+
+    @property
+    def mark(self) -> str:
+        """What tells it from the node's other lines, and from those of a node of this name in another cluster."""
+        return f"{self.n}@{self.at}"
 
 
 _LINES = TypeAdapter(list[_Line])
@@ -38,7 +47,7 @@ def _at_once(path: str, flags: int) -> int:
 
 
 class AuditLog:
-    """A file that lines are appended to, and the number of each node's last line in it.
+    """A file that lines are appended to, and the marks of each node's lines in it.
 
     Raises `InvalidInput` where the file cannot be read or written.
     """
@@ -46,13 +55,14 @@ class AuditLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._last: dict[str, int] = {}
+        self._known: dict[str, dict[str, None]] = {}  # the last line last
         try:
             with self._appended(), open(path, "rb", opener=_at_once) as file:
                 if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-                    for number, node in _BEGIN.findall(file.read(TAIL)):
-                        self._last[node.decode()] = int(number)
+                    for number, node, at in _BEGIN.findall(file.read(TAIL)):
+                        mark = f"{int(number)}@{at.decode()}"
+                        self._known.setdefault(node.decode(), {})[mark] = None
         except OSError as error:
             raise InvalidInput(
                 f"audit: {path}: {error.strerror}: name another file with --audit"
@@ -62,20 +72,23 @@ class AuditLog:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         return open(self._path, "a", opener=_at_once)
 
-    def last(self, node: str) -> int:
-        return self._last.get(node, 0)
+    def last(self, node: str) -> str:
+        """The mark of a node's last line, as its agent's `--since`."""
+        return next(reversed(self._known.get(node, {})), "0")
 
     def add(self, node: str, said: Sequence[Any]) -> None:
         """Append lines that a node's agent has printed."""
         with untrusted.reading(f"the audit log of node {node}"):
             lines = _LINES.validate_python(said)
-        if not lines:
+        known = self._known.setdefault(node, {})
+        new = [one for one in lines if one.mark not in known]
+        if not new:
             return
-        text = "".join(f"{json.dumps(one.model_dump())}\n" for one in lines)
+        text = "".join(f"{json.dumps(one.model_dump())}\n" for one in new)
         with self._lock:
             try:
                 with self._appended() as file:
                     file.write(text)
             except OSError as error:
                 raise PrerequisiteMissing(f"audit: {self._path}: {error.strerror}") from None
-            self._last[node] = lines[-1].n
+            known.update(dict.fromkeys(one.mark for one in new))

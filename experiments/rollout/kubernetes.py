@@ -144,7 +144,7 @@ class KubernetesFleet:
         self, node: str, step: str, *words: str, plan: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """A step of the node's agent; its audit lines go into the local log, also where it fails."""
-        since = ("--node", node, "--who", self._who, "--since", str(self._log.last(node)))
+        since = ("--node", node, "--who", self._who, "--since", self._log.last(node))
         try:
             answer = agents.verb(self._shell(node), "rollout", step, *since, *words, plan=plan)
         except Refusal:

@@ -20,6 +20,8 @@ from experiments.rollout.contract import Change, Phase, Reading, Status
 from experiments.rollout.run import Survey
 from infra.errors import InvalidInput, PrerequisiteMissing, Refusal
 
+AT = "2026-11-28T03:21:36.123Z"
+
 
 def rolled(fleet: Simulated, batch: int) -> tuple[Survey, states.State]:
     found = run.survey(fleet, PLAN, end_trials=True)
@@ -199,14 +201,19 @@ def test_nodes_that_are_alike_share_the_rows_of_a_plan() -> None:
 def test_the_local_log_continues_after_the_last_line_of_each_node(tmp_path: Path) -> None:
     path = tmp_path / "new/audit.jsonl"
     log = AuditLog(path)
-    assert log.last("n1") == 0
-    log.add("n1", [{"n": 1, "node": "n1", "step": "try"}, {"n": 2, "node": "n1", "knob": "gro"}])
-    log.add("n2", [{"n": 7, "node": "n2", "step": "keep"}])
+    assert log.last("n1") == "0"
+    first, second = {"n": 1, "at": AT, "node": "n1"}, {"n": 2, "at": AT, "node": "n1"}
+    log.add("n1", [first | {"step": "try"}, second | {"knob": "gro"}])
+    log.add("n2", [{"n": 7, "at": AT, "who": "me", "node": "n2", "step": "keep"}])
+    assert log.last("n2") == f"7@{AT}"
     with path.open("a") as file:
         file.write('{"n": 9, "no')  # a full disk
     again = AuditLog(path)
-    assert (again.last("n1"), again.last("n2"), again.last("n3")) == (2, 7, 0)
-    again.add("n1", [])
+    assert (again.last("n1"), again.last("n2"), again.last("n3")) == (f"2@{AT}", f"7@{AT}", "0")
+    before = path.read_text()
+    for lines in ([], [first, second]):  # known lines come again after those of another cluster
+        again.add("n1", lines)
+        assert path.read_text() == before
     assert [json.loads(line)["n"] for line in path.read_text().splitlines()[:3]] == [1, 2, 7]
     with pytest.raises(PrerequisiteMissing, match="audit log of node n1"):
         again.add("n1", ["no line"])
@@ -224,4 +231,4 @@ def test_a_local_log_that_cannot_be_written_is_refused_before_a_node_is_touched(
     (tmp_path / "new").unlink()
     (tmp_path / "new").mkdir()
     with pytest.raises(PrerequisiteMissing, match="audit: "):  # a failed step, which is undone
-        log.add("n1", [{"n": 1, "node": "n1", "step": "try"}])
+        log.add("n1", [{"n": 1, "at": AT, "node": "n1", "step": "try"}])

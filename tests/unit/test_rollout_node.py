@@ -59,7 +59,7 @@ def test_a_trial_is_kept_and_restored_and_every_write_is_in_the_log(tree: Tree) 
     assert len(writes) == 4
     assert {(old, new) for _, old, new in writes} == {("0", "3"), ("3", "0")}
     assert {(line["who"], line["node"]) for line in lines} == {("me@desk", "n1")}
-    assert step(tree, "status", "one", "--since", "3")["audit"] == lines[3:]
+    assert step(tree, "status", "one", "--since", f"3@{lines[2]['at']}")["audit"] == lines[3:]
 
 
 def test_a_trial_can_be_undone_to_the_plan_that_was_kept(tree: Tree) -> None:
@@ -185,10 +185,13 @@ def test_a_damaged_file_is_named_and_a_restore_removes_it(tree: Tree) -> None:
     assert not file.exists()
 
 
-def test_a_log_that_is_newer_than_the_reader_s_is_read_from_its_start(tree: Tree) -> None:
-    """Its node was installed anew since the reader saw line 57."""
+@pytest.mark.parametrize("last", ["0", "2@2026-01-01T00:00:00.000Z", "57@2026-01-01T00:00:00.000Z"])
+def test_a_log_that_is_not_the_one_of_the_reader_is_read_from_its_start(
+    tree: Tree, last: str
+) -> None:
+    """Its node was installed anew, or the reader has seen that of another cluster's node."""
     step(tree, "try", plan=RPS)
-    assert step(tree, "status", "one", "--since", "57")["audit"] == log(tree) != []
+    assert step(tree, "status", "one", "--since", last)["audit"] == log(tree) != []
 
 
 def test_the_log_starts_again_when_it_is_long_and_survives_half_a_line(tree: Tree) -> None:
