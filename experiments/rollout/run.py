@@ -47,7 +47,7 @@ class Survey:
             node, why = next(iter(self.refused.items()))
             others = f" (and {len(self.refused) - 1} more nodes)" if len(self.refused) > 1 else ""
             raise PrerequisiteMissing(
-                f"node {node}: {why}{others}; nothing was changed: exclude it by the selector, or choose "
+                f"node {node}: {why}{others}; the rollout has not begun: exclude it by the selector, or choose "
                 "another configuration"
             )
         if len(self.changes) > most:
