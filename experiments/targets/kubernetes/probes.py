@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -183,7 +184,10 @@ class Probes:
         return create
 
     def traffic(self, pair: Pair, client: Running, host: str) -> Callable[[], str]:
-        """Whether a second of traffic arrives: the reason if it does not, or an empty text."""
+        """Whether a second of traffic arrives: the reason if it does not, or an empty text.
+
+        A Service reaches a node a moment after it was created, so what fails at once is tried again.
+        """
         of, window = (
             self._state.kubernetes,
             self._state.model_copy(update={"duration": 1, "omit": 0}),
@@ -196,6 +200,12 @@ class Probes:
         )
 
         def sent() -> str:
+            deadline = time.monotonic() + TRAFFIC_S
+            while (why := tried()) and time.monotonic() < deadline and not self._stop.wait(1):
+                pass
+            return why
+
+        def tried() -> str:
             try:
                 answer = run(shell, pair.kind.client(host, PORT, window), TRAFFIC_S)
             except PrerequisiteMissing as error:
