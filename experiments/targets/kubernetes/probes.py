@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # Timeouts of the start of a probe, and of its traffic of a second; seconds.
 START_S = 60
 TRAFFIC_S = 10.0
+# How long a probe must run to count; seconds.
+STEADY_S = 2
 _AT_ONCE = 8
 
 
@@ -139,7 +141,9 @@ class Probes:
 
     def _deployment(self, name: str, namespace: str, spec: dict[str, Any], node: Node) -> Probe:
         (container,) = spec["template"]["spec"]["containers"]
-        create = self._create("apps/v1", "Deployment", namespace, self._named(name), spec=spec)
+        # a program that ends at once is ready for a moment
+        steady = {**spec, "minReadySeconds": STEADY_S}
+        create = self._create("apps/v1", "Deployment", namespace, self._named(name), spec=steady)
         return Probe(f"Deployment {name}", node, container["image"], create)
 
     def account(self, api: ApiClient) -> None:
