@@ -144,6 +144,10 @@ def _works(cluster: Cluster, *words: str) -> bool:
     return True
 
 
+# The TCP congestion controls that processes without privileges may choose, of the whole machine.
+ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+
+
 def _note_machine(workers: int) -> None:
     """What `down` must put back: the machine's sysctls, and whether /run/netns was a mount."""
     core = Path("/proc/sys/net/core")
@@ -151,8 +155,13 @@ def _note_machine(workers: int) -> None:
         name: (core / name).read_text() for name in MACHINE_SYSCTLS if (core / name).exists()
     }
     mounted = " /run/netns " in Path("/proc/mounts").read_text()
-    note = {"workers": workers, "sysctls": sysctls, "netns_mounted": mounted}
+    allowed = ALLOWED.read_text().split()
+    note = {
+        "workers": workers, "sysctls": sysctls, "netns_mounted": mounted, "congestion": allowed,
+    }  # fmt: skip
     (STATE / "machine.json").write_text(json.dumps(note))
+    if "cubic" not in allowed:  # a kernel whose default is another one lets no pod choose it
+        ALLOWED.write_text(" ".join([*allowed, "cubic"]))
 
 
 def down() -> None:
@@ -172,5 +181,7 @@ def down() -> None:
         path = Path("/proc/sys/net/core", name)
         if path.read_text() != value:
             path.write_text(value)
+    if ALLOWED.read_text().split() != note["congestion"]:
+        ALLOWED.write_text(" ".join(note["congestion"]))
     with suppress(FileNotFoundError):
         shutil.rmtree(STATE)
