@@ -151,15 +151,12 @@ ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 def _note_machine(workers: int) -> None:
     """What `down` must put back: the machine's sysctls, and whether /run/netns was a mount."""
     core = Path("/proc/sys/net/core")
-    sysctls = {
-        name: (core / name).read_text() for name in MACHINE_SYSCTLS if (core / name).exists()
-    }
+    files = [file for name in MACHINE_SYSCTLS if (file := core / name).exists()]
+    sysctls = {str(file): file.read_text() for file in (*files, ALLOWED)}
     mounted = " /run/netns " in Path("/proc/mounts").read_text()
-    allowed = ALLOWED.read_text().split()
-    note = {
-        "workers": workers, "sysctls": sysctls, "netns_mounted": mounted, "congestion": allowed,
-    }  # fmt: skip
+    note = {"workers": workers, "sysctls": sysctls, "netns_mounted": mounted}
     (STATE / "machine.json").write_text(json.dumps(note))
+    allowed = sysctls[str(ALLOWED)].split()
     if "cubic" not in allowed:  # a kernel whose default is another one lets no pod choose it
         ALLOWED.write_text(" ".join([*allowed, "cubic"]))
 
@@ -178,10 +175,8 @@ def down() -> None:
     if not note["netns_mounted"] and not list(Path("/run/netns").iterdir()):
         subprocess.run(["umount", "/run/netns"], check=False, stderr=subprocess.DEVNULL)
     for name, value in note["sysctls"].items():
-        path = Path("/proc/sys/net/core", name)
+        path = Path("/proc/sys/net/core", name)  # of an earlier version a name without its folder
         if path.read_text() != value:
             path.write_text(value)
-    if ALLOWED.read_text().split() != note["congestion"]:
-        ALLOWED.write_text(" ".join(note["congestion"]))
     with suppress(FileNotFoundError):
         shutil.rmtree(STATE)
