@@ -6,10 +6,10 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import images
 import pytest
+from asked import doctor, where
 from lab_project import Project
 from rig import runtime
 from rig.cluster import Cluster
@@ -17,20 +17,6 @@ from rig.cluster import Cluster
 STACK = "rps-plus-1"
 SPACE = f"steerlab-{STACK}"
 TOLERATION = {"key": "dedicated", "value": "net", "effect": "NoSchedule"}
-
-
-def where(cluster: Cluster, *more: str) -> tuple[str, ...]:
-    return ("target=kubernetes", images.KEY, f"kubernetes.kubeconfig={cluster.kubeconfig}", "duration=2",
-            *more)  # fmt: skip
-
-
-def doctor(project: Project, cluster: Cluster, *more: str, code: int = 3) -> dict[str, Any]:
-    settings = (images.KEY, f"kubernetes.kubeconfig={cluster.kubeconfig}", *more)
-    words = [word for one in settings for word in ("-c", one)]
-    found: dict[str, Any] = project.run(
-        "doctor", "--target", "kubernetes", *words, "--json", code=code
-    ).json
-    return found
 
 
 @pytest.fixture
@@ -44,20 +30,20 @@ def tainted(cluster: Cluster) -> Iterator[None]:
 
 @pytest.mark.usefixtures("tainted")
 def test_a_tainted_node_needs_a_toleration(project: Project, cluster: Cluster) -> None:
-    said = project.up(STACK, *where(cluster), code=3).err
+    said = project.up(STACK, *where(cluster, "duration=2"), code=3).err
     assert "node worker1 has the taint dedicated=net:NoSchedule" in said
     assert SPACE not in cluster.kubectl("get", "namespaces")
-    (missing,) = doctor(project, cluster)["missing"]
+    (missing,) = doctor(project, cluster, code=3)["missing"]
     setting = missing.split("-c '")[1].partition("',")[0]
     assert json.loads(setting.partition("=")[2]) == [TOLERATION]
-    project.up(STACK, *where(cluster, "runs=0", setting))
+    project.up(STACK, *where(cluster, "duration=2", "runs=0", setting))
     project.destroy(STACK)
 
 
 def test_a_cordoned_node_is_named(project: Project, cluster: Cluster) -> None:
     cluster.kubectl("cordon", "worker2")
     try:
-        (missing,) = doctor(project, cluster)["missing"]
+        (missing,) = doctor(project, cluster, code=3)["missing"]
     finally:
         cluster.kubectl("uncordon", "worker2")
     assert missing == "clientSelector: node worker2 is cordoned: kubectl uncordon worker2"
@@ -74,7 +60,7 @@ QUOTA = {
 
 def test_the_limit_and_the_quota_of_a_namespace(project: Project, cluster: Cluster) -> None:
     """Pods with a default limit are measured with it in the record; refused ones are named at once."""
-    project.up(STACK, *where(cluster, "runs=0"))
+    project.up(STACK, *where(cluster, "duration=2", "runs=0"))
     cluster.kubectl("apply", "-n", SPACE, "-f", "-", text=json.dumps(LIMITS))
     cluster.kubectl("delete", "pod", "-n", SPACE, "--all")
     project.up(STACK, "runs=1")
@@ -137,7 +123,7 @@ def policy(cluster: Cluster) -> Iterator[None]:
 
 @pytest.mark.usefixtures("policy")
 def test_a_policy_that_refuses_pods(project: Project, cluster: Cluster) -> None:
-    missing = doctor(project, cluster)["missing"]
+    missing = doctor(project, cluster, code=3)["missing"]
     assert {one.partition(": ")[0] for one in missing} == {"worker1", "worker2"}
     assert all("pods need a team" in one for one in missing)
     doctor(project, cluster, 'kubernetes.pods={"labels": {"team": "net"}}', code=0)
@@ -149,7 +135,7 @@ def test_traffic_that_a_policy_drops_is_named(project: Project, cluster: Cluster
     node, iptables = cluster.nodes["worker1"], str(runtime.BIN / "iptables")
     node.exec(iptables, "-I", *rule)
     try:
-        (missing,) = doctor(project, cluster)["missing"]
+        (missing,) = doctor(project, cluster, code=3)["missing"]
     finally:
         node.exec(iptables, "-D", *rule)
     assert missing.startswith("worker2: no traffic to pods of node worker1, port 5201")
@@ -165,8 +151,7 @@ def test_a_program_for_another_architecture_is_named(
         runtime.archive({"usr/bin/iperf3": foreign, "usr/bin/sleep": foreign}, tag, ["iperf3"])
     )
     cluster.load(archive)
-    missing = doctor(
-        project, cluster, f"kubernetes.images={json.dumps({**images.IMAGES, 'iperf3': tag})}"
-    )["missing"]
+    given = f"kubernetes.images={json.dumps({**images.IMAGES, 'iperf3': tag})}"
+    missing = doctor(project, cluster, given, code=3)["missing"]
     assert {one.partition(": ")[0] for one in missing} == {"worker1", "worker2"}
     assert all("exec format error" in one and "architecture" in one for one in missing)

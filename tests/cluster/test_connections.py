@@ -14,10 +14,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from asked import where
 from lab_project import Project
 from rig import certificates, layout
 from rig.cluster import Cluster
-from test_stack import values, where
+from test_stack import values
 from test_sweep_switchback_cluster import measured, switched
 
 from experiments.targets.kubernetes import shell, target

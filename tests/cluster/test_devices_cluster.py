@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import images
 import pytest
+from asked import doctor, where
 from lab_project import Project
 from rig import network
 from rig.cluster import Cluster
@@ -15,22 +15,6 @@ from rig.layout import STATE
 
 STACK = "rps-plus-2"
 RATE = 0.5  # of the bytes that the clients sent, at least
-
-
-def where(cluster: Cluster, *more: str) -> tuple[str, ...]:
-    return (
-        "target=kubernetes", images.KEY, f"kubernetes.kubeconfig={cluster.kubeconfig}", "duration=2",
-        *more,
-    )  # fmt: skip
-
-
-def doctor(project: Project, cluster: Cluster, *more: str, code: int = 0) -> dict[str, Any]:
-    settings = (images.KEY, f"kubernetes.kubeconfig={cluster.kubeconfig}", *more)
-    words = [word for one in settings for word in ("-c", one)]
-    found: dict[str, Any] = project.run(
-        "doctor", "--target", "kubernetes", *words, "--json", code=code
-    ).json
-    return found
 
 
 @pytest.fixture(params=[False, True], ids=["no tunnel", "beside the tunnel"])
@@ -62,7 +46,7 @@ def test_a_cluster_whose_packets_pass_no_tunnel(
     server = found["nodes"][0]["facts"]
     assert any(fact.startswith("nic eth1") for fact in server)
     assert any(fact.startswith("overlay none") for fact in server)
-    project.up(STACK, *where(cluster))
+    project.up(STACK, *where(cluster, "duration=2"))
     record = project.last(STACK)
     assert (record["valid"], record["path"], record["reasons"]) == (True, "direct", [])
     roles = {(queue["role"], queue["device"]) for queue in record["steering_before"]["queues"]}
@@ -78,7 +62,7 @@ def test_a_cluster_whose_packets_pass_no_tunnel(
 @pytest.mark.parametrize("direct", [True], indirect=True, ids=["beside the tunnel"])
 @pytest.mark.usefixtures("direct")
 def test_a_tunnel_that_is_steered_in_vain_is_named(project: Project, cluster: Cluster) -> None:
-    project.up(STACK, *where(cluster, "kubernetes.overlayDevice=vxlan.calico"))
+    project.up(STACK, *where(cluster, "duration=2", "kubernetes.overlayDevice=vxlan.calico"))
     record = project.last(STACK)
     assert (record["valid"], record["path"]) == (True, "direct")
     assert any("overlay vxlan.calico of node worker1" in words for words in record["warnings"])
@@ -86,7 +70,7 @@ def test_a_tunnel_that_is_steered_in_vain_is_named(project: Project, cluster: Cl
 
 
 def test_counters_prove_the_overlay(project: Project, cluster: Cluster) -> None:
-    project.up(STACK, *where(cluster))
+    project.up(STACK, *where(cluster, "duration=2"))
     record = project.last(STACK)
     assert (record["valid"], record["path"]) == (True, "overlay")
     assert not any("do not pass" in words for words in record["warnings"])
@@ -110,7 +94,7 @@ def names(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
 def test_host_ends_of_any_name_and_no_other_pods(
     project: Project, cluster: Cluster, names: str
 ) -> None:
-    project.up(STACK, *where(cluster, "runs=0"))
+    project.up(STACK, *where(cluster, "duration=2", "runs=0"))
     plain = "kubectl-stranger"
     cluster.kubectl(
         "run", plain, "--image=steerlab/iperf3:1", "--image-pull-policy=IfNotPresent",

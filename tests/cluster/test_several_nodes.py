@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from asked import doctor, where
 from lab_project import Project
 from rig.cluster import Cluster
-from test_devices_cluster import doctor
-from test_stack import where
 
 STACK = "rps-2"
 TYPE = "node.kubernetes.io/instance-type"

@@ -6,8 +6,8 @@ import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 
-import images
 import pytest
+from asked import where
 from lab_project import Answer, Project
 from rig.cluster import Cluster
 from rig.layout import API
@@ -32,11 +32,6 @@ def values(cluster: Cluster) -> dict[str, str]:
     rows = cluster.nodes["worker1"].exec("sh", "-c", script).splitlines()
     pairs = (row.partition(":") for row in rows)
     return {name: value for name, _, value in pairs if "/cali" not in name and "/lo/" not in name}
-
-
-def where(cluster: Cluster) -> tuple[str, ...]:
-    """The settings of a stack on this cluster."""
-    return "target=kubernetes", images.KEY, f"kubernetes.kubeconfig={cluster.kubeconfig}"
 
 
 def received(cluster: Cluster) -> int:

@@ -10,11 +10,12 @@ from typing import Any
 
 import images
 import pytest
+from asked import where
 from lab_project import RESUME, Project
 from rig import ssh
 from rig.cluster import Cluster
 from steer_tree import eventually
-from test_stack import values, where
+from test_stack import values
 
 from experiments.run import episodes
 from experiments.targets.contract import EpisodeLost, WindowResult
