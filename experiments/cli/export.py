@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from experiments.cli import terminal
-from experiments.cli.results import LimitTexts, MetricName, summary_of
+from experiments.cli.results import ComparedWith, LimitTexts, MetricName, Results, summary_of
 from experiments.cli.terminal import note
 from experiments.cli.tuned import is_tuning
 
@@ -24,12 +24,8 @@ def export(
             metavar="FORMAT", help="benchstat, bencher, github, junit or openmetrics: docs/ci.md."
         ),
     ],
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Results directory of a sweep or a tuning.")
-    ],
-    baseline: Annotated[
-        str, typer.Option(help="The configuration to compare with. Default: that of the sweep.")
-    ] = "",
+    directory: Results,
+    baseline: ComparedWith = "",
     metric: MetricName = "",
     limit: LimitTexts = None,
     out: Annotated[

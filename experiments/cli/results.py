@@ -34,6 +34,12 @@ def register(app: typer.Typer) -> None:
     terminal.register(app, compare)
 
 
+Results = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Results directory of a sweep or a tuning.")
+]
+ComparedWith = Annotated[
+    str, typer.Option(help="The configuration to compare with. Default: that of the sweep.")
+]
 MetricName = Annotated[
     str,
     typer.Option(
@@ -62,12 +68,8 @@ Baseline = Annotated[str, typer.Option(help="Baseline of each sweep. Default: th
 
 
 def report(
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Results directory of a sweep or a tuning.")
-    ],
-    baseline: Annotated[
-        str, typer.Option(help="The configuration to compare with. Default: that of the sweep.")
-    ] = "",
+    directory: Results,
+    baseline: ComparedWith = "",
     metric: MetricName = "",
     limit: LimitTexts = None,
     open_: Annotated[bool, typer.Option("--open", help="Open report.html in the browser.")] = False,

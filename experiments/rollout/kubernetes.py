@@ -194,8 +194,12 @@ class KubernetesFleet:
         body = {
             "metadata": {"generateName": "steerlab-"},
             "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node},
-            **{"reason": reason, "message": f"{message} ({self._who})", "type": "Normal"},
-            **{"source": {"component": "steerlab"}, "firstTimestamp": now, "lastTimestamp": now},
+            "reason": reason,
+            "message": f"{message} ({self._who})",
+            "type": "Normal",
+            "source": {"component": "steerlab"},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
             "count": 1,
         }
         try:
