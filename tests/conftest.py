@@ -20,6 +20,10 @@ import pytest
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
+# Rich keeps the width that it finds at its first import: a test sets its own.
+for size in ("COLUMNS", "LINES"):
+    os.environ.pop(size, None)
+
 # A shell's background job starts with these ignored, and so would every process under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

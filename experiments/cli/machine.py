@@ -373,6 +373,10 @@ def nodes_restore(
     show_answer(answer, nodes.restore_text, json=json)
 
 
+# The unit tests share nothing and run on all cores; the lab and the cluster need the machine alone.
+_PARTS = (["-n", "auto", "--dist", "worksteal", "tests/unit"], ["tests/lab", "tests/cluster"])
+
+
 def test(
     cluster: Annotated[
         bool,
@@ -395,7 +399,7 @@ def test(
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
         ["mypy"],
-        ["pytest", *marks, *(words or [])],
+        *(["pytest", *marks, *part] for part in ([words] if words else _PARTS)),
     ]
     environment = {**os.environ, "STEERLAB_CLUSTER": "1"} if cluster else None
     for check in checks:
