@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy import linalg, sparse, stats
+import scipy  # loads its parts where they are first used
 
 from analysis import statistics, verdict
 from analysis.episodes import Episode, halves, latency_halves
@@ -186,7 +186,9 @@ def _carryover(episodes: Sequence[Episode], metric: Metric, confidence: float) -
         return
     *factors, logs = zip(*rows, strict=True)
     preceding, own, number = (np.unique(one, return_inverse=True) for one in factors)
-    design = sparse.hstack([_indicators(codes) for _, codes in (preceding, own, number)]).tocsr()
+    design = scipy.sparse.hstack(
+        [_indicators(codes) for _, codes in (preceding, own, number)]
+    ).tocsr()
     values = np.array(logs)
     equal = np.ones(len(values))
     first = _Fit.of(design, values, equal)
@@ -204,8 +206,8 @@ def _carryover(episodes: Sequence[Episode], metric: Metric, confidence: float) -
         return
     estimates = contrast @ fit.coefficients
     errors = np.sqrt(np.diag(contrast @ fit.covariance @ contrast.T))
-    half = stats.t.ppf((1 + confidence) / 2, fit.freedom) * errors
-    ps = 2 * stats.t.sf(np.abs(estimates / errors), fit.freedom)
+    half = scipy.stats.t.ppf((1 + confidence) / 2, fit.freedom) * errors
+    ps = 2 * scipy.stats.t.sf(np.abs(estimates / errors), fit.freedom)
     for place, name in enumerate(names):
         middle, around = estimates[place], half[place]
         estimate, low, high = map(math.exp, (middle, middle - around, middle + around))
@@ -228,7 +230,7 @@ class _Fit:
     def of(cls, design: Any, values: Floats, weights: Floats) -> _Fit:
         weighted = design.T.multiply(weights).tocsr()
         normal = (weighted @ design).toarray()
-        inverse, rank = linalg.pinvh(normal, rtol=_RANK, return_rank=True)
+        inverse, rank = scipy.linalg.pinvh(normal, rtol=_RANK, return_rank=True)
         coefficients = inverse @ (weighted @ values)
         rest = values - design @ coefficients
         freedom = len(values) - int(rank)
@@ -247,7 +249,7 @@ class _Fit:
 def _indicators(codes: Any) -> Any:
     """A column for each code."""
     rows = np.arange(len(codes))
-    return sparse.csr_array((np.ones(len(codes)), (rows, codes)))
+    return scipy.sparse.csr_array((np.ones(len(codes)), (rows, codes)))
 
 
 def _movements(

@@ -14,7 +14,17 @@ from analysis import dependence, machine, statistics
 from analysis.dependence import Check
 from analysis.machine import Conditions
 from analysis.metrics import BITRATE, Metric, Scale
-from analysis.pairing import Block, Series, StateKey, arms, by_block, not_randomised, series
+from analysis.pairing import (
+    Block,
+    Series,
+    StateKey,
+    Turn,
+    arms,
+    by_block,
+    not_randomised,
+    series,
+    turns,
+)
 from analysis.schema import Record
 from analysis.statistics import Effect
 from analysis.tables import configuration_order, reasons
@@ -174,13 +184,14 @@ def gather(
             key = (record.path, record.replicas, record.configuration)
             groups.setdefault(key, []).append(record)
     conditions = {key: machine.conditions(group) for key, group in groups.items()}
-    blocks = _block_order(runs)
+    rows = turns(runs)
+    blocks = list(dict.fromkeys(turn.block for turn in rows if turn.block is not None))
     ranks = {
         name: rank for rank, name in enumerate(configuration_order(runs["configuration"], baseline))
     }
     evidence = {}
     for metric in metrics:
-        collected = series(runs, metric.name)
+        collected = series(runs, metric.name, rows)
         found = {
             key: collected[key]
             for key in sorted(
@@ -191,7 +202,7 @@ def gather(
             series=found,
             conditions=conditions,
             check=check(found, blocks, metric.scale),
-            attempts=_attempts(runs, metric.name),
+            attempts=_attempts(rows, runs[metric.name].tolist()),
             same_turn=frozenset(_same_turn(found)),
             metric=metric,
         )
@@ -216,19 +227,16 @@ def _same_turn(found: Mapping[StateKey, Series]) -> Iterator[StateKey]:
             yield key
 
 
-def _attempts(runs: pd.DataFrame, column: str) -> dict[StateKey, Attempts]:
+def _attempts(rows: Iterable[Turn], values: Iterable[float]) -> dict[StateKey, Attempts]:
     """The attempts of each state; a valid attempt that was repeated does not count."""
-    found: dict[StateKey, Attempts] = {}
-    columns = ["path", "replicas", "configuration", "valid", "repeated", column]
-    for path, replicas, name, valid, repeated, value in runs[columns].itertuples(
-        index=False, name=None
-    ):
-        one = found.get((path, replicas, name), Attempts())
-        if not repeated:
-            found[path, replicas, name] = Attempts(
-                one.made + 1, one.failed + (not valid), one.without + (valid and pd.isna(value))
-            )
-    return found
+    counts: dict[StateKey, list[int]] = {}
+    for row, value in zip(rows, values, strict=True):
+        if not row.repeated:
+            one = counts.setdefault(row.state, [0, 0, 0])
+            one[0] += 1
+            one[1] += not row.valid
+            one[2] += row.valid and math.isnan(value)
+    return {state: Attempts(*one) for state, one in counts.items()}
 
 
 def check(found: dict[StateKey, Series], blocks: Sequence[Block], scale: Scale = "ratio") -> Check:
@@ -248,12 +256,3 @@ def check(found: dict[StateKey, Series], blocks: Sequence[Block], scale: Scale =
             groups.setdefault((path, replicas), []).append(usable)
     known = {block for group in groups.values() for one in group for block in one}
     return dependence.check(groups.values(), [block for block in blocks if block in known])
-
-
-def _block_order(runs: pd.DataFrame) -> list[Block]:
-    """Every block of a run table, in the order of first runs."""
-    order: dict[Block, None] = {}
-    for plan, seed, block in runs[["plan", "seed", "block"]].itertuples(index=False, name=None):
-        if not pd.isna(block):
-            order.setdefault((plan, None if pd.isna(seed) else int(seed), int(block)))
-    return list(order)

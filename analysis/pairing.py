@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -32,28 +33,56 @@ class Series:
     planned: bool = True
 
 
-def series(runs: pd.DataFrame, column: str) -> dict[StateKey, Series]:
-    """The series of every state in one column of a run table; runs without a value are left out."""
-    usable = runs[runs["valid"] & runs[column].notna()]
-    columns = ["path", "replicas", "configuration", "plan", "seed", "block", "start", column]
-    collected: dict[StateKey, list[tuple[float, Block | None, int, bool]]] = {}
-    for place, row in enumerate(usable[columns].itertuples(index=False, name=None)):
-        path, replicas, configuration, plan, seed, block, start, value = row
-        known = not pd.isna(block)
-        collected.setdefault((path, replicas, configuration), []).append(
-            (
-                float(value),
-                (plan, None if pd.isna(seed) else int(seed), int(block)) if known else None,
-                place,
-                known and plan is not None and not pd.isna(seed) and start is not None,
+@dataclass(frozen=True)
+class Turn:
+    """A row of a run table: its state, its block or None, and whether a plan with a seed ordered it."""
+
+    state: StateKey
+    block: Block | None
+    planned: bool
+    valid: bool
+    repeated: bool
+
+
+def turns(runs: pd.DataFrame) -> list[Turn]:
+    """The rows of a run table, which are the same for each of its metrics."""
+    columns = ["path", "replicas", "configuration", "plan", "seed", "block", "start"]
+    found = []
+    for path, replicas, configuration, plan, seed, block, start, valid, repeated in zip(
+        *(runs[name].tolist() for name in (*columns, "valid", "repeated")), strict=True
+    ):
+        known, seeded = not pd.isna(block), not pd.isna(seed)
+        found.append(
+            Turn(
+                (path, replicas, configuration),
+                (plan, int(seed) if seeded else None, int(block)) if known else None,
+                known and plan is not None and seeded and start is not None,
+                valid,
+                repeated,
             )
         )
+    return found
+
+
+def series(
+    runs: pd.DataFrame, column: str, rows: Sequence[Turn] | None = None
+) -> dict[StateKey, Series]:
+    """The series of every state in one column of a run table; runs without a value are left out.
+
+    `rows` are the turns of the table, where they are known.
+    """
+    collected: dict[StateKey, list[tuple[float, int, Turn]]] = {}
+    place = 0
+    for turn, value in zip(rows or turns(runs), runs[column].tolist(), strict=True):
+        if turn.valid and not math.isnan(value):
+            collected.setdefault(turn.state, []).append((value, place, turn))
+            place += 1
     return {
         key: Series(
-            np.array([value for value, *_ in found], dtype=float),
-            tuple(block for _, block, _, _ in found),
-            tuple(place for _, _, place, _ in found),
-            all(planned for *_, planned in found),
+            np.array([value for value, _, _ in found], dtype=float),
+            tuple(turn.block for _, _, turn in found),
+            tuple(place for _, place, _ in found),
+            all(turn.planned for _, _, turn in found),
         )
         for key, found in collected.items()
     }

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
+import scipy  # loads stats and optimize, which take long, where they are first used
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import special
 
 from analysis.metrics import Scale
 
@@ -231,7 +232,7 @@ def spread(grouped: SeriesGroupBy[Any, Any], confidence: float = 0.95) -> pd.Dat
     `half` is NaN for a group of one run, which has no spread.
     """
     table = grouped.agg(["mean", "sem", "count"])
-    quantiles = stats.t.ppf((1 + confidence) / 2, np.maximum(table["count"] - 1, 1))
+    quantiles = scipy.stats.t.ppf((1 + confidence) / 2, np.maximum(table["count"] - 1, 1))
     return pd.DataFrame({"mean": table["mean"], "half": table["sem"] * quantiles})
 
 
@@ -244,12 +245,12 @@ def detectable(freedom: int, power: float = POWER, alpha: float = ALPHA) -> floa
     6 blocks, taking it at face value would promise 80 % and find 68 %.
     """
     limit = float(special.stdtrit(freedom, 1 - alpha / 2))
-    errors = stats.chi.ppf((np.arange(_NODES) + 0.5) / _NODES, freedom) / math.sqrt(freedom)
+    errors = scipy.stats.chi.ppf((np.arange(_NODES) + 0.5) / _NODES, freedom) / math.sqrt(freedom)
 
     def short(shift: float) -> float:
-        return float(np.mean(stats.nct.sf(limit, freedom, shift * errors))) - power
+        return float(np.mean(scipy.stats.nct.sf(limit, freedom, shift * errors))) - power
 
-    return float(optimize.brentq(short, 0.0, 10.0 * limit + 10.0, xtol=1e-4))
+    return float(scipy.optimize.brentq(short, 0.0, 10.0 * limit + 10.0, xtol=1e-4))
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
@@ -301,10 +302,10 @@ def drift(values: Floats) -> Trend:
     if len(values) < 3 or not np.all(values > 0) or float(np.ptp(np.log(values))) <= _LEAST_SPREAD:
         return Trend(None, None)
     order = np.arange(len(values))
-    slope = stats.theilslopes(np.log(values), order).slope
+    slope = scipy.stats.theilslopes(np.log(values), order).slope
     return Trend(
         change=math.expm1(float(slope) * (len(values) - 1)),
-        p=float(stats.kendalltau(order, values).pvalue),
+        p=float(scipy.stats.kendalltau(order, values).pvalue),
     )
 
 
@@ -319,7 +320,7 @@ def _bootstrap(a: Floats, b: Floats, paired: bool, confidence: float) -> tuple[f
         means = [np.mean(arm, axis=axis) for arm in arms]
         return np.asarray(means[0] if paired else means[0] - means[1])
 
-    interval = stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         data,
         statistic,
         n_resamples=_RESAMPLES,
