@@ -14,6 +14,8 @@ from analysis.summary import summarise
 from benchmarks.synthetic import sweep, valued
 from infra.traffic import TRAFFIC
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 RATIOS = {"baseline": 1.0, "costly": 1.2}
 OF_PAIRS = {name for kind in TRAFFIC.values() for one in kind().kinds for name in one.metrics} - {
     "bitrate_mbps"

@@ -21,6 +21,8 @@ from experiments.run import options
 from experiments.run import plan as plans
 from infra import configurations
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 Cli = Callable[..., tuple[int, str, str]]
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 KERNEL = "6.1.0-synthetic"

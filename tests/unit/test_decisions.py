@@ -21,6 +21,8 @@ from analysis.summary import Summary, summarise
 from benchmarks.synthetic import mixed, valued, write
 from experiments import cli
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 SEEDS = range(1, 7)
 MOST_UNCERTAIN = 2  # of these sweeps: without a certain recommendation, which is not a wrong one
 Factors = Mapping[str, Mapping[str, float]]
