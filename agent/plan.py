@@ -197,13 +197,15 @@ def wanted_values(plan: Plan, cpus: Cpus) -> Values:
             raise SteerError(f"{words}, this machine has {as_list(cpus.present)}", BAD_PLAN)
         return mask
 
+    usable_cpus = set(cpus.usable)
+    unusable = cpus.unusable
     cores = plan.cores or cpus.usable
     known(mask_of(cores), "cores", plan.cores)
     irq = [] if plan.queue_core is None else [plan.queue_core]
     queues = [known(mask_of(irq), "queue_core", plan.queue_core)]
     if plan.queue_cores:
         queues = [known(mask_of([cpu]), "queue_cores", cpu) for cpu in plan.queue_cores]
-    usable = [cpu for cpu in cores if cpu in cpus.usable]
+    usable = [cpu for cpu in cores if cpu in usable_cpus]
 
     def wanted(role: str, name: str, word: Any, where: str) -> Wanted:
         codec = KNOBS[name].codec
@@ -216,11 +218,11 @@ def wanted_values(plan: Plan, cpus: Cpus) -> Values:
         else:  # with no usable core among them the word means those, which is refused below
             masks = [mask_of(place(word, usable or cores))]
         for asked in masks:
-            if asked and not asked & ~cpus.unusable:
+            if asked and not asked & ~unusable:
                 words = f"plan: {where} is {json.dumps(word)}, CPUs {as_list(cpus_of(asked))}: "
                 words += f"{cpus.faults(asked)}: use CPUs of {as_list(cpus.usable)}"
                 raise SteerError(words, CANNOT)
-        found = [(codec.render(asked & ~cpus.unusable), asked) for asked in masks]
+        found = [(codec.render(asked & ~unusable), asked) for asked in masks]
         return Wanted(*found[0], in_turn=tuple(found) if len(found) > 1 else ())
 
     rules = [

@@ -17,7 +17,9 @@ def parse_mask(text: str) -> int:
     if not re.fullmatch(MASK, text):
         raise ValueError(f"{text!r} is not a hexadecimal mask")
     first, *groups = text.split(",")
-    return int(first + "".join(group.zfill(8) for group in groups), 16)
+    if len(text) < len(first) + 9 * len(groups):  # one without its leading zeros
+        groups = [group.zfill(8) for group in groups]
+    return int(first + "".join(groups), 16)
 
 
 def format_mask(mask: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -182,10 +182,15 @@ def load(own: str | Path | None = None) -> dict[str, Configuration]:
 
     Raises `InvalidInput` that names the file, the configuration and the key.
     """
-    configurations = _read(BUILT_IN)
+    configurations = dict(_built_in())
     if own:
         configurations |= _read(Path(own))
     return configurations
+
+
+@cache
+def _built_in() -> dict[str, Configuration]:
+    return _read(BUILT_IN)
 
 
 def _read(path: Path) -> dict[str, Configuration]:

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qs, urlsplit
+
+from experiments.engines.embedded import kubernetes
 
 Object = dict[str, Any]
 CORE = "/api/v1"
@@ -242,6 +245,7 @@ _CONTROLLERS: dict[str, Callable[[FakeCluster, str], None]] = {
 
 
 class _Handler(BaseHTTPRequestHandler):
+    disable_nagle_algorithm = True  # a body does not wait for the acknowledgement of its head
     cluster: FakeCluster
     protocol_version = "HTTP/1.1"
 
@@ -277,7 +281,9 @@ def serving(folder: Path) -> Iterator[tuple[FakeCluster, Path]]:
     made.add_node("c1", "client")
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"cluster": made}))
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, args=(0.02,), daemon=True
+    ).start()  # its end is seen soon
     where = f"http://127.0.0.1:{server.server_port}"
     document = {
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -288,7 +294,8 @@ def serving(folder: Path) -> Iterator[tuple[FakeCluster, Path]]:
     kubeconfig = folder / "kubeconfig"
     kubeconfig.write_text(json.dumps(document))
     try:
-        yield made, kubeconfig
+        with patch.object(kubernetes, "_TICK", 0.02):  # what stands here is ready at once
+            yield made, kubeconfig
     finally:
         server.shutdown()
         server.server_close()

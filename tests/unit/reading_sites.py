@@ -82,7 +82,7 @@ TYPED = "a number that a library has checked already"
 REASONS: dict[str | tuple[str, str], str] = {
     **dict.fromkeys(
         (f"analysis/{name}.py" for name in (
-            "carryover", "caveats", "compare", "dependence", "evidence", "pairing", "plots/effects", "plots/cores",
+            "carryover", "caveats", "compare", "dependence", "pairing", "plots/effects", "plots/cores",
             "plots/style", "plots/tradeoffs", "race", "statistics", "study/check", "summary", "tradeoff", "tuning",
         )),
         COMPUTES,
