@@ -9,6 +9,8 @@ sys.path.insert(0, agent if Path(agent).is_file() else str(Path(agent).parent))
 
 from imitation import on  # noqa: E402
 
+from agent import rollout, watchdog  # noqa: E402
 from agent.cli import main  # noqa: E402
 
+rollout.NAP = watchdog.WATCH_NAP = 0.2  # seconds: a test waits for what is seen after one
 sys.exit(main(words, on(Path(root))))

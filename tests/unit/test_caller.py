@@ -72,9 +72,15 @@ def test_nothing_else_loads_matplotlib() -> None:
     assert found == {"library.py"}
 
 
+@pytest.fixture(scope="module")
+def plain(folder: Path) -> subprocess.CompletedProcess[str]:
+    return run(folder, "steerlab", "sweep --plan --seed 1")
+
+
 @pytest.mark.parametrize("size", ["abc", "²", "0", "-5", "", "9" * 5000])
-def test_a_size_that_no_terminal_has_is_none(folder: Path, size: str) -> None:
-    plain = run(folder, "steerlab", "sweep --plan --seed 1")
+def test_a_size_that_no_terminal_has_is_none(
+    folder: Path, plain: subprocess.CompletedProcess[str], size: str
+) -> None:
     odd = run(folder, "steerlab", "sweep --plan --seed 1", COLUMNS=size, LINES=size)
     assert (odd.returncode, odd.stdout) == (plain.returncode, plain.stdout), odd.stderr
 
@@ -102,7 +108,7 @@ def test_output_that_cannot_be_written_is_a_failure_with_a_reason(folder: Path, 
 @pytest.mark.parametrize("words", ["--version", "report ../results", "--help"])
 def test_a_reader_that_has_seen_enough_ends_it_quietly(folder: Path, words: str) -> None:
     # the reader ends before the first word
-    done = run(folder, "{ sleep 1; steerlab; echo $? >code; } | true", words)
+    done = run(folder, "{ sleep 0.3; steerlab; echo $? >code; } | true", words)
     assert (folder / "rc/code").read_text() == "141\n"
     assert "Exception" not in done.stderr
     assert "Broken pipe" not in done.stderr

@@ -111,9 +111,8 @@ def plain(tmp_path: Path) -> Iterator[World]:
         yield World(cluster, kubeconfig, tmp_path)
 
 
-@pytest.fixture
-def world(plain: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """The same, with the commands of stacks in this process, which takes less time."""
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the commands of stacks in this process, which takes less time."""
     one_at_a_time = Lock()  # in whose environment a command runs
 
     def called(
@@ -131,6 +130,12 @@ def world(plain: World, monkeypatch: pytest.MonkeyPatch) -> World:
         return {"stdout": json.dumps(answer), "stderr": ""}
 
     monkeypatch.setattr(Commands, "_run", called)
+
+
+@pytest.fixture
+def world(plain: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The same, with its commands in this process."""
+    in_this_process(monkeypatch)
     return plain
 
 

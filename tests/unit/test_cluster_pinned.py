@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fake_cluster import FakeCluster, serving
-from test_cluster_owners import World
+from test_cluster_owners import World, in_this_process
 
 from experiments.engines import EngineError
 from experiments.targets.kubernetes import agents, drift, standing, target
@@ -52,7 +52,8 @@ def two(tmp_path: Path) -> Iterator[Two]:
 
 
 @pytest.fixture
-def world(two: Two, tmp_path: Path) -> World:
+def world(two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    in_this_process(monkeypatch)
     return World(two.here, two.kubeconfig, tmp_path)
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,15 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def said(width: int, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments", *words],
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": str(width)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, words, env={"COLUMNS": str(width)})
+    assert done.exit_code == 0, done.output
     return done.stdout
 
 
@@ -79,6 +69,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("width", [60, 80])
 def test_the_table_fits_and_no_number_is_cut(results: Path, width: int) -> None:
     table = said(width, "report", str(results)).rpartition("\n\n")[2].splitlines()

@@ -35,9 +35,10 @@ from fake_cluster import serving
 import experiments.cli.stacks, experiments.cli.sweep, experiments.cli.results, experiments.run.sweep
 from experiments.run.stage import Stage
 from experiments.targets.kubernetes import doctor, target
-from test_cluster_owners import STACK, World
+from test_cluster_owners import STACK, World, in_this_process
 
 room = Path({room!r})
+in_this_process(pytest.MonkeyPatch())
 with serving(room) as (cluster, kubeconfig):
     world = World(cluster, kubeconfig, room)
     before = set(cluster.objects)
