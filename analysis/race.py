@@ -126,6 +126,7 @@ class Race:
         # a single comparison has nothing to pool: moderated by itself, it would be too sure
         self._weight = float(MODERATION if most > 2 else 0)
         self._own = Moderation()
+        self._levels = np.full(most, -np.inf)
         self._noise = _UNKNOWN / 2  # variance of an arm's log in an episode, pooled
         self.join(complexity)
 
@@ -163,6 +164,7 @@ class Race:
         self._count[[*arms]] += 1
         self.rounds.append(tuple(arms))
         self._own = self._moderation()
+        self._levels = self._solved()
         if self.episodes >= FEWEST:
             self._leave()
 
@@ -214,7 +216,7 @@ class Race:
         larger = np.maximum(pooled, own[:, None] + own - pooled)
         return Moderation(self._weight, self._weight * larger + TINY)
 
-    def _levels(self) -> Floats:
+    def _solved(self) -> Floats:
         """Level of each arm, by least squares with an effect of each episode and arm; -inf where unknown."""
         together = self._together * ~np.eye(len(self._open), dtype=bool)
         weight = together.sum(axis=1)
@@ -230,12 +232,12 @@ class Race:
         So few episodes of an arm, which may have been lucky ones, count less.
         """
         possible = self._open & self._excesses.likely(0.0) & (self._count > 0)
-        safe = self._levels() - np.sqrt(self._noise / np.maximum(self._count, 1))
+        safe = self._levels - np.sqrt(self._noise / np.maximum(self._count, 1))
         return int(np.argmax(np.where(possible, safe, -np.inf)))
 
     def _apart(self, arm: int, other: int) -> float | None:
         """The difference of the levels of two arms; None where it is unknown."""
-        levels = self._levels()
+        levels = self._levels
         known = self._count[arm] and self._count[other]
         return float(levels[arm] - levels[other]) if known else None
 
@@ -319,7 +321,7 @@ class Race:
         """
         ranked = np.flatnonzero(self._open)
         new = self._count[ranked] < FIRST
-        ranked = ranked[np.lexsort((-self._levels()[ranked], ~new))]
+        ranked = ranked[np.lexsort((-self._levels[ranked], ~new))]
         most = max(KEPT, int(new.sum()) + KEPT - 1, costs.windows(left / AHEAD))
         arms = [int(arm) for arm in ranked[:most]]
         if len(self._excesses) and 0 not in arms:

@@ -69,6 +69,8 @@ class Reader:
     around: Callable[[Path], None] = lambda _: None
     # nobody puts anything else in place of its file: a kernel's, or a pipe that a user names
     plain: bool = False
+    # documents of a usual run: fewer where a reading is a whole episode
+    few: int = 100
 
     def __str__(self) -> str:
         return self.name
@@ -86,9 +88,10 @@ def add(
     file: str | None = None,
     around: Callable[[Path], None] = lambda _: None,
     plain: bool = False,
+    few: int = 100,
 ) -> None:
     bytes_ = tuple(one.encode() if isinstance(one, str) else one for one in valid)
-    READERS.append(Reader(name, read, documents, bytes_, errors, file, around, plain))
+    READERS.append(Reader(name, read, documents, bytes_, errors, file, around, plain, few))
 
 
 def _text(data: bytes) -> str:

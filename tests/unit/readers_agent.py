@@ -356,6 +356,7 @@ for _file, _text in (
         file=_file,
         around=_populated,
         plain=True,
+        few=30,
     )
     add(
         f"what the agent observes in {_file.rpartition('/')[2]}",

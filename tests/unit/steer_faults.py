@@ -25,7 +25,7 @@ from steer_tree import steer
 
 ERRNOS = (errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.EIO, errno.ENODEV, errno.EINVAL)
 MODULES = (os, fcntl)
-SAMPLE = 150  # faults of a case in the usual run; all of them in the long one
+SAMPLE = 80  # faults of a case in the usual run; all of them in the long one
 # They enter no kernel, or cannot fail.
 PURE = {"fspath", "strerror", "getpid", "geteuid", "_exit", "get_inheritable", "cpu_count"}
 

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -26,13 +28,18 @@ class _Agent:
     """What the agent's modules have, by name; no name of it means two things."""
 
     def __getattr__(self, name: str) -> Any:
-        for module in MODULES:
-            if hasattr(module, name):
-                return getattr(module, name)
-        raise AttributeError(name)
+        return getattr(_home_of(name), name)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise TypeError(f"{name} would be replaced nowhere: use replace()")
+
+
+@cache
+def _home_of(name: str) -> ModuleType:
+    for module in MODULES:
+        if hasattr(module, name):
+            return module
+    raise AttributeError(name)
 
 
 steer: Any = _Agent()

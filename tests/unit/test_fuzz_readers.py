@@ -18,7 +18,7 @@ from reader_desk import Desk
 from readers import READERS
 from reading_sites import REASONS, ROOT, sites, traced
 
-FEW, MANY = 100, 10_000
+MANY = 10_000
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def fuzz(desk: Desk, examples: int) -> None:
         max_examples=examples,
         deadline=None,
         database=None,
-        derandomize=examples == FEW,
+        derandomize=examples < MANY,
         suppress_health_check=list(HealthCheck),
     )
     @given(data=desk.reader.documents | RAW)
@@ -65,7 +65,7 @@ def test_what_was_found_is_of_readers_that_exist() -> None:
 
 @of_every_reader
 def test_any_document_has_an_answer(desk: Desk) -> None:
-    fuzz(desk, FEW)
+    fuzz(desk, desk.reader.few)
 
 
 @pytest.mark.long

@@ -10,7 +10,7 @@ from scipy import stats
 
 from benchmarks import race
 
-REPETITIONS = 150
+REPETITIONS = 100
 
 
 @cache
