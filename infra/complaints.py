@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Annotated, get_args
 
@@ -77,8 +78,11 @@ def _keys(model: type[BaseModel], place: Sequence[str]) -> tuple[list[str], list
     """The keys of the model at a place of another, and examples of that place's value."""
     examples: list[object] = []
     for part in place:
-        field = next(one for name, one in model.model_fields.items() if part in (name, one.alias))
+        named = model.model_fields
+        field = named.get(part) or next(one for one in named.values() if one.alias == part)
         inner, examples = field.annotation, field.examples or []
         kinds = [kind for kind in (inner, *get_args(inner)) if isinstance(kind, type)]
+        if row := next((kind for kind in kinds if is_dataclass(kind)), None):
+            return [one.name for one in fields(row)], examples
         model = next(kind for kind in kinds if issubclass(kind, BaseModel))
     return [one.alias or name for name, one in model.model_fields.items()], examples

@@ -32,7 +32,7 @@ def _snapshot(**changes: object) -> bytes:
 
 
 FOUND: dict[str, tuple[bytes, ...]] = {
-    "plan of a sweep": (_DEEP, b'{"runs": 1e999}'),
+    "plan of a sweep": (_DEEP, b'{"runs": 1e999}', b'{"left_out": [], "definitions": [], "runs": [{}]}'),
     "raw text of the study": (
         b"Running experiment " + b"9" * 4301 + b"...\n",
         b"Running experiment 1...\nExperiment 1 completed.\n1\n2\nAverage: CPU %soft %idle\n"
