@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import copy
 import io
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +75,20 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_constructor(_TIMESTAMP, yaml.SafeLoader.construct_yaml_str)  # type: ignore[type-var]
 
 
+@lru_cache(maxsize=8)
+def _document(text: str) -> Any:
+    """Parsed once: an experiment reads its files again before each run."""
+    check_levels(text)
+    return yaml.load(text, Loader=_Loader)  # noqa: S506
+
+
 def read(path: Path, what: str) -> Any:
     """The document in a file; `what` is the key or option with its path.
 
     Raises `InvalidInput` where it cannot be read, `FileNotFoundError` where there is none.
     """
     try:
-        text = _text(path)
-        check_levels(text)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506
+        return copy.deepcopy(_document(_text(path)))
     except FileNotFoundError:
         raise
     except yaml.YAMLError as error:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import json
 
 _DEEP = b"[" * 5000
+_PLAN = {
+    "configurations": ["rfs"], "replicas": [1], "blocks": 2, "duration": 5, "omit": 1, "streams": 1,
+    "paths": ["overlay"], "until_ci": None, "isolation": "incremental", "seed": 7, "settings": [],
+    "left_out": [], "definitions": [], "runs": [{"block": 0}],
+}  # fmt: skip
 _RUNS = b"cpu0 5 10 15 20\n"
 _NO_TYPE = {"version": 3, "checkpoint": {"latest": {"resources": [{"urn": "u"}]}}}
 _ODD_INPUTS = {"urn": "u", "type": "command:local:Command", "inputs": 1, "outputs": []}
@@ -32,7 +37,7 @@ def _snapshot(**changes: object) -> bytes:
 
 
 FOUND: dict[str, tuple[bytes, ...]] = {
-    "plan of a sweep": (_DEEP, b'{"runs": 1e999}', b'{"left_out": [], "definitions": [], "runs": [{}]}'),
+    "plan of a sweep": (_DEEP, b'{"runs": 1e999}', json.dumps(_PLAN).encode()),
     "raw text of the study": (
         b"Running experiment " + b"9" * 4301 + b"...\n",
         b"Running experiment 1...\nExperiment 1 completed.\n1\n2\nAverage: CPU %soft %idle\n"
