@@ -437,6 +437,7 @@ def test_a_narrow_terminal_loses_columns_never_digits(summary: Summary) -> None:
     assert "ratio" in aligned(table, 80).splitlines()[0]
 
 
+@pytest.mark.usefixtures("sketched")
 def test_no_command_comes_with_its_reason(summary: Summary, tmp_path: Path) -> None:
     reason = "There is no command that sets <rfs>."
     made = write_report([], summary, tmp_path, answer=answer(summary, Commands(reason=reason)))
@@ -451,6 +452,7 @@ def test_a_page_of_many_configurations_stays_small(tmp_path: Path) -> None:
     assert made.html.stat().st_size < 200_000
 
 
+@pytest.mark.usefixtures("sketched")
 def test_runs_without_a_tunnel_have_the_figures_of_runs_through_one(tmp_path: Path) -> None:
     found = {}
     for path in ("overlay", "direct"):

@@ -90,6 +90,7 @@ def test_a_figure_shows_names_as_they_are(made: Path) -> None:
         assert one_line(name) in text
 
 
+@pytest.mark.usefixtures("sketched")
 def test_markdown_has_its_own_headings_alone(made: Path, tmp_path: Path) -> None:
     text = (made / "report.md").read_text(encoding="utf-8")
     plain = sweep(dict.fromkeys(("baseline", "a", "b", "c"), 1.0), blocks=3)

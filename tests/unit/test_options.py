@@ -181,6 +181,7 @@ def test_any_sweep_is_repeated_by_its_own_line(
     assert planned(shlex.split(line)).digest == made.digest
 
 
+@pytest.mark.usefixtures("sketched")
 def test_the_report_has_that_line(
     folder: Path, planned: Callable[[list[str]], plan.SweepPlan], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,8 @@ from experiments.run.tuned import Tuned
 from infra import configurations
 from infra.errors import InvalidInput
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
