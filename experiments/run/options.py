@@ -21,14 +21,12 @@ from infra.errors import InvalidInput
 from infra.settings import Omit, Quota, Replicas, Seconds, Streams
 from infra.traffic import DEFAULT, Named
 from infra.traffic import of as of_traffic
-from infra.traffic.stream import Stream, StreamOptions
+from infra.traffic.stream import SWITCHED, Stream, StreamOptions
 
 # The options that apply to one method alone.
 OWN = {"isolated": ("duration", "omit"), "switchback": ("window", "settle")}
 WINDOW_S = 0.4
-# Of senders under switchback: they are at their rate at once.
-CONGESTION = "cubic"
-CUBIC = str(Stream(congestion=CONGESTION))
+CUBIC = str(Stream(congestion=SWITCHED))
 
 
 class Option(NamedTuple):
@@ -269,7 +267,7 @@ def with_congestion(options: Options) -> Options:
     wanted = of_traffic(options.traffic)
     if not isinstance(wanted, StreamOptions) or wanted.congestion:
         return options
-    named = wanted.model_copy(update={"congestion": CONGESTION})
+    named = wanted.model_copy(update={"congestion": SWITCHED})
     return options.model_copy(update={"traffic": str(named)})
 
 

@@ -1,9 +1,15 @@
-"""The rights in the API that a stack's user needs (pure): verbs by resource."""
+"""The rights in the API that a stack's user needs: verbs by resource, and which of them are refused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+from infra.kubernetes.access import CALL_S, explained
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
 
 _OWN = ("get", "list", "create", "patch", "delete")
 # What waits in pulumi-kubernetes reads beside what the embedded engine reads.
@@ -35,7 +41,7 @@ class Right(NamedTuple):
 
 
 def needed(node_access: str, namespace: str = "", *, pulumi: bool = False) -> list[Right]:
-    """The rights that a stack needs: fewer without Jobs on nodes, more with the Pulumi CLI.
+    """The rights that a stack needs (pure): fewer without Jobs on nodes, more with the Pulumi CLI.
 
     In an existing namespace all but the list of nodes is of that namespace.
     """
@@ -72,3 +78,27 @@ def needed(node_access: str, namespace: str = "", *, pulumi: bool = False) -> li
             for verb in verbs
         ),
     ]
+
+
+def denied(api: ApiClient, wanted: Sequence[Right]) -> list[Right]:
+    """Those of the rights that the API server would refuse (SelfSubjectAccessReview)."""
+    from kubernetes.client import AuthorizationV1Api
+
+    reviews = AuthorizationV1Api(api)
+
+    def allowed(right: Right) -> bool:
+        resource, _, subresource = right.resource.partition("/")
+        asked = {
+            "verb": right.verb,
+            "group": right.group,
+            "resource": resource,
+            "subresource": subresource,
+            "namespace": right.namespace,
+        }
+        review = {"spec": {"resourceAttributes": asked}}
+        answer = reviews.create_self_subject_access_review(review, _request_timeout=CALL_S)
+        return bool(answer.status.allowed)
+
+    with explained("asking which rights there are"), ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(allowed, wanted))
+    return [right for right, yes in zip(wanted, answers, strict=True) if not yes]

@@ -10,6 +10,9 @@ from infra.complaints import like
 from infra.traffic import iperf3
 from infra.traffic.contract import Failure, Kind, Values, Window
 
+# Of senders under switchback: they are at their rate at once.
+SWITCHED = "cubic"
+
 
 class StreamOptions(BaseModel):
     """Those of the streams, also where other pairs run beside them."""
@@ -19,7 +22,7 @@ class StreamOptions(BaseModel):
     ] = Field(
         default="",
         description="TCP congestion control of the sender; by default that of its system, under "
-        "switchback cubic",
+        f"switchback {SWITCHED}",
     )
     rate: iperf3.Rate = Field(
         default="0", description="bits per second of each stream; 0: no limit"

@@ -11,7 +11,7 @@ import images
 import pytest
 from lab_project import Answer, Project
 from rig import certificates
-from rig.cluster import Cluster
+from rig.cluster import ALLOWED, Cluster
 
 from benchmarks.nodes import COUNT, LABEL, crowd
 from infra.kubernetes.access import connect
@@ -52,8 +52,15 @@ def test_a_cluster_where_a_stack_can_stand(looked: Any, cluster: Cluster) -> Non
     assert "nic eth1: MTU 1500" in facts
     assert "image steerlab/steering:1 is available" in facts
     assert any("generic-receive-offload is off on eth1" in one for one in server["cautions"])
-    words = looked(json=False).out
+    assert not any("congestion" in one for one in client["cautions"])
+    allowed = ALLOWED.read_text()
+    ALLOWED.write_text("reno")
+    try:
+        words = looked(json=False).out
+    finally:
+        ALLOWED.write_text(allowed)
     assert "ready for a stack" in words
+    assert "tcp_allowed_congestion_control (reno)" in words
     assert "doctor" not in namespaces(cluster)
 
 

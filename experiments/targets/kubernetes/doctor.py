@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -111,7 +110,7 @@ def examine(state: StackSettings) -> Findings:
             state.kubernetes.namespace,
             pulumi=choose().name == "pulumi",
         )
-        refused = denied(api, wanted)
+        refused = rights.denied(api, wanted)
     except Refusal as refusal:
         found.lacks.append(str(refusal))
         return found
@@ -148,30 +147,6 @@ def _version(api: ApiClient) -> str:
     with explained("asking the API server for its version"):
         version = VersionApi(api).get_code(_request_timeout=CALL_S).git_version
     return f"{version} at {api.configuration.host}"
-
-
-def denied(api: ApiClient, wanted: Sequence[rights.Right]) -> list[rights.Right]:
-    """Those of the rights that the API server would refuse (SelfSubjectAccessReview)."""
-    from kubernetes.client import AuthorizationV1Api
-
-    reviews = AuthorizationV1Api(api)
-
-    def allowed(right: rights.Right) -> bool:
-        resource, _, subresource = right.resource.partition("/")
-        asked = {
-            "verb": right.verb,
-            "group": right.group,
-            "resource": resource,
-            "subresource": subresource,
-            "namespace": right.namespace,
-        }
-        review = {"spec": {"resourceAttributes": asked}}
-        answer = reviews.create_self_subject_access_review(review, _request_timeout=CALL_S)
-        return bool(answer.status.allowed)
-
-    with explained("asking which rights there are"), ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(allowed, wanted))
-    return [right for right, yes in zip(wanted, answers, strict=True) if not yes]
 
 
 # --- on the nodes ---
@@ -246,6 +221,7 @@ def _reached(
         f"pair {one.index}": one for one in wanted if one.index in servers and one.index in clients
     }
     hosts = {name: servers[one.index].address for name, one in there.items()}
+    senders = {name: clients[one.index] for name, one in there.items()}
     for what in ("pods", "Services")[: 1 + (state.kubernetes.via == "service")]:
         failed: dict[str, str] = {}
         if what == "Services":
@@ -254,9 +230,8 @@ def _reached(
             hosts = {
                 n: made[n].get("spec", {}).get("clusterIP", "") for n in hosts if n not in failed
             }
-        clients_of = {name: clients[there[name].index] for name in hosts}
         failed |= probes.each(
-            {n: probes.traffic(there[n], clients_of[n], host) for n, host in hosts.items()}
+            {n: probes.traffic(there[n], senders[n], host) for n, host in hosts.items()}
         )
         for name, why in failed.items():
             if why:
@@ -266,6 +241,9 @@ def _reached(
                     f"no traffic to {what} of node {pair.server.name}, port {PORT}: {why}; network "
                     "policies and firewalls must allow it"
                 )
+    chosen = probes.each({name: probes.restricted(there[name], senders[name]) for name in hosts})
+    for name, words in chosen.items():
+        found[there[name].client.name].cautions += [words] if words else []
 
 
 def _limited(pod: Any, wanted: str) -> str:

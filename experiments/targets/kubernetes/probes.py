@@ -22,6 +22,7 @@ from infra.kubernetes.names import PROJECT, Names, admits, label
 from infra.kubernetes.nodes import Node, Nodes
 from infra.settings import StackSettings
 from infra.traffic.contract import PORT, Failure, Kind
+from infra.traffic.stream import SWITCHED, Stream
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -32,6 +33,8 @@ TRAFFIC_S = 10.0
 # How long a probe must run to count; seconds.
 STEADY_S = 2
 _AT_ONCE = 8
+# What a program without privileges may choose.
+ALLOWED = "net.ipv4.tcp_allowed_congestion_control"
 
 
 @dataclass(frozen=True)
@@ -192,16 +195,8 @@ class Probes:
 
         A Service reaches a node a moment after it was created, so what fails at once is tried again.
         """
-        of, window = (
-            self._state.kubernetes,
-            self._state.model_copy(update={"duration": 1, "omit": 0}),
-        )
-        shell = PodShell(
-            lambda: connect(of.kubeconfig, of.context),
-            self._names.pods,
-            client.name,
-            client.container,
-        )
+        window = self._state.model_copy(update={"duration": 1, "omit": 0})
+        shell = self._shell(client)
 
         def sent() -> str:
             deadline = time.monotonic() + TRAFFIC_S
@@ -219,6 +214,36 @@ class Probes:
             return found.text if isinstance(found, Failure) and found.cause != "window" else ""
 
         return sent
+
+    def restricted(self, pair: Pair, client: Running) -> Callable[[], str]:
+        """Whether a sender may not choose the congestion control of switchback: why, or an empty text.
+
+        Only those of net.ipv4.tcp_allowed_congestion_control are for programs without CAP_NET_ADMIN
+        (Linux, networking/ip-sysctl).
+        """
+        kind, shell = pair.kind, self._shell(client)
+
+        def looked() -> str:
+            if not isinstance(kind, Stream) or kind.congestion:
+                return ""
+            answer = run(shell, ["cat", f"/proc/sys/{ALLOWED.replace('.', '/')}"], TRAFFIC_S)
+            if answer.status or SWITCHED in answer.out.split():
+                return ""
+            return (
+                f"pods may not choose {SWITCHED}, which sweep and tune use: add it to the node's {ALLOWED} "
+                f"({answer.out.strip()}), or name one of these: --traffic {kind.name}:congestion=..."
+            )
+
+        return looked
+
+    def _shell(self, client: Running) -> PodShell:
+        of = self._state.kubernetes
+        return PodShell(
+            lambda: connect(of.kubeconfig, of.context),
+            self._names.pods,
+            client.name,
+            client.container,
+        )
 
 
 @contextmanager
