@@ -7,6 +7,7 @@ and a tier that cannot run is a failure, for a skipped test has shown nothing.
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import signal
@@ -33,6 +34,15 @@ CLUSTER = Path(__file__).parent / "cluster"
 CI = os.environ.get("CI") == "true"
 # Set by `./steerlab test --cluster`.
 CLUSTER_ASKED = CI or os.environ.get("STEERLAB_CLUSTER") == "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the program once: each command of a test is a new process, often of a new copy."""
+    from lab_project import PROGRAM, SOURCE
+
+    if not hasattr(config, "workerinput"):
+        for name in PROGRAM:
+            compileall.compile_dir(SOURCE / name, quiet=1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

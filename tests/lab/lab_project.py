@@ -71,7 +71,7 @@ def _locked(path: Path) -> bool:
 def copy(folder: Path) -> Path:
     """The program alone in `folder`; it runs with this environment's packages."""
     for name in PROGRAM:
-        shutil.copytree(SOURCE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(SOURCE / name, folder / name)
     for name in FILES:
         shutil.copy2(SOURCE / name, folder / name)
     environment = SOURCE / ".venv"

@@ -294,7 +294,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This checkout's program, with the packages that the tests run with."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("agent", "analysis", "docker", "experiments", "infra"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)
     for name in ("__main__.py", "Pulumi.yaml", "requirements.txt", "steerlab"):
         shutil.copy2(ROOT / name, folder / name)
     environment = folder / ".venv"
