@@ -348,6 +348,7 @@ def _plan(directory: Path, loaded: Loaded) -> tuple[SweepPlan | None, Loaded]:
 
 def _as_planned(loaded: Loaded, plan: SweepPlan) -> Loaded:
     """The records at the places of the plan; the others become faults."""
+    from analysis import paths
     from analysis.load import Fault, Loaded
 
     planned = {
@@ -355,7 +356,8 @@ def _as_planned(loaded: Loaded, plan: SweepPlan) -> Loaded:
     }
     kept = Loaded(faults=list(loaded.faults))
     for record, path in zip(loaded.records, loaded.paths, strict=True):
-        place = (record.order, record.block, record.path, record.replicas, record.configuration)
+        where = paths.planned(record.path)
+        place = (record.order, record.block, where, record.replicas, record.configuration)
         if place in planned and record.seed == plan.seed:
             kept.records.append(record)
             kept.paths.append(path)

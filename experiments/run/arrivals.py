@@ -14,6 +14,8 @@ from experiments.targets.contract import AnyMeasurement
 # overlay with less than the second did not receive the measured packets. Between the last two only some
 # pairs use the overlay; sizes of headers that are counted differ by less.
 OVERLAY_SHARE, LEAST_SHARE, SOME = 0.5, 0.01, (0.05, 0.85)
+# Fewer bytes of pods are probes and ARP, of a run without traffic; they show no path.
+TRAFFIC = 20_000
 
 Path = Literal["overlay", "direct", "host"]
 
@@ -34,12 +36,12 @@ def differences(before: Answers, after: Answers) -> list[Received]:
 def path(what: AnyMeasurement, rows: Sequence[Received], steering: Steering | None) -> Path:
     """The path of the measured packets on a cluster, where it depends on the CNI; that of the lab is declared.
 
-    Without counters it is the overlay, unless the agent found none on the route.
+    Without counters, and without traffic, it is the overlay, unless the agent found none on the route.
     """
     if what.target != "kubernetes":
         return what.path
     measured = _bytes(rows, "pod")
-    if measured:
+    if measured >= TRAFFIC:
         return "overlay" if _bytes(rows, "overlay") >= OVERLAY_SHARE * measured else "direct"
     steered = {queue.role for queue in steering.queues} if steering else {"overlay"}
     return "direct" if what.overlay_device == "auto" and "overlay" not in steered else what.path
@@ -51,7 +53,7 @@ def unused(rows: Sequence[Received]) -> list[str]:
     for node in dict.fromkeys(row.node for row in rows):
         own = [row for row in rows if row.node == node]
         measured = _bytes(own, "pod")
-        if not measured:
+        if measured < TRAFFIC:
             continue
         words += [
             f"{row.role} {row.device} of node {node} is steered, but the measured packets do not pass "

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis import files, sequential
+from analysis import files, paths, sequential
 from analysis.load import Fault, load, read
 from analysis.pairing import StateKey
 from analysis.schema import Machine, Record
@@ -147,8 +147,8 @@ class Sweep:
         if run.block != self._block:
             states = {(one.path, one.replicas, one.configuration) for one in self.plan.runs}
             made = [
-                one.model_copy(update={"path": "overlay"}) if one.path == "direct" else one
-                for one in load(self.directory).records  # which path it is depends on the CNI
+                one.model_copy(update={"path": paths.planned(one.path)})
+                for one in load(self.directory).records
             ]
             self._needed = sequential.open_states(
                 made, states, self.plan.until_ci, baseline=self.plan.baseline

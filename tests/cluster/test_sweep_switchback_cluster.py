@@ -13,7 +13,7 @@ import pytest
 from asked import where
 from lab_project import RESUME, Project
 from rig import ssh
-from rig.cluster import Cluster
+from rig.cluster import ALLOWED, Cluster
 from steer_tree import eventually
 from test_stack import values
 
@@ -120,6 +120,16 @@ def test_an_episode_over_ssh(project: Project, cluster: Cluster) -> None:
         assert isinstance(pair.outcome, Values)
         assert pair.outcome.numbers["bitrate_mbps"] > 1
     assert values(cluster) == steered
+
+    # a client that ends at once has the last word, whatever the agent says
+    allowed = ALLOWED.read_text()
+    ALLOWED.write_text("reno")
+    try:
+        spoiled = switched(cluster, stack, 0.4, {**access, "traffic": "stream:congestion=cubic"})
+    finally:
+        ALLOWED.write_text(allowed)
+    for window in spoiled:
+        assert any("TCP_CONGESTION" in reason.text for reason in window.traffic.reasons)
 
 
 def switched(

@@ -72,14 +72,19 @@ def test_a_tunnel_that_is_not_steered_is_the_path_nevertheless() -> None:
     assert arrivals.unused([NIC, POD, idle]) == []
 
 
-def test_without_counters_the_path_is_that_of_the_steered_devices() -> None:
-    def steered(*roles: str) -> Steering:
-        queues = [
-            QueueSteering(node="s1", role=role, device="x", queue="rx-0", rps_cpus="0", rps_flow_cnt=0)  # type: ignore[arg-type]
-            for role in roles
-        ]  # fmt: skip
-        return Steering(sock_flow_entries=0, queues=queues)
+def steered(*roles: str) -> Steering:
+    queues = [
+        QueueSteering(node="s1", role=role, device="x", queue="rx-0", rps_cpus="0", rps_flow_cnt=0)  # type: ignore[arg-type]
+        for role in roles
+    ]  # fmt: skip
+    return Steering(sock_flow_entries=0, queues=queues)
 
+
+def test_without_counters_the_path_is_that_of_the_steered_devices() -> None:
+    few = [row("nic", "x", 0.0136), row("overlay", "x", 0.0009), row("pod", "eth0", 0.0032)]
+    assert arrivals.path(WHAT, few, steered("nic", "overlay")) == "overlay"  # probes and ARP
+    assert arrivals.path(WHAT, few, steered("nic")) == "direct"
+    assert arrivals.unused(few) == []
     assert arrivals.path(WHAT, [], steered("nic", "overlay")) == "overlay"
     assert arrivals.path(WHAT, [], steered("nic", "pod")) == "direct"
     assert arrivals.path(WHAT, [], None) == "overlay"

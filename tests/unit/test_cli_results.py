@@ -488,6 +488,18 @@ def test_a_record_at_another_place_than_the_plan_s_is_left_out(
     assert "7 against 7 runs" in said
 
 
+def test_a_cluster_without_a_tunnel_has_its_report(
+    steerlab: Cli, tmp_path: Path, own: Path
+) -> None:
+    """Its plan cannot know which path the measuring finds."""
+    directory, _ = asked(tmp_path, str(own))
+    for path in (directory / "records").iterdir():
+        path.write_text(json.dumps({**json.loads(path.read_text()), "path": "direct"}))
+    code, said, words = steerlab("report", directory)
+    assert (code, words.count("left out")) == (0, 0)
+    assert "Recommended: mine" in said
+
+
 def test_json_has_no_number_that_json_cannot_carry(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.show_json({"a": [float("inf"), (float("nan"), 1.5)]})
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {

@@ -349,7 +349,7 @@ class Socket:
         Socket(TypeError("'NoneType' object is not subscriptable")),
         Socket(KeyError("status")),
         Socket(ValueError("invalid literal for int()")),
-        Socket(0, ConnectionResetError(104, "Connection reset by peer")),
+        Socket(None, ConnectionResetError(104, "Connection reset by peer")),
     ],
 )
 def test_a_lost_connection_is_an_answer(socket: Socket) -> None:
@@ -359,9 +359,9 @@ def test_a_lost_connection_is_an_answer(socket: Socket) -> None:
     assert "the connection to the pod was lost" in answer.err
 
 
-@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("end", ["lost", "closed", "silent"])
 def test_a_command_in_a_pod_has_lines_an_end_and_heartbeats(
-    monkeypatch: pytest.MonkeyPatch, lost: bool
+    monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     here, there = socket.socketpair()
     connection = websocket.WebSocket()
@@ -378,7 +378,7 @@ def test_a_command_in_a_pod_has_lines_an_end_and_heartbeats(
     assert session.await_line(0.05) == ""
     assert there.recv(2)[0] & 0xF == websocket.ABNF.OPCODE_PING
     assert session.running()
-    if lost:
+    if end == "lost":
         there.close()
         assert session.await_line(1) == ""
         ended = session.finish(time.monotonic() + 5)
@@ -387,9 +387,18 @@ def test_a_command_in_a_pod_has_lines_an_end_and_heartbeats(
         return
     send("\x01st\n")
     send('\x03{"status": "Success"}')
-    send("", websocket.ABNF.OPCODE_CLOSE)
+    if end == "closed":
+        send("", websocket.ABNF.OPCODE_CLOSE)
+    else:
+        there.close()
+    assert not session.running()
     assert session.finish(time.monotonic() + 5) == Answer(0, "last\n", "")
     session.close()
+
+
+def test_a_connection_that_ends_without_a_word_has_the_status_that_arrived() -> None:
+    socket = Socket(0, ConnectionResetError(104, "Connection reset by peer"))
+    assert PodSession(socket).finish(time.monotonic() + 1) == Answer(0, "", "")
 
 
 def test_a_node_is_described_by_its_files() -> None:

@@ -158,34 +158,48 @@ class PodSession:
     def _wait(self, deadline: float) -> bool:
         """Wait until something may have arrived; False after the deadline (monotonic seconds)."""
         left = deadline - time.monotonic()
-        with suppress(AttributeError, OSError, ValueError):  # closed: the next read finds it
-            socket = self._socket.sock.sock
-            if not getattr(socket, "pending", int)():  # of TLS, decrypted already
-                poll = select.poll()
-                poll.register(socket, select.POLLIN)
-                poll.poll(max(0.0, 1000 * left))
+        self._readable(left)
         return left > 0
+
+    def _readable(self, seconds: float) -> bool:
+        """Whether something arrives within this time, be it the end; a closed socket is readable."""
+        with suppress(AttributeError, OSError, ValueError):
+            socket = self._socket.sock.sock
+            if getattr(socket, "pending", int)():  # of TLS, decrypted already
+                return True
+            poll = select.poll()
+            poll.register(socket, select.POLLIN)
+            return bool(poll.poll(max(0.0, 1000 * seconds)))
+        return True
 
     def say(self, line: str) -> None:
         with suppress(Exception), self._lock:  # the library does not translate errors of its socket
             self._socket.write_stdin(f"{line}\n")
 
     def running(self) -> bool:
-        with suppress(Exception):
-            self._arrived()
+        try:
+            # the library reads up to the end of one channel, and the connection ends after the last
+            while self._socket.is_open() and self._readable(0):
+                self._arrived()
+        except Exception:  # a connection that was closed without a word
+            return False
         return bool(self._socket.is_open())
 
     def finish(self, deadline: float) -> Answer | None:
+        lost = ""
         try:
             while self._arrived() is not None and self._socket.is_open():
                 if not self._wait(deadline):
                     return None
+        except Exception as error:  # also where it is closed without a word after the status
+            lost = repr(error)
+        try:
             out, err = self._socket.read_stdout(timeout=0), self._socket.read_stderr(timeout=0)
             status = self._socket.returncode
         except Exception as error:  # the library does not translate errors of its socket
             return Answer(1, "", f"the connection to the pod was lost: {error!r}")
         if status is None:
-            return Answer(1, out or "", f"the connection to the pod was lost: {err or ''}")
+            return Answer(1, out or "", f"the connection to the pod was lost: {err or lost}")
         return Answer(int(status), out or "", err or "")
 
     def close(self) -> None:
