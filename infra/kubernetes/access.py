@@ -6,10 +6,10 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -134,6 +134,51 @@ def _check(path: Path) -> None:
     yaml_files.check_levels(data.decode())
     if node := yaml.compose(data, Loader=yaml.SafeLoader):
         yaml_files.check_size(node)
+
+
+# Types of the body of a PATCH.
+APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
+
+
+def request(
+    api: ApiClient,
+    method: str,
+    path: str,
+    *,
+    query: Sequence[tuple[str, str]] = (),
+    body: Any = None,
+    patch: str = MERGE,
+) -> dict[str, Any]:
+    """The object that one call returns. Raises `ApiException`, `HTTPError` and `Refusal`.
+
+    Without the library's model of each kind: its models of core/v1 take longer to import than most
+    commands take to run.
+    """
+    from kubernetes.client import ApiException
+
+    kind = {"Content-Type": patch} if method == "PATCH" else {}
+    made = api.param_serialize(
+        method,
+        path,
+        query_params=list(query),
+        header_params={"Accept": "application/json"} | kind,
+        body=body,
+        auth_settings=["BearerToken"],
+    )
+    response = api.call_api(*made, _request_timeout=CALL_S)
+    text = response.read()
+    if not 200 <= response.status < 300:
+        raise ApiException(response.status, response.reason, body=text.decode(errors="replace"))
+    return answered(text)
+
+
+def answered(text: bytes) -> dict[str, Any]:
+    """An object from the API server's answer (pure). Raises `Refusal`."""
+    with untrusted.reading("the API server's answer"):
+        answer = untrusted.parsed(text)
+        if not isinstance(answer, dict):
+            raise ValueError("it is not an object")
+    return answer
 
 
 @contextlib.contextmanager

@@ -15,14 +15,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
 from infra import untrusted
 from infra.commands import command
 from infra.errors import PrerequisiteMissing
-from infra.kubernetes.access import CALL_S, explained
+from infra.kubernetes import pinned
+from infra.kubernetes.access import explained, request
 from infra.kubernetes.names import OVERLAY_LEVEL, PROJECT, ROLLOUT, Names, admits, label
 from infra.kubernetes.pinned import UNKNOWN, Pin
 
@@ -130,41 +131,51 @@ def of_checkpoint(resources: Iterable[Mapping[str, Any]]) -> Owner | None:
     return next((recorded(str(one.get("stdout") or "")) for one in outputs), None)
 
 
-def namespace_of(live: Any) -> Namespace:
-    """From the client's model of a namespace, or of the Lease in one (pure)."""
-    labels: Mapping[str, str] = live.metadata.labels or {}
-    said: Mapping[str, str] = live.metadata.annotations or {}
-    made = PROJECT.items() <= labels.items() and ROLLOUT not in labels
-    since = live.metadata.creation_timestamp
+def namespace_of(found: Any) -> Namespace:
+    """From a namespace in JSON, or from the Lease in one (pure). Raises `PrerequisiteMissing`."""
+    live = pinned.metadata(found)
+    made = PROJECT.items() <= live.labels.items() and ROLLOUT not in live.labels
+    said = live.annotations
     return Namespace(
-        name=live.metadata.namespace or live.metadata.name,
-        uid=live.metadata.uid,
+        name=live.namespace or live.name,
+        uid=live.uid,
         made=made,
-        id=labels.get(ID, "") if made else "",
+        id=live.labels.get(ID, "") if made else "",
         stack=said.get(STACK, ""),
         holder=Holder(user=said.get(USER, ""), folder=said.get(FOLDER, "")),
-        since=f"{since:%Y-%m-%d %H:%M} UTC" if since else "",
-        ending=live.metadata.deletion_timestamp is not None,
-        leased=bool(live.metadata.namespace),
+        since=f"{live.since:%Y-%m-%d %H:%M} UTC" if live.since else "",
+        ending=live.ending is not None,
+        leased=bool(live.namespace),
     )
+
+
+def _path(name: str = "", *, leased: bool) -> str:
+    """Of the Lease in a namespace, or of the namespace; without a name, or for a new Lease, of the list."""
+    if leased:
+        return f"/apis/coordination.k8s.io/v1/namespaces/{quote(name)}/leases"
+    return f"/api/v1/namespaces/{quote(name)}".rstrip("/")
 
 
 def find(api: ApiClient, name: str, *, leased: bool = False) -> Namespace | None:
     """The namespace of that name, or the Lease in it; None where there is none."""
-    from kubernetes.client import ApiException, CoordinationV1Api, CoreV1Api
+    from kubernetes.client import ApiException
 
     with explained(f"reading the {'Lease' if leased else 'namespace'} {name}"):
         try:
-            if leased:
-                lease = CoordinationV1Api(api).read_namespaced_lease(
-                    LEASE, name, _request_timeout=CALL_S
-                )
-                return namespace_of(lease)
-            return namespace_of(CoreV1Api(api).read_namespace(name, _request_timeout=CALL_S))
+            path = _path(name, leased=leased) + f"/{LEASE}" * leased
+            return namespace_of(request(api, "GET", path))
         except ApiException as error:
             if error.status != 404:
                 raise
             return None
+
+
+def listed(api: ApiClient) -> list[Namespace]:
+    """All namespaces with the label of this project."""
+    selector = ",".join(f"{key}={value}" for key, value in PROJECT.items())
+    with explained("listing the namespaces of steerlab"):
+        found = request(api, "GET", _path(leased=False), query=[("labelSelector", selector)])
+    return [namespace_of(one) for one in found.get("items", ())]
 
 
 def taken(found: Namespace, stack: str) -> PrerequisiteMissing:
@@ -202,23 +213,21 @@ def claim(
     `known` is the id of an earlier claim. Without one, a namespace with the same holder is that of
     a claim that was interrupted. Raises `PrerequisiteMissing` where it belongs to another stack.
     """
-    from kubernetes.client import ApiException, CoordinationV1Api, CoreV1Api
+    from kubernetes.client import ApiException
 
     mine = Owner(**holder.model_dump(), **pin.model_dump(), id=known or secrets.token_hex(8))
     leased = bool(names.namespace)
     with explained(f"creating the {'Lease in ' * leased}namespace {names.pods}"):
         try:
+            body: dict[str, Any] = {
+                "metadata": metadata(names, names.pods, OVERLAY_LEVEL, mine.model_dump())
+            }
             if leased:
-                lease = {
+                body = {
                     "metadata": {"name": LEASE, **_of_owner(names, mine.model_dump())},
                     "spec": {"holderIdentity": f"{holder}"},
                 }
-                CoordinationV1Api(api).create_namespaced_lease(
-                    names.namespace, lease, _request_timeout=CALL_S
-                )
-            else:
-                body = {"metadata": metadata(names, names.pods, OVERLAY_LEVEL, mine.model_dump())}
-                CoreV1Api(api).create_namespace(body, _request_timeout=CALL_S)
+            request(api, "POST", _path(names.namespace, leased=leased), body=body)
             return mine
         except ApiException as error:
             if error.status != 409:
@@ -242,12 +251,10 @@ def claims(found: Namespace, names: Names, holder: Holder, known: str) -> bool:
 
 def mark(api: ApiClient, found: Namespace, names: Names, owner: Owner) -> None:
     """Write the owner to an existing namespace of this stack."""
-    from kubernetes.client import CoreV1Api
-
     # with its uid: another one of this name is refused
     said = {**_of_owner(names, owner.model_dump()), "uid": found.uid}
     with explained(f"changing the namespace {found.name}"):
-        CoreV1Api(api).patch_namespace(found.name, {"metadata": said}, _request_timeout=CALL_S)
+        request(api, "PATCH", _path(found.name, leased=False), body={"metadata": said})
 
 
 def check(api: ApiClient, names: Names, id_: str) -> None:
@@ -272,17 +279,13 @@ def release(api: ApiClient, names: Names, holder: Holder, known: str) -> None:
 
 def delete(api: ApiClient, found: Namespace) -> None:
     """Delete a namespace with all that is in it, or its Lease alone; not another one of the same name."""
-    from kubernetes.client import ApiException, CoordinationV1Api, CoreV1Api
+    from kubernetes.client import ApiException
 
     body = {"preconditions": {"uid": found.uid}}
     with explained(f"deleting the {'Lease in ' * found.leased}namespace {found.name}"):
         try:
-            if found.leased:
-                CoordinationV1Api(api).delete_namespaced_lease(
-                    LEASE, found.name, body=body, _request_timeout=CALL_S
-                )
-            else:
-                CoreV1Api(api).delete_namespace(found.name, body=body, _request_timeout=CALL_S)
+            path = _path(found.name, leased=found.leased) + f"/{LEASE}" * found.leased
+            request(api, "DELETE", path, body=body)
         except ApiException as error:
             if error.status not in (404, 409):  # gone, or being deleted
                 raise

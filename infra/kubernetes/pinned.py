@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +20,28 @@ if TYPE_CHECKING:
 SYSTEM = "kube-system"
 _MOST_BYTES = 1 << 16  # of a file with a cluster
 _UIDS: dict[tuple[str, str], str] = {}
+
+
+class Metadata(BaseModel):
+    """What this project reads of the metadata of an object in the API."""
+
+    name: str
+    uid: str
+    namespace: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    since: datetime | None = Field(default=None, alias="creationTimestamp")
+    ending: datetime | None = Field(default=None, alias="deletionTimestamp")
+
+
+class _Object(BaseModel):
+    metadata: Metadata
+
+
+def metadata(found: Any) -> Metadata:
+    """Of an object in JSON (pure). Raises `PrerequisiteMissing`."""
+    with untrusted.reading("the metadata of the API server's answer"):
+        return _Object.model_validate(found).metadata
 
 
 class Pin(BaseModel):
@@ -69,7 +92,7 @@ def connect(kubeconfig: str, pin: Pin) -> ApiClient:
 
 def look(kubeconfig: str, context: str) -> tuple[ApiClient, Pin]:
     """A client of the cluster that a kubeconfig has now, and that cluster."""
-    from kubernetes.client import ApiException, CoreV1Api
+    from kubernetes.client import ApiException
 
     name = context or access.current_context(kubeconfig)
     api = access.connect(kubeconfig, name)
@@ -77,8 +100,8 @@ def look(kubeconfig: str, context: str) -> tuple[ApiClient, Pin]:
     if known not in _UIDS:
         with access.explained(f"reading the namespace {SYSTEM}"):
             try:
-                found = CoreV1Api(api).read_namespace(SYSTEM, _request_timeout=access.CALL_S)
-                _UIDS[known] = found.metadata.uid
+                found = access.request(api, "GET", f"/api/v1/namespaces/{SYSTEM}")
+                _UIDS[known] = metadata(found).uid
             except ApiException as error:
                 if error.status not in (403, 404):
                     raise

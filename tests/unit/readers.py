@@ -31,7 +31,6 @@ from analysis.study import importer, tables
 from experiments.cli import hook
 from experiments.engines import StackRef, locks, stacks
 from experiments.engines.embedded import state
-from experiments.engines.embedded.kubernetes import answered
 from experiments.host import calls, lock, machine, persist, procstat
 from experiments.rollout.audit import AuditLog
 from experiments.rollout.kubernetes import latency_ms
@@ -1175,9 +1174,22 @@ add(
 _OBJECT_JSON = {"metadata": {"name": "n"}, "status": {"phase": "Active"}}
 add(
     "object of the API server",
-    answered,
+    access.answered,
     json_like(_OBJECT_JSON),
     json.dumps(_OBJECT_JSON),
+    errors=(Refusal,),
+)
+_NAMESPACE = {
+    "metadata": {
+        "name": "n", "uid": "u", "labels": {"steerlab/id": "1"}, "annotations": {"steerlab/user": "a"},
+        "creationTimestamp": "2026-11-28T09:00:00Z", "deletionTimestamp": "2026-11-28T09:00:00Z",
+    }
+}  # fmt: skip
+add(
+    "a stack's namespace in the API",
+    lambda data: ownership.namespace_of(access.answered(data)),
+    json_like(_NAMESPACE),
+    json.dumps(_NAMESPACE),
     errors=(Refusal,),
 )
 add(

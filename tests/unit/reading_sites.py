@@ -141,7 +141,7 @@ REASONS: dict[str | tuple[str, str], str] = {
     ("experiments/targets/lab/doctor.py", "examine"): "through cpu_model",
     ("experiments/engines/embedded/command.py", "Commands._attend"): PASSED_ON,
     ("experiments/engines/embedded/command.py", "_text"): PASSED_ON,
-    ("experiments/engines/embedded/kubernetes.py", "Objects._call"): "through answered",
+    ("infra/kubernetes/access.py", "request"): "through answered",
     ("experiments/engines/embedded/kubernetes.py", "Objects._end_of"): TYPED,
     ("experiments/engines/embedded/kubernetes.py", "Objects._stands"): "the program's own annotation",
     ("experiments/engines/embedded/monitor.py", "_plain"): TYPED,

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 from experiments.engines.embedded.planning import UNKNOWN, unknown
 from experiments.engines.embedded.provider import OperationFailed, OperationInterrupted, Properties
-from infra import untrusted
 from infra.commands import how_ended
 from infra.errors import Refusal, leave
 from infra.kubernetes import causes
-from infra.kubernetes.access import CALL_S, connect, words
+from infra.kubernetes.access import APPLY, connect, request, words
 
 TYPE = "kubernetes:"
 MANAGER = "steerlab"
@@ -282,28 +281,14 @@ class Objects:
 
         within = f"/namespaces/{namespace}" if namespace else ""
         path = f"{kind.group}{within}/{kind.plural}" + (f"/{name}" if name else "")
-        patch = {"Content-Type": "application/apply-patch+yaml"} if method == "PATCH" else {}
         end = time.monotonic() + AWAY_S
         while True:
             if self._stop.is_set():
                 raise OperationInterrupted("interrupted before the call to the cluster")
             try:
-                api = self._connect()
-                request = api.param_serialize(
-                    method,
-                    path,
-                    query_params=query or [],
-                    header_params={"Accept": "application/json"} | patch,
-                    body=body,
-                    auth_settings=["BearerToken"],
+                return request(
+                    self._connect(), method, path, query=query or [], body=body, patch=APPLY
                 )
-                response = api.call_api(*request, _request_timeout=CALL_S)
-                text = response.read()
-                if not 200 <= response.status < 300:
-                    raise ApiException(
-                        response.status, response.reason, body=text.decode(errors="replace")
-                    )
-                return answered(text)
             except ApiException as error:
                 if error.status == 404 and absent:
                     return None
@@ -350,12 +335,3 @@ def _is_fault(condition: str) -> bool:
 def _foreseen(metadata: Any) -> Any:
     """An object's metadata before its creation."""
     return {**metadata, "uid": UNKNOWN} if isinstance(metadata, dict) else UNKNOWN
-
-
-def answered(text: bytes) -> Properties:
-    """An object from the API server's answer (pure). Raises `Refusal`."""
-    with untrusted.reading("the API server's answer"):
-        answer = untrusted.parsed(text)
-        if not isinstance(answer, dict):
-            raise ValueError("it is not an object")
-    return answer

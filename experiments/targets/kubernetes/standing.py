@@ -19,7 +19,7 @@ from infra.kubernetes import nodes, ownership
 from infra.kubernetes.access import CALL_S, explained
 from infra.kubernetes.admission import options_of
 from infra.kubernetes.finalizer import Finalizer
-from infra.kubernetes.names import DOCTOR, PROJECT, Names
+from infra.kubernetes.names import DOCTOR, Names
 from infra.kubernetes.ownership import Holder, Namespace, Owner
 from infra.kubernetes.pinned import look, refuse_other
 from infra.settings import Kubernetes, StackSettings
@@ -95,15 +95,10 @@ class Stack:
 
 def stacks(api: ApiClient, namespace: str = "") -> dict[str, Stack]:
     """The stacks of a cluster by name; with `namespace` the one that an existing namespace has."""
-    from kubernetes.client import CoreV1Api
-
     if namespace:
         leased = ownership.find(api, namespace, leased=True)
         return grouped([leased] if leased and leased.made else [])
-    selector = ",".join(f"{key}={value}" for key, value in PROJECT.items())
-    with explained("listing the namespaces of steerlab"):
-        listed = CoreV1Api(api).list_namespace(label_selector=selector, _request_timeout=CALL_S)
-    return grouped(one for one in map(ownership.namespace_of, listed.items) if one.made)
+    return grouped(one for one in ownership.listed(api) if one.made)
 
 
 def grouped(found: Iterable[Namespace]) -> dict[str, Stack]:
