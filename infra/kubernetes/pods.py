@@ -16,6 +16,8 @@ from infra.kubernetes.nodes import HOSTNAME, Node
 from infra.settings import ASSIGNED, StackSettings
 from infra.traffic.contract import PORT, Kind
 
+# The first process of a pod ignores SIGTERM unless it has a handler, and would be waited for.
+IDLE = ("sh", "-c", "trap exit TERM; sleep infinity & wait")
 # Small requests: the scheduler finds room also on busy nodes.
 REQUESTS = {"cpu": "10m", "memory": "16Mi"}
 
@@ -38,7 +40,7 @@ def server_spec(state: StackSettings, names: Names, index: int, node: Node) -> d
 
 def client_spec(state: StackSettings, names: Names, index: int, node: Node) -> dict[str, Any]:
     """The client's Deployment: idle until a run starts the client in it."""
-    container = {"command": ["sleep", "infinity"]}
+    container = {"command": [*IDLE]}
     return _deployment(state, state.pairs[index], names.labels("client", index), node, container)
 
 
