@@ -1,8 +1,10 @@
 """Switchback against isolated runs on a cluster: which is faster, and do their ratios agree?
 
     .venv/bin/python -m benchmarks.cluster -c kubernetes.images=... > benchmarks/cluster.json
+    .venv/bin/python -m benchmarks.cluster --before RESULTS SECONDS -c ... > benchmarks/cluster_before.json
 
-Words after it are options of `sweep` that select the cluster. The figures are those of `benchmarks.methods`:
+Words after it are options of `sweep` that select the cluster. With `--before` the isolated runs are those of a sweep
+by an earlier version, just before on the same machine, whose command took so many seconds. The figures are those of `benchmarks.methods`:
 `speed` is how many times longer isolated runs need for the same half-width. The wall time of each method
 is that of its whole command, with set-up and report. `pooled` is over the configurations whose spread does not
 depend on hashes: `spread` is the root of the mean variance of the logarithm of the ratio by block, `speed` has the mean of
@@ -25,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.dependence import Check
+from analysis.load import load
 from analysis.schema import Record
 from analysis.summary import Summary
 from benchmarks import machine, methods, show
@@ -41,9 +44,16 @@ RESAMPLES = 2000
 
 def main(where: list[str]) -> None:
     """Measure and print the figures."""
+    earlier: dict[str, tuple[str, float]] = {}
+    if where[:1] == ["--before"]:
+        _, results, seconds, *where = where
+        earlier["isolated"] = results, float(seconds)
+    own = {name: words for name, words in METHODS.items() if name not in earlier}
     with TemporaryDirectory(prefix="steerlab-") as folder:
         words = ("--target", "kubernetes", "--configurations", CONFIGURATIONS, *where)
-        found = methods.measured(Path(folder), PAIRS, METHODS, 1, words)
+        found = methods.measured(Path(folder), PAIRS, own, 1, words)
+    for name, (results, seconds) in earlier.items():
+        found.walls[name], found.records[name] = seconds, load(Path(results)).records
     show({"machine": machine(), "pairs": PAIRS, **figures(found)})
 
 

@@ -10,7 +10,8 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.archive import digest
@@ -181,16 +182,35 @@ def _probe(
             ],
         )
         with_agent = [node for node in steered if not by_job or agents_of[node.name].name in made]
-        _created(probes, found, [probes.job(node) for node in with_agent if by_job])
         ready = listed(api, names, names.pods)
-        _reached(probes, state, wanted, ready, found)
+        jobs = [probes.job(node) for node in with_agent if by_job]
+        # what takes seconds, at once; each finds on its own, so that the order of findings is always the same
+        parts = {
+            what: {
+                name: replace(one, facts=[], cautions=[], lacks=[]) for name, one in found.items()
+            }
+            for what in ("jobs", "traffic", "devices")
+        }
+        placed = by_node(ready)
+        probes.each(
+            {
+                "jobs": partial(_created, probes, parts["jobs"], jobs),
+                "traffic": partial(_reached, probes, state, wanted, ready, parts["traffic"]),
+                "devices": partial(
+                    _devices_of, state, names, nodes, with_agent, placed, parts["devices"]
+                ),
+            }
+        )
         for pod in [pod for room in rooms for pod in listed(api, names, room)]:
             measured = pod.spec.containers[0].name != agent.CONTAINER
             words = _limited(pod, state.pod_cpu_limit if measured else "")
-            node = found.get(pod.spec.node_name)
-            if words and node and words not in node.cautions:
-                node.cautions.append(words)
-        _devices_of(state, names, nodes, with_agent, by_node(ready), found)
+            if words and pod.spec.node_name in found:
+                parts["traffic"][pod.spec.node_name].cautions.append(words)
+        for node, part in ((node, part[node]) for part in parts.values() for node in found):
+            of = found[node]
+            of.facts += [one for one in part.facts if one not in of.facts]
+            of.cautions += [one for one in part.cautions if one not in of.cautions]
+            of.lacks += part.lacks
 
 
 def _created(
