@@ -52,8 +52,8 @@ def main(where: list[str]) -> None:
     with TemporaryDirectory(prefix="steerlab-") as folder:
         words = ("--target", "kubernetes", "--configurations", CONFIGURATIONS, *where)
         found = methods.measured(Path(folder), PAIRS, own, 1, words)
-    for name, (results, seconds) in earlier.items():
-        found.walls[name], found.records[name] = seconds, load(Path(results)).records
+    for name, (kept, wall) in earlier.items():
+        found.walls[name], found.records[name] = wall, load(Path(kept)).records
     show({"machine": machine(), "pairs": PAIRS, **figures(found)})
 
 
