@@ -148,7 +148,7 @@ def test_a_program_for_another_architecture_is_named(
     tag, foreign = "steerlab/foreign:1", b"\x7fELF of another machine"
     archive = tmp_path / "foreign.tar"
     archive.write_bytes(
-        runtime.archive({"usr/bin/iperf3": foreign, "usr/bin/sleep": foreign}, tag, ["iperf3"])
+        runtime.archive({"usr/bin/iperf3": foreign, "usr/bin/sh": foreign}, tag, ["iperf3"])
     )
     cluster.load(archive)
     given = f"kubernetes.images={json.dumps({**images.IMAGES, 'iperf3': tag})}"
