@@ -136,6 +136,7 @@ def _check(path: Path) -> None:
         yaml_files.check_size(node)
 
 
+NAMESPACES = "/api/v1/namespaces"
 # Types of the body of a PATCH.
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 

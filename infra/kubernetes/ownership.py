@@ -23,7 +23,7 @@ from infra import untrusted
 from infra.commands import command
 from infra.errors import PrerequisiteMissing
 from infra.kubernetes import pinned
-from infra.kubernetes.access import explained, request
+from infra.kubernetes.access import NAMESPACES, explained, request
 from infra.kubernetes.names import OVERLAY_LEVEL, PROJECT, ROLLOUT, Names, admits, label
 from infra.kubernetes.pinned import UNKNOWN, Pin
 
@@ -149,11 +149,13 @@ def namespace_of(found: Any) -> Namespace:
     )
 
 
-def _path(name: str = "", *, leased: bool) -> str:
-    """Of the Lease in a namespace, or of the namespace; without a name, or for a new Lease, of the list."""
-    if leased:
-        return f"/apis/coordination.k8s.io/v1/namespaces/{quote(name)}/leases"
-    return f"/api/v1/namespaces/{quote(name)}".rstrip("/")
+def _leases(namespace: str) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace)}/leases"
+
+
+def _path(name: str, *, leased: bool) -> str:
+    """Of the namespace of that name, or of the Lease in it."""
+    return f"{_leases(name)}/{LEASE}" if leased else f"{NAMESPACES}/{quote(name)}"
 
 
 def find(api: ApiClient, name: str, *, leased: bool = False) -> Namespace | None:
@@ -162,8 +164,7 @@ def find(api: ApiClient, name: str, *, leased: bool = False) -> Namespace | None
 
     with explained(f"reading the {'Lease' if leased else 'namespace'} {name}"):
         try:
-            path = _path(name, leased=leased) + f"/{LEASE}" * leased
-            return namespace_of(request(api, "GET", path))
+            return namespace_of(request(api, "GET", _path(name, leased=leased)))
         except ApiException as error:
             if error.status != 404:
                 raise
@@ -174,7 +175,7 @@ def listed(api: ApiClient) -> list[Namespace]:
     """All namespaces with the label of this project."""
     selector = ",".join(f"{key}={value}" for key, value in PROJECT.items())
     with explained("listing the namespaces of steerlab"):
-        found = request(api, "GET", _path(leased=False), query=[("labelSelector", selector)])
+        found = request(api, "GET", NAMESPACES, query=[("labelSelector", selector)])
     return [namespace_of(one) for one in found.get("items", ())]
 
 
@@ -219,15 +220,15 @@ def claim(
     leased = bool(names.namespace)
     with explained(f"creating the {'Lease in ' * leased}namespace {names.pods}"):
         try:
-            body: dict[str, Any] = {
-                "metadata": metadata(names, names.pods, OVERLAY_LEVEL, mine.model_dump())
-            }
             if leased:
-                body = {
+                lease = {
                     "metadata": {"name": LEASE, **_of_owner(names, mine.model_dump())},
                     "spec": {"holderIdentity": f"{holder}"},
                 }
-            request(api, "POST", _path(names.namespace, leased=leased), body=body)
+                request(api, "POST", _leases(names.namespace), body=lease)
+            else:
+                body = {"metadata": metadata(names, names.pods, OVERLAY_LEVEL, mine.model_dump())}
+                request(api, "POST", NAMESPACES, body=body)
             return mine
         except ApiException as error:
             if error.status != 409:
@@ -284,8 +285,7 @@ def delete(api: ApiClient, found: Namespace) -> None:
     body = {"preconditions": {"uid": found.uid}}
     with explained(f"deleting the {'Lease in ' * found.leased}namespace {found.name}"):
         try:
-            path = _path(found.name, leased=found.leased) + f"/{LEASE}" * found.leased
-            request(api, "DELETE", path, body=body)
+            request(api, "DELETE", _path(found.name, leased=found.leased), body=body)
         except ApiException as error:
             if error.status not in (404, 409):  # gone, or being deleted
                 raise

@@ -100,7 +100,7 @@ def look(kubeconfig: str, context: str) -> tuple[ApiClient, Pin]:
     if known not in _UIDS:
         with access.explained(f"reading the namespace {SYSTEM}"):
             try:
-                found = access.request(api, "GET", f"/api/v1/namespaces/{SYSTEM}")
+                found = access.request(api, "GET", f"{access.NAMESPACES}/{SYSTEM}")
                 _UIDS[known] = metadata(found).uid
             except ApiException as error:
                 if error.status not in (403, 404):
