@@ -26,12 +26,13 @@ from analysis.evalues import TINY, Moderation, Sums, error, log_e, radius
 from analysis.race_limits import Excesses
 from analysis.statistics import MODERATION, Floats
 
-# Episodes that measure an arm before it may be left out for want of time.
-FIRST = 2
-# Episodes before any arm leaves.
+# Episodes that measure an arm before it may be left out for want of time, and those before any arm leaves.
 FEWEST = 3
 # An episode measures as many arms as leave time for so many more episodes, but no fewer than KEPT.
-AHEAD, KEPT = 4, 3
+# Fewer find less often that an arm is not the best, more find less often which one is (benchmarks/race.py).
+AHEAD, KEPT = 20, 3
+# One of so many arms that are left out for want of time is measured beside the best.
+VISITS = 12
 # Variance of a difference before any is known: a standard deviation of 10 %.
 _UNKNOWN = 0.01
 
@@ -254,7 +255,9 @@ class Race:
         leader, losses = self._leader(), self._losses()
         behind, own = self._pairs.at(leader), self._own.at(leader)
         short = behind.mean
-        near = self._open & (behind.n >= FIRST) & (short + error(behind, own) <= self.aims.limit)
+        # one of many arms that only take turns may look near by luck
+        often = (behind.n >= FEWEST) & (2 * self._count >= self._count[leader])
+        near = self._open & often & (short + error(behind, own) <= self.aims.limit)
         near[leader] = True
         near &= self._excesses.likely(1.0)
         if not near.any():
@@ -317,13 +320,16 @@ class Race:
     def next(self, left: float, costs: Costs) -> list[int]:
         """The arms of the next episode, with `left` seconds for the race; empty where it is over.
 
-        New arms first, beside some that they are compared with, then the best.
+        New arms first, beside some that they are compared with, then the best. What is left out
+        takes turns beside these, or nothing would ever show that it is worse.
         """
         ranked = np.flatnonzero(self._open)
-        new = self._count[ranked] < FIRST
+        new = self._count[ranked] < FEWEST
         ranked = ranked[np.lexsort((-self._levels[ranked], ~new))]
         most = max(KEPT, int(new.sum()) + KEPT - 1, costs.windows(left / AHEAD))
-        arms = [int(arm) for arm in ranked[:most]]
+        out = ranked[most:]
+        turns = out[np.argsort(self._count[out], kind="stable")][: math.ceil(len(out) / VISITS)]
+        arms = [int(arm) for arm in (*ranked[:most], *turns)]
         if len(self._excesses) and 0 not in arms:
             arms.append(0)
         return arms if len(arms) > 1 and costs.of(len(arms)) <= left else []

@@ -21,7 +21,7 @@ from scipy import special
 
 from analysis import statistics
 from analysis.evalues import Moderation, Sums, radius
-from analysis.race import AHEAD, KEPT, Costs, Race, Standing
+from analysis.race import KEPT, Costs, Race, Standing
 from analysis.statistics import Effect, Floats
 
 Phase = Literal["race", "confirmation"]
@@ -32,8 +32,8 @@ SHARE = 0.25
 FEWEST = 10
 # Windows of the confirmation are so many times as long.
 LENGTH = 2
-# Episodes of the race before what helped is combined.
-COMBINE = 4
+# Episodes of the race before what helped is combined, and those that the combined arms must have time for.
+COMBINE = JUDGED = 4
 # The spread of the race's few episodes is uncertain, so more episodes are made than it asks for.
 _SPARE = 1.5
 
@@ -102,7 +102,7 @@ class Tuning:
     def _racing(self, left: float) -> list[int]:
         race = self.race
         if self.combine and race.episodes >= COMBINE:
-            if left >= AHEAD * self.costs.of(KEPT + race.room):  # else they could not be judged
+            if left >= JUDGED * self.costs.of(KEPT + race.room):  # else they could not be judged
                 race.join(self.combine(race))
             self.combine = None
         done = race.episodes and not self.combine and race.standing().resolved

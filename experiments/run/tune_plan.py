@@ -8,7 +8,7 @@ from typing import Any
 from analysis.limits import parse_all
 from analysis.machine import EMULATED
 from analysis.metrics import METRICS, Metric
-from analysis.race import FEWEST, FIRST, KEPT, Costs
+from analysis.race import FEWEST, KEPT, Costs
 from analysis.tuning import SHARE
 from experiments.run import arms as candidates
 from experiments.run import episodes, options
@@ -170,7 +170,5 @@ def most_arms(state: TuneState) -> int:
 
 
 def _least_minutes(arms: int, asked: Options) -> float:
-    """Time for the episodes that measure all arms, and for one of the best, before the confirmation."""
-    costs = costs_of(asked)
-    least = FIRST * costs.of(arms) + (FEWEST - FIRST) * costs.of(min(arms, KEPT))
-    return least / (1 - SHARE) / 60
+    """Time for the episodes that measure all arms, before the confirmation."""
+    return FEWEST * costs_of(asked).of(arms) / (1 - SHARE) / 60

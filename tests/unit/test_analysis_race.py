@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis import limits
 from analysis.evalues import PRIOR, Moderation, Sums, error, log_e, radius
-from analysis.race import AHEAD, FEWEST, FIRST, Aims, Costs, Race
+from analysis.race import AHEAD, FEWEST, Aims, Costs, Race
 from analysis.race_limits import Excesses, excess
 from analysis.tuning import COMBINE, LENGTH, Step, Tuning
 
@@ -129,14 +129,40 @@ def test_a_single_comparison_is_moderated_by_nothing() -> None:
     assert gone <= 300 * 0.1  # each of both may leave with 5 %
 
 
+def uncertain(arms: Sequence[int], episode: int) -> list[float]:
+    """Logs that rise with the arm, and noise that cancels over two episodes but shows no arm to be worse."""
+    return [0.01 * arm + 0.3 * (-1) ** (arm // 2 + episode) for arm in arms]
+
+
 def test_the_first_episodes_measure_all_and_later_ones_what_time_leaves() -> None:
     race = Race([0, *[1] * 9])
-    for _ in range(FIRST):
-        assert sorted(race.next(10, COSTS)) == list(range(10))
-        race.add(list(range(10)), [0.01 * arm for arm in range(10)])
-    assert race.next(AHEAD * COSTS.of(5) + 0.01, COSTS) == [9, 8, 7, 6, 5]
-    assert race.next(AHEAD * COSTS.of(1), COSTS) == [9, 8, 7]
-    assert race.next(COSTS.of(3) - 0.01, COSTS) == []
+    for episode in range(FEWEST + 1):
+        assert sorted(race.next(1000, COSTS)) == list(range(10))
+        race.add(list(range(10)), uncertain(range(10), episode))
+    assert race.next(AHEAD * COSTS.of(5) + 0.01, COSTS) == [9, 8, 7, 6, 5, 4]
+    assert race.next(AHEAD * COSTS.of(1), COSTS) == [9, 8, 7, 6]
+    assert race.next(COSTS.of(4) - 0.01, COSTS) == []
+
+
+def test_what_is_left_out_takes_turns_beside_the_best() -> None:
+    race = Race([0, *[1] * 9])
+    for episode in range(FEWEST + 1):
+        race.add(list(range(10)), uncertain(range(10), episode))
+    visits = []
+    for _ in range(7):
+        *_, turn = race.next(AHEAD * COSTS.of(1), COSTS)
+        visits.append(turn)
+        race.add([9, 8, 7, turn], [0.09, 0.08, 0.07, 0.01 * turn])
+    assert sorted(visits) == list(range(7))
+
+
+def test_an_arm_that_only_took_turns_is_not_called_near_the_best() -> None:
+    race = raced(Race([0, 1, 2]), [0.0, 0.2, 0.2], FEWEST)
+    for _ in range(2 * FEWEST + 1):
+        race.add([0, 2], [0.0, 0.2])
+    standing = race.standing()
+    assert standing.leader == 2
+    assert standing.recommended == 2
 
 
 def test_arms_that_join_are_measured_at_once_beside_the_best() -> None:
