@@ -33,6 +33,7 @@ def test_a_sweep_killed_again_and_again_ends_complete(project: Project, kills: i
     assert Standing.now() == before
 
 
+@pytest.mark.long  # that of a sweep by switchback is tried in each run of the tests
 def test_a_sweep_that_is_killed_and_forgotten_is_put_back_by_its_lease(project: Project) -> None:
     before = TABLE.read_text()
     process = project.start(

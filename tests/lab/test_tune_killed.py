@@ -23,13 +23,13 @@ budget: {machine: {netdev_budget: 600, netdev_budget_usecs: 20000}}
 backlog: {machine: {netdev_max_backlog: 4000, dev_weight: 128}, pod: {gro: 'on'}}
 """
 TUNE = (
-    "tune", "--configurations", "own.yaml", "--replicas", "2", "--minutes", "0.4", "--seed", "7",
+    "tune", "--configurations", "own.yaml", "--replicas", "2", "--minutes", "0.25", "--seed", "7",
     "--engine", "embedded", "--out", "out", "-c", "lease=90s",
 )  # fmt: skip
 RESUME = ("tune", "--resume", "--engine", "embedded", "--out", "out", "--json")
 LEASE_S = 90
 # Seconds of a tuning with its set-up and its end.
-SECONDS = 30
+SECONDS = 22
 
 
 @pytest.fixture
@@ -116,6 +116,7 @@ def test_a_tuning_killed_again_and_again_ends_with_an_answer(
     assert sysctls() == values
 
 
+@pytest.mark.long  # the lease of a race is longer than that of an episode of a sweep
 def test_a_tuning_that_is_killed_and_forgotten_is_restored_by_its_lease(
     project: Project, draw: random.Random
 ) -> None:
