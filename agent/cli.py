@@ -15,25 +15,29 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from typing import Any
 
-from agent import rollout
 from agent.errors import BAD_PLAN, CANNOT, FAILED, SteerError, explain, shortened
 from agent.files import MAX_TEXT, opened, read_json, read_to_end
 from agent.machine import Machine
-from agent.observe import observe
 from agent.plan import Plan, parse_plan
-from agent.restore import restore, restore_all
-from agent.session import serve
-from agent.show import show
 from agent.signals import Signals
-from agent.starting import Driver
-from agent.switchback import switchback
-from agent.transaction import apply, preview
-from agent.verify import saved_plan, verify
-from agent.watchdog import stand_watch
 
 BACK = ("restore", "watch", "switchback")  # verbs whose warnings also go to stderr
+# Of `rollout`.
+STEPS = ("status", "try", "keep", "undo", "restore", "stand")
+# What the verbs import, each its own: most agents start for one verb. A session forks for each, so it has all.
+_OF_VERBS = (
+    "observe",
+    "restore",
+    "rollout",
+    "show",
+    "switchback",
+    "transaction",
+    "verify",
+    "watchdog",
+)
 
 
 def read_plan(argument: str | None, owner: str | None) -> Plan | None:
@@ -66,7 +70,8 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     planned.add_argument(
         "--plan", metavar="JSON|@FILE", help="the plan; by default it is read from stdin"
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    # without `prog`, argparse would load modules to find out
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", prog=parser.prog)
     verb = verbs.add_parser("show", help="print the present steering")
     verb.add_argument(
         "--namespace",
@@ -114,10 +119,10 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     verb = verbs.add_parser(
         "rollout", parents=[planned], help="a step of `steerlab nodes rollout` on this node"
     )
-    verb.add_argument("step", choices=rollout.STEPS)
+    verb.add_argument("step", choices=STEPS)
     verb.add_argument("--rollout", default="", metavar="ID")
     verb.add_argument("--who", default="root", help="for the audit log")
-    verb.add_argument("--node", default=socket.gethostname(), help="for the audit log")
+    verb.add_argument("--node", default=os.uname().nodename, help="for the audit log")
     verb.add_argument("--seconds", type=float, default=600.0, help="the length of a trial")
     verb.add_argument(
         "--since", default="0", metavar="N@TIME", help="print the audit log after this line"
@@ -138,22 +143,33 @@ def dispatch(
 ) -> tuple[dict[str, Any], list[str]]:
     """The answer of a verb, and its failures as messages."""
     if options.verb == "show":
+        from agent.show import show
+
         return show(machine, options.namespace), []
     if options.verb == "watch":
+        from agent.watchdog import stand_watch
+
         done = stand_watch(machine, options.owner, signals)
         return done, done["failed"]
     if options.verb == "switchback":
+        from agent.starting import Driver
+        from agent.switchback import switchback
+
         driver = Driver()
         with signals.at_once():
             schedule = driver.schedule(options.schedule)
         return switchback(machine, schedule, signals, driver), []
     if options.verb == "restore":
+        from agent.restore import restore, restore_all
+
         force = options.force
         done = (
             restore_all(machine, force) if options.all else restore(machine, options.owner, force)
         )
         return done, done["failed"]
     if options.verb == "rollout":
+        from agent import rollout
+
         if options.step == "stand":
             done = rollout.stand(machine, options.node, signals, complain)
             return done, done["failed"]
@@ -162,6 +178,8 @@ def dispatch(
         done = rollout.run(machine, options, plan)
         return done, done["failed"]
     if options.verb in ("apply", "preview"):
+        from agent.transaction import apply, preview
+
         with signals.at_once():
             plan = read_plan(options.plan, options.owner)
         if plan is None:
@@ -173,13 +191,19 @@ def dispatch(
     if owner is None:
         raise SteerError(f"{options.verb}: give a plan or --owner", BAD_PLAN)
     if options.verb == "observe":
+        from agent.observe import observe
+
         if plan is None:
+            from agent.verify import saved_plan
+
             snapshot = machine.store.load(owner)
             if snapshot is None:
                 raise SteerError(f"observe: owner {owner} steers nothing here: give a plan", CANNOT)
             plan = saved_plan(machine, snapshot)
         with signals.at_once():
             return observe(machine, plan, options.seconds), []
+    from agent.verify import verify
+
     done = verify(machine, owner, plan, options.renew)
     return done, [item["message"] for item in done["drift"]]
 
@@ -192,6 +216,11 @@ def main(
     """The exit status of a verb; `on` opens the machine to work on, `indent` is that of its answer."""
     options = parse_arguments(words)
     if options.verb == "session":
+        from agent.session import serve
+        from agent.starting import Driver
+
+        for module in _OF_VERBS:
+            import_module(f"agent.{module}")
         serve(partial(main, on=on, indent=None), Driver())
         return 0
     status = 0

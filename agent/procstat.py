@@ -9,7 +9,6 @@ import gc
 import json
 import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -252,6 +251,8 @@ def read_files(patterns: Iterable[str], root: Path = Path("/")) -> dict[str, str
 
 def printed(words: list[str]) -> str:
     """The output of a command; empty if the node does not have it."""
+    import subprocess  # most of a look's time, and most looks run no command
+
     try:
         done = subprocess.run(words, stdout=subprocess.PIPE, check=False)
     except OSError:

@@ -22,7 +22,6 @@ from agent.transaction import apply
 OWNER = "rollout"
 HOME = "var/lib/steerlab"  # outlives a boot
 BEFORE, TRIAL, KEPT = "before", "trial", "kept"
-STEPS = ("status", "try", "keep", "undo", "restore", "stand")
 NAP = 5.0  # between two looks at the end of a trial
 AGAIN = 60.0  # between two applies of the kept plan, which steer new devices
 

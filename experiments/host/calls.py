@@ -21,7 +21,8 @@ from infra.commands import how_ended
 from infra.errors import VARIABLE, InvalidInput, PrerequisiteMissing, Refusal
 
 AGENT = Path(__file__).resolve().parents[2] / "agent"
-COMMAND = [sys.executable, "-I", str(AGENT)]
+# Without `site`: the agent has the standard library alone, and an advice may take 100 ms of CPU time.
+COMMAND = [sys.executable, "-I", "-S", str(AGENT)]
 
 
 class AgentFailed(Refusal):
