@@ -16,6 +16,8 @@ from analysis.verdict import Contrast, gain
 MARGIN = 0.05
 # A smaller gain is no reason to steer, even if it is certain.
 WORTHWHILE = 0.01
+# A simpler configuration is not preferred to one whose estimate is better by more than this.
+NEAR = 0.03
 _UNKNOWN = 10**6
 
 Place = tuple[str, int]  # path, replicas
@@ -55,6 +57,11 @@ class Case:
 
     def of(self, name: str, places: Collection[Place]) -> list[Contrast]:
         return [one for one in self.contrasts if one.b == name and place(one) in places]
+
+    def mean_gain(self, name: str, places: Collection[Place] | None = None) -> float:
+        """Over these places, or all."""
+        own = self.of(name, self.places if places is None else places)
+        return math.fsum(gain(one.effect, self.metric) for one in own) / len(own)
 
     def rows(self, name: str, places: Collection[Place]) -> list[Row]:
         return [
@@ -114,8 +121,9 @@ def choose(case: Case) -> Choice:
     side (harm does not wait for Holm), where its estimate is more than 5 % worse than the
     baseline, and where it was not measured. (The percentages apply to ratios.)
     Recommended is one that is within the limits everywhere, gains somewhere and may lose nowhere:
-    of those that are not significantly worse than the leader anywhere, as far as they are compared
-    with it, the one that changes the fewest values. The leader has the highest mean gain. Where
+    of those whose mean gain is within 3 % of the leader's, and that are not significantly worse
+    than it anywhere, as far as they are compared with it, the one that changes the fewest values.
+    The leader has the highest mean gain. Where
     the baseline exceeds a limit, a configuration within the limits need not gain. Where
     none is left, the choice is made for each count.
     """
@@ -188,7 +196,7 @@ def _best(
             else any(gains(one, case.metric) for one in own)
             and not any(may_lose(one, case.metric) for one in own)
         ):
-            fit[name] = math.fsum(gain(one.effect, case.metric) for one in own) / len(own)
+            fit[name] = case.mean_gain(name, places)
     if not fit:
         return None
     leader = max(fit, key=lambda name: fit[name])
@@ -199,8 +207,9 @@ def _best(
         if one.verdict == ("better" if one.b == leader else "worse")
     }
     alike = {name for one in rivals for name in (one.a, one.b)} - behind | {leader}
+    near = math.log1p(NEAR) if rivals and rivals[0].effect.scale == "ratio" else math.inf
     return min(
-        (name for name in fit if name in alike),
+        (name for name in fit if name in alike and fit[leader] - fit[name] <= near),
         key=lambda name: (case.complexity.get(name, _UNKNOWN), -fit[name], name),
     )
 

@@ -334,17 +334,20 @@ def _not_chosen(found: Case, chosen: str) -> list[str]:
     )
     losses = {name: _loss(found, name) for name in higher}
     losing = [f"{name} ({loss})" for name, loss in losses.items() if loss]
-    changes = found.complexity
-    complex_ = [
-        name
-        for name, loss in losses.items()
-        if not loss and changes.get(name, 0) > changes.get(chosen, 0)
-    ]
+    changes, least = found.complexity, found.mean_gain(chosen)
+    complex_, lower = [], []
+    for name, loss in losses.items():
+        if not loss and found.mean_gain(name) < least:
+            lower.append(name)
+        elif not loss and changes.get(name, 0) > changes.get(chosen, 0):
+            complex_.append(name)
     parts = []
     if losing:
         parts.append(f"Better at some places, but not recommended: {joined(losing)}")
+    if lower:
+        parts.append(f"Better at some places, but not on average: {joined(lower)}")
     if complex_:
-        parts.append(f"Better at some places, but changes more values: {joined(complex_)}")
+        parts.append(f"Little better on average, but changes more values: {joined(complex_)}")
     return parts
 
 

@@ -93,12 +93,12 @@ def test_what_was_not_measured_at_every_count_is_not_recommended_for_all() -> No
     assert "not measured at 1 pair" in found.sentence
 
 
-def both_better(verdict: Verdict) -> str | None:
+def both_better(verdict: Verdict, leader: float = 1.43) -> str | None:
     rows = [
-        contrast("rfs-plus", 4, 1.45, 1.35, 1.55, "better"),
+        contrast("rfs-plus", 4, leader, 1.35, 1.55, "better"),
         contrast("pipeline", 4, 1.40, 1.30, 1.50, "better"),
     ]
-    pairwise = [contrast("rfs-plus", 4, 1.04, 0.97, 1.11, verdict, against="pipeline")]
+    pairwise = [contrast("rfs-plus", 4, leader / 1.4, 0.97, 1.15, verdict, against="pipeline")]
     found = recommend(rows, pairwise, COMPLEXITY, "baseline")
     return found.configuration if found else None
 
@@ -107,6 +107,10 @@ def test_of_those_that_cannot_be_told_apart_the_one_that_changes_least() -> None
     assert both_better("no significant difference") == "pipeline"
     assert both_better("inconclusive") == "pipeline"
     assert both_better("better") == "rfs-plus"
+
+
+def test_what_was_not_told_apart_but_is_estimated_far_below_is_not_preferred() -> None:
+    assert both_better("no significant difference", leader=1.48) == "rfs-plus"
 
 
 def test_nothing_better_means_the_baseline_and_nothing_known_means_nothing() -> None:
