@@ -22,7 +22,7 @@ from infra.errors import PrerequisiteMissing
 
 NODES, BATCH, CALL_S = (100, 1000), 20, 0.05
 PLAN = "plan"
-WELL = Reading(True, 10.0, 100_000, 0, 0, 0.2)
+WELL = Reading(True, 10.0, 100_000, 0, 0, softirq_s=3.0, received=1_250_000_000, latency_ms=0.2)
 
 
 class Killed(BaseException):

@@ -47,8 +47,9 @@ class Change:
 class Reading:
     """The health of a node in a window of `seconds`; without a window only whether it is ready.
 
-    Counters are packets, and for `squeezed` softirqs that ran out of budget or time. `latency_ms` is the
-    median of a TCP handshake with the node, None without another node that measures it.
+    Counters are packets, and for `squeezed` softirqs that ran out of budget or time. `softirq_s` is the CPU time
+    of softirqs, `received` the bytes that arrived at the devices of the plan meanwhile, at their first stage.
+    `latency_ms` is the median of a TCP handshake with the node, None without another node that measures it.
     """
 
     ready: bool
@@ -56,6 +57,8 @@ class Reading:
     packets: int = 0
     dropped: int = 0
     squeezed: int = 0
+    softirq_s: float = 0.0
+    received: int = 0
     latency_ms: float | None = None
 
 

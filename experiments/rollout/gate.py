@@ -11,6 +11,10 @@ DROPS, FEW_DROPS = 1e-4, 20
 SQUEEZES = 100.0
 # Milliseconds of a handshake above twice the baseline.
 LATENCY_MS = 1.0
+# Softirqs may take twice the CPU time for what is received, or so much of a core.
+FEW_CORES = 0.05
+# Less than so many bytes a second tell nothing about it.
+FEW_BYTES = 1e6
 
 
 def faults(before: Reading, with_plan: Reading) -> list[str]:
@@ -25,12 +29,21 @@ def faults(before: Reading, with_plan: Reading) -> list[str]:
     rate, was = with_plan.squeezed / with_plan.seconds, before.squeezed / before.seconds
     if rate > 2 * was + SQUEEZES:
         found.append(f"softirqs run out of budget {rate:.0f} times a second, {was:.0f} before")
+    cost, was = _cost(with_plan), _cost(before)
+    if cost and was and cost > 2 * was and with_plan.softirq_s > FEW_CORES * with_plan.seconds:
+        found.append(f"softirqs take {cost:.2g} s of CPU time for a Gbit, {was:.2g} s before")
     late, early = with_plan.latency_ms, before.latency_ms
     if early is not None and late is None:
         found.append("another node cannot connect to it any more")
     if early is not None and late is not None and late > 2 * early + LATENCY_MS:
         found.append(f"a handshake with it takes {late:.1f} ms, {early:.1f} ms before")
     return found
+
+
+def _cost(reading: Reading) -> float | None:
+    """CPU seconds of softirqs for a Gbit that was received; None where too little was."""
+    enough = reading.received > FEW_BYTES * reading.seconds
+    return reading.softirq_s / (reading.received * 8 / 1e9) if enough else None
 
 
 def _share(reading: Reading) -> float:

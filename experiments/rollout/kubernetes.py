@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from agent.plan import ROLES
 from experiments.host import procstat
 from experiments.host.procstat import CounterSample
 from experiments.rollout import manifest
@@ -106,14 +107,17 @@ class KubernetesFleet:
         shell = self._shell(node)
         answer = agents.verb(shell, "observe", "--seconds", str(seconds), plan=self._plan)
         before, after = map(CounterSample.of, answer["edges"])
-        cores = procstat.softnet(before, after, node)
+        cores, seconds = procstat.softnet(before, after, node), after.at - before.at
+        soft = sum(core.soft or 0.0 for core in procstat.cores(before, after, node))
         return Reading(
             ready=self._ready(node),
-            seconds=after.at - before.at,
+            seconds=seconds,
             packets=sum(core.processed for core in cores),
             dropped=sum(core.dropped for core in cores)
             + sum(one["rx_dropped"] for one in answer["traffic"]),
             squeezed=sum(core.squeezed for core in cores),
+            softirq_s=soft / 100 * seconds,
+            received=first_received(answer["traffic"]),
             latency_ms=latency,
         )
 
@@ -306,6 +310,14 @@ class KubernetesFleet:
             and not pod.metadata.deletion_timestamp
             and version in ("", (pod.metadata.annotations or {}).get(manifest.VERSION))
         }
+
+
+def first_received(traffic: Sequence[Mapping[str, Any]]) -> int:
+    """Bytes at the first stage of the path that a plan steers (pure)."""
+    for role in ROLES:
+        if found := [one["rx_bytes"] for one in traffic if one["role"] == role]:
+            return sum(found)
+    return 0
 
 
 def latency_ms(printed: str) -> float | None:
