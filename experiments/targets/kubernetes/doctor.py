@@ -173,17 +173,11 @@ def _probe(
             probes.account(api)
         wanted = pairs(state, nodes)
         agents_of = {node.name: probes.agent(node) for node in steered if by_job}
-        made = _created(
-            probes,
-            found,
-            [
-                *agents_of.values(),
-                *(one for pair in wanted for one in (probes.server(pair), probes.client(pair))),
-            ],
-        )
-        with_agent = [node for node in steered if not by_job or agents_of[node.name].name in made]
-        ready = listed(api, names, names.pods)
-        jobs = [probes.job(node) for node in with_agent if by_job]
+        standing = [
+            *agents_of.values(),
+            *(one for pair in wanted for one in (probes.server(pair), probes.client(pair))),
+        ]
+        jobs = {node.name: probes.job(node) for node in steered if by_job}
         # what takes seconds, at once; each finds on its own, so that the order of findings is always the same
         parts = {
             what: {
@@ -191,10 +185,19 @@ def _probe(
             }
             for what in ("jobs", "traffic", "devices")
         }
+        made: set[str] = probes.each(
+            {
+                "standing": partial(_created, probes, found, standing),
+                "jobs": partial(_created, probes, parts["jobs"], [*jobs.values()]),
+            }
+        )["standing"]
+        with_agent = [node for node in steered if not by_job or agents_of[node.name].name in made]
+        for name in jobs.keys() - {node.name for node in with_agent}:
+            parts["jobs"][name].lacks.clear()  # what is wrong with the agent's pod is said of that
+        ready = listed(api, names, names.pods)
         placed = by_node(ready)
         probes.each(
             {
-                "jobs": partial(_created, probes, parts["jobs"], jobs),
                 "traffic": partial(_reached, probes, state, wanted, ready, parts["traffic"]),
                 "devices": partial(
                     _devices_of, state, names, nodes, with_agent, placed, parts["devices"]
