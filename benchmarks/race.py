@@ -14,6 +14,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -303,14 +304,17 @@ TABLE: Mapping[str, tuple[Scenario, int, tuple[float, ...]]] = {
 
 
 def figures(races: int = RACES, seed: int = 1) -> dict[str, Any]:
-    """For each scenario and number of minutes, what came of the races."""
-    return table(
-        {
-            (name, minutes): cases(scenario, count, minutes, range(races), seed)
-            for name, (scenario, count, budgets) in TABLE.items()
-            for minutes in budgets
-        }
-    )
+    """For each scenario and number of minutes, what came of the races; on all cores."""
+    cells = [(name, minutes) for name, (_, _, budgets) in TABLE.items() for minutes in budgets]
+    with ProcessPoolExecutor() as pool:
+        made = pool.map(partial(_cell, races=races, seed=seed), cells)
+        return table(dict(zip(cells, made, strict=True)))
+
+
+def _cell(cell: tuple[str, float], races: int, seed: int) -> list[Case]:
+    name, minutes = cell
+    scenario, count, _ = TABLE[name]
+    return cases(scenario, count, minutes, range(races), seed)
 
 
 def table(made: Mapping[tuple[str, float], Sequence[Case]]) -> dict[str, Any]:
