@@ -86,6 +86,7 @@ def test_the_windows_of_an_episode_have_the_latency_in_them(
         check(record["pairs"][-1])
 
 
+@pytest.mark.long  # the lab tries it in each run of the tests
 def test_the_pair_beside_the_streams_runs_at_each_count_of_a_sweep(
     project: Project, cluster: Cluster
 ) -> None:
