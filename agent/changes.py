@@ -13,7 +13,9 @@ from agent.knobs import RX_QUEUE, of_scope
 from agent.values import rounded_flows
 
 if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
+    from agent.namespaces import After
     from agent.settings import Change, Setting
+    from agent.snapshot import Place, Snapshot
 
 
 MEMORY_SHARE = 10  # the flow tables of a plan may take 1/10 of the available memory
@@ -23,6 +25,18 @@ def in_order(changes: Iterable[Change], release: str) -> list[Change]:
     """The changes so that each is possible on this release of Linux (pure)."""
     ordered = sorted(changes, key=lambda change: change[0].knob.turn(change[2]))
     return without_unequal_tables(ordered) if has_table_fault(release) else ordered
+
+
+def without(mine: Snapshot | None, unusable: int) -> After:
+    """The value that a device's knob will have without the owner's previous plan, which is restored (pure)."""
+    entries = mine.entries if mine else []
+    known = {(e.place.cookie, e.place.ifindex, e.knob): e for e in entries if not e.place.queue}
+
+    def after(place: Place, knob: str, found: str) -> str:
+        entry = known.get((place.cookie, place.ifindex, knob))
+        return entry.before if entry and entry.explains(found, unusable) else found
+
+    return after
 
 
 def refuse_exhaustion(changes: Iterable[Change], available: int | None) -> None:

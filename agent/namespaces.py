@@ -8,7 +8,7 @@ import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import CANNOT, Gone, SteerError, explain, shortened
 from agent.ethtool import Ethtool
@@ -30,6 +30,12 @@ from agent.plan import Wanted
 from agent.routes import Routes
 from agent.settings import Setting
 from agent.snapshot import Place
+
+if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
+    from collections.abc import Callable
+
+    # The value that a knob of a device will have, from the one that it has.
+    After = Callable[[Place, str, str], str]
 
 # Devices on top of others that decapsulate packets, after which RPS decides again.
 DECIDE_AGAIN = ("vxlan", "geneve", "wireguard", "macsec")
@@ -142,11 +148,16 @@ class Namespace(NamedTuple):
         return found.group(1) if found else ""
 
     def holdings(
-        self, device: str, scope: str, wanted: Mapping[str, Wanted] = NOTHING
+        self,
+        device: str,
+        scope: str,
+        wanted: Mapping[str, Wanted] = NOTHING,
+        after: After = lambda _place, _knob, found: found,
     ) -> Iterator[Held]:
         """The values of a device's queues, or of the device itself; empty if it does not exist.
 
         A `wanted` knob that the device does not have is an error; other knobs are left out.
+        `after` tells which value another knob will have that has one now.
         """
         folder = self.net / device
         queues = scope in _QUEUES
@@ -164,7 +175,7 @@ class Namespace(NamedTuple):
             raise SteerError(words, CANNOT)
         itself = Place(self.path, self.cookie, device, int(index), "", 0)
         try:
-            knobs = self._allowed(scope, self._facts(itself, names, wanted), device, wanted)
+            knobs = self._allowed(scope, self._facts(itself, names, wanted, after), device, wanted)
         except (OSError, Gone):
             if device in self.devices():
                 raise
@@ -191,13 +202,15 @@ class Namespace(NamedTuple):
                 raise SteerError(f"{device}: {why}", CANNOT)
         return knobs
 
-    def _facts(self, device: Place, queues: Sequence[str], wanted: Mapping[str, Wanted]) -> Facts:
+    def _facts(
+        self, device: Place, queues: Sequence[str], wanted: Mapping[str, Wanted], after: After
+    ) -> Facts:
         def kind() -> str:
             return self._devtype(device.device) or self.ethtool.driver(device.ifindex)
 
         def value(knob: str) -> str:
             there = knob in self._there(device, [KNOBS[knob]])
-            return self.setting(device, knob).read() if there else ""
+            return after(device, knob, self.setting(device, knob).read()) if there else ""
 
         texts = {name: one.text for name, one in wanted.items()}
 

@@ -18,6 +18,7 @@ from agent.snapshot import Place
 from agent.values import format_mask
 
 if TYPE_CHECKING:  # types that Python 3.8 cannot evaluate
+    from agent.namespaces import After
     from agent.snapshot import Key
 
 
@@ -97,8 +98,12 @@ def find_targets(
     plan: Plan,
     wanted: Values,
     by_path: Mapping[str | None, Namespace],
+    after: After = lambda _place, _knob, found: found,
 ) -> tuple[list[Target], list[Absent]]:
-    """Every place of the plan, in order, and the rules that match none."""
+    """Every place of the plan, in order, and the rules that match none.
+
+    `after` tells which value a knob will have that the plan does not set.
+    """
     found: dict[Key, Target] = {}
     absent: list[Absent] = []
     finder = Finder(plan, by_path)
@@ -118,7 +123,7 @@ def find_targets(
                     words += f", and no route to pod {', '.join(lost[:3])}"
                 absent.append(Absent(rule.namespace, words))
             try:
-                new = list(_of_rule(rule, namespace, devices, wanted.rules[index]))
+                new = list(_of_rule(rule, namespace, devices, wanted.rules[index], after))
             except (OSError, SteerError) as error:
                 raise Unsteerable(error, namespace.path) from None
             for one in new:
@@ -144,7 +149,11 @@ def find_targets(
 
 
 def _of_rule(
-    rule: Rule, namespace: Namespace, devices: Iterable[str], wanted: Mapping[str, Wanted]
+    rule: Rule,
+    namespace: Namespace,
+    devices: Iterable[str],
+    wanted: Mapping[str, Wanted],
+    after: After,
 ) -> Iterator[Target]:
     """The places of a rule in one namespace: receiving queues and devices, the namespace itself."""
     scopes: dict[str, dict[str, Wanted]] = {}
@@ -154,7 +163,7 @@ def _of_rule(
         for device in namespace.receivers(named):
             for scope, values in scopes.items():
                 if scope != NAMESPACE:
-                    for held in namespace.holdings(device, scope, values):
+                    for held in namespace.holdings(device, scope, values, after):
                         number = queue_number(held.place.queue)
                         own = {name: wanted.of_queue(number) for name, wanted in values.items()}
                         yield Target(rule, named, held, own)

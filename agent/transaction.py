@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.changes import in_order, refuse_exhaustion, refused
+from agent.changes import in_order, refuse_exhaustion, refused, without
 from agent.devices import other_overlays
 from agent.errors import CANNOT, FAILED, Gone, SteerError, Unsteerable, explain
 from agent.files import exists
@@ -131,12 +131,12 @@ def may_lack(plan: Plan, path: str | None) -> bool:
 
 def prepare(machine: Machine, plan: Plan, left_out: Mapping[str | None, str]) -> Prepared:
     """Compare a plan with the machine, and refuse what cannot be done."""
-    wanted = wanted_values(plan, machine.cpus)
     mine = machine.store.load(plan.owner)
     others, warnings = machine.store.others(plan.owner)
     survey = Survey(machine, (r.namespace for r in plan.rules), mine.entries if mine else ())
     by_path = {path: ns for path, ns in survey.by_path.items() if path not in left_out}
-    targets, absent = find_targets(machine, plan, wanted, by_path)
+    after = without(mine, machine.cpus.unusable)
+    targets, absent = find_targets(machine, plan, wanted_values(plan, machine.cpus), by_path, after)
     warnings += [f"namespace {path} is left out: {why}" for path, why in left_out.items()]
     warnings += other_overlays(plan, by_path)
     if absent:

@@ -29,9 +29,9 @@ def faults(before: Reading, with_plan: Reading) -> list[str]:
     rate, was = with_plan.squeezed / with_plan.seconds, before.squeezed / before.seconds
     if rate > 2 * was + SQUEEZES:
         found.append(f"softirqs run out of budget {rate:.0f} times a second, {was:.0f} before")
-    cost, was = _cost(with_plan), _cost(before)
-    if cost and was and cost > 2 * was and with_plan.softirq_s > FEW_CORES * with_plan.seconds:
-        found.append(f"softirqs take {cost:.2g} s of CPU time for a Gbit, {was:.2g} s before")
+    cost, cheap = _cost(with_plan), _cost(before)
+    if cost and cheap and cost > 2 * cheap and with_plan.softirq_s > FEW_CORES * with_plan.seconds:
+        found.append(f"softirqs take {cost:.2g} s of CPU time for a Gbit, {cheap:.2g} s before")
     late, early = with_plan.latency_ms, before.latency_ms
     if early is not None and late is None:
         found.append("another node cannot connect to it any more")

@@ -341,6 +341,15 @@ def test_its_bytes_are_the_same_wherever_it_is_made(tmp_path: Path) -> None:
     assert made.read_bytes() == archive()
 
 
+def test_a_verb_loads_nothing_of_those_that_write() -> None:
+    """Nodes in production start an agent that reads; most of its CPU time is that of its start."""
+    code = f"import sys; sys.path.insert(0, {str(AGENT.parent)!r})\nimport agent.observe, agent.cli\nprint(*sys.modules)"
+    words = [sys.executable, "-I", "-S", "-c", code]
+    loaded = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    writers = {"agent.transaction", "agent.switchback", "agent.watchdog", "agent.rollout"}
+    assert not {"subprocess", *writers} & {*loaded}
+
+
 def test_no_stdin_is_no_plan(tree: Tree) -> None:
     tree.apply(PLAN)
     command = f"{shlex.join(tree.command('verify', '--owner', PLAN['owner']))} <&-"

@@ -92,6 +92,33 @@ def test_a_guard_lets_pass_and_all_comes_back(
     assert tree.values() == before
 
 
+@pytest.mark.parametrize(
+    ("kind", "first", "second"),
+    [
+        ("vxlan", {"gro": "off"}, {"rx_gro_list": "on"}),
+        ("vxlan", {"gro": "off"}, {"gro_flush_timeout": 20000}),
+        ("virtio_net", {"gro": "off"}, {"rx_gro_list": "on"}),
+    ],
+)
+def test_a_guard_counts_what_the_previous_plan_gives_back(
+    tree: Tree, kind: str, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    before = tree.values()
+    tree.apply(rules(KINDS[kind], **first))
+    tree.apply(rules(KINDS[kind], **second))
+    assert held(tree, KINDS[kind], "gro") == "on"
+    assert tree.verify()["drift"] == []
+    assert tree.restore()["failed"] == []
+    assert tree.values() == before
+
+
+def test_a_guard_does_not_count_what_the_previous_plan_takes_back(tree: Tree) -> None:
+    tree.apply(rules("cali1", gro="on", threaded="on"))
+    with pytest.raises(steer.SteerError, match="threaded needs NAPI"):
+        tree.apply(rules("cali1", threaded="on"))
+    assert held(tree, "cali1", "gro") == "on"
+
+
 def test_chains_of_packets_need_a_kernel_that_survives_them(tree: Tree) -> None:
     tree.write("proc/sys/kernel/osrelease", "6.12.90-amd64")
     with pytest.raises(steer.SteerError, match=r"rx-gro-list: Linux before 6\.16"):
