@@ -23,13 +23,13 @@ budget: {machine: {netdev_budget: 600, netdev_budget_usecs: 20000}}
 backlog: {machine: {netdev_max_backlog: 4000, dev_weight: 128}, pod: {gro: 'on'}}
 """
 TUNE = (
-    "tune", "--configurations", "own.yaml", "--replicas", "2", "--minutes", "0.25", "--seed", "7",
+    "tune", "--configurations", "own.yaml", "--replicas", "2", "--minutes", "0.35", "--seed", "7",
     "--engine", "embedded", "--out", "out", "-c", "lease=90s",
 )  # fmt: skip
 RESUME = ("tune", "--resume", "--engine", "embedded", "--out", "out", "--json")
 LEASE_S = 90
 # Seconds of a tuning with its set-up and its end.
-SECONDS = 22
+SECONDS = 28
 
 
 @pytest.fixture

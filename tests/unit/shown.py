@@ -21,7 +21,7 @@ _COMMAND = re.compile(rf"(?:^|&& |; )((?:[A-Z]+=\$\()?{_PROGRAM})( [^;&]*|$)")
 SHORT = "-c duration=1 -c omit=0"
 FEW = "--max-time 5s"
 SOME = f"--duration 1 --omit 0 {FEW}"
-BRIEF = "--minutes 0.25"
+BRIEF = "--minutes 0.35"
 ONLY = "--nic stlb0 --overlay none --no-pods"
 
 # In this order, in one folder; the results and the raw text that they name are made before.
