@@ -48,6 +48,11 @@ NOTHING: Mapping[str, Wanted] = {}
 _QUEUES = {RX_QUEUE: "receive", TX_QUEUE: "transmit"}
 
 
+def as_found(_place: Place, _knob: str, found: str) -> str:
+    """The value stays."""
+    return found
+
+
 class Held(NamedTuple):
     """A place with its present values, by knob."""
 
@@ -152,7 +157,7 @@ class Namespace(NamedTuple):
         device: str,
         scope: str,
         wanted: Mapping[str, Wanted] = NOTHING,
-        after: After = lambda _place, _knob, found: found,
+        after: After = as_found,
     ) -> Iterator[Held]:
         """The values of a device's queues, or of the device itself; empty if it does not exist.
 

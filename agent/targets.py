@@ -10,7 +10,7 @@ from agent.errors import BAD_PLAN, SteerError, Unsteerable
 from agent.kernel_faults import RFS_TABLE, has_table_fault, table_fault_words
 from agent.knobs import DEVICE, KNOBS, MACHINE, NAMESPACE, RX_QUEUE, TX_QUEUE
 from agent.machine import Machine
-from agent.namespaces import Held, Namespace, queue_number
+from agent.namespaces import Held, Namespace, as_found, queue_number
 from agent.patterns import is_pattern
 from agent.plan import ROLES, Plan, Rule, Values, Wanted, reductions
 from agent.settings import Setting
@@ -98,7 +98,7 @@ def find_targets(
     plan: Plan,
     wanted: Values,
     by_path: Mapping[str | None, Namespace],
-    after: After = lambda _place, _knob, found: found,
+    after: After = as_found,
 ) -> tuple[list[Target], list[Absent]]:
     """Every place of the plan, in order, and the rules that match none.
 
